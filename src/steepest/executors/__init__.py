@@ -1,0 +1,1 @@
+"""Executors: ways to run one program over many parameters. Each takes a `Batch` and writes its results in place."""

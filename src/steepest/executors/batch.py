@@ -1,0 +1,56 @@
+"""What an executor is handed: one program and the parameters that it runs on in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..rule import Program
+
+
+@dataclass
+class Batch:
+    """Parameters that share a program, a device, a dtype and all numbers.
+
+    Attributes:
+        program: what to run.
+        numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state).
+        params, grads: the parameters and their gradients; gradients are never written.
+        state: the tensor state, a list per name, in the order of ``params``; written in place.
+    """
+
+    program: Program
+    numbers: dict[str, Any]
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    state: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def append(self, p: Tensor, g: Tensor, state: dict[str, Any]) -> None:
+        """Add one parameter. Complex tensors take part as pairs of real numbers, as in torch."""
+        self.params.append(real_view(p))
+        self.grads.append(real_view(g))
+        for declared in self.program.tensors:
+            self.state[declared.name].append(real_view(state[declared.name]))
+
+    @property
+    def slots(self) -> list[list[Tensor]]:
+        """params, grads, then the state in the program's order."""
+        return [self.params, self.grads, *self.state.values()]
+
+
+def real_view(x: Tensor) -> Tensor:
+    """A complex tensor as its real view (a last dimension of size 2); any other tensor itself."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to compute in: half types compute in float32 and round once, at the store."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x`` in the dtype to compute in (itself where it already is)."""
+    return x if x.dtype == dtype else x.to(dtype)

@@ -1,0 +1,80 @@
+"""The foreach executor: a plan of list operations, run in chunks that fit the processor's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..rule import Program
+from ..trace import trace
+from .batch import Batch, compute_dtype, widen
+from .plan import Plan, make_plan
+
+CHUNK = 128 * 1024
+"""Elements per chunk on a CPU: a chunk's parameters, gradients, state and temporaries stay in a core's own cache."""
+
+Slots = list[list[Tensor]]
+
+
+@lru_cache(maxsize=None)
+def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
+    """The plan of a program; traced once."""
+    return make_plan(trace(program, numbers))
+
+
+def run(batch: Batch) -> dict[str, Any]:
+    """Run ``batch`` and return the new scalar state. Parameters and state are written in place."""
+    scalars = {s.name for s in batch.program.scalars}
+    plan = plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
+    constants, new_scalars = plan.host(**batch.numbers)
+    dtype = compute_dtype(batch.params[0].dtype)
+    for chunk in chunks(batch):
+        wide = [[widen(x, dtype) for x in slot] for slot in chunk]
+        plan.step(*wide, *constants)
+        _store(chunk, wide)
+    return new_scalars
+
+
+def _store(chunk: Slots, wide: Slots) -> None:
+    """Round what was computed in a wider dtype into parameters and state; gradients are never written."""
+    for index, (slot, computed) in enumerate(zip(chunk, wide, strict=True)):
+        if index != 1 and slot and slot[0] is not computed[0]:
+            torch._foreach_copy_(slot, computed)
+
+
+def chunks(batch: Batch) -> Iterator[Slots]:
+    """Cut a batch into cache-sized runs of tensors; a large tensor of a pointwise rule is itself cut into slices."""
+    slots = batch.slots
+    if batch.params[0].device.type != "cpu" or sum(p.numel() for p in batch.params) <= CHUNK:
+        yield slots
+        return
+    held: Slots = [[] for _ in slots]
+    size = 0
+    for column in zip(*slots, strict=True):
+        count = column[0].numel()
+        if held[0] and size + count > CHUNK:
+            yield held
+            held, size = [[] for _ in slots], 0
+        if count > CHUNK and batch.program.rule.kind == "pointwise" and _is_flat(column):
+            yield from _slices(column)
+            continue
+        for slot, x in zip(held, column, strict=True):
+            slot.append(x)
+        size += count
+    if held[0]:
+        yield held
+
+
+def _is_flat(column: tuple[Tensor, ...]) -> bool:
+    """Whether all tensors can be viewed as one dimension, in the same order of elements."""
+    return all(x.is_contiguous() for x in column)
+
+
+def _slices(column: tuple[Tensor, ...]) -> Iterator[Slots]:
+    flat = [x.view(-1).split(CHUNK) for x in column]
+    for pieces in zip(*flat, strict=True):
+        yield [[piece] for piece in pieces]

@@ -1,0 +1,35 @@
+"""The reference executor: the rule itself, one tensor at a time. Debuggable, differentiable, and the float64 oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .batch import Batch, compute_dtype, widen
+
+
+def run(batch: Batch) -> dict[str, Any]:
+    """Run ``batch`` and return the new scalar state. Parameters and state are written in place."""
+    new_scalars: dict[str, Any] = {}
+    for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
+        held = {name: tensors[index] for name, tensors in batch.state.items()}
+        new_scalars = _run_one(batch, p, g, held)
+    return new_scalars
+
+
+def _run_one(batch: Batch, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
+    dtype = compute_dtype(p.dtype)
+    scalars = {s.name: batch.numbers[s.name] for s in batch.program.scalars}
+    state = {name: widen(x, dtype) for name, x in held.items()} | scalars
+    new_p, new_state = batch.program.update(widen(p, dtype), widen(g, dtype), state, batch.numbers)
+    _store({p: new_p} | {held[name]: new_state[name] for name in held})
+    return {name: new_state[name] for name in scalars}
+
+
+def _store(results: dict[Tensor, Tensor]) -> None:
+    """Write every result into its target. A result that is itself a target (state handed on) is copied first."""
+    changed = {target: value for target, value in results.items() if value is not target}
+    values = [value.clone() if value in results else value for value in changed.values()]
+    for target, value in zip(changed, values, strict=True):
+        target.copy_(value)

@@ -1,0 +1,273 @@
+"""Declarations: what an optimizer's class says once about its hyperparameters and its state.
+
+Signature, bounds, command line, documentation, search and report all read these declarations.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Options = Mapping[str, Any]
+"""The options of one parameter group: every field's value by its name."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A range to draw a hyperparameter from: from ``low`` to ``high``, on a logarithmic or linear scale.
+
+    ``complement`` draws ``1 - value`` instead (betas: 0.9 and 0.999 are far apart, 0.1 and 0.001 show it).
+    """
+
+    low: float
+    high: float
+    scale: Literal["log", "linear"] = "log"
+    complement: bool = False
+
+
+@dataclass(frozen=True)
+class Field:
+    """One constructor argument.
+
+    Attributes:
+        name: the argument's name; torch's where torch has one.
+        default: the default value.
+        doc: one sentence.
+        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself, ``high`` only if
+            ``closed``.
+        names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
+        choices: the allowed words, for an option that is a word.
+        search: the range that a study searches, if the hyperparameter is worth tuning.
+        invalid: torch's message for a value out of bounds; ``{value}`` and ``{index}`` are filled in.
+        keyword_only: whether the argument must be passed by name.
+        fixed: the class settles the value; it is in every parameter group but is no argument.
+    """
+
+    name: str
+    default: Any
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    closed: bool = False
+    names: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    search: Search | None = None
+    invalid: str = ""
+    keyword_only: bool = False
+    fixed: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the value is a switch (``True``, ``False`` or ``None``) and not a number or a word."""
+        return isinstance(self.default, bool) or (self.default is None and self.low is None)
+
+    @property
+    def is_hyperparameter(self) -> bool:
+        """Whether the value changes the mathematics (executor switches do not)."""
+        return self.name not in EXECUTION_SWITCHES
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        if self.is_flag:
+            return "True or False" + (" or None" if self.default is None else "")
+        low = "" if self.low is None else f" >= {self.low:g}"
+        high = "" if self.high is None else f" {'<=' if self.closed else '<'} {self.high:g}"
+        numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "a number"
+        return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
+
+    def validate(self, value: Any) -> None:
+        """Raise `ValueError` (out of bounds; torch's words first) or `TypeError` (not a number at all)."""
+        if self.choices:
+            if value not in self.choices:
+                raise ValueError(f"Invalid {self.name} value: {value!r}; {self.name} must be {self.allowed}")
+        elif self.is_flag:
+            self._validate_flag(value)
+        elif not (value is None and self.default is None):
+            self._validate_numbers(value)
+
+    def _validate_flag(self, value: Any) -> None:
+        if not (isinstance(value, bool) or (value is None and self.default is None)):
+            raise TypeError(f"{self.name} must be {self.allowed}, not {value!r}")
+
+    def _validate_numbers(self, value: Any) -> None:
+        values = tuple(value) if len(self.names) > 1 and isinstance(value, (tuple, list)) else (value,)
+        if len(values) != max(1, len(self.names)):
+            raise ValueError(f"{self.name} must be {self.allowed}, not {value!r}")
+        for index, entry in enumerate(values):
+            self._validate_number(index, entry)
+
+    def _validate_number(self, index: int, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+            raise TypeError(f"{self.name} must be {self.allowed}, not {value!r}")
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise ValueError(f"Tensor {self.name} must be 1-element")
+            if value.device.type == "meta" or torch.compiler.is_compiling():
+                return
+        if not self._contains(float(value)):
+            message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(value=value, index=index)
+            raise ValueError(f"{message} ({self.name} must be {self.allowed})")
+
+    def _contains(self, value: float) -> bool:
+        if value != value:
+            return False
+        below = self.high is None or value < self.high or (self.closed and value == self.high)
+        return below and (self.low is None or value >= self.low)
+
+    def unpack(self, value: Any) -> dict[str, Any]:
+        """The value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
+        return dict(zip(self.names, value, strict=True)) if len(self.names) > 1 else {self.name: value}
+
+
+EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable"})
+"""torch's switches that choose how a step runs and never what it computes."""
+
+
+def hyper(default: Any, doc: str, **declared: Any) -> Any:
+    """Declare a hyperparameter or option of an optimizer's class. See `Field` for the keywords."""
+    return Field("", default, doc, **declared)
+
+
+def lr(default: float, low: float = 1e-5, high: float = 1.0) -> Any:
+    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``."""
+    search = Search(low, high)
+    return hyper(default, "learning rate η", low=0.0, search=search, invalid="Invalid learning rate: {value}")
+
+
+def betas(default: tuple[float, float], doc: str = "decay rates of the averages of g and of g²") -> Any:
+    """Declare torch's pair ``betas``, which a rule reads as ``beta1`` and ``beta2``."""
+    message = "Invalid beta parameter at index {index}: {value}"
+    search = Search(1e-3, 0.3, complement=True)
+    return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message)
+
+
+def eps(default: float) -> Any:
+    """Declare torch's ``eps``."""
+    doc = "small constant ε that keeps the denominator away from zero"
+    return hyper(default, doc, low=0.0, search=Search(1e-10, 1e-3), invalid="Invalid epsilon value: {value}")
+
+
+def eps_in_sqrt() -> Any:
+    """Declare the switch that puts ``eps`` where the papers have it: under the square root."""
+    return hyper(False, "add ε under the square root, as the paper does, and not to the root, as torch does")
+
+
+def momentum(default: float) -> Any:
+    """Declare ``momentum``."""
+    return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True))
+
+
+def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ") -> Any:
+    """Declare torch's ``weight_decay``."""
+    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1))
+
+
+def maximize() -> Any:
+    """Declare torch's ``maximize``."""
+    return hyper(False, "ascend instead of descend: the gradient's sign is flipped")
+
+
+def foreach() -> Any:
+    """Declare torch's ``foreach``."""
+    return hyper(None, "True: multi-tensor executor; False: reference executor; None: the best that is exact")
+
+
+def fused() -> Any:
+    """Declare torch's ``fused``."""
+    return hyper(None, "True asks for one fused kernel and raises where there is none; None may choose it")
+
+
+def capturable() -> Any:
+    """Declare torch's ``capturable``."""
+    return hyper(False, "keep step counts on the device so that a CUDA graph can capture the step")
+
+
+def differentiable() -> Any:
+    """Declare torch's ``differentiable``."""
+    return hyper(False, "let autograd differentiate through the step (reference executor)")
+
+
+StateKind = Literal["like", "tensor_scalar", "step", "scalar", "row", "column", "list"]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One entry of a parameter's state.
+
+    Attributes:
+        name: torch's name for it, the key in ``optimizer.state[p]``.
+        kind: ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per tensor, computed from it
+            (a norm), 0-dim on its device; ``step`` counts the parameter's own steps; ``scalar`` is a number that does not
+            depend on tensors (kept 0-dim as torch keeps it, computed in double); ``row`` and ``column`` are the factored
+            moments of matrices (last or last-but-one dimension of size 1); ``list`` starts as an empty list.
+        init: the first value: a number, the name of the field that holds it, or ``"param"`` for a copy of the parameter.
+        when: whether the state exists under a group's options; everything else about a rule's structure follows from it.
+        where: for which parameters it exists (factored state exists for matrices only).
+        at_construction: torch makes it in the constructor and not at the first step.
+    """
+
+    name: str
+    kind: StateKind = "like"
+    _: KW_ONLY
+    init: float | str = 0.0
+    when: Callable[[Options], bool] = lambda options: True
+    where: Callable[[Tensor], bool] = lambda p: True
+    at_construction: bool = False
+
+    def create(self, p: Tensor, options: Options) -> Any:
+        """The state's first value for parameter ``p`` under its group's options."""
+        if self.kind == "list":
+            return []
+        if self.init == "param":
+            return p.detach().clone(memory_format=torch.preserve_format)
+        value = options[self.init] if isinstance(self.init, str) else self.init
+        if self.kind in ("step", "scalar"):
+            dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+            on_device = options.get("capturable") or options.get("fused")
+            return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
+        if self.kind == "like":
+            return _filled_like(p, value)
+        return torch.full(self._shape(p), float(value), dtype=_real_dtype(p), device=p.device)
+
+    def _shape(self, p: Tensor) -> tuple[int, ...]:
+        shape = {
+            "tensor_scalar": (),
+            "row": (*p.shape[:-1], 1),
+            "column": (*p.shape[:-2], 1, *p.shape[-1:]),
+        }
+        return tuple(shape[self.kind])
+
+    def nbytes(self, p: Tensor) -> int:
+        """Bytes of the first value beside ``p`` (0 for a list, which grows as it runs)."""
+        value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
+        return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def _filled_like(p: Tensor, value: Any) -> Tensor:
+    value = complex(float(value), float(value)) if p.is_complex() else float(value)
+    return torch.full_like(p.detach(), value, memory_format=torch.preserve_format)
+
+
+def _real_dtype(p: Tensor) -> torch.dtype:
+    return torch.view_as_real(p.detach()).dtype if p.is_complex() else p.dtype
+
+
+def signature(fields: Mapping[str, Field]) -> inspect.Signature:
+    """The constructor's signature: ``params``, then the declared fields in order, keyword-only ones last."""
+    free = [f for f in fields.values() if not f.fixed]
+    positional = [f for f in free if not f.keyword_only]
+    named = [f for f in free if f.keyword_only]
+    make = inspect.Parameter
+    return inspect.Signature(
+        [make("self", make.POSITIONAL_OR_KEYWORD), make("params", make.POSITIONAL_OR_KEYWORD)]
+        + [make(f.name, make.POSITIONAL_OR_KEYWORD, default=f.default) for f in positional]
+        + [make(f.name, make.KEYWORD_ONLY, default=f.default) for f in named]
+    )

@@ -1,0 +1,126 @@
+"""A rule, and the program that a parameter group runs: the rule with its options bound and the common steps around it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from .fields import State
+
+Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
+"""What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
+
+Values = Mapping[str, Any]
+Update = Callable[[Any, Any, Values, Values], tuple[Any, dict[str, Any]]]
+"""``update(p, g, state, scalars) -> (new p, new state)``: a rule behind one calling convention. Inputs stay untouched."""
+
+CommonStep = Callable[[Update], Update]
+"""Wraps an update with what any rule may need: decay, maximize, averaging. See decay.py and average.py."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An update rule and what it says of itself.
+
+    Attributes:
+        fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
+            order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its signature
+            names: fields, ``t`` (the parameter's step count, from 1) and ``first`` (the state was made at this step).
+            A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
+        kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
+        state: its state, in torch's order.
+    """
+
+    fn: Callable[..., Any]
+    kind: Kind
+    state: tuple[State, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that signature and declaration agree."""
+        arguments = inspect.signature(self.fn).parameters.values()
+        positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        expected = (1 if self.kind == "driver" else 2) + len(self.arguments)
+        if len(positional) != expected:
+            raise TypeError(
+                f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
+                f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
+            )
+        if "t" in self.names and not any(s.kind == "step" for s in self.state):
+            raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
+
+    @cached_property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the state that the rule is handed, in order."""
+        return tuple(s.name for s in self.state if s.kind != "step")
+
+    @cached_property
+    def letters(self) -> dict[str, str]:
+        """The paper's letter of each state name."""
+        positional = list(inspect.signature(self.fn).parameters)
+        return dict(zip(self.arguments, positional[1 if self.kind == "driver" else 2 :], strict=False))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The keyword arguments that the rule names."""
+        arguments = inspect.signature(self.fn).parameters.values()
+        return frozenset(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
+
+    def keywords(self, options: Values) -> dict[str, Any]:
+        """The rule's keyword arguments, out of everything at hand."""
+        return {name: options[name] for name in self.names}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """All that shapes a program, and none of the numbers: two equal structures share one trace and one plan."""
+
+    rule: Rule
+    state: tuple[State, ...]
+    steps: tuple[CommonStep, ...]
+    static: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An update ready for any executor: ``update(p, g, state, scalars)`` over the named state."""
+
+    update: Update
+    rule: Rule
+    state: tuple[State, ...]
+
+    @cached_property
+    def tensors(self) -> tuple[State, ...]:
+        """The state that executors hand over as tensors."""
+        return tuple(s for s in self.state if s.kind not in ("step", "scalar"))
+
+    @cached_property
+    def scalars(self) -> tuple[State, ...]:
+        """The state that is a number of its own per parameter."""
+        return tuple(s for s in self.state if s.kind == "scalar")
+
+
+@lru_cache(maxsize=None)
+def program(structure: Structure) -> Program:
+    """Bind the static options of ``structure`` and wrap the common steps around its rule, innermost first."""
+    update = bind(structure.rule, dict(structure.static))
+    for step in structure.steps:
+        update = step(update)
+    return Program(update, structure.rule, structure.state)
+
+
+def bind(rule: Rule, static: Values) -> Update:
+    """Put a rule behind the common calling convention, with its static options (switches and words) settled."""
+
+    def update(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
+        held = [state.get(name) for name in rule.arguments]
+        result = rule.fn(p, g, *held, **rule.keywords({**static, **scalars}))
+        p, *new = result if isinstance(result, tuple) else (result,)
+        if len(new) != len(held):
+            raise TypeError(f"{rule.fn.__name__} returned {len(new)} states; it must return p and {rule.arguments}")
+        kept = {name: value for name, value in zip(rule.arguments, new, strict=True) if name in state}
+        return p, {**state, **kept}
+
+    return update

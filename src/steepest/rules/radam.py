@@ -1,0 +1,49 @@
+"""RAdam: Adam that waits until the variance of its rates is under control."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+
+from .. import fields
+from ..fields import State
+from ..optimizer import Optimizer
+from ..rule import Rule
+from ..vocabulary import lerp, maximum, sqrt, where
+
+
+def radam(p, g, m, v, *, t, lr, beta1, beta2, eps):
+    """p, g, m, v: same shape. Returns new (p, m, v)."""
+    m = lerp(m, g, 1 - beta1)
+    v = beta2 * v + (1 - beta2) * g * g
+    mhat = m / (1 - beta1**t)
+    rho_inf = 2 / (1 - beta2) - 1
+    rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
+    # r is used where rho_inf > rho > 5 alone; below, 5 stands in so that no denominator is 0.
+    x, y = maximum(rho, 5), maximum(rho_inf, 5)
+    r = sqrt((x - 4) * (x - 2) * y / ((y - 4) * (y - 2) * x))
+    l = sqrt(1 - beta2**t) / (sqrt(v) + eps)  # noqa: E741 - the paper's letter
+    return p - lr * where(rho > 5, r * mhat * l, mhat), m, v
+
+
+class RAdam(Optimizer):
+    """RAdam: momentum alone while the second moment rests on few gradients, Adam's step, rectified by r, afterwards.
+
+    Source:
+        Liu et al. 2020, "On the variance of the adaptive learning rate and beyond", arXiv:1908.03265, Algorithm 2.
+    Differs:
+        torch: same numbers. As in torch the rectified step begins at ρ > 5 (the paper: 4), and ε is added to the
+        uncorrected root. optax has the threshold 5 as well and adds ε to the corrected root.
+    """
+
+    lr: float = fields.lr(1e-3)
+    betas: tuple[float, float] = fields.betas((0.9, 0.999))
+    eps: float = fields.eps(1e-8)
+    weight_decay: float = fields.weight_decay()
+    decoupled_weight_decay: bool = fields.hyper(False, "decay the weights themselves, as AdamW does")
+    _: KW_ONLY
+    foreach: bool | None = fields.foreach()
+    maximize: bool = fields.maximize()
+    capturable: bool = fields.capturable()
+    differentiable: bool = fields.differentiable()
+
+    rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq")))

@@ -1,0 +1,66 @@
+"""RMSprop: divide the gradient by a running root mean square of itself."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+
+from .. import fields
+from ..fields import State
+from ..optimizer import Optimizer
+from ..rule import Rule
+from ..vocabulary import lerp, sqrt
+
+
+def rmsprop(p, g, v, b, a, *, lr, alpha, eps, momentum, eps_in_sqrt):
+    """p, g, v, b, a: same shape; b is None without momentum, a without centering. Returns new (p, v, b, a)."""
+    v = alpha * v + (1 - alpha) * g * g
+    s = v
+    if a is not None:
+        a = lerp(a, g, 1 - alpha)
+        s = v - a * a
+    u = g / sqrt(s + eps) if eps_in_sqrt else g / (sqrt(s) + eps)
+    if b is None:
+        return p - lr * u, v, b, a
+    b = momentum * b + u
+    return p - lr * b, v, b, a
+
+
+class RMSprop(Optimizer):
+    """RMSprop: θ ← θ - η g / (√v + ε), v a moving average of g²; optionally centered, optionally with momentum.
+
+    Source:
+        Tieleman and Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850, eq. 38-41.
+    Differs:
+        torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in articles, Keras
+        and optax (decay 0.9 there, 0.99 here and in torch). TensorFlow 1 starts v at 1 and keeps η inside the momentum
+        buffer. Centered, rounding can make v - a² slightly negative and the step NaN, in torch as here; clamping at 0
+        would make it g/ε, far worse.
+    """
+
+    lr: float = fields.lr(1e-2)
+    alpha: float = fields.hyper(
+        0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True)
+    )
+    eps: float = fields.eps(1e-8)
+    weight_decay: float = fields.weight_decay()
+    momentum: float = fields.hyper(
+        0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True)
+    )
+    centered: bool = fields.hyper(False, "divide by the standard deviation: subtract the squared average of g")
+    capturable: bool = fields.capturable()
+    foreach: bool | None = fields.foreach()
+    maximize: bool = fields.maximize()
+    differentiable: bool = fields.differentiable()
+    _: KW_ONLY
+    eps_in_sqrt: bool = fields.eps_in_sqrt()
+
+    rule = Rule(
+        rmsprop,
+        "pointwise",
+        (
+            State("step", "step"),
+            State("square_avg"),
+            State("momentum_buffer", when=lambda o: o["momentum"] > 0),
+            State("grad_avg", when=lambda o: o["centered"]),
+        ),
+    )

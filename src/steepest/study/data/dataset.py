@@ -1,0 +1,67 @@
+"""Examples in memory, and the three sets that a trial is given."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets side by side; stored small, converted to floats one batch at a time.
+
+    `divisor` is the number that a stored input is divided by: 255 turns the bytes of an image into [0, 1].
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    divisor: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def at(self, indices: Tensor) -> "Examples":
+        """Return the examples with these indices, in this order."""
+        return Examples(self.inputs[indices], self.targets[indices], self.divisor)
+
+    def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return float inputs and targets; images come out in channels_last order, which convolutions on CPU like best."""
+        inputs = self.inputs[indices].to(torch.float32)
+        if self.divisor != 1.0:
+            inputs.div_(self.divisor)
+        if self.images:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs, self.targets[indices]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the stored inputs and targets, for data that comes from no file."""
+        parts = (self.inputs.contiguous().numpy().tobytes(), self.targets.contiguous().numpy().tobytes())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    @property
+    def images(self) -> bool:
+        """Whether the inputs are images: batch, channel, height, width."""
+        return self.inputs.dim() == 4
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A whole data set as its publisher divided it, with where it came from and what it must hash to."""
+
+    name: str
+    source: str
+    train: Examples
+    test: Examples
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    fallback: str | None = None  # a sentence when this stands in for the data that was asked for
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training, validation and test examples of one trial; no example is in two of them."""
+
+    train: Examples
+    validation: Examples
+    test: Examples

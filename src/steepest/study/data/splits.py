@@ -1,0 +1,60 @@
+"""Cutting a data set into training, validation and test sets, always in the same way."""
+
+from dataclasses import dataclass
+
+import torch
+
+from steepest.study import seeds
+from steepest.study.data.dataset import DataSet, Examples, Splits
+from steepest.study.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many examples each set holds."""
+
+    train: int
+    validation: int
+    test: int
+
+    def fitted(self, data: DataSet) -> "Sizes":
+        """Return these sizes, shrunk in proportion when the data set stands in for a larger one."""
+        available, tests = len(data.train), len(data.test)
+        wanted = self.train + self.validation
+        if wanted <= available and self.test <= tests:
+            return self
+        if data.fallback is None:
+            raise UsageError(
+                f"{data.name} has {available} training and {tests} test examples; "
+                f"{self.train} + {self.validation} and {self.test} were asked for"
+            )
+        validation = available * self.validation // wanted
+        return Sizes(available - validation, validation, min(self.test, tests))
+
+    @classmethod
+    def everything(cls, data: DataSet) -> "Sizes":
+        """All training examples for training, so none is left for validation."""
+        return cls(len(data.train), 0, len(data.test))
+
+
+def split(data: DataSet, sizes: Sizes) -> Splits:
+    """Draw the three sets; the draw depends on the data set's size alone, so every trial of every study shares it.
+
+    Validation examples come first in the draw: with a smaller training set they stay the same examples.
+    """
+    order = _shuffled(len(data.train), draw=0)
+    chosen = order[sizes.validation : sizes.validation + sizes.train]
+    return Splits(
+        train=_pick(data.train, chosen),
+        validation=_pick(data.train, order[: sizes.validation]),
+        test=_pick(data.test, _shuffled(len(data.test), draw=1)[: sizes.test]),
+    )
+
+
+def _shuffled(count: int, draw: int) -> torch.Tensor:
+    return torch.randperm(count, generator=seeds.generator("split", draw))
+
+
+def _pick(examples: Examples, indices: torch.Tensor) -> Examples:
+    # Sorted indices keep the memory in file order; the order of training is drawn anew every epoch anyway.
+    return examples.at(indices.sort().values)

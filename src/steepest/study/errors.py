@@ -1,0 +1,17 @@
+"""What a study may tell its user: failures of the world, and requests that make no sense."""
+
+
+class StudyError(Exception):
+    """Something outside the program stopped the work; the message says what, and what to do (exit code 1)."""
+
+
+class UsageError(StudyError, ValueError):
+    """A request that cannot be carried out as given; the message shows what is allowed (exit code 2)."""
+
+
+class DataError(StudyError):
+    """A data file is missing, damaged or not what its name says."""
+
+
+class StoreError(StudyError):
+    """A study folder cannot be read or written."""

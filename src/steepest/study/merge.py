@@ -1,0 +1,68 @@
+"""Adding optimizers and seeds to a study that is already in its folder, and refusing anything else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from steepest.study.errors import UsageError
+
+ALIKE: Final = ("workload", "preset", "config", "metric", "model", "data", "threads")
+FREE: Final = {"config.seeds", "data.source"}
+VERSIONS: Final = ("steepest", "torch")
+
+
+def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence[str], folder: object) -> dict[str, Any]:
+    """Return the document of both studies together.
+
+    `order` names the optimizers that come first in tables. Two studies that differ in anything but optimizers and
+    seeds cannot share a folder: their trials would not be comparable.
+    """
+    if old is None:
+        return dict(new)
+    different = _differences(old, new)
+    if different:
+        raise UsageError(
+            f"{folder} holds another study. There and here: {'; '.join(different)}. "
+            "Give another folder with --out, or ask for the same again."
+        )
+    return {
+        **new,
+        "config": {**new["config"], "seeds": sorted({*old["config"]["seeds"], *new["config"]["seeds"]})},
+        "optimizers": sorted(_union(old, new, "optimizers", "label"), key=lambda entry: _rank(entry["name"], order)),
+        "trials": _union(old, new, "trials", "id"),
+        "published": _merge_published(old["published"], new["published"]),
+        "created": old["created"],
+        "command": old["command"] if new["command"] in old["command"] else f"{old['command']} && {new['command']}",
+    }
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    pairs = [(key, old[key], new[key]) for key in ALIKE]
+    pairs += [(f"versions.{key}", old["versions"][key], new["versions"][key]) for key in VERSIONS]
+    pairs.append(("machine.cpu", old["machine"]["cpu"], new["machine"]["cpu"]))
+    known = {entry["label"]: entry for entry in old["optimizers"]}
+    pairs += [(entry["label"], known.get(entry["label"], entry), entry) for entry in new["optimizers"]]
+    return [line for pair in pairs for line in _compare(*pair)]
+
+
+def _compare(key: str, old: Any, new: Any) -> list[str]:
+    if key in FREE or old == new:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*old, *(name for name in new if name not in old)]
+        return [line for name in names for line in _compare(f"{key}.{name}", old.get(name), new.get(name))]
+    return [f"{key} is {old!r} and {new!r}"]
+
+
+def _union(old: Mapping[str, Any], new: Mapping[str, Any], part: str, key: str) -> list[dict[str, Any]]:
+    known = {entry[key] for entry in old[part]}
+    return [*old[part], *(entry for entry in new[part] if entry[key] not in known)]
+
+
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _merge_published(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if old is None or new is None:
+        return new
+    return {**new, "rows": {**old["rows"], **new["rows"]}}

@@ -1,0 +1,42 @@
+"""Records as lines of JSON: the same record is always the same bytes."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+SCHEMA: Final = 1
+
+Record = dict[str, Any]
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    r"""Return one line of JSON with sorted keys; numbers that JSON lacks become the strings nan, inf and -inf.
+
+    >>> encode({"loss": float("nan"), "epoch": 1})
+    b'{"epoch":1,"loss":"nan"}\n'
+    """
+    text = json.dumps(plain(record), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Return a whole document as indented JSON for people and programs."""
+    text = json.dumps(plain(document), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def number(value: float | str) -> float:
+    """Return a stored number as a float, non-finite ones too."""
+    return float(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with only what JSON has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

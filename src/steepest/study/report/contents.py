@@ -1,0 +1,141 @@
+"""What stands in the report's tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steepest.study.report.measures import Measure, table_measures, trial_measures
+from steepest.study.report.reader import FINISHED, OptimizerSetting, Published, Study, Trial
+from steepest.study.report.summary import Summary, close, ranked
+from steepest.study.report.tables import Cell, Column, Number, Over, Table, Text
+
+PAPER_PRESET = "full"
+
+
+def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
+    """One row per optimizer: mean and spread of every figure, beside the published ones where those apply."""
+    measures = table_measures(study)
+    beside = comparable(study)
+    best = {measure.key: _best(summaries, measure) for measure in measures}
+    return Table(
+        key="results",
+        caption=_results_caption(study, beside),
+        columns=(Column("Optimizer"), Column("Seeds"), *_result_columns(measures, beside)),
+        rows=tuple(_result_row(summary, measures, best, beside) for summary in summaries),
+    )
+
+
+def trials_table(study: Study) -> Table:
+    """One row per trial, whatever became of it."""
+    measures = trial_measures(study)
+    figures = tuple(Column(measure.title, numeric=True) for measure in measures)
+    return Table(
+        key="trials",
+        caption="Every trial. Training and validation figures are those of its last recorded epoch.",
+        columns=(
+            Column("Optimizer"),
+            Column("Seed", numeric=True),
+            Column("Status"),
+            Column("Epoch", numeric=True),
+            Column("Step", numeric=True),
+            *figures,
+            Column("Seconds", numeric=True),
+            Column("Remark"),
+            Column("Record"),
+        ),
+        rows=tuple(_trial_row(trial, measures) for trial in study.trials),
+    )
+
+
+def settings_table(study: Study) -> Table:
+    """One row per optimizer: the options that act; those that are off are left out here."""
+    return Table(
+        key="settings",
+        caption="Settings of every optimizer: the hyperparameters that act. Those that are off are listed below.",
+        columns=(Column("Optimizer"), Column("Rule"), Column("Hyperparameters"), Column("Executor")),
+        rows=tuple(_settings_row(study, setting) for setting in study.optimizers),
+    )
+
+
+def comparable(study: Study) -> Published | None:
+    """The published figures if this study repeats their experiment: smaller presets are another experiment."""
+    return study.published if study.preset == PAPER_PRESET else None
+
+
+def acting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that change the update: not false, none, zero or empty; learning rate first.
+
+    >>> acting({"amsgrad": False, "betas": [0.9, 0.999], "lr": 0.01, "weight_decay": 0})
+    {'lr': 0.01, 'betas': [0.9, 0.999]}
+    """
+    active = {key: value for key, value in options.items() if value}
+    return {key: active[key] for key in sorted(active, key=lambda key: key != "lr")}
+
+
+def spelled(options: Mapping[str, Any]) -> str:
+    """``lr=0.01, betas=(0.9, 0.999), amsgrad=true``."""
+    return ", ".join(f"{key}={_spelled(value)}" for key, value in options.items())
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"({', '.join(_spelled(part) for part in value)})"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _results_caption(study: Study, beside: Published | None) -> str:
+    paper = ", beside the published figures" if beside else ""
+    return f"Results of {study.name}: mean over finished seeds ± one standard deviation{paper}."
+
+
+def _result_columns(measures: Sequence[Measure], beside: Published | None) -> list[Column]:
+    if beside is None:
+        return [Column(measure.title, numeric=True) for measure in measures]
+    pairs = [
+        (Column("here", measure.title, numeric=True), Column("paper", measure.title, numeric=True, muted=True))
+        for measure in measures
+    ]
+    return [column for pair in pairs for column in pair]
+
+
+def _result_row(
+    summary: Summary, measures: Sequence[Measure], best: Mapping[str, set[str]], beside: Published | None
+) -> tuple[Cell, ...]:
+    cells: list[Cell] = [Text(summary.label), Text(summary.coverage)]
+    for measure in measures:
+        tag = "best" if summary.label in best[measure.key] else ""
+        cells.append(Over(summary.spreads[measure.key], measure, tag))
+        if beside is not None:
+            cells.append(Number(beside.rows.get(summary.label, {}).get(measure.key), measure.decimals))
+    return tuple(cells)
+
+
+def _best(summaries: Sequence[Summary], measure: Measure) -> set[str]:
+    """The best mean and those within one seed spread of it. Nobody where no figure is better, or seeds are single."""
+    order = ranked(summaries, measure) if measure.better else []
+    if len(order) < 2 or order[0].spreads[measure.key].deviation is None:
+        return set()
+    first = order[0].spreads[measure.key]
+    return {order[0].label} | {other.label for other in order[1:] if close(first, other.spreads[measure.key])}
+
+
+def _trial_row(trial: Trial, measures: Sequence[Measure]) -> tuple[Cell, ...]:
+    figures = (Number(measure.of(trial), measure.decimals) for measure in measures)
+    return (
+        Text(trial.optimizer),
+        Number(trial.seed),
+        Text(trial.status, tag="status " + ("good" if trial.status == FINISHED else "bad")),
+        Number(trial.epoch),
+        Number(trial.step),
+        *figures,
+        Number(trial.seconds, 1),
+        Text(trial.reason or "", detail=trial.traceback),
+        Text(f"trials/{trial.id}.jsonl", tag="record"),
+    )
+
+
+def _settings_row(study: Study, setting: OptimizerSetting) -> tuple[Cell, ...]:
+    ran = dict.fromkeys(trial.executor for trial in study.trials_of(setting.label) if trial.executor)
+    executor = ", ".join(ran) or setting.executor or ""
+    return (Text(setting.label), Text(setting.name), Text(spelled(acting(setting.options)), tag="code"), Text(executor))

@@ -1,0 +1,146 @@
+"""Figure-data -> a plotly figure for the page. Colours are those of the light page; the page's script swaps them."""
+
+import html
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from steepest.study.report.chart import Axis, Chart, Interval, Series, Values
+
+ROW_HEIGHT = 38
+HEIGHT = 340
+BAND_OPACITY = 0.13
+BAR_OPACITY = 0.28
+_STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
+
+
+def plotly_figure(chart: Chart) -> go.Figure:
+    """Every series of the chart as traces: a band (where there is one) below its line or marks."""
+    traces = [trace for series in chart.series for trace in _traces(series, chart)]
+    height = max(len(chart.y.ticks) * ROW_HEIGHT + 90, 180) if chart.y.ticks else HEIGHT
+    figure = go.Figure(traces)
+    figure.update_layout(
+        template=go.layout.Template(),
+        showlegend=False,
+        height=height,
+        margin={"l": 8, "r": 12, "t": 12, "b": 8},
+        hovermode="closest",
+        xaxis=_axis(chart.x),
+        yaxis=_axis(chart.y),
+    )
+    return figure
+
+
+def tint(colour: str, opacity: float) -> str:
+    """A hex colour as rgba.
+
+    >>> tint("#0b6fb8", 0.5)
+    'rgba(11,111,184,0.5)'
+    """
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _traces(series: Series, chart: Chart) -> list[go.Scatter]:
+    if series.kind == "line":
+        return [*_band(series), _line(series, chart)]
+    return [_marks(series, chart)]
+
+
+def _band(series: Series) -> list[go.Scatter]:
+    if series.band is None:
+        return []
+    low, high = series.band
+    outline = go.Scatter(
+        x=[*series.x, *reversed(series.x)],
+        y=_finite([*high, *reversed(low)]),
+        mode="lines",
+        fill="toself",
+        fillcolor=tint(series.look.light, BAND_OPACITY),
+        line={"width": 0},
+        hoverinfo="skip",
+        meta=_meta(series, "band"),
+    )
+    return [outline]
+
+
+def _line(series: Series, chart: Chart) -> go.Scatter:
+    return go.Scatter(
+        **_points(series, chart),
+        mode="lines+markers",
+        line={"color": series.look.light, "width": 2, "dash": series.look.dash},
+        marker={"color": series.look.light, "symbol": series.look.marker, "size": 7, "maxdisplayed": 12},
+        meta=_meta(series, "line"),
+    )
+
+
+def _marks(series: Series, chart: Chart) -> go.Scatter:
+    colour = series.look.light
+    size, opacity, symbol, thickness = {
+        "dots": (8, 0.7, series.look.marker, 0),
+        "mean": (13, 1.0, series.look.marker, 2),
+        "tick": (20, 1.0, "line-ns", 11),
+        "stop": (13, 1.0, "x-thin", 0),
+    }[series.kind]
+    stroke = {"width": 2.5, "color": colour} if symbol in _STROKES else {"width": 0}
+    return go.Scatter(
+        **_points(series, chart),
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity, "line": stroke},
+        error_x=_bars(series.x, series.reach, tint(colour, BAR_OPACITY), thickness),
+        error_y=_bars(series.y, series.band, colour, thickness),
+        meta=_meta(series, series.kind),
+    )
+
+
+def _points(series: Series, chart: Chart) -> dict[str, Any]:
+    value = "%{x:.4~g}" if chart.y.ticks else f"%{{y:.4~g}}<br>{html.escape(chart.x.title)} %{{x:,.4~g}}"
+    return {
+        "x": list(series.x),
+        "y": _finite(series.y),
+        "name": html.escape(series.label),
+        "customdata": [html.escape(note) for note in series.notes],
+        "hovertemplate": f"<b>%{{fullData.name}}</b><br>{value}<br>%{{customdata}}<extra></extra>",
+    }
+
+
+def _bars(centre: Values, ends: Interval | None, colour: str, thickness: float) -> dict[str, Any] | None:
+    if ends is None:
+        return None
+    return {
+        "array": [high - at for high, at in zip(ends[1], centre, strict=True)],
+        "arrayminus": [at - low for low, at in zip(ends[0], centre, strict=True)],
+        "color": colour,
+        "thickness": thickness,
+        "width": 0,
+    }
+
+
+def _meta(series: Series, role: str) -> dict[str, str]:
+    return {"series": series.label, "role": role, "light": series.look.light, "dark": series.look.dark}
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    drawn: dict[str, Any] = {
+        "title": {"text": html.escape(axis.title), "standoff": 8},
+        "type": "log" if axis.log else "linear",
+        "automargin": True,
+        "zeroline": False,
+        "showline": False,
+    }
+    if axis.integer:
+        drawn |= {"tickformat": ",d", "nticks": 8, "tick0": 0, "minor": {"nticks": 1}}
+    if axis.log:
+        drawn |= {"dtick": "D2", "exponentformat": "power"}
+    if axis.bounds is not None:
+        drawn["range"] = [math.log10(bound) for bound in axis.bounds] if axis.log else list(axis.bounds)
+    if axis.ticks:
+        positions, names = zip(*axis.ticks, strict=True)
+        drawn |= {"tickvals": list(positions), "ticktext": [html.escape(name) for name in names]}
+        drawn["range"] = [min(positions) - 0.6, max(positions) + 0.6]
+    return drawn
+
+
+def _finite(values: Any) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]

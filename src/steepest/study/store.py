@@ -1,0 +1,149 @@
+"""The study folder: one document about the study, an append-only record and a file of wall times for every trial.
+
+    study.json           what was run, on what, with which versions
+    trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
+    times/<id>.jsonl     wall times of the same trial
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from steepest.study import records
+from steepest.study.disk import flush, reading_from, writing_to
+from steepest.study.errors import StoreError
+from steepest.study.lock import locked
+from steepest.study.records import SCHEMA, Record
+from steepest.study.trial import Event
+
+DONE: Final = ("finished", "diverged")
+
+
+@dataclass(frozen=True)
+class TrialRecords:
+    """What a trial's file holds. `note` says what was wrong with the file, if anything was."""
+
+    lines: list[Record]
+    note: str | None = None
+
+    @property
+    def end(self) -> Record | None:
+        """The trial's last record, once it has ended."""
+        last = self.lines[-1] if self.lines else {}
+        return last if last.get("kind") == "end" else None
+
+    @property
+    def status(self) -> str:
+        """How the trial stands: finished, diverged, failed or interrupted."""
+        return str(self.end["status"]) if self.end else "interrupted"
+
+
+class StudyFolder:
+    """A study on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def document_path(self) -> Path:
+        """Where the study's document is."""
+        return self.path / "study.json"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Create the folder where needed and keep other processes out of it."""
+        with writing_to(self.path):
+            for folder in (self.path, self.path / "trials", self.path / "times"):
+                folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            yield
+
+    def read_document(self) -> dict[str, Any] | None:
+        """Return the study's document, or None in a folder that has none."""
+        if not self.document_path.exists():
+            return None
+        with reading_from(self.document_path):
+            text = self.document_path.read_text(encoding="utf-8")
+        return _checked(text, self.document_path)
+
+    def write_document(self, document: dict[str, Any]) -> None:
+        """Replace the study's document; a reader sees the old one or the new one, never a part."""
+        temporary = self.path / ".study.json.new"
+        with writing_to(self.document_path):
+            with temporary.open("wb") as file:
+                file.write(records.encode_document(document))
+                flush(file)
+            temporary.replace(self.document_path)
+
+    def read_trial(self, trial: str) -> TrialRecords:
+        """Return a trial's records; a last line that was cut off is left out, and the note says so."""
+        return read_records(self.path / "trials" / f"{trial}.jsonl")
+
+    def read_times(self, trial: str) -> TrialRecords:
+        """Return a trial's wall times."""
+        return read_records(self.path / "times" / f"{trial}.jsonl")
+
+    def is_done(self, trial: str) -> bool:
+        """Whether a trial has come to an end that running it again would only repeat."""
+        return self.read_trial(trial).status in DONE
+
+    def log(self, trial: str) -> "TrialLog":
+        """Begin a trial's files anew."""
+        return TrialLog(self.path / "trials" / f"{trial}.jsonl", self.path / "times" / f"{trial}.jsonl")
+
+
+class TrialLog:
+    """Writes a trial as it runs. Epochs and the end are on the disk before the next line is written."""
+
+    def __init__(self, trial: Path, times: Path) -> None:
+        self._path = trial
+        with writing_to(trial):
+            self._trial = trial.open("wb")
+            self._times = times.open("wb")
+
+    def write(self, event: Event) -> None:
+        """Append an event."""
+        with writing_to(self._path):
+            durable = event.record["kind"] != "step"
+            if event.timing is not None and durable:
+                self._times.write(records.encode(event.timing))
+                flush(self._times)
+            self._trial.write(records.encode(event.record))
+            if durable:
+                flush(self._trial)
+
+    def __enter__(self) -> "TrialLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with writing_to(self._path), self._trial, self._times:
+            pass  # leaving the block closes both files, the second one even when the first cannot be
+
+
+def read_records(path: Path) -> TrialRecords:
+    """Return the whole lines of a record file."""
+    if not path.exists():
+        return TrialRecords([])
+    with reading_from(path):
+        *lines, rest = path.read_bytes().split(b"\n")
+    try:
+        found = [json.loads(line) for line in lines]
+    except ValueError:
+        return TrialRecords([], f"{path.name} is damaged and was not read")
+    return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+
+
+def _checked(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); move it away, or give another folder with --out") from error
+    if document.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{path} has schema {document.get('schema')!r}; this version of Steepest reads and writes schema {SCHEMA}"
+        )
+    return document

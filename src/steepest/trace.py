@@ -1,0 +1,166 @@
+"""Trace a program into a `torch.fx.Graph`, once per structure: the form that every planned executor starts from."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from types import CodeType, FrameType
+from typing import Any
+
+from torch import Tensor, fx
+from torch.fx.proxy import GraphAppendingTracer, TraceError
+
+from .rule import Program
+from .vocabulary import OPERATORS, WORDS, Word
+
+
+class Rank(IntEnum):
+    """What a traced value is: a number of the host, one number per tensor, or a tensor like the parameter."""
+
+    HOST = 0
+    REDUCED = 1
+    FULL = 2
+
+
+class RuleError(TypeError):
+    """A rule does something that cannot be traced exactly."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A program as a graph.
+
+    Attributes:
+        graph: nodes in the order of the rule. Placeholders first: p, g, the tensor state, then the numbers.
+        tensors: the placeholders of p, g and the tensor state.
+        numbers: the placeholders of the numbers, by name.
+        p: the node of the new parameter.
+        state: the nodes (or plain numbers) of the new state, by name; scalar state included.
+        names: the rule's own name of a node, for printing.
+    """
+
+    graph: fx.Graph
+    tensors: dict[str, fx.Node]
+    numbers: dict[str, fx.Node]
+    p: fx.Node
+    state: dict[str, Any]
+    names: dict[fx.Node, str]
+
+
+class _Tracer(GraphAppendingTracer):
+    """Records operators and words; refuses everything else in words that say what to write instead."""
+
+    rule: str
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Proxy:
+        if kind == "call_function":
+            target = WORDS["absolute"] if target is operator.abs else target
+            self._check(target, args)
+        elif kind != "placeholder":
+            allowed = f"operators and the words {', '.join(sorted(WORDS))} of steepest.vocabulary"
+            raise RuleError(f"{self.rule} calls .{target}(); a rule may use {allowed}")
+        proxy: fx.Proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        if kind == "call_function":
+            proxy.node.meta["rank"] = _rank(target, proxy.node)
+        return proxy
+
+    def _check(self, target: Any, args: tuple[Any, ...]) -> None:
+        if not isinstance(target, Word) and target not in OPERATORS:
+            name = getattr(target, "__name__", target)
+            words = ", ".join(sorted(WORDS))
+            raise RuleError(f"{self.rule} calls {name}; a rule may use operators and the words {words}")
+        for arg in args:
+            if isinstance(arg, Tensor):
+                raise RuleError(f"{self.rule} makes a tensor of its own; declare it as a State, or use a plain number")
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        what = "a tensor" if obj.node.meta["rank"] > Rank.HOST else "a number that changes from step to step"
+        raise RuleError(f"{self.rule} branches on {what}; use where(condition, a, b) or maximum(a, b)")
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        raise RuleError(f"{self.rule} iterates over a traced value; a rule works on whole tensors")
+
+
+def _rank(target: Any, node: fx.Node) -> Rank:
+    if isinstance(target, Word) and target.reduces:
+        return Rank.REDUCED
+    return max((Rank(n.meta["rank"]) for n in node.all_input_nodes), default=Rank.HOST)
+
+
+_RANKS = {"like": Rank.FULL, "tensor_scalar": Rank.REDUCED, "scalar": Rank.HOST}
+
+
+def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
+    """Run ``program`` once on proxies.
+
+    Args:
+        program: the rule with its options bound and its common steps around it.
+        numbers: names of the run-time numbers it may read (hyperparameters, ``t``).
+
+    Raises:
+        RuleError: the rule branches on a value, makes a tensor, or uses a function that is no word of the vocabulary,
+            or a pointwise rule uses a reduction.
+    """
+    graph = fx.Graph()
+    tracer = _Tracer(graph)
+    tracer.rule = program.rule.fn.__name__
+
+    def placeholder(name: str, rank: Rank) -> fx.Proxy:
+        node = graph.placeholder(name)
+        node.meta["rank"] = rank
+        return fx.Proxy(node, tracer)
+
+    p, g = placeholder("p", Rank.FULL), placeholder("g", Rank.FULL)
+    tensors = {s.name: placeholder(s.name, _RANKS[s.kind]) for s in program.tensors}
+    scalars = {s.name: placeholder(s.name, Rank.HOST) for s in program.scalars}
+    inputs = {name: placeholder(name, Rank.HOST) for name in numbers}
+    with _local_names(program.rule.fn.__code__) as names:
+        new_p, new_state = _run(program, tracer, (p, g, {**tensors, **scalars}, inputs))
+    _check_kind(program, graph)
+    return Trace(
+        graph,
+        {"p": p.node, "g": g.node} | {name: proxy.node for name, proxy in tensors.items()},
+        {name: proxy.node for name, proxy in (scalars | inputs).items()},
+        new_p.node,
+        {name: value.node if isinstance(value, fx.Proxy) else value for name, value in new_state.items()},
+        {node: name for name, node in names.items()},
+    )
+
+
+def _run(program: Program, tracer: _Tracer, inputs: tuple[Any, ...]) -> tuple[fx.Proxy, dict[str, Any]]:
+    try:
+        new_p, new_state = program.update(*inputs)
+    except TraceError as error:
+        raise RuleError(f"{tracer.rule}: {error}") from error
+    if not isinstance(new_p, fx.Proxy):
+        raise RuleError(f"{tracer.rule} must return the new p first, not {new_p!r}")
+    return new_p, new_state
+
+
+def _check_kind(program: Program, graph: fx.Graph) -> None:
+    reductions = [n.name for n in graph.nodes if isinstance(n.target, Word) and n.target.reduces]
+    if program.rule.kind == "pointwise" and reductions:
+        rule = program.rule.fn.__name__
+        raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
+
+
+@contextmanager
+def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
+    """Collect what a function's local variables hold when it returns, so that equations print with the rule's names."""
+    names: dict[str, fx.Node] = {}
+
+    def watch(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            held = frame.f_locals.items()
+            names.update({name: value.node for name, value in held if isinstance(value, fx.Proxy)})
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield names
+    finally:
+        sys.setprofile(before)

@@ -1,0 +1,121 @@
+"""The words that a rule may say beside ``+ - * / **`` and comparisons.
+
+A word means the same for every kind of value: on floats it computes in double (a rule's *host part*), on tensors it is
+torch's function, and on a `torch.fx.Proxy` it records itself, so that every executor can spell it in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Proxy
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word: its meaning on floats and on tensors, and how it prints.
+
+    ``plain`` and ``latex`` are templates with ``{0}``, ``{1}``, ... for the arguments.
+    """
+
+    name: str
+    on_floats: Callable[..., Any]
+    on_tensors: Callable[..., Any]
+    plain: str
+    latex: str
+    reduces: bool = False
+
+    def __call__(self, *args: Any) -> Any:
+        """Apply to floats or tensors, or record in a trace."""
+        for arg in args:
+            if isinstance(arg, Proxy):
+                return arg.tracer.create_proxy("call_function", self, args, {}, name=self.name)
+        if any(isinstance(arg, Tensor) for arg in args):
+            return self.on_tensors(*args)
+        return self.on_floats(*args)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+
+def _float_sqrt(x: float) -> float:
+    return math.sqrt(x) if x >= 0 else math.nan
+
+
+def _float_max(a: float, b: float) -> float:
+    return a if a > b or a != a else b
+
+
+def _float_min(a: float, b: float) -> float:
+    return a if a < b or a != a else b
+
+
+def _float_sign(x: float) -> float:
+    return math.copysign(1.0, x) if x else x * 0.0
+
+
+def _tensor_max(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.maximum(a, b)
+    return torch.clamp(a, min=b) if isinstance(a, Tensor) else torch.clamp(b, min=a)
+
+
+def _tensor_min(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    return torch.clamp(a, max=b) if isinstance(a, Tensor) else torch.clamp(b, max=a)
+
+
+def _select(condition: Any, a: Any, b: Any) -> Any:
+    """A condition on numbers picks one side whole: the other side's NaN never leaks."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, a, b)
+    return a if condition else b
+
+
+sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")
+maximum = Word("maximum", _float_max, _tensor_max, "max({0}, {1})", r"\max({0},\, {1})")
+minimum = Word("minimum", _float_min, _tensor_min, "min({0}, {1})", r"\min({0},\, {1})")
+absolute = Word("absolute", abs, torch.abs, "|{0}|", r"\lvert {0} \rvert")
+sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}}({0})")
+lerp = Word(
+    "lerp",
+    lambda a, b, w: a + w * (b - a),
+    torch.lerp,
+    "lerp({0}, {1}, {2})",
+    r"\operatorname{{lerp}}({0}, {1}, {2})",
+)
+where = Word(
+    "where",
+    _select,
+    _select,
+    "({1} if {0} else {2})",
+    r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
+)
+norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces=True)
+
+WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm)}
+"""Every word by its name."""
+
+OPERATORS: dict[Callable[..., Any], str] = {
+    operator.add: "+",
+    operator.sub: "-",
+    operator.mul: "*",
+    operator.truediv: "/",
+    operator.pow: "**",
+    operator.neg: "neg",
+    operator.lt: "<",
+    operator.le: "<=",
+    operator.gt: ">",
+    operator.ge: ">=",
+    operator.eq: "==",
+    operator.ne: "!=",
+}
+"""The operators that a rule may use, and their symbols."""

@@ -1,0 +1,36 @@
+"""Independent float64 references of every optimizer, from the papers, with torch's conventions: numpy, no torch.
+
+`ORACLES[name](theta0, grads, **hyperparameters)` takes a list of arrays, for each step a list of gradients (None: this
+tensor has no gradient at this step) and hyperparameters named as the class's arguments. It returns for each tensor the
+final "param" and its state under torch's names: arrays, and floats for "step" and "mu_product". `lr` may be a list with
+one rate per step.
+"""
+
+from collections.abc import Callable
+
+from .adam import adam, adamax, adamw
+from .adam_variants import nadam, radam
+from .adaptive import adadelta, adagrad, rmsprop
+from .averaging import weight_average
+from .common import Array, Result
+from .momentum import momentum, nag, nag_lookahead, sgd
+from .novograd import novograd
+from .problems import problem, without
+from .quadratic import steepest_descent
+
+ORACLES: dict[str, Callable[..., list[Result]]] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nag": nag,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adadelta": adadelta,
+    "adam": adam,
+    "adamw": adamw,
+    "adamax": adamax,
+    "nadam": nadam,
+    "radam": radam,
+    "novograd": novograd,
+}
+
+__all__ = ["ORACLES", "Array", "Result", "nag_lookahead", "problem", "steepest_descent", "weight_average", "without"]

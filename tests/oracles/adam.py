@@ -1,0 +1,104 @@
+"""Adam, AdamW, Adamax.
+
+Kingma & Ba 2015 (Algorithms 1 and 2); AMSGrad: Reddi, Kale & Kumar 2018; AdamW: Loshchilov & Hutter 2019.
+As in torch: AMSGrad keeps the maximum of the uncorrected v and corrects it afterwards; AdamW shrinks theta by
+1 - lr lambda before the update; Adamax adds eps to |g| before the maximum.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .adaptive import root
+from .common import Array, Gradients, Rate, Result, Steps, l2, trace
+
+
+def adam(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    amsgrad: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    eps_in_sqrt: bool = False,
+) -> list[Result]:
+    """m, v: moving averages of g, g^2; theta -= lr mhat / (sqrt(vhat) + eps)."""
+    b1, b2 = betas
+
+    def one(theta: Array, steps: Steps) -> Result:
+        m, v, largest = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
+        for t, (rate, g) in enumerate(steps, start=1):
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay)
+            m = b1 * m + (1.0 - b1) * g
+            v = b2 * v + (1.0 - b2) * g * g
+            largest = np.maximum(largest, v)
+            mhat = m / (1.0 - b1**t)
+            vhat = (largest if amsgrad else v) / (1.0 - b2**t)
+            theta = theta - rate * mhat / root(vhat, eps, eps_in_sqrt)
+        state = {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
+        return {**state, "max_exp_avg_sq": largest} if amsgrad else state
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def adamw(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    amsgrad: bool = False,
+    maximize: bool = False,
+    eps_in_sqrt: bool = False,
+) -> list[Result]:
+    """Adam whose weight decay shrinks theta and stays out of m and v."""
+    return adam(
+        theta0,
+        grads,
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        amsgrad=amsgrad,
+        maximize=maximize,
+        decoupled_weight_decay=True,
+        eps_in_sqrt=eps_in_sqrt,
+    )
+
+
+def adamax(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> list[Result]:
+    """u = max(b2 u, |g| + eps); theta -= lr mhat / u."""
+    b1, b2 = betas
+
+    def one(theta: Array, steps: Steps) -> Result:
+        m, u = np.zeros_like(theta), np.zeros_like(theta)
+        for t, (rate, g) in enumerate(steps, start=1):
+            g = l2(g, theta, weight_decay)
+            m = b1 * m + (1.0 - b1) * g
+            u = np.maximum(b2 * u, np.abs(g) + eps)
+            theta = theta - rate / (1.0 - b1**t) * m / u
+        return {"param": theta, "step": len(steps), "exp_avg": m, "exp_inf": u}
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def decayed(theta: Array, g: Array, lr: float, weight_decay: float, decoupled: bool) -> tuple[Array, Array]:
+    """(theta, g) after weight decay: decoupled it acts on theta alone, otherwise on g alone."""
+    if decoupled:
+        return theta * (1.0 - lr * weight_decay), g
+    return theta, l2(g, theta, weight_decay)
