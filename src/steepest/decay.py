@@ -26,7 +26,7 @@ def coupled_decay(update: Update) -> Update:
 
 
 def decoupled_decay(update: Update) -> Update:
-    """Decay of the weights themselves, before the rule: ``p * (1 - lr * weight_decay)`` (Loshchilov and Hutter 2019)."""
+    """Decay of the weights themselves, before the rule: ``p * (1 - lr * weight_decay)``; Loshchilov and Hutter 2019."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p * (1 - scalars["lr"] * scalars["weight_decay"]), g, state, scalars)

@@ -204,12 +204,12 @@ class State:
 
     Attributes:
         name: torch's name for it, the key in ``optimizer.state[p]``.
-        kind: ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per tensor, computed from it
-            (a norm), 0-dim on its device; ``step`` counts the parameter's own steps; ``scalar`` is a number that does not
-            depend on tensors (kept 0-dim as torch keeps it, computed in double); ``row`` and ``column`` are the factored
-            moments of matrices (last or last-but-one dimension of size 1); ``list`` starts as an empty list.
-        init: the first value: a number, the name of the field that holds it, or ``"param"`` for a copy of the parameter.
-        when: whether the state exists under a group's options; everything else about a rule's structure follows from it.
+        kind: ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per tensor, computed from
+            it (a norm), 0-dim on its device; ``step`` counts the parameter's own steps; ``scalar`` is a number that
+            does not depend on tensors (kept 0-dim as torch keeps it, computed in double); ``row`` and ``column`` are
+            the factored moments of matrices (last, or last but one, dimension of size 1); ``list`` starts empty.
+        init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter.
+        when: whether the state exists under a group's options; the rule gets None where it does not.
         where: for which parameters it exists (factored state exists for matrices only).
         at_construction: torch makes it in the constructor and not at the first step.
     """

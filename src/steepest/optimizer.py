@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
@@ -15,10 +16,11 @@ from torch.optim.optimizer import ParamsT
 from .average import EMA, averaged, ema_decay, swapped
 from .decay import coupled_decay, decoupled_decay, maximized
 from .executors import driver
-from .executors.batch import Batch
+from .executors.batch import Batch, real_view
 from .executors.choose import EXECUTORS, choose
-from .fields import Field, Options, signature
-from .rule import CommonStep, Program, Rule, State, Structure, program
+from .fields import Field, Options, State, signature
+from .partition import Part, Partition, singles, split, token_of
+from .rule import CommonStep, Program, Rule, Structure, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
@@ -92,7 +94,7 @@ class Optimizer(torch.optim.Optimizer):
     def _setup(self, params: ParamsT, values: dict[str, Any]) -> None:
         for name, value in values.items():
             self.fields[name].validate(value)
-        self._averaging = False
+        self._forget()
         self.check(values)
         super().__init__(params, values)
         for group in self.param_groups:
@@ -111,7 +113,7 @@ class Optimizer(torch.optim.Optimizer):
             raise
 
     def _validate_options(self, options: Options) -> None:
-        """Check a group's own options. Foreign keys are allowed, as in torch, unless one looks like a slip of the pen."""
+        """Check a group's own options. Foreign keys are allowed, as in torch, unless one looks like a typing error."""
         for name, value in options.items():
             if name in self.fields:
                 self.fields[name].validate(value)
@@ -133,14 +135,20 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore; keys that an older or torch's own state lacks take our defaults."""
         super().__setstate__(state)
-        self._averaging = False
+        self._forget()
         for group in self.param_groups:
             for name, field in self.fields.items():
                 group.setdefault(name, field.default)
 
+    def _forget(self) -> None:
+        self._averaging = False
+        self._partitions: dict[int, Partition] = {}
+        self._held: list[int] = []
+
     # -- state -------------------------------------------------------------------------------------------------------
 
-    def _declared_state(self, group: Options) -> tuple[State, ...]:
+    def declared_state(self, group: Options) -> tuple[State, ...]:
+        """The state that exists under a group's options: the rule's, then the average's."""
         declared = (*self.rule_for(group).state, EMA)
         return tuple(s for s in declared if s.when(group))
 
@@ -148,7 +156,7 @@ class Optimizer(torch.optim.Optimizer):
         """Make what state ``p`` lacks; return whether any was made."""
         state = self.state[p]
         made = False
-        for declared in self._declared_state(group):
+        for declared in self.declared_state(group):
             wanted = declared.at_construction or not at_construction
             if wanted and state.get(declared.name) is None and declared.where(p):
                 state[declared.name] = declared.create(p, group)
@@ -180,45 +188,60 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._forget_stale_partitions()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 self._step_group(group)
         return loss
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        run = EXECUTORS[choose(self.rule_for(group), group)]
-        for batch, states in self._batches(group):
-            new_scalars = run(batch)
-            for name, value in new_scalars.items():
-                for state in states:
-                    state[name].fill_(value)
+    def _forget_stale_partitions(self) -> None:
+        """Forget what was remembered once anybody has put other state in place (load_state_dict, a reset)."""
+        held = list(map(id, self.state.values()))
+        if held != self._held:
+            self._partitions, self._held = {}, held
 
-    def _batches(self, group: dict[str, Any]) -> Iterator[tuple[Batch, list[dict[str, Any]]]]:
-        """The group's parameters with gradients, put together by everything that a batch must share."""
-        numbers, static = self._values(group)
-        counted = self._counts(group)
-        batches: dict[Any, tuple[Batch, list[dict[str, Any]]]] = {}
+    def _step_group(self, group: dict[str, Any]) -> None:
+        rule = self.rule_for(group)
         live = [p for p in group["params"] if p.grad is not None]
+        if not live:
+            return
         self._refuse_sparse(live)
-        first = {p: self._create_state(p, group) for p in live}
-        clocks = self._advance(live, group, counted)
-        for p, clock in zip(live, clocks, strict=True):
-            key = (p.device, p.dtype, first[p], clock)
-            if key not in batches:
-                ran = self._program(group, {**static, "first": first[p]})
-                own = dict(zip(counted, clock, strict=True))
-                batches[key] = Batch(ran, numbers | own, state={s.name: [] for s in ran.tensors}), []
-            batch, states = batches[key]
-            batch.append(p, p.grad, self.state[p])
-            states.append(self.state[p])
-        yield from batches.values()
+        run = EXECUTORS[choose(rule, group)]
+        numbers, static = self.values(group)
+        for part in self._parts(group, live, rule, static):
+            part.clock.tick()
+            part.clock.store(run(part.batch(numbers)))
+
+    def _parts(self, group: dict[str, Any], live: list[Tensor], rule: Rule, static: dict[str, Any]) -> list[Part]:
+        """The group's parts: those of the last step, as long as nothing that they were made from has changed."""
+        declared = self.declared_state(group)
+        counted = {"t" if s.kind == "step" else s.name: s for s in declared if s.kind in ("step", "scalar")}
+        steps = self._common_steps(rule, group)
+        token = token_of(live, (rule, declared, steps, static))
+        known = self._partitions.get(id(group))
+        if known is not None and known.is_current(token, counted):
+            return known.parts
+        first = [self._create_state(p, group) for p in live]
+        states = [self.state[p] for p in live]
+        cut = singles if static.get("capturable") or static.get("differentiable") else split
+        parts = list(cut(live, states, counted, first, lambda is_first: self.program(group, static, is_first)))
+        if not any(first) and cut is split:
+            self._partitions[id(group)] = Partition(token, parts)
+        return parts
+
+    def program(self, group: Options, static: Mapping[str, Any], first: bool = False) -> Program:
+        """What a group runs under its switches and words ``static``, at or after the first step of its parameters."""
+        rule = self.rule_for(group)
+        settled = {**static, "first": first}
+        named = tuple((name, settled[name]) for name in settled if name in rule.names)
+        return program(Structure(rule, self.declared_state(group), self._common_steps(rule, group), named))
 
     def _refuse_sparse(self, params: list[Tensor]) -> None:
         if any(p.grad is not None and p.grad.is_sparse for p in params):
             name = type(self).__name__
             raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
 
-    def _values(self, group: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+    def values(self, group: Options) -> tuple[dict[str, Any], dict[str, Any]]:
         """The group's run-time numbers, and its switches and words."""
         numbers: dict[str, Any] = {}
         static: dict[str, Any] = {}
@@ -231,28 +254,6 @@ class Optimizer(torch.optim.Optimizer):
                 for entry, number in field.unpack(value).items():
                     numbers[entry] = number if keep_tensors or not isinstance(number, Tensor) else number.item()
         return numbers, static
-
-    def _counts(self, group: Options) -> dict[str, State]:
-        """The state that counts or is one number per parameter, under the name that a rule sees (``t`` for the step)."""
-        kinds = ("step", "scalar")
-        declared = (s for s in self._declared_state(group) if s.kind in kinds)
-        return {"t" if s.kind == "step" else s.name: s for s in declared}
-
-    def _advance(self, live: list[Tensor], group: Options, counted: Mapping[str, State]) -> list[tuple[Any, ...]]:
-        """Count one more step for every parameter, and read each parameter's numbers."""
-        steps = [self.state[p][counted["t"].name] for p in live] if "t" in counted else []
-        if steps:
-            torch._foreach_add_(steps, 1)
-        as_tensors = group.get("capturable") or group.get("differentiable")
-        columns = [[self.state[p][s.name] for p in live] for s in counted.values()]
-        read = columns if as_tensors else [[x.item() for x in column] for column in columns]
-        return list(zip(*read, strict=True)) if read else [()] * len(live)
-
-    def _program(self, group: Options, static: dict[str, Any]) -> Program:
-        rule = self.rule_for(group)
-        wanted = rule.names
-        settled = tuple((name, value) for name, value in static.items() if name in wanted)
-        return program(Structure(rule, self._declared_state(group), self._common_steps(rule, group), settled))
 
     @staticmethod
     def _common_steps(rule: Rule, group: Options) -> tuple[CommonStep, ...]:
@@ -283,12 +284,11 @@ class Optimizer(torch.optim.Optimizer):
     def _average_only(self, group: Options) -> None:
         if group["ema_decay"] is None:
             return
-        numbers, _ = self._values(group)
+        numbers, _ = self.values(group)
         ran = program(Structure(_UNCHANGED, (EMA,), (averaged,), ()))
         for p in group["params"]:
-            batch = Batch(ran, numbers, state={EMA.name: []})
-            batch.append(p, p, self.state[p])
-            EXECUTORS["reference"](batch)
+            x, average = real_view(p), real_view(self.state[p][EMA.name])
+            EXECUTORS["reference"](Batch(ran, numbers, [x], [x], {EMA.name: [average]}))
 
     # -- averaging ---------------------------------------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ def _collect_fields(cls: type[Optimizer]) -> dict[str, Field]:
     """
     own: dict[str, Field] = {}
     keyword_only = False
-    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+    for name, annotation in inspect.get_annotations(cls).items():
         if annotation in ("KW_ONLY", KW_ONLY):
             keyword_only = True
         elif isinstance(declared := cls.__dict__.get(name), Field):

@@ -104,7 +104,7 @@ def _spell(value: Any) -> str:
 
 
 def parse(text: str) -> Recipe:
-    """Read ``adam`` or ``adam[lr=0.01,betas=(0.9,0.99),amsgrad=true]``; an entry of a tuple has its own name (``beta2=0.99``).
+    """Read ``adam`` or ``adam[lr=0.01,betas=(0.9,0.99),amsgrad=true]``; ``beta2=0.99`` sets one entry of a tuple.
 
     Raises:
         UnknownNameError: no such optimizer or option.

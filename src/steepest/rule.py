@@ -1,11 +1,11 @@
-"""A rule, and the program that a parameter group runs: the rule with its options bound and the common steps around it."""
+"""A rule, and the program that a parameter group runs: the rule, its options bound, in its common steps."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from .fields import State
@@ -15,7 +15,7 @@ Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 
 Values = Mapping[str, Any]
 Update = Callable[[Any, Any, Values, Values], tuple[Any, dict[str, Any]]]
-"""``update(p, g, state, scalars) -> (new p, new state)``: a rule behind one calling convention. Inputs stay untouched."""
+"""``update(p, g, state, scalars) -> (new p, new state)``: any rule behind one convention. Inputs stay untouched."""
 
 CommonStep = Callable[[Update], Update]
 """Wraps an update with what any rule may need: decay, maximize, averaging. See decay.py and average.py."""
@@ -102,7 +102,7 @@ class Program:
         return tuple(s for s in self.state if s.kind == "scalar")
 
 
-@lru_cache(maxsize=None)
+@cache
 def program(structure: Structure) -> Program:
     """Bind the static options of ``structure`` and wrap the common steps around its rule, innermost first."""
     update = bind(structure.rule, dict(structure.static))

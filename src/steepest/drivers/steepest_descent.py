@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import KW_ONLY
+from typing import Any
+
+from torch import Tensor
 
 from .. import fields
 from ..optimizer import Optimizer
 from ..rule import Rule
-from .line_search import LineSearchError, armijo, strong_wolfe
+from .line_search import LineSearchError, Search, armijo, strong_wolfe
 
 
 def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
@@ -28,7 +32,7 @@ def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
     return x - step * g
 
 
-def exact_step(gg, gh):
+def exact_step(gg: float, gh: float) -> float:
     """The minimiser along -g of a convex quadratic, g.g / g.(g - h), from the gradient h at x - g."""
     if not gg > gh:
         raise LineSearchError(
@@ -38,14 +42,14 @@ def exact_step(gg, gh):
     return gg / (gg - gh)
 
 
-def along(search, x, g):
+def along(search: Search, x: Tensor, g: Tensor) -> Generator[Tensor, tuple[float, Tensor], float]:
     """Run a line search along -g: trial points out, losses and slopes in."""
-    answer = None
+    answer: Any = None
     while True:
         try:
             step = search.send(answer)
         except StopIteration as found:
-            return found.value
+            return float(found.value)
         f, h = yield x - step * g
         answer = f, -float(g.dot(h))
 
@@ -54,16 +58,16 @@ class SteepestDescent(Optimizer):
     """Steepest descent: θ ← θ - η*∇J(θ), with η* found on the line. ``step`` needs a closure.
 
     ``line_search="exact"`` takes η* = g·g / g·(∇J(θ) - ∇J(θ - g)), the exact minimiser on a convex quadratic, from one
-    more gradient. ``"strong_wolfe"`` (default) and ``"armijo"`` search from ``lr`` on any function. All parameters are one
-    vector; a parameter without gradient stays. If no step is found the parameters keep their values and
+    more gradient. ``"strong_wolfe"`` (default) and ``"armijo"`` search from ``lr`` on any function. All parameters are
+    one vector; a parameter without gradient stays. If no step is found the parameters keep their values and
     `LineSearchError` is raised.
 
     Source:
         Cauchy 1847, "Méthode générale pour la résolution des systèmes d'équations simultanées"; searches: Nocedal and
         Wright 2006, algorithms 3.1, 3.5, 3.6.
     Differs:
-        torch has none; its LBFGS has the same kind of line search under ``line_search_fn``. ``step`` returns the loss at
-        the old parameters, as LBFGS does.
+        torch has none; its LBFGS has the same kind of line search under ``line_search_fn``. ``step`` returns the loss
+        at the old parameters, as LBFGS does.
     """
 
     lr: float = fields.lr(1.0, 1e-3, 10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,16 +24,9 @@ class Batch:
 
     program: Program
     numbers: dict[str, Any]
-    params: list[Tensor] = field(default_factory=list)
-    grads: list[Tensor] = field(default_factory=list)
-    state: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def append(self, p: Tensor, g: Tensor, state: dict[str, Any]) -> None:
-        """Add one parameter. Complex tensors take part as pairs of real numbers, as in torch."""
-        self.params.append(real_view(p))
-        self.grads.append(real_view(g))
-        for declared in self.program.tensors:
-            self.state[declared.name].append(real_view(state[declared.name]))
+    params: list[Tensor]
+    grads: list[Tensor]
+    state: dict[str, list[Tensor]]
 
     @property
     def slots(self) -> list[list[Tensor]]:

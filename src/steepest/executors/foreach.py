@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, partial
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,10 +19,12 @@ from .plan import Plan, make_plan
 CHUNK = 128 * 1024
 """Elements per chunk on a CPU: a chunk's parameters, gradients, state and temporaries stay in a core's own cache."""
 
+DTYPE = attrgetter("dtype")
+
 Slots = list[list[Tensor]]
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
     """The plan of a program; traced once."""
     return make_plan(trace(program, numbers))
@@ -32,8 +36,12 @@ def run(batch: Batch) -> dict[str, Any]:
     plan = plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
     constants, new_scalars = plan.host(**batch.numbers)
     dtype = compute_dtype(batch.params[0].dtype)
+    if batch.params[0].is_cpu:
+        box = partial(torch.tensor, dtype=dtype)
+        constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
+    as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
     for chunk in chunks(batch):
-        wide = [[widen(x, dtype) for x in slot] for slot in chunk]
+        wide = chunk if as_it_is else [[widen(x, dtype) for x in slot] for slot in chunk]
         plan.step(*wide, *constants)
         _store(chunk, wide)
     return new_scalars
@@ -75,6 +83,6 @@ def _is_flat(column: tuple[Tensor, ...]) -> bool:
 
 
 def _slices(column: tuple[Tensor, ...]) -> Iterator[Slots]:
-    flat = [x.view(-1).split(CHUNK) for x in column]
+    flat = [torch.split(x.view(-1), CHUNK) for x in column]
     for pieces in zip(*flat, strict=True):
         yield [[piece] for piece in pieces]

@@ -1,15 +1,15 @@
-"""From a trace to a plan: a few `torch._foreach_*` calls over lists of tensors, with as few temporaries as torch's own.
+"""From a trace to a plan: a few `torch._foreach_*` calls over lists of tensors, with no more temporaries than torch's.
 
 Three small passes. *Lowering* splits the graph into a host part (numbers, in double) and tensor operations, and carries
-number factors along lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges products
-and quotients into addcmul and addcdiv. *Placement* lets an operation write over an operand at its last use: the chain
+number factors along lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges
+products and quotients into addcmul and addcdiv. *Placement* lets an operation write over an operand at its last use: the chain
 that leads from a state's old value to its new one runs in the state's own memory.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -93,7 +93,7 @@ class Lowering:
         """A word or operator without a list form: one call per tensor."""
         operands = [a for a in node.args if self.is_tensor(a)]
         held = {a: f"x{i}" for i, a in enumerate(operands)}
-        spelled = ", ".join(held[a] if a in held else "{}" for a in node.args)
+        spelled = ", ".join(held.get(a, "{}") for a in node.args)
         numbers = tuple(self.number(a) for a in node.args if a not in held)
         plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in operands)
         name = node.target.name if isinstance(node.target, Word) else cast(Any, node.target).__name__
@@ -251,6 +251,9 @@ def _fold_into(total: Op, uses: dict[Op, int]) -> None:
 
 IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1, "maximum": 2, "minimum": 2}
 """How many leading operands an operation may write over (1 for all functions of one tensor)."""
+BOXED = {"add", "mul"}
+"""Calls that take their number as a 0-dim tensor as well. A plain number is wrapped into a float64 tensor for every
+tensor of the list and converted back, which costs three times the call itself on small tensors."""
 NEVER_IN_PLACE = {"input", "select", "each", "norm"}
 
 
@@ -272,7 +275,7 @@ class Placement:
     names: dict[Op, str] = field(default_factory=dict)
     homes: dict[Op, Op] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
-    constants: dict[str, str] = field(default_factory=dict)
+    constants: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find last uses, then the chains that run inside an input's memory."""
@@ -336,7 +339,8 @@ class Placement:
     def _call(self, op: Op, args: tuple[Op, ...], suffix: str) -> str:
         spelled = [self.names[a] for a in args]
         keyword = {"add": "alpha=", "addcmul": "value=", "addcdiv": "value="}.get(op.word, "") if len(args) > 1 else ""
-        spelled += [keyword + self._constant(n) for n in op.numbers if not (keyword and n == ONE)]
+        boxed = op.word in BOXED and not keyword
+        spelled += [keyword + self._constant(n, boxed) for n in op.numbers if not (keyword and n == ONE)]
         return f"torch._foreach_{op.word}{suffix}({', '.join(spelled)})"
 
     def _assign(self, op: Op, value: str) -> None:
@@ -344,8 +348,8 @@ class Placement:
         self.names[op] = f"{'s' if aliases_input else 't'}_{len(self.lines)}"
         self.lines.append(f"{self.names[op]} = {value}")
 
-    def _constant(self, expression: str) -> str:
-        return self.constants.setdefault(expression, f"c_{len(self.constants)}")
+    def _constant(self, expression: str, boxed: bool = False) -> str:
+        return self.constants.setdefault((expression, boxed), f"{'b' if boxed else 'c'}_{len(self.constants)}")
 
     def _emit_copies(self) -> None:
         moved = {name: op for name, op in self.outputs.items() if self.names[op] != name}
@@ -362,11 +366,13 @@ class Plan:
 
     Attributes:
         host: numbers by name -> (the constants of ``step``, the new scalar state). In double.
+        boxed: for each constant, whether it may be handed over as a 0-dim tensor of the lists' dtype.
         step: ``step(p, g, *state, *constants)`` over lists of tensors; writes p and state in place.
         source: the generated Python of both.
     """
 
     host: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
+    boxed: tuple[bool, ...]
     step: Callable[..., None]
     source: str
 
@@ -387,10 +393,11 @@ def make_plan(trace: Trace) -> Plan:
     step_lines = placement.emit()
     host_source = _host_source(trace, lowering, placement.constants)
     step_source = _function("step", [*inputs, *placement.constants.values()], step_lines or ["pass"])
-    return _compile(host_source + "\n\n" + step_source)
+    boxed = tuple(is_boxed for _, is_boxed in placement.constants)
+    return _compile(host_source + "\n\n" + step_source, boxed)
 
 
-def _host_source(trace: Trace, lowering: Lowering, constants: dict[str, str]) -> str:
+def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str, bool]]) -> str:
     lines = [
         f"{lowering.host[node]} = {_spell(node, lowering)}"
         for node in trace.graph.nodes
@@ -398,7 +405,7 @@ def _host_source(trace: Trace, lowering: Lowering, constants: dict[str, str]) ->
     ]
     kept = {name: value for name, value in trace.state.items() if name not in trace.tensors}
     state = ", ".join(f"{name!r}: {lowering.number(value)}" for name, value in kept.items())
-    values = "".join(f"{expression}, " for expression in constants)
+    values = "".join(f"{expression}, " for expression, _ in constants)
     return _function("host", list(trace.numbers), [*lines, f"return ({values}), {{{state}}}"])
 
 
@@ -414,8 +421,8 @@ def _function(name: str, arguments: list[str], lines: list[str]) -> str:
     return f"def {name}({', '.join(arguments)}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _compile(source: str) -> Plan:
+def _compile(source: str, boxed: tuple[bool, ...]) -> Plan:
     comparisons = {f.__name__: f for f in OPERATORS}
     namespace: dict[str, Any] = {"torch": torch, **WORDS, **comparisons}
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace
-    return Plan(namespace["host"], namespace["step"], source)
+    return Plan(namespace["host"], boxed, namespace["step"], source)

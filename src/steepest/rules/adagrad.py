@@ -25,8 +25,8 @@ class Adagrad(Optimizer):
     Source:
         Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
     Differs:
-        torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many articles,
-        Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). Sparse gradients are refused.
+        torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many
+        articles, Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). Sparse gradients are refused.
     """
 
     lr: float = fields.lr(1e-2)

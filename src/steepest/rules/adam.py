@@ -24,15 +24,15 @@ def adam(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt):
 
 
 class Adam(Optimizer):
-    """Adam: averages of g and g², corrected for their start at zero, give the direction and the rate of each coordinate.
+    """Adam: averages of g and g², corrected for their start at zero, give each coordinate its direction and rate.
 
     Source:
         Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1; AMSGrad: Reddi, Kale and Kumar 2018.
     Differs:
-        torch: same numbers. ε is added to the corrected root, as in the paper and torch; Keras adds its "ε hat" (1e-7) to
-        the uncorrected root; ``eps_in_sqrt=True`` puts it under the root. AMSGrad keeps the maximum of the uncorrected
-        v, as torch and Keras do; optax takes it of the corrected v. lerp(m, g, 1 - β1) is torch's way to write
-        β1·m + (1 - β1)·g.
+        torch: same numbers. ε is added to the corrected root, as in the paper and torch; Keras adds its "ε hat" (1e-7)
+        to the uncorrected root; ``eps_in_sqrt=True`` puts it under the root. AMSGrad keeps the maximum of the
+        uncorrected v, as torch and Keras do; optax takes it of the corrected v. lerp(m, g, 1 - β1) is torch's way to
+        write β1·m + (1 - β1)·g.
     """
 
     lr: float = fields.lr(1e-3)

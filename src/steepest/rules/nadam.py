@@ -72,4 +72,4 @@ class NAdam(Optimizer):
         """momentum_decay shapes torch's schedule; the constant forms have none."""
         untouched = options["momentum_decay"] == cls.fields["momentum_decay"].default
         if options["momentum_schedule"] != "torch" and not untouched:
-            raise ValueError("momentum_decay belongs to momentum_schedule='torch'; leave it out with the constant forms")
+            raise ValueError("momentum_decay belongs to momentum_schedule='torch'; leave it out with the others")

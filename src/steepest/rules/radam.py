@@ -19,8 +19,8 @@ def radam(p, g, m, v, *, t, lr, beta1, beta2, eps):
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
     # r is used where rho_inf > rho > 5 alone; below, 5 stands in so that no denominator is 0.
-    x, y = maximum(rho, 5), maximum(rho_inf, 5)
-    r = sqrt((x - 4) * (x - 2) * y / ((y - 4) * (y - 2) * x))
+    a, b = maximum(rho, 5), maximum(rho_inf, 5)
+    r = sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
     l = sqrt(1 - beta2**t) / (sqrt(v) + eps)  # noqa: E741 - the paper's letter
     return p - lr * where(rho > 5, r * mhat * l, mhat), m, v
 

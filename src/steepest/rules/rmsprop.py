@@ -31,10 +31,10 @@ class RMSprop(Optimizer):
     Source:
         Tieleman and Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850, eq. 38-41.
     Differs:
-        torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in articles, Keras
-        and optax (decay 0.9 there, 0.99 here and in torch). TensorFlow 1 starts v at 1 and keeps η inside the momentum
-        buffer. Centered, rounding can make v - a² slightly negative and the step NaN, in torch as here; clamping at 0
-        would make it g/ε, far worse.
+        torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in articles,
+        Keras and optax (decay 0.9 there, 0.99 here and in torch). TensorFlow 1 starts v at 1 and keeps η inside the
+        momentum buffer. Centered, rounding can make v - a² slightly negative and the step NaN, in torch as here;
+        clamping at 0 would make it g/ε, far worse.
     """
 
     lr: float = fields.lr(1e-2)
@@ -43,9 +43,7 @@ class RMSprop(Optimizer):
     )
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()
-    momentum: float = fields.hyper(
-        0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True)
-    )
+    momentum: float = fields.hyper(0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True))
     centered: bool = fields.hyper(False, "divide by the standard deviation: subtract the squared average of g")
     capturable: bool = fields.capturable()
     foreach: bool | None = fields.foreach()

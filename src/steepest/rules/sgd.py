@@ -21,7 +21,7 @@ def sgd(p, g, b, *, lr, momentum, dampening, nesterov, first):
 
 
 class SGD(Optimizer):
-    """(Stochastic, mini-batch, full-batch) gradient descent; with momentum, the heavy ball; with Nesterov, looking ahead.
+    """Gradient descent, on any batch; with momentum the heavy ball, with Nesterov's form looking ahead.
 
     Source:
         Robbins and Monro 1951; Polyak 1964 (momentum); Nesterov 1983, in the form of Sutskever et al. 2013.
@@ -32,9 +32,7 @@ class SGD(Optimizer):
     """
 
     lr: float = fields.lr(1e-3, 1e-4, 10.0)
-    momentum: float = fields.hyper(
-        0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True)
-    )
+    momentum: float = fields.hyper(0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True))
     dampening: float = fields.hyper(0, "how much less than the whole gradient enters the buffer")
     weight_decay: float = fields.weight_decay()
     nesterov: bool = fields.hyper(False, "step along g + μb, the gradient seen ahead, and not along b")

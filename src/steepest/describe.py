@@ -1,0 +1,115 @@
+"""Everything there is to say about one optimizer, from its declarations: what ``steepest show`` prints."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from . import registry
+from .equations import equations
+from .fields import Field, State
+from .optimizer import Optimizer
+from .rule import Program
+from .trace import trace
+
+
+def describe(text: str, latex: bool = False) -> str:
+    """Describe an optimizer: equations, source of the idea, hyperparameters, state and the rule's own code.
+
+    Args:
+        text: a recipe, ``adam`` or ``adam[amsgrad=true,weight_decay=0.1]``: the equations show what the options do.
+        latex: print the equations in LaTeX.
+
+    Raises:
+        UnknownNameError: no such optimizer or option.
+        ValueError: a value is not allowed.
+    """
+    recipe = registry.parse(text)
+    cls, options = recipe.optimizer, recipe.resolved()
+    rule = cls.rule_for(options)
+    about = inspect.cleandoc(cls.__doc__ or "")
+    parts = [
+        f"{recipe.label} ({rule.kind.replace('_', '-')} rule)",
+        about,
+        _section("Update" + (" (LaTeX)" if latex else ""), update_equations(cls, options, latex)),
+        _section("Hyperparameters", _table(_hyperparameter_rows(cls.fields.values(), options))),
+        _section("State", _state_lines(cls, options)),
+        _section("Rule", textwrap.dedent(inspect.getsource(rule.fn)).splitlines()),
+    ]
+    return "\n\n".join(parts)
+
+
+def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool = False) -> list[str]:
+    """The equations of one step under ``options``, after the first step; a driver is told in words and code."""
+    rule = cls.rule_for(options)
+    if rule.kind == "driver":
+        return ["This rule asks for new gradients on its way: read it below; each yield is a point to evaluate."]
+    program, numbers = _program(cls, options)
+    letters = rule.letters
+    return equations(trace(program, numbers), letters, latex)
+
+
+def _program(cls: type[Optimizer], options: dict[str, Any]) -> tuple[Program, tuple[str, ...]]:
+    given = {name: value for name, value in options.items() if not cls.fields[name].fixed}
+    optimizer = cls([torch.nn.Parameter(torch.zeros(1))], **given)
+    group = optimizer.param_groups[0]
+    numbers, static = optimizer.values(group)
+    counted = any(s.kind == "step" for s in optimizer.declared_state(group))
+    return optimizer.program(group, static), (*numbers, *(["t"] if counted else []))
+
+
+def _section(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([title, *(f"    {line}".rstrip() for line in lines)])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _hyperparameter_rows(fields: Iterable[Field], options: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("name", "value", "default", "allowed", "searched", "meaning")]
+    for f in fields:
+        if not f.fixed:
+            rows.append((f.name, str(options[f.name]), str(f.default), f.allowed, _range(f), f.doc))
+    return rows
+
+
+def _range(declared: Field) -> str:
+    search = declared.search
+    if search is None:
+        return "-"
+    what = "1 - " if search.complement else ""
+    return f"{what}[{search.low:g}, {search.high:g}] {search.scale}"
+
+
+def _state_lines(cls: type[Optimizer], options: dict[str, Any]) -> list[str]:
+    rule = cls.rule_for(options)
+    held = [s for s in (*rule.state,) if s.when(options)]
+    if not held:
+        return ["none: 0 bytes per parameter"]
+    per_element = sum(_bytes_per_element(s) for s in held)
+    lines = [f"{per_element:g} bytes per float32 parameter"]
+    return lines + _table([(s.name, rule.letters.get(s.name, "t"), _extent(s)) for s in held])
+
+
+def _bytes_per_element(state: State) -> float:
+    probe = torch.zeros(1000, 1000)
+    return round(state.nbytes(probe) / probe.numel(), 2)
+
+
+def _extent(state: State) -> str:
+    extents = {
+        "like": "like the parameter",
+        "tensor_scalar": "one number per tensor",
+        "step": "the tensor's own step count",
+        "scalar": "one number per tensor, the same for all of equal age",
+        "row": "one number per row",
+        "column": "one number per column",
+        "list": "grows as it runs",
+    }
+    return extents[state.kind]

@@ -1,0 +1,200 @@
+"""Equations from a trace: the rule prints itself, in plain text or LaTeX, under its own names."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import fx
+
+from .trace import Trace
+from .vocabulary import Word, lerp
+
+
+class Text(NamedTuple):
+    """A printed expression and how tightly it binds, from ``SUM`` to ``ATOM``."""
+
+    text: str
+    tightness: int
+
+    def inside(self, tightness: int) -> str:
+        """The text, in parentheses where it binds less tightly than its surroundings."""
+        return self.text if self.tightness >= tightness else f"({self.text})"
+
+
+SUM, QUOTIENT, PRODUCT, POWER, ATOM = range(1, 6)
+
+GREEK = {
+    "p": ("θ", r"\theta"),
+    "lr": ("η", r"\eta"),
+    "eta": ("η'", r"\eta'"),
+    "beta1": ("β₁", r"\beta_1"),
+    "beta2": ("β₂", r"\beta_2"),
+    "eps": ("ε", r"\epsilon"),
+    "rho": ("ρ", r"\rho"),
+    "rho_inf": ("ρ∞", r"\rho_\infty"),
+    "alpha": ("α", r"\alpha"),
+    "momentum": ("μ", r"\mu"),
+    "mu": ("μ", r"\mu"),
+    "next_mu": ("μ⁺", r"\mu^+"),
+    "dampening": ("τ", r"\tau"),
+    "momentum_decay": ("ψ", r"\psi"),
+    "lr_decay": ("γ", r"\gamma"),
+    "weight_decay": ("λ", r"\lambda"),
+    "ema_decay": ("δ", r"\delta"),
+    "vmax": ("v_max", r"v_{\max}"),
+}
+"""Symbols of the names that rules use. Any other single letter prints as it is, ``xhat`` with a hat."""
+
+
+OLD = "_old"
+"""Marks a state's value before the step, where a rule still uses it after the new one is made."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a notation spells symbols, operators and words."""
+
+    column: int
+    operators: Mapping[Any, Callable[[Text, Text], Text]]
+    square: str
+
+    def symbol(self, name: str) -> str:
+        """A name as a symbol."""
+        if name.endswith(OLD):
+            return self.symbol(name.removesuffix(OLD)) + ("_old", r"_{\mathrm{old}}")[self.column]
+        if name in GREEK:
+            return GREEK[name][self.column]
+        if name.endswith("hat") and len(name) == 4:
+            return (name[0] + "\u0302", rf"\hat{{{name[0]}}}")[self.column]
+        return name if len(name) == 1 or not self.column else rf"\mathrm{{{name.replace('_', ' ')}}}"
+
+    def word(self, word: Word) -> str:
+        """A word's template."""
+        return (word.plain, word.latex)[self.column]
+
+
+def _binary(template: str, left: int, right: int, result: int) -> Callable[[Text, Text], Text]:
+    return lambda a, b: Text(template.format(a.inside(left), b.inside(right)), result)
+
+
+PLAIN = Style(
+    0,
+    {
+        operator.add: _binary("{} + {}", SUM, SUM, SUM),
+        operator.sub: _binary("{} - {}", SUM, QUOTIENT, SUM),
+        operator.mul: _binary("{}·{}", PRODUCT, POWER, PRODUCT),
+        operator.truediv: _binary("{} / {}", PRODUCT, POWER, QUOTIENT),
+        operator.pow: _binary("{}^{}", ATOM, ATOM, POWER),
+        **{f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in ((operator.gt, ">"), (operator.lt, "<"))},
+    },
+    "{}²",
+)
+LATEX = Style(
+    1,
+    {
+        operator.add: _binary("{} + {}", SUM, SUM, SUM),
+        operator.sub: _binary("{} - {}", SUM, QUOTIENT, SUM),
+        operator.mul: _binary(r"{} \, {}", PRODUCT, POWER, PRODUCT),
+        operator.truediv: _binary(r"\frac{{{}}}{{{}}}", SUM, SUM, POWER),
+        operator.pow: _binary("{{{}}}^{{{}}}", ATOM, SUM, POWER),
+        **{f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in ((operator.gt, ">"), (operator.lt, "<"))},
+    },
+    "{{{}}}^2",
+)
+
+
+@dataclass
+class Printer:
+    """Prints one trace in one style."""
+
+    trace: Trace
+    letters: Mapping[str, str]
+    style: Style
+    names: dict[fx.Node, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Name the inputs and every value that the rule gave a name; state is called by its letter."""
+        inputs = self.trace.tensors | self.trace.numbers
+        self.names = {node: name for node, name in self.trace.names.items() if node not in inputs.values()}
+        self.outputs = {"p": self.trace.p} | self.trace.state
+        for name, node in self.outputs.items():
+            if isinstance(node, fx.Node) and node not in inputs.values():
+                self.names[node] = self.letters.get(name, name)
+        self.inputs = {node: self.letters.get(name, name) for name, node in inputs.items()}
+        self._mark_old_values(inputs)
+
+    def _mark_old_values(self, inputs: Mapping[str, fx.Node]) -> None:
+        order = {node: index for index, node in enumerate(self.trace.graph.nodes)}
+        for name, new in self.outputs.items():
+            old = inputs[name]
+            if isinstance(new, fx.Node) and any(order[user] > order[new] for user in old.users):
+                self.inputs[old] += OLD
+
+    def equations(self) -> list[str]:
+        """One line per named value in the rule's order, then the state that is handed on as it came."""
+        arrow = ("←", r"\leftarrow")[self.style.column]
+        named = [node for node in self.trace.graph.nodes if node in self.names]
+        lines = [f"{self.style.symbol(self.names[n])} {arrow} {self._expand(n).text}" for n in named]
+        for name, node in self.outputs.items():
+            letter = self.letters.get(name, name)
+            if isinstance(node, fx.Node) and self.inputs.get(node, letter) != letter:
+                lines.append(f"{self.style.symbol(letter)} {arrow} {self._print(node).text}")
+        return lines
+
+    def _print(self, arg: Any) -> Text:
+        if not isinstance(arg, fx.Node):
+            return Text(f"{arg:g}", ATOM if arg >= 0 else SUM)
+        if arg in self.inputs or arg in self.names:
+            return Text(self.style.symbol(self.inputs.get(arg) or self.names[arg]), ATOM)
+        return self._expand(arg)
+
+    def _expand(self, node: fx.Node) -> Text:
+        args = [self._print(a) for a in node.args]
+        if node.target is lerp:
+            return self._lerp(node, args)
+        if isinstance(node.target, Word):
+            return Text(self.style.word(node.target).format(*(a.text for a in args)), ATOM)
+        if node.target is operator.neg:
+            return Text(f"-{args[0].inside(PRODUCT)}", SUM)
+        return self._operator(node, args)
+
+    def _operator(self, node: fx.Node, args: list[Text]) -> Text:
+        make = self.style.operators
+        if node.target is operator.mul and args[0] == args[1]:
+            return Text(self.style.square.format(args[0].inside(ATOM)), POWER)
+        if (factor := self._factor_of_square(node)) is not None:
+            square = Text(self.style.square.format(args[1].inside(ATOM)), POWER)
+            return make[operator.mul](self._print(factor), square)
+        return make[node.target](args[0], args[1])
+
+    def _factor_of_square(self, node: fx.Node) -> Any:
+        """``c`` where the node is ``c * g * g``: it is traced from the left, and the paper writes the square."""
+        left, right = node.args
+        product = operator.mul
+        if node.target is product and isinstance(left, fx.Node) and left.target is product and left not in self.names:
+            return left.args[0] if left.args[1] is right else None
+        return None
+
+    def _lerp(self, node: fx.Node, args: list[Text]) -> Text:
+        """``lerp(a, b, w)`` as the paper writes it, (1 - w) a + w b, with 1 - (1 - β) = β."""
+        make = self.style.operators
+        weight = node.args[2]
+        if isinstance(weight, fx.Node) and weight.target is operator.sub and weight.args[0] == 1:
+            kept = self._print(weight.args[1])
+        else:
+            kept = make[operator.sub](Text("1", ATOM), args[2])
+        return make[operator.add](make[operator.mul](kept, args[0]), make[operator.mul](args[2], args[1]))
+
+
+def equations(trace: Trace, letters: Mapping[str, str], latex: bool = False) -> list[str]:
+    """The equations of a traced rule.
+
+    Args:
+        trace: the traced program.
+        letters: the paper's letter of each state name.
+        latex: LaTeX instead of plain text.
+    """
+    return Printer(trace, letters, LATEX if latex else PLAIN).equations()
