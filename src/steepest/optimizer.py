@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -91,7 +92,8 @@ class Optimizer(torch.optim.Optimizer):
 
     # -- construction ------------------------------------------------------------------------------------------------
 
-    def _setup(self, params: ParamsT, values: dict[str, Any]) -> None:
+    def _setup(self, params: ParamsT, given: dict[str, Any]) -> None:
+        values = {name: field.default for name, field in self.fields.items()} | given
         for name, value in values.items():
             self.fields[name].validate(value)
         self._forget()
@@ -140,6 +142,11 @@ class Optimizer(torch.optim.Optimizer):
             for name, field in self.fields.items():
                 group.setdefault(name, field.default)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared."""
+        own = {"state": copy.deepcopy(state_dict["state"])} if "state" in state_dict else {}
+        super().load_state_dict({**state_dict, **own})
+
     def _forget(self) -> None:
         self._averaging = False
         self._partitions: dict[int, Partition] = {}
@@ -153,15 +160,18 @@ class Optimizer(torch.optim.Optimizer):
         return tuple(s for s in declared if s.when(group))
 
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
-        """Make what state ``p`` lacks; return whether any was made."""
-        state = self.state[p]
-        made = False
-        for declared in self.declared_state(group):
-            wanted = declared.at_construction or not at_construction
-            if wanted and state.get(declared.name) is None and declared.where(p):
-                state[declared.name] = declared.create(p, group)
-                made = True
-        return made
+        """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
+        held = self.state.get(p, {})
+        lacking = [
+            declared
+            for declared in self.declared_state(group)
+            if (declared.at_construction or not at_construction)
+            and held.get(declared.name) is None
+            and declared.where(p)
+        ]
+        for declared in lacking:
+            self.state[p][declared.name] = declared.create(p, group)
+        return any(declared is not EMA for declared in lacking)
 
     # -- stepping ----------------------------------------------------------------------------------------------------
 
@@ -222,7 +232,7 @@ class Optimizer(torch.optim.Optimizer):
         if known is not None and known.is_current(token, counted):
             return known.parts
         first = [self._create_state(p, group) for p in live]
-        states = [self.state[p] for p in live]
+        states = [self.state.get(p, {}) for p in live]
         cut = singles if static.get("capturable") or static.get("differentiable") else split
         parts = list(cut(live, states, counted, first, lambda is_first: self.program(group, static, is_first)))
         if not any(first) and cut is split:
@@ -349,8 +359,7 @@ def _constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
         values = dict(bound.arguments)
         del values["self"]
         params = values.pop("params")
-        settled = {f.name: f.default for f in fields.values() if f.fixed}
-        self._setup(params, values | settled)
+        self._setup(params, values)
 
     __init__.__signature__ = made  # type: ignore[attr-defined]
     return __init__

@@ -46,7 +46,8 @@ class Clock:
     def tick(self) -> None:
         """Count one step, in the tensors and in the value."""
         if "t" in self.columns:
-            torch._foreach_add_(self.columns["t"], ONE)
+            steps = self.columns["t"]
+            torch._foreach_add_(steps, ONE if steps[0].is_cpu else 1)
             self.values["t"] = self.values["t"] + 1
             self.versions = _versions(self.columns)
 

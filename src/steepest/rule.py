@@ -26,9 +26,9 @@ class Rule:
     """An update rule and what it says of itself.
 
     Attributes:
-        fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
-            order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its signature
-            names: fields, ``t`` (the parameter's step count, from 1) and ``first`` (the state was made at this step).
+        fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state
+            in order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its
+            signature names: fields, ``t`` (the parameter's step count, from 1), ``first`` (its state is just made).
             A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
         state: its state, in torch's order.

@@ -2,8 +2,8 @@
 
 Three small passes. *Lowering* splits the graph into a host part (numbers, in double) and tensor operations, and carries
 number factors along lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges
-products and quotients into addcmul and addcdiv. *Placement* lets an operation write over an operand at its last use: the chain
-that leads from a state's old value to its new one runs in the state's own memory.
+products and quotients into addcmul and addcdiv. *Placement* lets an operation write over an operand at its last use:
+the chain that leads from a state's old value to its new one runs in the state's own memory.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Lowering:
 
     def each(self, node: fx.Node) -> Op:
         """A word or operator without a list form: one call per tensor."""
-        operands = [a for a in node.args if self.is_tensor(a)]
+        operands = list(dict.fromkeys(a for a in node.args if self.is_tensor(a)))
         held = {a: f"x{i}" for i, a in enumerate(operands)}
         spelled = ", ".join(held.get(a, "{}") for a in node.args)
         numbers = tuple(self.number(a) for a in node.args if a not in held)
@@ -175,8 +175,15 @@ class Lowering:
     def select(self, condition: Any, a: Any, b: Any) -> Scaled:
         """``where`` on a number: both factors and both tensors are chosen on the host."""
         chosen = self.number(condition)
-        (fa, x), (fb, y) = self.tensor[a], self.tensor[b]
+        (fa, x), (fb, y) = self._filled(a, b), self._filled(b, a)
         return f"({fa} if {chosen} else {fb})", self.op("select", (x, y), (chosen,))
+
+    def _filled(self, value: Any, like: Any) -> Scaled:
+        """A tensor as it is; a number as a list of tensors that hold it, so that no pick is ever a plain number."""
+        if self.is_tensor(value):
+            return self.tensor[value]
+        template = "[torch.full_like(x, {}) for x in {}]"
+        return ONE, self.op("each", (self.tensor[like][1],), (self.number(value),), template)
 
 
 def _added_rather(x: Scaled, y: Scaled) -> bool:
@@ -192,7 +199,7 @@ def _is_host(arg: Any) -> bool:
 def _key(node: fx.Node) -> Any:
     """What decides how a node lowers: its target, and for where and lerp whether the odd argument is a number."""
     if node.target is where:
-        return where if _is_host(node.args[0]) and not any(map(_is_host, node.args[1:])) else None
+        return where if _is_host(node.args[0]) else None
     if node.target is WORDS["lerp"]:
         return node.target if _is_host(node.args[2]) and not any(map(_is_host, node.args[:2])) else None
     if node.target is operator.pow:
@@ -334,7 +341,9 @@ class Placement:
 
     def _is_spent(self, operand: Op, op: Op) -> bool:
         """Whether a temporary is used here for the last time (inputs are written by their own chain alone)."""
-        return self.names[operand].startswith("t_") and self.last[operand] == self.position[op]
+        spent = self.names[operand].startswith("t_") and self.last[operand] == self.position[op]
+        # What select picked is the memory of one of its operands, which may be needed for longer.
+        return spent and (operand.word != "select" or all(self._is_spent(a, op) for a in operand.args))
 
     def _call(self, op: Op, args: tuple[Op, ...], suffix: str) -> str:
         spelled = [self.names[a] for a in args]
