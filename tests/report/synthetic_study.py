@@ -13,7 +13,7 @@ MORE = (*NINE, "RAdam", "AdamW", "NovoGrad", "Rprop", "Lion")
 FINAL_LOSS = (0.32, 0.19, 0.18, 0.17, 0.2, 0.195, 0.21, 0.2, 0.225, 0.2, 0.205, 0.24, 0.5, 0.23)
 PAPER = {
     "source": "Li Zhiyuan, Nanjing Agricultural University: 关于深度学习优化算法的分析与实现",
-    "setting": "60,000 training images, 5 epochs, batch size 256, learning rate 0.01, one seed, one GPU of unknown make",
+    "setting": "60,000 training images, 5 epochs, batch size 256, learning rate 0.01, one seed, one GPU",
     "rows": {
         "SGD": {"train_loss": 0.317, "train_accuracy": 0.896, "test_accuracy": 0.858, "examples_per_second": 11670.2},
         "AdaGrad": {
@@ -147,7 +147,7 @@ def _end(status: str, stop: int, plan: Plan, rng: np.random.Generator, last: flo
         reason = f"loss is nan at step {stop}"
         return {"kind": "end", "status": "diverged", "step": stop, "epoch": epoch, "reason": reason}
     if status == "failed":
-        trace = 'Traceback (most recent call last):\n  File "trial.py", line 12, in run_trial\nValueError: lr < 0 is <refused>'
+        trace = 'Traceback:\n  File "trial.py", line 12, in run_trial\nValueError: lr < 0 is <refused>'
         return {
             "kind": "end", "status": "failed", "step": 0, "epoch": 0,
             "error": "ValueError: lr < 0 is <refused>", "traceback": trace,
@@ -188,8 +188,8 @@ def _study(plan: Plan, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "workload": "fashion-mnist",
         "preset": plan.preset,
         "title": "Nine optimizers on Fashion-MNIST",
-        "description": "A small convolutional network learns to tell ten kinds of clothing apart, once with every optimizer "
-        "and every seed. Network, data order and initial weights are equal for all optimizers of a seed.",
+        "description": "A small convolutional network learns to tell ten kinds of clothing apart, once with every "
+        "optimizer and every seed. Network, data order and initial weights are equal for all optimizers of a seed.",
         "config": {
             "epochs": plan.epochs, "batch_size": 250, "precision": "fp32", "seeds": list(range(plan.seeds)),
             "all_train": False, "steps_per_epoch": plan.steps_per_epoch, "channels_last": True,

@@ -1,13 +1,14 @@
 """The commands and their arguments."""
 
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steepest.cli import commands
+from steepest.cli import listing, run_study, upkeep
+from steepest.study import workloads
+from steepest.study.request import Request
 
 app = typer.Typer(
     name="steepest",
@@ -20,6 +21,24 @@ app = typer.Typer(
 data_app = typer.Typer(help="Get the data that workloads need.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
+WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="What to train: see `steepest list workloads`.")]
+Optimizers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optimizer",
+        "-o",
+        metavar="NAME[key=value,...]",
+        help="An optimizer, perhaps with options; may be given several times. Default: all of the workload's.",
+    ),
+]
+PresetName = Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the study.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead of the preset's.")]
+Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
+Precision = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")]
+AllTrain = Annotated[
+    bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -41,32 +60,22 @@ def _steepest(
 
 @app.command()
 def study(
-    workload: Annotated[str, typer.Argument(metavar="WORKLOAD", help="What to train: see `steepest list workloads`.")],
-    optimizers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--optimizer",
-            "-o",
-            metavar="NAME[key=value,...]",
-            help="An optimizer, perhaps with options; may be given several times. Default: all of the workload's.",
-        ),
-    ] = None,
-    preset: Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the study.")] = "quick",
-    epochs: Annotated[int | None, typer.Option(help="Epochs, instead of the preset's.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds, instead of the preset's: 0, 1, ...")] = None,
-    precision: Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")] = "fp32",
-    all_train: Annotated[
-        bool, typer.Option("--all-train", help="Train on all training examples; there is no validation set then.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")] = None,
+    workload: WorkloadName,
+    optimizers: Optimizers = None,
+    preset: PresetName = "quick",
+    epochs: Epochs = None,
+    seeds: Seeds = None,
+    precision: Precision = "fp32",
+    all_train: AllTrain = False,
+    out: Out = None,
     data_dir: DataDir = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
     The same command again skips what is done; further optimizers or seeds are added to the same folder.
     """
-    request = commands.Request(
-        workload=commands.find_workload(workload),
+    request = Request(
+        workload=workloads.find(workload),
         preset_name=preset,
         optimizers=tuple(optimizers or ()),
         epochs_wanted=epochs,
@@ -74,13 +83,13 @@ def study(
         precision=precision,
         all_train=all_train,
     )
-    raise typer.Exit(commands.study(request, out, data_dir, sys.argv[1:]))
+    raise typer.Exit(run_study.study(request, out, data_dir))
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]) -> None:
     """Write the report of a study folder anew from its stored records."""
-    commands.report(folder)
+    upkeep.report(folder)
 
 
 @app.command("list")
@@ -89,7 +98,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the optimizers or the workloads."""
-    commands.list_names(kind, as_json)
+    listing.list_names(kind, as_json)
 
 
 @app.command()
@@ -98,7 +107,7 @@ def show(
     latex: Annotated[bool, typer.Option("--latex", help="Print the equations as LaTeX.")] = False,
 ) -> None:
     """Show an optimizer: equations, hyperparameters, state, citation, differences, source."""
-    commands.show(name, latex)
+    listing.show(name, latex)
 
 
 @data_app.command("fetch")
@@ -107,10 +116,10 @@ def fetch(
     data_dir: DataDir = None,
 ) -> None:
     """Download a data set, check it, and say where it is."""
-    commands.fetch(name, data_dir)
+    upkeep.fetch(name, data_dir)
 
 
 @app.command()
 def doctor() -> None:
     """Check the installation: versions, threads, compiler, data, disk."""
-    raise typer.Exit(commands.doctor())
+    raise typer.Exit(upkeep.doctor())

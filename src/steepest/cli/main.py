@@ -9,6 +9,8 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
         sys.exit(_run())
+    except KeyboardInterrupt:  # while the packages were still being loaded
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in STUDY_PACKAGES:
             raise

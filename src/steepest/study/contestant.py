@@ -13,7 +13,7 @@ from steepest.study.errors import UsageError
 
 @dataclass(frozen=True)
 class Contestant:
-    """A recipe under a label: the optimizer's name, and in brackets what was asked to differ from the workload's setting.
+    """A recipe under a label: the optimizer's name, and in brackets what differs from the workload's setting.
 
     >>> contestant("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
     'Adam[eps=0.1]'

@@ -25,9 +25,13 @@ class Watcher(Protocol):
 
 @dataclass
 class Tally:
-    """How a run of a plan went: the trials skipped because they were done, and how the others ended."""
+    """How a run of a plan went: the trials skipped because they were done, and how the others ended.
+
+    `notes` tell of record files that were found damaged; their trials ran again.
+    """
 
     skipped: int = 0
+    notes: list[str] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
 
@@ -42,7 +46,8 @@ def run(plan: Plan, folder: StudyFolder, watcher: Watcher, order: Sequence[str] 
     with folder.writing():
         folder.write_document(merge(folder.read_document(), plan.document, order, folder.path))
         trials = pending(plan, folder)
-        tally = Tally(skipped=len(plan.trials) - len(trials))
+        notes = [note for trial in trials if (note := folder.read_trial(trial.id).note)]
+        tally = Tally(len(plan.trials) - len(trials), notes)
         try:
             for trial in trials:
                 watcher.trial_started(trial)

@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise StoreError(
-                f"{folder} is being written by another process ({owner}); wait for it, or give another folder with --out"
+                f"{folder} is in use by another study ({owner}); wait for it, or give another folder with --out"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()}")

@@ -34,7 +34,7 @@ def cores() -> int:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that Steepest runs from, with + when files differ from it; None if installed."""
+    """Return the commit of the checkout that Steepest runs from, with + if files differ from it, or None."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top) / "src" / "steepest" != PACKAGE:
         return None

@@ -1,6 +1,7 @@
 """Adding optimizers and seeds to a study that is already in its folder, and refusing anything else."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from steepest.study.errors import UsageError
@@ -10,7 +11,7 @@ FREE: Final = {"config.seeds", "data.source"}
 VERSIONS: Final = ("steepest", "torch")
 
 
-def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence[str], folder: object) -> dict[str, Any]:
+def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence[str], folder: Path) -> dict[str, Any]:
     """Return the document of both studies together.
 
     `order` names the optimizers that come first in tables. Two studies that differ in anything but optimizers and

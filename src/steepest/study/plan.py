@@ -131,6 +131,6 @@ def _published(request: Request, data: DataSet) -> dict[str, Any] | None:
 def _optimizer_entry(contestant: Contestant, model: nn.Module) -> dict[str, Any]:
     try:
         optimizer = contestant.recipe.build(model.parameters())
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: an executor that cannot run this rule
         raise UsageError(f"{contestant.label}: {error}") from error
     return {**contestant.document(), "executor": optimizer.executor}

@@ -1,8 +1,8 @@
 """The study folder: one document about the study, an append-only record and a file of wall times for every trial.
 
-    study.json           what was run, on what, with which versions
-    trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
-    times/<id>.jsonl     wall times of the same trial
+study.json           what was run, on what, with which versions
+trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
+times/<id>.jsonl     wall times of the same trial
 """
 
 import json
@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from steepest.study import records
 from steepest.study.disk import flush, reading_from, writing_to
-from steepest.study.errors import StoreError
+from steepest.study.errors import StoreError, UsageError
 from steepest.study.lock import locked
 from steepest.study.records import SCHEMA, Record
 from steepest.study.trial import Event
@@ -56,6 +55,8 @@ class StudyFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Create the folder where needed and keep other processes out of it."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; a study needs a folder")
         with writing_to(self.path):
             for folder in (self.path, self.path / "trials", self.path / "times"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ class TrialLog:
     def __enter__(self) -> "TrialLog":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with writing_to(self._path), self._trial, self._times:
             pass  # leaving the block closes both files, the second one even when the first cannot be
 

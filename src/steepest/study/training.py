@@ -1,13 +1,13 @@
 """A model and its optimizer, advanced one batch at a time while a clock runs."""
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steepest.study import seeds
 from steepest.study.precision import autocast
@@ -19,17 +19,19 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Stopwatch:
-    """Seconds spent inside `with stopwatch:` blocks, added up."""
+    """Seconds spent inside `with stopwatch.running():` blocks, added up."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._started = 0.0
 
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.seconds += time.perf_counter() - self._started
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the clock run."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Trainer:
         self._dropout = seeds.GlobalStream("dropout", spec.seed)
 
     def warm_up(self, batch: Batch) -> None:
-        """Take steps with a twin, so that kernels are chosen and plans are made before the clock runs; nothing remains."""
+        """Take steps with a twin, so that kernels are chosen and plans made before the clock runs."""
         rehearsal = Trainer(self._spec, self._task)
         for _ in range(WARM_UP_STEPS):
             rehearsal.advance(batch)
@@ -74,7 +76,7 @@ class Trainer:
             seen.append((loss.detach(), outputs.detach()))
             return loss
 
-        with self._dropout.active(), self.clock:
+        with self._dropout.active(), self.clock.running():
             if self._asks_for_gradients:
                 self.optimizer.step(closure)
             else:

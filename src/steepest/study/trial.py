@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steepest.study import seeds
 from steepest.study.evaluation import evaluate
@@ -27,7 +28,7 @@ class Event:
     timing: Record | None = None
 
 
-class _Diverged(Exception):
+class _DivergedError(Exception):
     pass
 
 
@@ -40,11 +41,11 @@ def run_trial(spec: TrialSpec, task: Task) -> Iterator[Event]:
     yield Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
     run = _Run(spec, task)
     try:
-        yield run.validate()
+        yield from run.untrained()
         for _ in range(spec.epochs):
             yield from run.train_epoch()
-        yield run.end(status="finished", **run.measure("test"))
-    except _Diverged as diverged:
+        yield run.finish()
+    except _DivergedError as diverged:
         yield run.end(status="diverged", reason=str(diverged))
 
 
@@ -65,7 +66,7 @@ class _Run:
         self._epoch += 1
         train = self._task.splits.train
         loss = metric = 0.0
-        for indices in torch.randperm(len(train), generator=self._order).split(self._spec.batch_size):
+        for indices in self._batches():
             outcome = self._trainer.advance(train.batch(indices))
             self._step += 1
             self._examples += len(indices)
@@ -73,20 +74,32 @@ class _Run:
             self._finite("loss", outcome.loss)
             loss += outcome.loss * len(indices)
             metric += outcome.metric
-        yield self.validate(**self._named("train", loss / len(train), metric / len(train)))
+        yield from self._epoch_end(self._named("train", loss / len(train), metric / len(train)))
 
-    def validate(self, **figures: float) -> Event:
-        """Return the epoch's record; before training and without a validation set there is less in it."""
+    def untrained(self) -> Iterator[Event]:
+        for event in self._epoch_end({}):
+            yield Event(event.record)  # nothing has been trained, so there is no time to tell
+
+    def finish(self) -> Event:
+        test = self._measure("test")
+        self._finite("test loss", test["test_loss"])
+        return self.end(status="finished", **test)
+
+    def _batches(self) -> tuple[Tensor, ...]:
+        order = torch.randperm(len(self._task.splits.train), generator=self._order)
+        return torch.split(order, self._spec.batch_size)
+
+    def _epoch_end(self, figures: dict[str, float]) -> Iterator[Event]:
         if len(self._task.splits.validation):
-            figures |= self.measure("validation")
-        return self._event({"kind": "epoch", **figures})
+            figures |= self._measure("validation")
+        yield self._event({"kind": "epoch", **figures})
+        self._finite("validation loss", figures.get("validation_loss", 0.0))
 
-    def measure(self, which: str) -> dict[str, float]:
+    def _measure(self, which: str) -> dict[str, float]:
         examples = getattr(self._task.splits, which)
         task = self._task
         with self._trainer.weights_to_measure():
             loss, metric = evaluate(self._trainer.model, examples, task.loss, task.metric, self._spec.precision)
-        self._finite(f"{which} loss", loss)
         return self._named(which, loss, metric)
 
     def end(self, **outcome: Any) -> Event:
@@ -108,4 +121,4 @@ class _Run:
 
     def _finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
-            raise _Diverged(f"{what} is {value} at step {self._step}")
+            raise _DivergedError(f"{what} is {value} at step {self._step}")

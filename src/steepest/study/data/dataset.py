@@ -27,7 +27,7 @@ class Examples:
         return Examples(self.inputs[indices], self.targets[indices], self.divisor)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return float inputs and targets; images come out in channels_last order, which convolutions on CPU like best."""
+        """Return float inputs and targets; images come out channels_last, which suits convolutions on CPU."""
         inputs = self.inputs[indices].to(torch.float32)
         if self.divisor != 1.0:
             inputs.div_(self.divisor)

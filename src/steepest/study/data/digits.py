@@ -14,7 +14,7 @@ BRIGHTEST = 16  # the images hold 0..16
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """Return the digits as 8x8 images. They need no files: `data_dir` is accepted because every workload may get one."""
+    """Return the digits as 8x8 images. They need no files, so `data_dir` is not looked at."""
     del data_dir
     return _digits(8, None)
 
@@ -25,8 +25,8 @@ def stand_in(name: str, size: int, advice: str) -> DataSet:
     The result never bears the missing data set's name, and its `fallback` says what happened.
     """
     sentence = (
-        f"{name} was not found, so this study ran on 1,797 handwritten digits (scikit-learn's, enlarged to {size}x{size}). "
-        f"Its figures say nothing about {name}. {advice}"
+        f"{name} was not found, so this study runs on 1,797 handwritten digits instead (scikit-learn's, enlarged to "
+        f"{size}x{size}). Its figures say nothing about {name}. {advice}"
     )
     return _digits(size, sentence)
 

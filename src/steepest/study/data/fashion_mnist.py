@@ -71,6 +71,15 @@ def find(data_dir: Path | None = None) -> Path | None:
     return None
 
 
+def obtain(data_dir: Path | None = None) -> Path:
+    """Return a folder that holds the files undamaged, downloading whatever it takes.
+
+    With `data_dir` that folder shall have them; without it, any place of the search order will do.
+    """
+    found = None if data_dir is not None else find()
+    return found or get(data_dir)
+
+
 def get(data_dir: Path | None = None) -> Path:
     """Download the files that are missing or damaged into `data_dir` (default: the user's cache); return the folder."""
     folder = data_dir or places.cache_folder(NAME)
@@ -104,7 +113,7 @@ def check(name: str, path: Path) -> Tensor:
     content = idx.read_bytes(path)
     array = idx.parse(content, path)
     if tuple(array.shape) != file.shape:
-        raise DataError(f"{path} has the wrong shape: {tuple(array.shape)}; {file.name} of Fashion-MNIST is {file.shape}")
+        raise DataError(f"{path} has the wrong shape: {tuple(array.shape)}; Fashion-MNIST's is {file.shape}")
     if idx.sha256(content) != file.sha256:
         raise DataError(f"{path} is not the official file: SHA-256 {idx.sha256(content)}, expected {file.sha256}")
     return array
@@ -126,7 +135,7 @@ def _load_file(folder: Path, file: File) -> Tensor:
     try:
         return check(file.name, path)
     except DataError as error:
-        raise DataError(f"{error}. Delete the file, then get a whole one: `steepest data fetch fashion-mnist`") from error
+        raise DataError(f"{error}. Delete it and get a whole one: `steepest data fetch fashion-mnist`") from error
 
 
 def _examples(images: Tensor, labels: Tensor) -> Examples:

@@ -93,7 +93,7 @@ def _make(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise FetchError(f"cannot write into {folder}: {error.strerror}; give another folder with --data-dir") from error
+        raise FetchError(f"cannot write into {folder}: {error.strerror}; give another with --data-dir") from error
 
 
 def _reason(error: Exception) -> str:

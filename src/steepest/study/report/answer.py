@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from steepest.study.report.measures import Measure, goal
-from steepest.study.report.reader import Study
+from steepest.study.report.reader import INTERRUPTED, UNSTARTED, Study
 from steepest.study.report.summary import Spread, Summary, close, ranked, statuses
 
 
@@ -13,17 +13,23 @@ def answer(study: Study, summaries: Sequence[Summary]) -> str:
     order = ranked(summaries, measure)
     if not order:
         return "No trial has finished yet, so there is nothing to compare."
-    best = order[0]
-    name = f"{best.label} {_reached(best.spreads[measure.key], measure)}"
+    best, kind = order[0], _kind(order[0].spreads[measure.key], measure)
+    so_far = "So far, " if _unfinished(study) else ""
+    reached = _reached(best.spreads[measure.key], measure)
     if len(order) == 1:
-        return f"{name}; no other optimizer has a finished trial to set beside it."
-    return f"{name}, {_lead(measure, best, order[1])}"
+        return (
+            f"{so_far}{best.label} has a {kind} of {reached}; no other optimizer has a finished trial to set beside it."
+        )
+    word = "highest" if measure.better > 0 else "lowest"
+    return f"{so_far}{best.label} had the {word} {kind}: {reached}, {_lead(measure, best, order[1])}"
 
 
 def caution(study: Study, summaries: Sequence[Summary]) -> tuple[str, ...]:
     """What a reader must know before repeating the answer, one sentence each."""
     measure = goal(study)
     order = ranked(summaries, measure)
+    if not order:
+        return ()
     found = (_near(order, measure), _ended(study), _untuned(study))
     return tuple(sentence for sentence in found if sentence)
 
@@ -45,21 +51,28 @@ def plus_minus(spread: Spread, measure: Measure) -> str:
     return f"{measure.text(spread.mean)} ± {measure.text(spread.deviation)}"
 
 
+def _unfinished(study: Study) -> bool:
+    """Whether trials are still to run: the answer may change when they have."""
+    return any(trial.status in (INTERRUPTED, UNSTARTED) for trial in study.trials)
+
+
+def _kind(spread: Spread, measure: Measure) -> str:
+    return f"mean {measure.title.lower()}" if spread.count > 1 else measure.title.lower()
+
+
 def _reached(spread: Spread, measure: Measure) -> str:
-    word = "highest" if measure.better > 0 else "lowest"
-    kind = "mean " if spread.count > 1 else ""
-    seeds = plural(spread.count, "seed")
-    return f"had the {word} {kind}{measure.title.lower()}: {plus_minus(spread, measure)} over {seeds}"
+    if spread.count == 1:
+        return f"{measure.text(spread.mean)} with its one seed"
+    return f"{plus_minus(spread, measure)} over {spread.count} seeds"
 
 
 def _lead(measure: Measure, best: Summary, second: Summary) -> str:
     one, two = best.spreads[measure.key], second.spreads[measure.key]
-    gap = abs((one.mean or 0.0) - (two.mean or 0.0))
-    if measure.text(gap) == measure.text(0.0):
-        ahead = f"level with {second.label}"
-    else:
-        ahead = f"{measure.text(gap)} {'above' if measure.better > 0 else 'below'} {second.label}"
-    return f"{ahead} ({plus_minus(two, measure)}); {_weight(gap, one, two)}"
+    high, low = one.mean or 0.0, two.mean or 0.0
+    shown = abs(round(high, measure.decimals) - round(low, measure.decimals))  # as a reader subtracts what is printed
+    where = "above" if measure.better > 0 else "below"
+    ahead = f"{measure.text(shown)} {where}" if shown else "level with"
+    return f"{ahead} {second.label} ({plus_minus(two, measure)}); {_weight(abs(high - low), one, two)}"
 
 
 def _weight(gap: float, one: Spread, two: Spread) -> str:
@@ -75,11 +88,11 @@ def _weight(gap: float, one: Spread, two: Spread) -> str:
 
 
 def _near(order: Sequence[Summary], measure: Measure) -> str:
-    near = [other.label for other in order[1:] if close(order[0].spreads[measure.key], other.spreads[measure.key])]
+    """Those beyond the second, whom the answer names, that the spread does not separate from the first either."""
+    near = [other.label for other in order[2:] if close(order[0].spreads[measure.key], other.spreads[measure.key])]
     if not near:
         return ""
-    lie = "lies" if len(near) == 1 else "lie"
-    return f"{joined(near)} {lie} within one seed spread of {order[0].label}."
+    return f"Also within one seed spread of {order[0].label}: {joined(near)}."
 
 
 def _ended(study: Study) -> str:
@@ -94,4 +107,7 @@ def _ended(study: Study) -> str:
 def _untuned(study: Study) -> str:
     if len(study.optimizers) < 2:
         return ""
-    return "Every optimizer ran with one fixed setting, so this compares these settings; another learning rate may change the order."
+    return (
+        "Every optimizer ran with one fixed setting: this compares settings, "
+        "and another learning rate may reorder them."
+    )

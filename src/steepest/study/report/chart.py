@@ -26,8 +26,8 @@ class Axis:
 class Series:
     """Points of one optimizer. ``band`` and ``reach`` are low and high values in y and in x; ``notes`` explain points.
 
-    Kinds: a ``line`` with a band, ``dots`` of single trials, their ``mean`` (or ``tick``, on a row of dots) with error bars,
-    the ``stop`` of a diverged trial.
+    Kinds: a ``line`` with a band, ``dots`` of single trials, their ``mean`` (or ``tick``, on a row of dots) with error
+    bars, the ``stop`` of a diverged trial.
     """
 
     label: str
@@ -83,7 +83,7 @@ class Figures:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """The figures for papers: learning curves on one sheet per x axis, the others alone. Empty ones are left out."""
+        """The figures for papers: learning curves on one sheet per x axis, the others alone, no empty ones."""
         learning = [Sheet(f"learning-over-{axis}", "Learning curves", charts) for axis, charts in self.learning.items()]
         alone = [Sheet(chart.key, chart.title, (chart,)) for chart in (self.seeds, self.steps, self.speed)]
         return tuple(sheet for sheet in (*alone, *learning) if not all(chart.empty for chart in sheet.charts))

@@ -37,7 +37,7 @@ def _learning(study: Study, looks: dict[str, Look], axis: XAxis) -> tuple[Chart,
 def _learning_chart(study: Study, looks: dict[str, Look], measure: Measure, axis: XAxis) -> Chart:
     curves = {label: epoch_curve(study.trials_of(label), measure.key, axis) for label in looks}
     trained = _trained(curves.values())
-    log = _wide(trained)
+    log = measure.better < 0 and _wide(trained)
     series = tuple(_line(label, looks[label], curve, log) for label, curve in curves.items())
     framed = any(len(part) < len(curve) for part, curve in zip(trained, curves.values(), strict=True))
     return Chart(
@@ -99,7 +99,7 @@ def _speed_chart(study: Study, looks: dict[str, Look]) -> Chart:
         title=f"{measure.title} against training time",
         x=Axis("Training seconds"),
         y=Axis(measure.title),
-        series=tuple(series),
+        series=tuple(sorted(series, key=lambda one: one.kind == "mean")),  # means on top of every dot
         note=_SPEED,
         alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in looks]),
     )
@@ -251,4 +251,7 @@ _SEEDS = (
     "Every mark is one seed. The upright stroke is their mean, the shaded bar one standard deviation to each side "
     "(both from two seeds on). Only finished trials are drawn; a count follows the name where some are missing."
 )
-_SPEED = "Small marks are single seeds; the large one is their mean with one standard deviation. Times are training only and belong to this machine."
+_SPEED = (
+    "Small marks are single seeds; the large one is their mean with one standard deviation. "
+    "Times are training only and belong to this machine."
+)

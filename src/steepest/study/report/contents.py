@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steepest.study.report.measures import Measure, table_measures, trial_measures
-from steepest.study.report.reader import FINISHED, OptimizerSetting, Published, Study, Trial
+from steepest.study.report.reader import FINISHED, INTERRUPTED, UNSTARTED, OptimizerSetting, Published, Study, Trial
 from steepest.study.report.summary import Summary, close, ranked
 from steepest.study.report.tables import Cell, Column, Number, Over, Table, Text
 
 PAPER_PRESET = "full"
+_STATUS_TAGS = {FINISHED: "good", INTERRUPTED: "open", UNSTARTED: "open"}
 
 
 def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
@@ -35,11 +36,11 @@ def trials_table(study: Study) -> Table:
             Column("Optimizer"),
             Column("Seed", numeric=True),
             Column("Status"),
+            Column("Remark"),
             Column("Epoch", numeric=True),
             Column("Step", numeric=True),
             *figures,
             Column("Seconds", numeric=True),
-            Column("Remark"),
             Column("Record"),
         ),
         rows=tuple(_trial_row(trial, measures) for trial in study.trials),
@@ -125,12 +126,12 @@ def _trial_row(trial: Trial, measures: Sequence[Measure]) -> tuple[Cell, ...]:
     return (
         Text(trial.optimizer),
         Number(trial.seed),
-        Text(trial.status, tag="status " + ("good" if trial.status == FINISHED else "bad")),
+        Text(trial.status, tag=f"status {_STATUS_TAGS.get(trial.status, 'bad')}"),
+        Text(trial.reason or "", detail=trial.traceback),
         Number(trial.epoch),
         Number(trial.step),
         *figures,
         Number(trial.seconds, 1),
-        Text(trial.reason or "", detail=trial.traceback),
         Text(f"trials/{trial.id}.jsonl", tag="record"),
     )
 

@@ -1,4 +1,4 @@
-"""Figure-data -> matplotlib figures for papers (PNG and SVG). Object interface only; global settings stay as they are."""
+"""Figure-data -> matplotlib figures for papers (PNG, SVG). Object interface only; global settings stay as they are."""
 
 import io
 import warnings
@@ -22,7 +22,7 @@ INK = "#22262c"
 QUIET = "#667085"
 LABEL_LENGTH = 28
 SIGNS_PER_INCH = 13
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": ["sans-serif"],
     "font.size": 9,
     "axes.titlesize": 10,
@@ -69,7 +69,7 @@ def sheet_images(sheet: Sheet, *, dpi: int = 160) -> dict[str, bytes]:
     with _own_style():
         figure = _draw(sheet)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout stands: laying out again for the second format doubles the time
+        figure.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
         return {"png": _saved(figure, "png", dpi), "svg": _saved(figure, "svg", dpi)}
 
 
@@ -81,7 +81,7 @@ def matplotlib_figure(sheet: Sheet) -> Figure:
 
 @contextmanager
 def _own_style() -> Iterator[None]:
-    """Our settings for the time of drawing. A letter that the font lacks is drawn as a box, which is no reason to warn."""
+    """Our settings for the time of drawing. A letter that the font lacks is drawn as a box: no reason to warn."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

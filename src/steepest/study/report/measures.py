@@ -1,4 +1,4 @@
-"""Which figures a study reports, what they are called and how they are printed: one declaration for tables and charts."""
+"""Which figures a study reports, what they are called and how they are printed: one place for tables and charts."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Measure:
 
 
 def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals for everyday sizes, three significant digits beyond, words for what is no number.
+    """Fixed decimals for everyday sizes (counts: any), three significant digits beyond, words for what is no number.
 
     >>> number(0.87912, 3), number(1234.56, 0), number(2.5e7, 3), number(None, 3), number(float("inf"), 3)
     ('0.879', '1,235', '2.5e+07', '–', 'inf')
@@ -41,7 +41,7 @@ def number(value: float | None, decimals: int) -> str:
         return MISSING
     if not math.isfinite(value):
         return str(value)
-    return f"{value:,.{decimals}f}" if abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:,.{decimals}f}" if abs(value) < (1e6 if decimals else 1e15) else f"{value:.3g}"
 
 
 def table_measures(study: Study) -> tuple[Measure, ...]:
@@ -89,15 +89,15 @@ def _measure(study: Study, key: str) -> Measure:
 
 
 _SPEED = (
-    "Training examples seen, divided by training time. The clock runs during forward, backward and optimizer step only: "
-    "evaluation, logging and warm-up are outside. It depends on the machine and on what else ran on it."
+    "Training examples seen, divided by training time. The clock runs during forward, backward and optimizer step "
+    "only: evaluation, logging and warm-up are outside. It depends on the machine and on what else ran on it."
 )
 _DEFINITIONS = {
     "train": (
-        "Running mean of the {quantity} over the batches of the epoch, taken in training mode (batch statistics, dropout on) "
-        "while the weights still move. It is therefore not the {quantity} of the final weights on the training set."
+        "Running mean of the {quantity} over the batches of the epoch, taken in training mode (batch statistics, "
+        "dropout on) while the weights still move: not the {quantity} of the final weights on the training set."
     ),
-    "validation": "The {quantity} on examples held out of the training set, in evaluation mode, at the end of an epoch. "
-    "Choices are made on this figure.",
-    "test": "The {quantity} on the test set, in evaluation mode, read once, after the last epoch. No choice was made on it.",
+    "validation": "The {quantity} on examples held out of the training set, in evaluation mode, at the end of an "
+    "epoch. Choices are made on this figure.",
+    "test": "The {quantity} on the test set, in evaluation mode, read once, after the last epoch. No choice uses it.",
 }

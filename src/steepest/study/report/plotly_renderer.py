@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,6 +13,7 @@ ROW_HEIGHT = 38
 HEIGHT = 340
 BAND_OPACITY = 0.13
 BAR_OPACITY = 0.28
+MOST_TICKS = 8
 _STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
 
 
@@ -26,8 +28,8 @@ def plotly_figure(chart: Chart) -> go.Figure:
         height=height,
         margin={"l": 8, "r": 12, "t": 12, "b": 8},
         hovermode="closest",
-        xaxis=_axis(chart.x),
-        yaxis=_axis(chart.y),
+        xaxis=_axis(chart.x, _drawn(chart, "x")),
+        yaxis=_axis(chart.y, _drawn(chart, "y")),
     )
     return figure
 
@@ -121,7 +123,8 @@ def _meta(series: Series, role: str) -> dict[str, str]:
     return {"series": series.label, "role": role, "light": series.look.light, "dark": series.look.dark}
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: Axis, values: Values) -> dict[str, Any]:
+    """The axis over these values. Whole numbers and log axes get our own ticks: plotly's repeat or lose digits."""
     drawn: dict[str, Any] = {
         "title": {"text": html.escape(axis.title), "standoff": 8},
         "type": "log" if axis.log else "linear",
@@ -129,18 +132,48 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "zeroline": False,
         "showline": False,
     }
-    if axis.integer:
-        drawn |= {"tickformat": ",d", "nticks": 8, "tick0": 0, "minor": {"nticks": 1}}
-    if axis.log:
-        drawn |= {"dtick": "D2", "exponentformat": "power"}
+    if axis.integer and values:
+        drawn |= {"dtick": _whole_step(max(values) - min(values)), "tickformat": ",d"}
+    if axis.log and values:
+        drawn |= _named(_log_ticks(min(values), max(values)))
+    if values and min(values) == max(values) and not axis.log:
+        drawn["range"] = _around(values[0], integer=axis.integer)
     if axis.bounds is not None:
         drawn["range"] = [math.log10(bound) for bound in axis.bounds] if axis.log else list(axis.bounds)
     if axis.ticks:
-        positions, names = zip(*axis.ticks, strict=True)
-        drawn |= {"tickvals": list(positions), "ticktext": [html.escape(name) for name in names]}
-        drawn["range"] = [min(positions) - 0.6, max(positions) + 0.6]
+        drawn |= _named(axis.ticks)
+        drawn["range"] = [min(drawn["tickvals"]) - 0.6, max(drawn["tickvals"]) + 0.6]
     return drawn
 
 
-def _finite(values: Any) -> list[float | None]:
+def _around(value: float, *, integer: bool) -> list[float]:
+    """A frame around a single value, which by itself spans nothing."""
+    room = 1.0 if integer else 0.1 * abs(value) or 0.1
+    return [value - room, value + room]
+
+
+def _named(ticks: Sequence[tuple[float, str]]) -> dict[str, Any]:
+    return {"tickvals": [at for at, _ in ticks], "ticktext": [html.escape(name) for _, name in ticks]}
+
+
+def _whole_step(span: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, ... that needs at most eight steps for the span."""
+    sizes = (digit * 10**power for power in range(16) for digit in (1, 2, 5))
+    size: int = next(size for size in sizes if span / size <= MOST_TICKS)
+    return size
+
+
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """1, 2 and 5 of every decade, or powers of ten alone where those would crowd the axis."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    digits = (1, 2, 5) if len(powers) <= MOST_TICKS else (1,)
+    sparse = max(len(powers) // MOST_TICKS, 1)
+    return [(digit * 10.0**power, f"{digit * 10.0**power:g}") for power in powers[::sparse] for digit in digits]
+
+
+def _drawn(chart: Chart, name: str) -> Values:
+    return tuple(value for series in chart.series for value in getattr(series, name) if math.isfinite(value))
+
+
+def _finite(values: Iterable[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]

@@ -14,8 +14,9 @@ SMOOTH_POINTS = 200
 def thin(y: Array, limit: int = SCREEN_POINTS) -> Indices:
     """Indices of at most ``limit`` points of a curve that keep its shape.
 
-    The curve is cut into equal buckets and the lowest and highest finite point of each is kept, so no point is invented,
-    the first and last point stay, and so do the curve's extremes. A curve of at most ``limit`` points stays as it is.
+    The curve is cut into equal buckets and the lowest and highest finite point of each is kept, so no point is
+    invented, the first and last point stay, and so do the curve's extremes. A curve of at most ``limit`` points
+    stays as it is.
     """
     if len(y) <= limit:
         return np.arange(len(y))
@@ -27,8 +28,8 @@ def thin(y: Array, limit: int = SCREEN_POINTS) -> Indices:
 def bucket_means(x: Array, y: Array, limit: int = SMOOTH_POINTS) -> tuple[Array, Array]:
     """Means of x and y over runs of equally many neighbouring points, at most ``limit`` of them.
 
-    This smooths: single spikes are averaged away, by design. Every finite value counts exactly once; a bucket without any
-    is NaN. Buckets hold ``ceil(n / limit)`` points each (the last one may hold fewer), so with at most ``limit``
+    This smooths: single spikes are averaged away, by design. Every finite value counts exactly once; a bucket without
+    any is NaN. Buckets hold ``ceil(n / limit)`` points each (the last one may hold fewer), so with at most ``limit``
     points nothing is changed.
     """
     width = max(-(-len(x) // limit), 1)

@@ -10,8 +10,10 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from steepest.study.report.measures import MISSING, Measure, number
+from steepest.study.report.measures import Measure, number
 from steepest.study.report.summary import Spread
+
+LONG_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ def to_html(table: Table) -> Markup:
     head = _html_head(table.columns)
     body = Markup("\n").join(_html_row(table.columns, row) for row in table.rows)
     return Markup(
-        '<table class="data" id="table-{}">\n<caption>{}</caption>\n<thead>{}</thead>\n<tbody>\n{}\n</tbody>\n</table>'
-    ).format(table.key, table.caption, head, body)
+        '<table class="data{}" id="table-{}">\n<caption>{}</caption>\n'
+        "<thead>{}</thead>\n<tbody>\n{}\n</tbody>\n</table>"
+    ).format(_kinds(table), table.key, table.caption, head, body)
 
 
 def _is_wide(table: Table, index: int) -> bool:
@@ -201,6 +204,13 @@ def _latex_cell(cell: Cell) -> str:
     return f"\\textbf{{{text}}}" if cell.tag == "best" else text
 
 
+def _kinds(table: Table) -> str:
+    """Words for the style sheet: whether there are spreads to align, and grouped columns to set closer."""
+    spreads = any(isinstance(cell, Over) and cell.deviation for row in table.rows for cell in row)
+    grouped = any(column.group for column in table.columns)
+    return (" spreads" if spreads else "") + (" grouped" if grouped else "")
+
+
 def _html_head(columns: Sequence[Column]) -> Markup:
     if not any(column.group for column in columns):
         return Markup("<tr>{}</tr>").format(_joined(_html_title(column) for column in columns))
@@ -227,7 +237,8 @@ def _html_title(column: Column, rows: int = 1) -> Markup:
 
 def _html_row(columns: Sequence[Column], row: Sequence[Cell]) -> Markup:
     cells = [_html_cell(column, cell) for column, cell in zip(columns[1:], row[1:], strict=True)]
-    first = Markup('<th scope="row" data-sort="{}">{}</th>').format(row[0].text, _html_content(row[0]))
+    long = Markup(' class="long"') if len(row[0].text) > LONG_NAME else ""
+    first = Markup('<th scope="row" data-sort="{}"{}>{}</th>').format(row[0].text, long, _html_content(row[0]))
     return Markup("<tr>{}{}</tr>").format(first, _joined(cells))
 
 
@@ -237,11 +248,12 @@ def _html_cell(column: Column, cell: Cell) -> Markup:
 
 
 def _html_content(cell: Cell) -> Markup:
-    if isinstance(cell, Over) and cell.deviation:
-        return Markup('{} <span class="spread">± {}</span>').format(cell.text, cell.deviation)
+    if isinstance(cell, Over):  # an empty spread keeps the column's means under one another
+        spread = f"± {cell.deviation}" if cell.deviation else ""
+        return Markup('{} <span class="spread">{}</span>').format(cell.text, spread)
     if isinstance(cell, Text) and cell.detail:
         return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(cell.text, cell.detail)
-    return Markup("{}").format(cell.text or MISSING)
+    return Markup("{}").format(cell.text)
 
 
 def _classes(column: Column, tag: str = "") -> Markup:

@@ -24,7 +24,7 @@ def workload(name: str, title: str, lesson: str, batch_size: int, **others: Mapp
         name=name,
         title=title,
         description=(
-            f"{lesson} Scikit-learn's digits, a network with one hidden layer of 32 units, learning rate 0.05. "
+            f"{lesson} Scikit-learn's digits, a network with one hidden layer of 32 units, learning rate 0.1. "
             "The workloads full-batch, mini-batch and single-example differ in the batch size alone."
         ),
         load=digits.load,
@@ -38,5 +38,5 @@ def workload(name: str, title: str, lesson: str, batch_size: int, **others: Mapp
             "quick": Preset(Sizes(TRAIN, 300, 360), epochs=10, seeds=3),
             "full": Preset(Sizes(TRAIN, 300, 360), epochs=50, seeds=5),
         },
-        settings={"sgd": {"lr": 0.05}, **others},
+        settings={"sgd": {"lr": 0.1}, **others},
     )

@@ -54,7 +54,7 @@ WORKLOAD = Workload(
         "nag": {"lr": 0.01, "momentum": 0.9},
         "adagrad": {"lr": 0.01, "eps_in_sqrt": True},
         "rmsprop": {"lr": 0.01, "alpha": 0.9, "eps_in_sqrt": True},
-        "adadelta": {"lr": 1.0, "rho": 0.9, "eps_in_sqrt": True},
+        "adadelta": {"lr": 1.0, "rho": 0.9},
         "adam": {"lr": 0.01},
         "adamax": {"lr": 0.01},
         "nadam": {"lr": 0.01},

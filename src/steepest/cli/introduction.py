@@ -1,0 +1,54 @@
+"""What a study prints before it runs: the data it really has, the model, the settings in force."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from steepest.cli import text
+from steepest.study.contestant import Contestant
+from steepest.study.data.dataset import DataSet
+from steepest.study.plan import Plan
+from steepest.study.request import Request
+
+
+def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path) -> None:
+    """Print the introduction; a stand-in for missing data comes first and loudest."""
+    if data.fallback is not None:
+        screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
+        screen.print(data.fallback, style="yellow", markup=False)
+        screen.rule()
+    document = plan.document
+    lines = [
+        f"{document['title']} ({request.preset_name})",
+        f"data       {data.name} from {data.source}: {_sizes(plan)}",
+        f"model      {document['model']['name']}, {document['model']['parameters']:,} parameters",
+        f"training   {_training(plan)}",
+        f"folder     {folder}",
+        "optimizers",
+        *(f"  {_settings(contestant)}" for contestant in request.contestants),
+        "",
+    ]
+    for line in lines:
+        screen.print(line, markup=False)
+
+
+def _sizes(plan: Plan) -> str:
+    splits = plan.task.splits
+    validation = f"{len(splits.validation):,} validation" if len(splits.validation) else "no validation (all train)"
+    return f"{len(splits.train):,} training, {validation} and {len(splits.test):,} test examples"
+
+
+def _training(plan: Plan) -> str:
+    config = plan.document["config"]
+    threads = text.count(plan.document["threads"], "thread")
+    seeds = f"seeds {', '.join(map(str, config['seeds']))}"
+    epochs = text.count(config["epochs"], "epoch")
+    return f"{epochs}, batches of {config['batch_size']}, {config['precision']}, {threads}, {seeds}"
+
+
+def _settings(contestant: Contestant) -> str:
+    """Return an optimizer with every hyperparameter that is in force, defaults too."""
+    fields = contestant.recipe.optimizer.fields
+    values = {key: value for key, value in contestant.recipe.resolved().items() if fields[key].is_hyperparameter}
+    shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]
+    return f"{contestant.label}: {', '.join(shown)}"

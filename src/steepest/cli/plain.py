@@ -1,0 +1,47 @@
+"""Lines that follow a study where there is no terminal: one for every epoch and every end."""
+
+from rich.console import Console
+
+from steepest.cli import text
+from steepest.study.progress import Progress
+from steepest.study.spec import TrialSpec
+from steepest.study.trial import Event
+
+
+class PlainLines:
+    """A watcher that prints."""
+
+    def __init__(self, progress: Progress, console: Console) -> None:
+        self._progress = progress
+        self._console = console
+        self._places = {one: place for place, one in enumerate(progress.rows, 1)}
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        """Pass on."""
+        self._progress.trial_started(trial)
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        """Pass on, and print what ends an epoch or a trial."""
+        self._progress.trial_event(trial, event)
+        kind = event.record["kind"]
+        if kind == "end" or (kind == "epoch" and event.record["epoch"]):
+            self._print(trial, self._end(event) if kind == "end" else self._epoch(trial))
+
+    def _epoch(self, trial: TrialSpec) -> str:
+        row, metric = self._progress.rows[trial.id], self._progress.metric
+        parts = [f"epoch {row.epoch}/{trial.epochs}", f"loss {text.number(row.loss)}"]
+        if row.validation is not None:
+            parts.append(f"validation {text.words(metric)} {text.score(row.validation, metric)}")
+        parts += [f"{text.speed(row.speed)} examples/s", f"{text.duration(self._progress.seconds_left())} left"]
+        return ", ".join(parts)
+
+    def _end(self, event: Event) -> str:
+        record, metric = event.record, self._progress.metric
+        if record["status"] == "finished":
+            return f"finished, test {text.words(metric)} {text.score(record[f'test_{metric}'], metric)}"
+        return f"{record['status']}: {record.get('reason') or record.get('error')}"
+
+    def _print(self, trial: TrialSpec, message: str) -> None:
+        place = f"[{self._places[trial.id]}/{len(self._places)}]"
+        line = f"{place} {trial.contestant.label} seed {trial.seed}: {message}"
+        self._console.print(line, markup=False)

@@ -1,0 +1,71 @@
+"""`steepest study`: prints what will run, shows it running, prints what came out."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from steepest.cli import console, introduction, reporting, results, text
+from steepest.cli.live import LiveTable
+from steepest.cli.plain import PlainLines
+from steepest.study import engine
+from steepest.study.engine import Tally, Watcher
+from steepest.study.plan import make_plan
+from steepest.study.progress import Progress
+from steepest.study.request import Request
+from steepest.study.store import StudyFolder
+from steepest.study.summary import summarize
+
+INTERRUPTED = 130
+
+
+def study(request: Request, out: Path | None, data_dir: Path | None) -> int:
+    """Run a study to its report; return the exit code."""
+    command = shlex.join(["steepest", *sys.argv[1:]])
+    with console.messages():
+        data = request.workload.load(data_dir)
+    plan = make_plan(request, data, command)
+    folder = StudyFolder(out or request.folder(fallback=data.fallback is not None))
+    screen = console.out()
+    introduction.show(screen, request, data, plan, folder.path)
+    with _watching(screen, Progress(plan, folder)) as watcher:
+        tally = engine.run(plan, folder, watcher, order=list(request.workload.settings))
+    for note in tally.notes:
+        console.err().print(f"note: {note}; the trial ran again", markup=False)
+    if tally.interrupted:
+        return _interrupted(folder, command)
+    _conclude(screen, folder, tally)
+    return 1 if tally.ended["failed"] else 0
+
+
+@contextmanager
+def _watching(screen: Console, progress: Progress) -> Iterator[Watcher]:
+    if not screen.is_terminal:
+        yield PlainLines(progress, screen)
+        return
+    with Live(LiveTable(progress), console=screen, refresh_per_second=4, vertical_overflow="crop"):
+        yield progress
+
+
+def _interrupted(folder: StudyFolder, command: str) -> int:
+    kept = f"Finished trials are kept in {folder.path} and shown by: steepest report {shlex.quote(str(folder.path))}"
+    console.err().print(f"Interrupted. {kept}\nTo continue: {command}", markup=False)
+    return INTERRUPTED
+
+
+def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
+    document = folder.read_document() or {}
+    screen.print()
+    if tally.skipped:
+        screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
+    screen.print(results.table(summarize(folder), document["metric"]["name"]))
+    screen.print()
+    screen.print(f"report: {reporting.write(folder.path)}", markup=False)
+    if tally.ended["failed"]:
+        failed = text.count(tally.ended["failed"], "trial")
+        advice = f"tracebacks are in {folder.path / 'trials'} and in the report; the same command tries again"
+        console.err().print(f"Error: {failed} failed; {advice}", markup=False)

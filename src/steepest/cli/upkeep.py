@@ -1,0 +1,48 @@
+"""`steepest report`, `steepest data fetch` and `steepest doctor`."""
+
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from steepest.cli import console, reporting
+from steepest.study import doctor as doctors
+from steepest.study.data import fashion_mnist
+from steepest.study.errors import UsageError
+from steepest.study.store import StudyFolder
+from steepest.study.suggest import choices
+
+DATA_SETS: Final = {fashion_mnist.NAME: fashion_mnist}
+
+
+def report(path: Path) -> None:
+    """Write a study's report anew and print where it is."""
+    if StudyFolder(path).read_document() is None:
+        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    console.out().print(f"report: {reporting.write(path)}", markup=False)
+
+
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Get a data set and print where it is."""
+    if name not in DATA_SETS:
+        raise UsageError(choices("data set", name, DATA_SETS))
+    with console.messages():
+        folder = DATA_SETS[name].obtain(data_dir)
+        data = DATA_SETS[name].read(folder)
+    sizes = f"{len(data.train):,} training and {len(data.test):,} test examples, SHA-256 right"
+    console.out().print(f"{name}: {folder} ({sizes})", markup=False)
+
+
+def doctor() -> int:
+    """Print what was found; return 0, because a warning is no failure."""
+    screen = console.out()
+    for check in doctors.examine(Path.cwd()):
+        mark = Text("OK  ", style="green") if check.good else Text("warn", style="yellow")
+        screen.print(mark, f"{check.name}: {check.found}" + ("" if check.good else f" ({check.advice})"), markup=False)
+    return 0
+
+
+def _studies(near: Path) -> str:
+    folders = [near, near.parent, Path("studies")]
+    found = sorted({str(document.parent) for folder in folders for document in folder.glob("*/study.json")})
+    return f"Studies nearby: {', '.join(found[:8])}" if found else "`steepest study WORKLOAD` makes one."

@@ -1,0 +1,234 @@
+"""A study's figures and tables -> one self-contained HTML page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from markupsafe import Markup
+
+from steepest.study.report.answer import answer, caution, joined, plural
+from steepest.study.report.chart import Chart, Figures
+from steepest.study.report.contents import comparable, spelled
+from steepest.study.report.measures import definitions
+from steepest.study.report.palette import look
+from steepest.study.report.plotly_renderer import plotly_figure
+from steepest.study.report.reader import FINISHED, Study
+from steepest.study.report.summary import Summary, statuses
+from steepest.study.report.swatch import swatch
+from steepest.study.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+
+X_NAMES = {"epochs": "Epochs", "steps": "Steps", "seconds": "Seconds"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One place for a chart on the page: its heading and the chart for each x axis that the reader may choose."""
+
+    title: str
+    note: str
+    charts: Mapping[str, Chart]
+
+    @property
+    def keys(self) -> str:
+        """The charts' keys by x axis, as the page's script reads them."""
+        return json.dumps({axis: chart.key for axis, chart in self.charts.items() if not chart.empty})
+
+    @property
+    def alt(self) -> str:
+        """What the first chart shows, in words."""
+        return next(iter(self.charts.values())).alt
+
+    @property
+    def empty(self) -> bool:
+        """Whether no axis has anything to draw."""
+        return all(chart.empty for chart in self.charts.values())
+
+
+def render_page(study: Study, summaries: Sequence[Summary], figures: Figures, tables: Mapping[str, Table]) -> str:
+    """The whole page as text."""
+    page: str = _template().render(
+        study=study,
+        answer=answer(study, summaries).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"),
+        cautions=caution(study, summaries),
+        facts=_facts(study),
+        panels=_panels(figures),
+        x_names=X_NAMES,
+        legend=[(label, swatch(look(index))) for index, label in enumerate(study.labels)],
+        tables={key: to_html(table) for key, table in tables.items()},
+        exports=_exports(tables["results"]),
+        published=comparable(study),
+        here=_setting_in_words(study),
+        all_options=[(setting.label, spelled(setting.options)) for setting in study.optimizers],
+        definitions=definitions(study),
+        details=_details(study),
+        digests=_digests(study),
+        citation=_citation(study),
+        figures_json=_figures_json(figures),
+        plotly=Markup(_plotly()),
+        files=_files(figures, tables),
+    )
+    return page
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("steepest.study.report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _panels(figures: Figures) -> dict[str, list[Panel]]:
+    axes = list(figures.learning)
+    learning = [dict(zip(axes, charts, strict=True)) for charts in zip(*figures.learning.values(), strict=True)]
+    return {
+        "seeds": [_alone(figures.seeds)],
+        "learning": [Panel(charts["epochs"].title, charts["epochs"].note, charts) for charts in learning],
+        "steps": [_alone(figures.steps)],
+        "speed": [_alone(figures.speed)],
+    }
+
+
+def _alone(chart: Chart) -> Panel:
+    return Panel(chart.title, chart.note, {"": chart})
+
+
+def _figures_json(figures: Figures) -> Markup:
+    """Every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
+    drawn = {chart.key: _drawn(chart) for chart in figures.charts if not chart.empty}
+    text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _drawn(chart: Chart) -> Any:
+    """The chart as plotly JSON with seven digits: finer than any screen, half as long."""
+    return json.loads(plotly_figure(chart).to_json(), parse_float=lambda text: float(f"{float(text):.7g}"))
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    """The numbers in the page's head."""
+    seeds = len({trial.seed for trial in study.trials})
+    found = [
+        (str(len(study.optimizers)), "optimizer" if len(study.optimizers) == 1 else "optimizers"),
+        (str(seeds), "seed" if seeds == 1 else "seeds"),
+        (_amount(study.config.get("epochs")), "epoch" if study.config.get("epochs") == 1 else "epochs"),
+        (_amount(study.data.get("train")), "training examples"),
+        (_amount(study.model.get("parameters")), "parameters"),
+        _ended(study),
+    ]
+    return [(value, name) for value, name in found if value]
+
+
+def _ended(study: Study) -> tuple[str, str]:
+    counts = statuses(study.trials)
+    if set(counts) <= {FINISHED}:
+        return f"{len(study.trials):,}", "trials, all finished"
+    return f"{counts.get(FINISHED, 0):,} of {len(study.trials):,}", "trials finished"
+
+
+def _setting_in_words(study: Study) -> str:
+    """The same facts that a published setting names, of this study."""
+    config, data = study.config, study.data
+    seeds = len({trial.seed for trial in study.trials})
+    parts = [
+        f"{_amount(data.get('train'))} training examples" if data.get("train") else "",
+        f"{_amount(data.get('validation'))} kept apart for validation" if data.get("validation") else "",
+        f"{_amount(config.get('epochs'))} epochs" if config.get("epochs") else "",
+        f"batch size {_amount(config.get('batch_size'))}" if config.get("batch_size") else "",
+        f"precision {config['precision']}" if config.get("precision") else "",
+        plural(seeds, "seed"),
+        str(study.machine.get("cpu") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
+    """Lists of names and values for the page's lower part; empty ones are left out."""
+    data = {key: value for key, value in study.data.items() if key not in ("sha256", "fallback")}
+    run = {"threads": study.threads, "commit": study.commit, "started": _when(study.created)}
+    found = {
+        "Data": _pairs(data),
+        "Run": _pairs({"workload": study.workload, "preset": study.preset, **study.config}),
+        "Model": _pairs({key: value for key, value in study.model.items() if key != "sha256"}),
+        "Seeds and what each stream decides": [(key, value) for key, value in study.seed_purposes.items()],
+        "Machine": _pairs({**study.machine, **run}),
+        "Versions": _pairs(study.versions),
+    }
+    return {title: pairs for title, pairs in found.items() if pairs}
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(str(key).replace("_", " "), _words(value)) for key, value in values.items() if value not in (None, "")]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return _amount(value)
+
+
+def _amount(value: object) -> str:
+    """A count with thousands separators, anything else as it is, nothing for nothing."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def _digests(study: Study) -> list[tuple[str, str]]:
+    """Every digest that the study recorded: of the data's files and of the model's code."""
+    data, model = study.data.get("sha256"), study.model.get("sha256")
+    files = data if isinstance(data, Mapping) else {"data": data}
+    found = [*files.items(), ("model", model)]
+    return [(str(name), str(digest)) for name, digest in found if digest]
+
+
+def _when(created: str | None) -> str | None:
+    """``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
+    if created is None:
+        return None
+    try:
+        return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return created
+
+
+def _citation(study: Study) -> str:
+    """One sentence that tells a reader of a paper what was run."""
+    version = study.versions.get("steepest")
+    tool = f"Steepest {version}" if version else "Steepest"
+    commit = f", commit {study.commit}" if study.commit else ""
+    day = f", {study.created[:10]}" if study.created else ""
+    command = f" Command: {study.command}." if study.command else ""
+    counts = joined([f"{count} {status}" for status, count in statuses(study.trials).items()])
+    return (
+        f"{study.title}. Study run with {tool}{commit}{day}; {plural(len(study.trials), 'trial')} ({counts}).{command}"
+    )
+
+
+def _exports(table: Table) -> list[tuple[str, str]]:
+    return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table)), ("CSV", to_csv(table))]
+
+
+def _files(figures: Figures, tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What lies beside the page: name, and kind and address of each file."""
+    images = [
+        (sheet.key, [(kind, f"figures/{sheet.key}.{kind}") for kind in ("png", "svg")]) for sheet in figures.sheets
+    ]
+    texts = [(key, [(kind, f"tables/{key}.{kind}") for kind in ("csv", "md", "tex")]) for key in tables]
+    return images + texts

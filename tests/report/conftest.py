@@ -1,0 +1,27 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from synthetic_study import MIXED, Plan, write_study
+
+from steepest.study.report import write_report
+from steepest.study.report.reader import Study, read_study
+
+
+@pytest.fixture(scope="session")
+def mixed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with every status and a torn line, with its report."""
+    folder = write_study(tmp_path_factory.mktemp("mixed"), MIXED)
+    assert write_report(folder) == folder / "report" / "index.html"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed(mixed_folder: Path) -> Study:
+    return read_study(mixed_folder)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[[Plan], Study]:
+    """Write a study by plan and read it back."""
+    return lambda plan: read_study(write_study(tmp_path, plan))

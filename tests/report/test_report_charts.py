@@ -1,0 +1,276 @@
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from raw_records import Records, mean_and_deviation, raw_trials
+from synthetic_study import MIXED, MORE, NINE, Plan, write_study
+
+from steepest.study.report.chart import Chart, Figures, Series, Sheet
+from steepest.study.report.charts import build_figures
+from steepest.study.report.matplotlib_renderer import matplotlib_figure, sheet_images
+from steepest.study.report.palette import DARK, DASHES, LIGHT, MARKERS, look
+from steepest.study.report.plotly_renderer import plotly_figure
+from steepest.study.report.reader import Array, Study, read_study
+from steepest.study.report.sampling import bucket_means, thin
+from steepest.study.report.summary import summarize
+from steepest.study.report.swatch import swatch
+
+
+def _figures(study: Study) -> Figures:
+    return build_figures(study, summarize(study))
+
+
+@pytest.fixture(scope="module")
+def figures(mixed: Study) -> Figures:
+    return _figures(mixed)
+
+
+def _line(chart: Chart, label: str) -> Series:
+    return next(series for series in chart.series if series.label == label and series.kind == "line")
+
+
+def _chart(figures: Figures, key: str) -> Chart:
+    return next(chart for chart in figures.charts if chart.key == key)
+
+
+def test_every_chart_has_its_own_key(figures: Figures) -> None:
+    keys = [chart.key for chart in figures.charts]
+    assert len(set(keys)) == len(keys) == 15
+
+
+@pytest.mark.parametrize("key", ["train_loss", "train_accuracy", "validation_accuracy", "validation_loss"])
+def test_learning_curves_equal_the_raw_records(figures: Figures, mixed_folder: Path, key: str) -> None:
+    raw = raw_trials(mixed_folder)
+    for axis, label in itertools.product(("epochs", "steps", "seconds"), NINE):
+        line = _line(_chart(figures, f"{key.replace('_', '-')}-over-{axis}"), label)
+        expected = _raw_curve(raw[label], key, axis)
+        assert line.x == pytest.approx([x for x, *_ in expected])
+        assert line.y == pytest.approx([mean for _, mean, _ in expected])
+        if line.band:
+            assert line.band[1] == pytest.approx([mean + (sd or 0) for _, mean, sd in expected])
+
+
+def _raw_curve(
+    seeds: dict[int, tuple[Records, Records]], key: str, axis: str
+) -> list[tuple[float, float, float | None]]:
+    points: dict[int, list[tuple[float, float]]] = {}
+    for records, times in seeds.values():
+        seconds = {record["epoch"]: record["train_seconds"] for record in times if record["kind"] == "epoch"} | {0: 0.0}
+        for record in records:
+            if record["kind"] == "epoch" and key in record:
+                place = {"epochs": record["epoch"], "steps": record["step"], "seconds": seconds[record["epoch"]]}
+                points.setdefault(record["epoch"], []).append((place[axis], record[key]))
+    curve = []
+    for _, pairs in sorted(points.items()):
+        mean, deviation = mean_and_deviation([value for _, value in pairs])
+        assert mean is not None
+        curve.append((sum(x for x, _ in pairs) / len(pairs), mean, deviation))
+    return curve
+
+
+def test_the_step_curve_equals_the_raw_records_where_nothing_is_smoothed(figures: Figures, mixed_folder: Path) -> None:
+    seeds = raw_trials(mixed_folder)["RMSProp"].values()
+    by_step: dict[int, list[float]] = {}
+    for record in (record for records, _ in seeds for record in records if record["kind"] == "step"):
+        if isinstance(record["loss"], float):
+            by_step.setdefault(record["step"], []).append(record["loss"])
+    line = _line(figures.steps, "RMSProp")
+    assert line.x == pytest.approx(sorted(by_step))
+    assert line.y == pytest.approx([sum(by_step[step]) / len(by_step[step]) for step in sorted(by_step)])
+    assert line.notes[0].endswith("over 3 seeds")
+    assert line.notes[-1].endswith("over 2 seeds")
+
+
+def test_a_diverged_trial_is_marked_where_it_was_last_finite(figures: Figures) -> None:
+    stops = [series for series in figures.steps.series if series.kind == "stop"]
+    assert [(stop.label, stop.x) for stop in stops] == [("RMSProp", (15.0,))]
+    assert stops[0].notes == ("seed 1 diverged: loss is nan at step 16",)
+
+
+def test_every_finished_seed_is_a_dot_and_missing_ones_are_counted(figures: Figures, mixed: Study) -> None:
+    dots = {series.label: series for series in figures.seeds.series if series.kind == "dots"}
+    for label in NINE:
+        values = [trial.final["test_accuracy"] for trial in mixed.trials_of(label) if trial.finished]
+        assert dots[label].x == pytest.approx(values)
+    names = [name for _, name in figures.seeds.y.ticks]
+    assert len(names) == 9
+    assert {"RMSProp (2 of 3)", "NAdam (1 of 3)", "Adam"} <= set(names)
+
+
+def test_a_mean_is_drawn_from_two_seeds_on(figures: Figures) -> None:
+    ticks = {series.label for series in figures.seeds.series if series.kind == "tick"}
+    assert ticks == set(NINE) - {"NAdam"}
+
+
+def test_the_best_row_is_the_highest(figures: Figures) -> None:
+    means = [(series.y[0], series.x[0]) for series in figures.seeds.series if series.kind == "tick"]
+    assert [mean for _, mean in sorted(means)] == sorted(mean for _, mean in means)
+
+
+def test_a_single_seed_has_no_band(study: Callable[[Plan], Study]) -> None:
+    found = _figures(study(Plan(labels=("Adam", "SGD"), seeds=1)))
+    assert all(series.band is None and series.reach is None for chart in found.charts for series in chart.series)
+
+
+def test_the_frame_looks_past_the_untrained_network(figures: Figures) -> None:
+    chart = _chart(figures, "validation-accuracy-over-epochs")
+    assert chart.y.bounds is not None
+    assert chart.x.bounds is not None
+    lines = [series for series in chart.series if series.x]
+    trained = [y for line in lines for x, y in zip(line.x, line.y, strict=True) if x > 0]
+    assert chart.y.bounds[0] < min(trained) <= max(trained) < chart.y.bounds[1]
+    assert all(line.y[0] < chart.y.bounds[0] for line in lines)
+
+
+def test_one_epoch_shows_the_untrained_network(study: Callable[[Plan], Study]) -> None:
+    chart = _chart(_figures(study(Plan(labels=("Adam",), epochs=1))), "validation-loss-over-epochs")
+    assert chart.y.bounds is None
+    assert chart.series[0].x == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("plan", [MIXED, Plan(labels=MORE[:12], seeds=2), Plan(labels=("Adam",), seeds=1, epochs=1)])
+def test_plotly_draws_every_series(plan: Plan, tmp_path: Path) -> None:
+    for chart in _figures(read_study(write_study(tmp_path, plan))).charts:
+        traces = [trace for trace in plotly_figure(chart).data if trace.meta["role"] != "band"]
+        assert len(traces) == len(chart.series)
+        for trace, series in zip(traces, chart.series, strict=True):
+            assert (trace.meta["series"], trace.meta["role"]) == (series.label, series.kind)
+            assert list(trace.x) == list(series.x)
+            assert list(trace.y) == list(series.y)
+        bands = [trace for trace in plotly_figure(chart).data if trace.meta["role"] == "band"]
+        banded = [series for series in chart.series if series.kind == "line" and series.band]
+        for trace, series in zip(bands, banded, strict=True):
+            assert series.band is not None
+            assert list(trace.y) == [*series.band[1], *reversed(series.band[0])]
+
+
+def test_matplotlib_draws_every_series(figures: Figures) -> None:
+    for sheet in figures.sheets:
+        for axes, chart in zip(matplotlib_figure(sheet).axes, sheet.charts, strict=True):
+            drawn = {line.get_gid(): line for line in axes.lines if line.get_gid()}
+            assert len(drawn) == len(chart.series)
+            for series in chart.series:
+                line = drawn[f"{series.kind}:{series.label}"]
+                assert list(np.asarray(line.get_xdata(), float)) == list(series.x)
+                assert list(np.asarray(line.get_ydata(), float)) == list(series.y)
+            assert axes.get_title(loc="left") == chart.title
+            assert axes.get_xlabel() == chart.x.title
+
+
+def test_every_chart_is_on_exactly_one_sheet(figures: Figures) -> None:
+    on_sheets = [chart.key for sheet in figures.sheets for chart in sheet.charts]
+    assert sorted(on_sheets) == sorted(chart.key for chart in figures.charts)
+
+
+def test_global_matplotlib_settings_stay_untouched(figures: Figures) -> None:
+    before = dict(dict.items(mpl.rcParams))  # plainly read: asking for "backend" by name would already settle it
+    sheet_images(figures.sheets[0])
+    assert dict(dict.items(mpl.rcParams)) == before
+
+
+def test_equal_figures_are_equal_bytes(figures: Figures) -> None:
+    sheet = figures.sheets[0]
+    assert sheet_images(sheet) == sheet_images(sheet)
+
+
+def test_hostile_labels_reach_the_legend_as_they_are() -> None:
+    labels = ("_hidden", "$x^2$ & 100%", "a|b", "\\frac{1}")
+    series = tuple(Series(label, look(index), "line", (0.0, 1.0), (1.0, 2.0)) for index, label in enumerate(labels))
+    chart = _simple_chart(series)
+    figure = matplotlib_figure(Sheet("key", "title", (chart,)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(labels)
+    assert set(sheet_images(Sheet("key", "title", (chart,)))) == {"png", "svg"}
+
+
+def _simple_chart(series: tuple[Series, ...]) -> Chart:
+    from steepest.study.report.chart import Axis
+
+    return Chart("key", "title", Axis("x"), Axis("y"), series, "note", "alt")
+
+
+def test_the_first_36_series_look_different() -> None:
+    assert len({(look(index).light, look(index).dash) for index in range(36)}) == 36
+    assert len({look(index) for index in range(36)}) == 36
+
+
+def test_every_look_has_a_swatch() -> None:
+    assert all("<svg" in swatch(look(index)) for index in range(len(DASHES) * len(MARKERS)))
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
+VISION = {
+    "usual": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_colours_stay_apart_for_colour_blind_readers(palette: tuple[str, ...], vision: str) -> None:
+    seen = [_oklab(np.clip(np.asarray(VISION[vision]) @ _linear(colour), 0, 1)) for colour in palette]
+    assert min(math.dist(one, two) for one, two in itertools.combinations(seen, 2)) > 0.045
+
+
+def _linear(colour: str) -> Array:
+    parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def _oklab(linear: Array) -> tuple[float, ...]:
+    to_cone = [[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]]
+    to_lab = [
+        [0.2104543, 0.7936178, -0.0040720],
+        [1.9779985, -2.4285922, 0.4505937],
+        [0.0259040, 0.7827718, -0.8086758],
+    ]
+    return tuple(np.asarray(to_lab) @ np.cbrt(np.asarray(to_cone) @ linear))
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=2000), st.integers(4, 400))
+def test_thinning_keeps_ends_extremes_and_the_limit(values: list[float], limit: int) -> None:
+    y = np.array(values)
+    kept = thin(y, limit)
+    assert len(kept) <= max(limit, 4)
+    assert kept[0] == 0
+    assert kept[-1] == len(y) - 1
+    assert np.all(np.diff(kept) > 0) or len(kept) == 1
+    assert y[kept].min() == y.min()
+    assert y[kept].max() == y.max()
+
+
+def test_thinning_passes_over_what_is_not_finite() -> None:
+    y = np.full(1000, np.nan)
+    y[500] = 1.0
+    assert 500 in thin(y, 20)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=1500), st.integers(1, 200))
+def test_bucket_means_count_every_value_once(values: list[float], limit: int) -> None:
+    y = np.array(values)
+    x = np.arange(1.0, len(y) + 1)
+    mean_x, mean_y = bucket_means(x, y, limit)
+    width = math.ceil(len(y) / limit)
+    assert len(mean_y) == math.ceil(len(y) / width) <= limit
+    parts = [values[start : start + width] for start in range(0, len(values), width)]
+    assert mean_y == pytest.approx([sum(part) / len(part) for part in parts], rel=1e-9, abs=1e-6)
+    assert np.all(np.diff(mean_x) > 0)
+
+
+def test_bucket_means_leave_out_what_is_not_finite() -> None:
+    _, means = bucket_means(np.arange(4.0), np.array([1.0, np.nan, np.nan, np.inf]), 2)
+    assert means[0] == 1.0
+    assert np.isnan(means[1])
+
+
+def test_long_curves_are_shortened_to_what_a_screen_shows(study: Callable[[Plan], Study]) -> None:
+    found = _figures(study(Plan(labels=("Adam",), seeds=2, epochs=900, steps_per_epoch=2)))
+    assert len(_line(_chart(found, "train-loss-over-epochs"), "Adam").x) <= 400
+    assert len(_line(found.steps, "Adam").x) <= 200

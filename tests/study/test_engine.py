@@ -1,0 +1,308 @@
+"""Running plans: done trials are skipped, crashes recorded, finished trials survive, studies grow only where safe."""
+
+import dataclasses
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest.registry import Recipe
+from steepest.study import engine, workloads
+from steepest.study.contestant import Contestant, contestant
+from steepest.study.data import digits
+from steepest.study.data.splits import Sizes
+from steepest.study.errors import StoreError, UsageError
+from steepest.study.plan import Plan, make_plan
+from steepest.study.request import Request
+from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.summary import summarize
+from steepest.study.trial import Event
+
+from .support import PlanMaker, Silent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "study")
+
+
+class Broken(Recipe):
+    """A recipe whose optimizer cannot be built any more when its trial begins."""
+
+    def build(self, params: Any) -> Any:
+        raise ZeroDivisionError("the optimizer broke")
+
+
+def with_broken(plan: Plan, number: int) -> Plan:
+    trials = list(plan.trials)
+    good = trials[number].contestant
+    trials[number] = dataclasses.replace(trials[number], contestant=Contestant(good.label, Broken(good.recipe.name)))
+    document = {**plan.document, "trials": [*plan.document["trials"]]}
+    document["trials"][number] = {**document["trials"][number], "id": trials[number].id}
+    return dataclasses.replace(plan, trials=tuple(trials), document=document)
+
+
+def contents(folder: StudyFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder.path / "trials").iterdir())}
+
+
+def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = plan("sgd", "adam", seeds=2)
+    tally = engine.run(made, folder, silent)
+    assert (tally.skipped, dict(tally.ended), tally.interrupted) == (0, {"finished": 4}, False)
+    document = folder.read_document() or {}
+    assert [trial["id"] for trial in document["trials"]] == silent.started
+    assert [trial["seed"] for trial in document["trials"]] == [0, 0, 1, 1]  # seed by seed, all optimizers
+    assert [entry["executor"] for entry in document["optimizers"]] == ["foreach", "foreach"]
+    assert set(document) >= {"schema", "name", "workload", "preset", "title", "config", "metric", "model", "data"}
+    assert set(document) >= {"seed_purposes", "versions", "machine", "threads", "commit", "created", "command"}
+    assert document["data"]["fallback"] is None
+
+
+def test_the_same_again_skips_what_is_done(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
+    before = contents(folder)
+    tally = engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
+    assert (tally.skipped, sum(tally.ended.values())) == (2, 0)
+    assert len(silent.started) == 2
+    assert contents(folder) == before
+
+
+def test_two_runs_of_a_study_are_equal_bytes(plan: PlanMaker, tmp_path: Path, silent: Silent) -> None:
+    one, two = StudyFolder(tmp_path / "one"), StudyFolder(tmp_path / "two")
+    for folder in (one, two):
+        engine.run(plan("sgd", "adam"), folder, silent)
+    assert contents(one) == contents(two)
+
+
+def test_a_crash_is_recorded_and_the_study_goes_on(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = with_broken(plan("sgd", "adam", "rmsprop"), 1)
+    tally = engine.run(made, folder, silent)
+    assert dict(tally.ended) == {"finished": 2, "failed": 1}
+    end = folder.read_trial(made.trials[1].id).end
+    assert end is not None
+    assert (end["status"], end["step"], end["epoch"]) == ("failed", 0, 0)
+    assert end["error"] == "ZeroDivisionError: the optimizer broke"
+    assert "Traceback" in end["traceback"]
+    assert engine.pending(made, folder) == [made.trials[1]]
+
+
+def test_a_crash_in_the_middle_tells_its_step(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = plan("sgd", epochs_wanted=3)
+    calls = iter(range(100))
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        if next(calls) == 7:
+            raise RuntimeError("the eighth loss")
+        return made.task.loss(outputs, targets)
+
+    engine.run(dataclasses.replace(made, task=dataclasses.replace(made.task, loss=loss)), folder, silent)
+    end = folder.read_trial(made.trials[0].id).end
+    assert end is not None
+    # Two losses in the warm-up, a validation, two steps and a validation; the eighth is the second epoch's second step.
+    assert (end["status"], end["epoch"], end["step"]) == ("failed", 2, 3)
+
+
+def test_a_failed_trial_runs_again_and_can_succeed(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = plan("sgd", "adam")
+    path = folder.path / "trials" / f"{made.trials[0].id}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"kind":"end","status":"failed","error":"x","epoch":0,"step":0}\n')
+    assert engine.run(made, folder, silent).ended == {"finished": 2}
+
+
+class Stopping:
+    """Presses Ctrl-C, or does worse, at a trial's step."""
+
+    def __init__(self, trial: int, action: Callable[[], None]) -> None:
+        self._countdown = trial
+        self._action = action
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        self._countdown -= 1
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        if self._countdown < 0 and event.record["kind"] == "step":
+            self._action()
+
+
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_again_continues(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent, tmp_path: Path
+) -> None:
+    made = plan("sgd", "adam", "rmsprop")
+    tally = engine.run(made, folder, Stopping(1, press_ctrl_c))
+    assert tally.interrupted
+    assert tally.ended == {"finished": 1}
+    statuses = [folder.read_trial(trial.id).status for trial in made.trials]
+    assert statuses == ["finished", "interrupted", "interrupted"]
+    assert engine.run(made, folder, silent).skipped == 1
+    whole = StudyFolder(tmp_path / "whole")
+    engine.run(made, whole, silent)
+    assert contents(folder) == contents(whole)
+
+
+def test_a_full_disk_stops_the_study_and_leaves_finished_trials(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan("sgd", "adam")
+
+    def fill() -> None:
+        def flush(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("steepest.study.store.flush", flush)
+
+    with pytest.raises(StoreError, match=r"No space left on device.*Finished trials are kept"):
+        engine.run(made, folder, Stopping(1, fill))
+    monkeypatch.undo()
+    assert folder.is_done(made.trials[0].id)
+    assert engine.run(made, folder, silent).skipped == 1
+
+
+def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    order = list(workloads.find("digits").settings)
+    engine.run(plan("adam"), folder, silent, order)
+    engine.run(plan("sgd", "adam[lr=0.1]", seeds=2), folder, silent, order)
+    document = folder.read_document() or {}
+    assert [entry["label"] for entry in document["optimizers"]] == ["SGD", "Adam", "Adam[lr=0.1]"]
+    assert document["config"]["seeds"] == [0, 1]
+    assert len(document["trials"]) == 5
+    assert [line.label for line in summarize(folder)] == ["SGD", "Adam", "Adam[lr=0.1]"]
+    assert engine.run(plan("adam", seeds=2), folder, silent, order).ended == {"finished": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epochs_wanted": 2}, "config.epochs is 1 and 2"),
+        ({"precision": "bf16"}, "config.precision is 'fp32' and 'bf16'"),
+        ({"all_train": True}, "data.train is 128 and 1437"),
+        ({"workload": "mini-batch"}, "workload is 'digits' and 'mini-batch'"),
+    ],
+)
+def test_another_study_in_the_same_folder_is_refused(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent, change: dict[str, Any], told: str
+) -> None:
+    engine.run(plan("sgd"), folder, silent)
+    before = contents(folder), folder.document_path.read_bytes()
+    with pytest.raises(UsageError, match=r"holds another study.*--out") as caught:
+        engine.run(plan("sgd", **change), folder, silent)
+    assert told in str(caught.value)
+    assert (contents(folder), folder.document_path.read_bytes()) == before
+
+
+def test_a_rule_that_has_changed_since_is_refused(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    engine.run(plan("sgd"), folder, silent)
+    document = folder.read_document() or {}
+    document["optimizers"][0]["rule_sha256"] = "0" * 64
+    folder.write_document(document)
+    with pytest.raises(UsageError, match=r"SGD\.rule_sha256"):
+        engine.run(plan("sgd"), folder, silent)
+
+
+def test_labels_name_only_what_differs_from_the_setting() -> None:
+    settings = {"adam": {"lr": 0.01}}
+    labels = {text: contestant(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
+    assert list(labels.values()) == ["Adam", "Adam", "Adam[lr=0.001]", "AdamW"]
+    assert contestant("adam", settings).recipe.resolved()["lr"] == 0.01
+    assert contestant("adam[eps=0.1]", settings).recipe.resolved()["lr"] == 0.01
+    assert contestant("adamw", settings).recipe.resolved()["lr"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"preset_name": "quik"}, r"unknown preset 'quik'; did you mean 'quick'\? Choose from smoke, quick, full"),
+        ({"precision": "fp23"}, r"unknown precision 'fp23'; did you mean 'fp32'\? Choose from fp32, bf16"),
+        ({"epochs_wanted": 0}, "--epochs must be at least 1, not 0"),
+        ({"seeds_wanted": -1}, "--seeds must be at least 1, not -1"),
+        ({"optimizers": ("adan",)}, "did you mean 'adam'.*sgd"),
+        ({"optimizers": ("adam[lrr=1]",)}, "did you mean 'lr'.*betas"),
+        ({"optimizers": ("adam[lr=-1]",)}, "Invalid learning rate: -1"),
+        ({"optimizers": ("adam", "adam[lr=0.01]")}, "asks for Adam a second time"),
+    ],
+)
+def test_requests_that_make_no_sense(wanted: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Request(workloads.find("digits"), **wanted)
+
+
+def test_an_executor_that_cannot_run_the_rule_is_told_before_anything_runs(plan: PlanMaker) -> None:
+    with pytest.raises(UsageError, match=r"Adam\[foreach=true,differentiable=true\]: .*foreach"):
+        plan("adam[foreach=true,differentiable=true]")
+
+
+def test_folder_names_tell_studies_apart() -> None:
+    workload = workloads.find("digits")
+    assert str(Request(workload).folder(fallback=False)) == "studies/digits-quick"
+    special = Request(workload, "full", epochs_wanted=7, precision="bf16", all_train=True)
+    assert str(special.folder(fallback=True)) == "studies/digits-full-7-epochs-bf16-all-train-on-digits"
+    assert Request(workload, epochs_wanted=10).folder(fallback=False) == Request(workload).folder(fallback=False)
+
+
+def fashion_plan(preset: str, fallback: bool, *optimizers: str, **wanted: Any) -> Plan:
+    """Plan the reference study on digits; without `fallback` they pass for the real data, in a small number."""
+    workload = workloads.find("fashion-mnist")
+    data = digits.stand_in("Fashion-MNIST", 28, "Advice.")
+    if not fallback:
+        data = dataclasses.replace(data, fallback=None)
+        small = dataclasses.replace(workload.presets[preset], sizes=Sizes(128, 64, 64))
+        workload = dataclasses.replace(workload, presets={preset: small})
+    return make_plan(Request(workload, preset, optimizers, **wanted), data, "command")
+
+
+@pytest.mark.parametrize(
+    ("preset", "fallback", "wanted", "shown"),
+    [
+        ("full", False, {}, True),
+        ("quick", False, {}, False),
+        ("smoke", False, {}, False),
+        ("full", False, {"epochs_wanted": 25}, False),
+        ("full", True, {}, False),
+    ],
+)
+def test_published_figures_stand_only_beside_the_same_experiment(
+    preset: str, fallback: bool, wanted: dict[str, Any], shown: bool
+) -> None:
+    published = fashion_plan(preset, fallback, "adam", "sgd[lr=0.1]", "radam", **wanted).document["published"]
+    assert (published is not None) is shown
+    if shown:
+        assert published["rows"] == {
+            "Adam": {
+                "train_loss": 0.214,
+                "train_accuracy": 0.921,
+                "test_accuracy": 0.879,
+                "examples_per_second": 11817.2,
+            }
+        }
+
+
+def test_a_stand_in_never_bears_the_name_of_the_data(tmp_path: Path) -> None:
+    document = fashion_plan("smoke", True, "sgd").document
+    assert "digits" in document["name"]
+    assert document["title"].startswith("Digits in place of")
+    assert document["data"]["name"] == "digits"
+    assert "Fashion-MNIST was not found" in document["data"]["fallback"]
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_a_record_that_was_cut_off_is_told_and_its_trial_runs_again(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent
+) -> None:
+    made = plan("sgd", "adam")
+    engine.run(made, folder, silent)
+    path = folder.path / "trials" / f"{made.trials[1].id}.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    tally = engine.run(made, folder, silent)
+    assert (tally.skipped, dict(tally.ended)) == (1, {"finished": 1})
+    assert tally.notes == [f"{path.name} ends in the middle of a line, which was left out"]
+    assert path.read_bytes() == whole

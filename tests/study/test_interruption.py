@@ -1,0 +1,36 @@
+"""Ctrl-C from outside: a real process, a real signal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from steepest.study.store import StudyFolder
+
+COMMAND = [sys.executable, "-c", "from steepest.cli.main import main; main()"]
+ARGUMENTS = ["study", "digits", "--preset", "smoke", "--epochs", "3", "--seeds", "400", "-o", "sgd"]
+
+
+def test_ctrl_c_ends_at_once_and_says_how_to_continue(tmp_path: Path) -> None:
+    arguments = [*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "study")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("[3/400] SGD seed 2: finished"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.search(r"Interrupted\. Finished trials are kept in .*\nTo continue: steepest study digits", errors)
+    assert "Traceback" not in errors
+    folder = StudyFolder(tmp_path / "study")
+    document = folder.read_document()
+    assert document is not None
+    done = [trial["id"] for trial in document["trials"] if folder.is_done(trial["id"])]
+    assert 3 <= len(done) < 400
+    assert done == [trial["id"] for trial in document["trials"][: len(done)]]

@@ -1,0 +1,67 @@
+"""What is told about time left, with a clock that the tests move."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from steepest.study.engine import run
+from steepest.study.progress import Progress
+from steepest.study.store import StudyFolder
+from steepest.study.trial import Event
+
+from .support import PlanMaker, Silent
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
+def step(examples: int) -> Event:
+    return Event({"kind": "step", "epoch": 1, "step": 1, "loss": 2.0}, {"examples": examples, "train_seconds": 2.0})
+
+
+def test_time_left_follows_the_pace(plan: PlanMaker, tmp_path: Path, clock: Clock) -> None:
+    made = plan("sgd", "adam", "rmsprop")
+    progress = Progress(made, StudyFolder(tmp_path))
+    first, second, _ = made.trials
+    assert progress.seconds_left() is None  # nothing has been seen yet
+    progress.trial_started(first)
+    assert progress.seconds_left() is None
+    clock.now += 10
+    progress.trial_event(first, step(32))  # a quarter of 128 examples
+    assert progress.rows[first.id].seconds_left(clock.now) == 30.0
+    assert progress.rows[first.id].speed == 16.0
+    assert progress.seconds_left() == 30.0 + 2 * 40.0
+    clock.now += 50
+    progress.trial_event(first, Event({"kind": "end", "status": "finished", "epoch": 1, "step": 2}))
+    assert progress.seconds_left() == 2 * 60.0
+    progress.trial_started(second)
+    clock.now += 10
+    progress.trial_event(second, step(64))
+    assert progress.seconds_left() == 10.0 + 60.0
+
+
+def test_done_trials_show_their_stored_figures_and_leave_no_time(
+    plan: PlanMaker, tmp_path: Path, silent: Silent
+) -> None:
+    made, folder = plan("sgd", "sgd[lr=1e20]"), StudyFolder(tmp_path / "study")
+    run(made, folder, silent)
+    progress = Progress(made, folder)
+    good, bad = (progress.rows[trial.id] for trial in made.trials)
+    assert (good.status, bad.status) == ("finished", "diverged")
+    assert good.test is not None
+    assert good.speed is not None
+    assert bad.test is None
+    assert progress.seconds_left() == 0.0
