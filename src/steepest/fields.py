@@ -64,7 +64,7 @@ class Field:
     @property
     def is_flag(self) -> bool:
         """Whether the value is a switch (``True``, ``False`` or ``None``) and not a number or a word."""
-        return isinstance(self.default, bool) or (self.default is None and self.low is None)
+        return isinstance(self.default, bool) or (self.default is None and self.low is None and not self.choices)
 
     @property
     def is_hyperparameter(self) -> bool:
@@ -75,7 +75,7 @@ class Field:
     def allowed(self) -> str:
         """The allowed values in words."""
         if self.choices:
-            return "one of " + ", ".join(map(repr, self.choices))
+            return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:
             return "True or False" + (" or None" if self.default is None else "")
         low = "" if self.low is None else f" >= {self.low:g}"
@@ -86,7 +86,7 @@ class Field:
     def validate(self, value: Any) -> None:
         """Raise `ValueError` (out of bounds; torch's words first) or `TypeError` (not a number at all)."""
         if self.choices:
-            if value not in self.choices:
+            if value not in (*self.choices, self.default):
                 raise ValueError(f"Invalid {self.name} value: {value!r}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
@@ -101,8 +101,10 @@ class Field:
         values = tuple(value) if len(self.names) > 1 and isinstance(value, (tuple, list)) else (value,)
         if len(values) != max(1, len(self.names)):
             raise ValueError(f"{self.name} must be {self.allowed}, not {value!r}")
+        usual = self.default if isinstance(self.default, tuple) else (self.default,)
         for index, entry in enumerate(values):
-            self._validate_number(index, entry)
+            if not (entry is None and usual[index] is None):
+                self._validate_number(index, entry)
 
     def _validate_number(self, index: int, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
@@ -112,7 +114,7 @@ class Field:
                 raise ValueError(f"Tensor {self.name} must be 1-element")
             if value.device.type == "meta" or torch.compiler.is_compiling():
                 return
-        if not self._contains(float(value)):
+        if not self._contains(float(value.detach() if isinstance(value, Tensor) else value)):
             message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(value=value, index=index)
             raise ValueError(f"{message} ({self.name} must be {self.allowed})")
 

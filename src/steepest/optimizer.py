@@ -141,10 +141,26 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, field in self.fields.items():
                 group.setdefault(name, field.default)
+                if field.fixed:
+                    group[name] = field.default
+            self._restore_counters(group)
+
+    def _restore_counters(self, group: Options) -> None:
+        """Make tensors of step counts and scalars that are plain numbers (`load_state_dict`, torch's older files)."""
+        for declared in self.rule_for(group).state:
+            for held in (self.state[p] for p in group["params"] if p in self.state):
+                value = held.get(declared.name)
+                if declared.kind in ("step", "scalar") and isinstance(value, (int, float)):
+                    held[declared.name] = replace(declared, init=float(value)).create(group["params"][0], group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared."""
         own = {"state": copy.deepcopy(state_dict["state"])} if "state" in state_dict else {}
+        rules = [self.rule_for(group) for group in self.param_groups]
+        scalars = {s.name for rule in rules for s in rule.state if s.kind == "scalar"}
+        for held in own.get("state", {}).values():
+            # torch casts every tensor but "step" to the parameter's dtype; a number passes as it is.
+            held.update({name: held[name].item() for name in scalars & held.keys() if isinstance(held[name], Tensor)})
         super().load_state_dict({**state_dict, **own})
 
     def _forget(self) -> None:
@@ -318,7 +334,7 @@ class Optimizer(torch.optim.Optimizer):
         if all(group["ema_decay"] is None for group in self.param_groups):
             name = type(self).__name__
             raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
-        held = [(p, self.state[p]) for group in self.param_groups for p in group["params"]]
+        held = [(p, self.state.get(p, {})) for group in self.param_groups for p in group["params"]]
         self._averaging = True
         try:
             with swapped((p, state[EMA.name]) for p, state in held if EMA.name in state):

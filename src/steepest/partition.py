@@ -74,6 +74,10 @@ class Part:
     states: list[dict[str, Any]]
     clock: Clock
 
+    def is_complete(self) -> bool:
+        """Whether no state has been taken away."""
+        return min(map(len, self.states)) >= len(self.program.state)
+
     def batch(self, numbers: Mapping[str, Any]) -> Batch:
         """What an executor needs for one step."""
         grads: list[Any] = [p.grad for p in self.params]
@@ -94,7 +98,9 @@ class Partition:
 
     def is_current(self, token: tuple[Any, ...], counted: Mapping[str, State]) -> bool:
         """Whether the parts still describe the group."""
-        return token == self.token and all(part.clock.is_current(counted, part.states) for part in self.parts)
+        return token == self.token and all(
+            part.is_complete() and part.clock.is_current(counted, part.states) for part in self.parts
+        )
 
 
 def token_of(live: list[Tensor], structure: Any) -> tuple[Any, ...]:
@@ -138,17 +144,22 @@ def singles(
     """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
     for p, state, is_first in zip(live, states, first, strict=True):
         columns = {name: [state[s.name]] for name, s in counted.items()}
-        values = {name: column[0] for name, column in columns.items()}
-        yield Part(make_program(is_first), [p], [state], TensorClock(columns, values, []))
+        yield Part(make_program(is_first), [p], [state], TensorClock(columns, _doubles(columns), []))
+
+
+def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:
+    """In double: 1 - beta2**t of a float32 t has lost five digits."""
+    return {name: column[0].double() for name, column in columns.items()}
 
 
 class TensorClock(Clock):
-    """A clock whose values are the tensors themselves."""
+    """A clock whose values stay 0-dim tensors on their device."""
 
     def tick(self) -> None:
         """Count one step, on the device."""
         if "t" in self.columns:
             torch._foreach_add_(self.columns["t"], 1)
+            self.values = _doubles(self.columns)
 
     def store(self, new: Mapping[str, Any]) -> None:
         """Keep new scalar state, on the device."""

@@ -68,6 +68,8 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check names and values at once, so that a study never fails late."""
         cls = find(self.name)
+        for key in self.options:
+            _find_field(cls, key)
         values = self.resolved()
         for key, value in values.items():
             cls.fields[key].validate(value)
@@ -116,11 +118,12 @@ def parse(text: str) -> Recipe:
     name, body = match.groups()
     cls = find(name)
     options: dict[str, Any] = {}
+    given: set[str] = set()
     for item in _split(body or ""):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key or not value:
             raise ValueError(f"cannot read {item.strip()!r} in {text!r}; write key=value")
-        _set(cls, options, key, value)
+        _set(cls, options, given, key, value)
     try:
         return Recipe(cls.__name__.lower(), options)
     except TypeError as error:
@@ -132,10 +135,11 @@ def _split(body: str) -> list[str]:
     return [item for item in re.split(r",(?![^(]*\))", body) if item.strip()]
 
 
-def _set(cls: type[Optimizer], options: dict[str, Any], key: str, text: str) -> None:
+def _set(cls: type[Optimizer], options: dict[str, Any], given: set[str], key: str, text: str) -> None:
     declared, index = _find_field(cls, key)
-    if declared.name in options and index is None:
+    if key in given or (declared.name in options and index is None):
         raise ValueError(f"{key!r} is given twice for {cls.__name__}")
+    given.add(key)
     value = _value(declared, key, text)
     if index is not None:
         entries = list(options.get(declared.name, declared.default))

@@ -121,6 +121,7 @@ def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
     with _local_names(program.rule.fn.__code__) as names:
         new_p, new_state = _run(program, tracer, (p, g, {**tensors, **scalars}, inputs))
     _check_kind(program, graph)
+    _check_results(program, new_p, new_state)
     return Trace(
         graph,
         {"p": p.node, "g": g.node} | {name: proxy.node for name, proxy in tensors.items()},
@@ -136,8 +137,6 @@ def _run(program: Program, tracer: _Tracer, inputs: tuple[Any, ...]) -> tuple[fx
         new_p, new_state = program.update(*inputs)
     except TraceError as error:
         raise RuleError(f"{tracer.rule}: {error}") from error
-    if not isinstance(new_p, fx.Proxy):
-        raise RuleError(f"{tracer.rule} must return the new p first, not {new_p!r}")
     return new_p, new_state
 
 
@@ -146,6 +145,25 @@ def _check_kind(program: Program, graph: fx.Graph) -> None:
     if program.rule.kind == "pointwise" and reductions:
         rule = program.rule.fn.__name__
         raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
+
+
+def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> None:
+    """A tensor must stay a tensor of its kind, and a number a number."""
+    rule = program.rule.fn.__name__
+    if _rank_of(new_p) != Rank.FULL:
+        raise RuleError(f"{rule} must return the new p first, a tensor like p, not {new_p!r}")
+    for state in (*program.tensors, *program.scalars):
+        rank, declared = _rank_of(new_state[state.name]), _RANKS[state.kind]
+        if rank != declared and not (declared == Rank.FULL and rank == Rank.REDUCED):
+            wanted = f"for state {state.name!r}, declared {_WORDS[declared]}"
+            raise RuleError(f"{rule} returns {_WORDS[rank]} {wanted}")
+
+
+def _rank_of(value: Any) -> Rank:
+    return Rank(value.node.meta["rank"]) if isinstance(value, fx.Proxy) else Rank.HOST
+
+
+_WORDS = {Rank.HOST: "a plain number", Rank.REDUCED: "one number per tensor", Rank.FULL: "a tensor like p"}
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def _float_min(a: float, b: float) -> float:
 
 
 def _float_sign(x: float) -> float:
-    return math.copysign(1.0, x) if x else x * 0.0
+    return float((x > 0) - (x < 0))
 
 
 def _tensor_max(a: Any, b: Any) -> Tensor:
@@ -74,10 +74,11 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
 
 
 def _select(condition: Any, a: Any, b: Any) -> Any:
-    """A condition on numbers picks one side whole: the other side's NaN never leaks."""
+    """A condition on numbers picks one side whole: the other side's NaN never leaks. Beside a tensor it is a tensor."""
     if isinstance(condition, Tensor):
         return torch.where(condition, a, b)
-    return a if condition else b
+    picked, other = (a, b) if condition else (b, a)
+    return torch.full_like(other, picked) if isinstance(other, Tensor) and not isinstance(picked, Tensor) else picked
 
 
 sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")

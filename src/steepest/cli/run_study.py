@@ -14,6 +14,7 @@ from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.study import engine
 from steepest.study.engine import Tally, Watcher
+from steepest.study.memory import keep_freed_memory
 from steepest.study.plan import make_plan
 from steepest.study.progress import Progress
 from steepest.study.request import Request
@@ -25,6 +26,7 @@ INTERRUPTED = 130
 
 def study(request: Request, out: Path | None, data_dir: Path | None) -> int:
     """Run a study to its report; return the exit code."""
+    keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
     with console.messages():
         data = request.workload.load(data_dir)

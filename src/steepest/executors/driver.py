@@ -34,7 +34,9 @@ class Objective:
         scatter(x, self.params)
         with torch.enable_grad():
             self.raw_loss = self.closure()
-        loss, g = self.sign * float(self.raw_loss), self.sign * self._gradient(x)
+        raw = self.raw_loss
+        loss = self.sign * float(raw.detach() if isinstance(raw, Tensor) else raw)
+        g = self.sign * self._gradient(x)
         if self.weight_decay:
             loss, g = loss + 0.5 * self.weight_decay * float(x.dot(x)), g + self.weight_decay * x
         return loss, g

@@ -67,8 +67,8 @@ def chunks(batch: Batch) -> Iterator[Slots]:
         if held[0] and size + count > CHUNK:
             yield held
             held, size = [[] for _ in slots], 0
-        if count > CHUNK and batch.program.rule.kind == "pointwise" and _is_flat(column):
-            yield from _slices(column)
+        if count > CHUNK and batch.program.rule.kind == "pointwise" and (flat := _flat(column)):
+            yield from _slices(flat)
             continue
         for slot, x in zip(held, column, strict=True):
             slot.append(x)
@@ -77,12 +77,13 @@ def chunks(batch: Batch) -> Iterator[Slots]:
         yield held
 
 
-def _is_flat(column: tuple[Tensor, ...]) -> bool:
-    """Whether all tensors can be viewed as one dimension, in the same order of elements."""
-    return all(x.is_contiguous() for x in column)
+def _flat(column: tuple[Tensor, ...]) -> list[Tensor] | None:
+    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
+    order = sorted(range(column[0].dim()), key=column[0].stride, reverse=True)
+    ordered = [x.permute(order) for x in column]
+    return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None
 
 
-def _slices(column: tuple[Tensor, ...]) -> Iterator[Slots]:
-    flat = [torch.split(x.view(-1), CHUNK) for x in column]
-    for pieces in zip(*flat, strict=True):
-        yield [[piece] for piece in pieces]
+def _slices(flat: list[Tensor]) -> Iterator[Slots]:
+    pieces = zip(*(torch.split(x, CHUNK) for x in flat), strict=True)
+    return ([[piece] for piece in column] for column in pieces)

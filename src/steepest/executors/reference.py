@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .batch import Batch, compute_dtype, widen
@@ -21,10 +22,15 @@ def run(batch: Batch) -> dict[str, Any]:
 def _run_one(batch: Batch, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
     dtype = compute_dtype(p.dtype)
     scalars = {s.name: batch.numbers[s.name] for s in batch.program.scalars}
-    state = {name: widen(x, dtype) for name, x in held.items()} | scalars
-    new_p, new_state = batch.program.update(widen(p, dtype), widen(g, dtype), state, batch.numbers)
+    state = {name: _read(x, dtype) for name, x in held.items()} | scalars
+    new_p, new_state = batch.program.update(_read(p, dtype), widen(g, dtype), state, batch.numbers)
     _store({p: new_p} | {held[name]: new_state[name] for name in held})
     return {name: new_state[name] for name in scalars}
+
+
+def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A differentiable step keeps the old values for its backward, while the new ones are written over them."""
+    return x.to(dtype, copy=True) if torch.is_grad_enabled() else widen(x, dtype)
 
 
 def _store(results: dict[Tensor, Tensor]) -> None:

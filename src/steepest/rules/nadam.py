@@ -20,11 +20,11 @@ def nadam(p, g, M, m, v, *, t, lr, beta1, beta2, eps, momentum_decay, momentum_s
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
         next_mu = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
         M = M * mu
-        u = (1 - mu) / (1 - M) * g + next_mu / (1 - M * next_mu) * m
+        a, b = (1 - mu) / (1 - M), next_mu / (1 - M * next_mu)
     else:
         ahead = t + 1 if momentum_schedule == "dozat" else t
-        u = (1 - beta1) / (1 - beta1**t) * g + beta1 / (1 - beta1**ahead) * m
-    return p - lr * u / d, M, m, v
+        a, b = (1 - beta1) / (1 - beta1**t), beta1 / (1 - beta1**ahead)
+    return p - lr * a * g / d - lr * b * m / d, M, m, v
 
 
 class NAdam(Optimizer):

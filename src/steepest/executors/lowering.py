@@ -1,0 +1,254 @@
+"""Lowering and folding: from trace nodes to list operations, with number factors carried along.
+
+*Lowering* splits the graph into a host part (numbers, in double) and tensor operations, and carries number factors
+along lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges products and quotients
+into addcmul and addcdiv.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import fx
+
+from ..trace import Rank
+from ..vocabulary import WORDS, Word, where
+
+ONE = "1"
+
+FOLDS = {"mul": "addcmul", "div": "addcdiv"}
+"""What a product or quotient of two tensors becomes when it is only added to something."""
+
+
+@dataclass(eq=False)
+class Op:
+    """One operation over lists of tensors.
+
+    ``word`` names the `torch._foreach_*` function; ``input`` is a placeholder, ``select`` picks one of two lists by a
+    number, and ``each`` calls a word of the vocabulary tensor by tensor, where torch has no list form.
+    """
+
+    word: str
+    args: tuple[Op, ...] = ()
+    numbers: tuple[str, ...] = ()
+    rank: Rank = Rank.FULL
+    template: str = ""
+
+
+Scaled = tuple[str, Op]
+"""A factor (a host expression) and the operation that it multiplies."""
+
+
+def times(a: str, b: str) -> str:
+    """The host expression ``a * b``."""
+    return b if a == ONE else a if b == ONE else f"({a} * {b})"
+
+
+def over(a: str, b: str) -> str:
+    """The host expression ``a / b``."""
+    return a if b == ONE else f"({a} / {b})"
+
+
+@dataclass(eq=False)
+class Lowering:
+    """Turns trace nodes into host expressions and scaled operations."""
+
+    host: dict[fx.Node, str] = field(default_factory=dict)
+    tensor: dict[fx.Node, Scaled] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    _scaled: dict[tuple[str, Op], Op] = field(default_factory=dict)
+
+    def op(self, word: str, args: tuple[Op, ...], numbers: tuple[str, ...] = (), template: str = "") -> Op:
+        """Append an operation."""
+        rank = Rank.REDUCED if word == "norm" else max(a.rank for a in args)
+        made = Op(word, args, numbers, rank, template)
+        self.ops.append(made)
+        return made
+
+    def plain(self, value: Scaled) -> Op:
+        """The operation with its factor multiplied in."""
+        factor, op = value
+        if factor == ONE:
+            return op
+        if value not in self._scaled:
+            self._scaled[value] = self.op("mul", (op,), (factor,))
+        return self._scaled[value]
+
+    def number(self, arg: Any) -> str:
+        """The host expression of an argument."""
+        return self.host[arg] if isinstance(arg, fx.Node) else repr(arg)
+
+    def lower(self, node: fx.Node) -> None:
+        """Lower one call."""
+        if node.meta["rank"] == Rank.HOST:
+            self.host[node] = f"h_{node.name}"
+            return
+        key = _key(node)
+        special = SPECIAL.get(key)
+        self.tensor[node] = special(self, *node.args) if special else (ONE, self.each(node))
+
+    def each(self, node: fx.Node) -> Op:
+        """A word or operator without a list form: one call per tensor."""
+        operands = list(dict.fromkeys(a for a in node.args if self.is_tensor(a)))
+        held = {a: f"x{i}" for i, a in enumerate(operands)}
+        spelled = ", ".join(held.get(a, "{}") for a in node.args)
+        numbers = tuple(self.number(a) for a in node.args if a not in held)
+        plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in operands)
+        name = node.target.name if isinstance(node.target, Word) else cast(Any, node.target).__name__
+        listed = ", ".join(held.values())
+        return self.op("each", plain, numbers, f"[{name}({spelled}) for {listed}, in zip({{}}, strict=True)]")
+
+    def is_tensor(self, arg: Any) -> bool:
+        """Whether an argument is a traced tensor and not a number."""
+        return isinstance(arg, fx.Node) and arg in self.tensor
+
+    def add(self, a: Any, b: Any, sign: str = ONE) -> Scaled:
+        """``a + sign * b``. The side that can be folded, or that has a factor, becomes the added one."""
+        if not self.is_tensor(b):
+            return ONE, self.op("add", (self.plain(self.tensor[a]),), (times(sign, self.number(b)),))
+        y = self._signed(sign, self.tensor[b])
+        if not self.is_tensor(a):
+            return ONE, self.op("add", (self.plain(y),), (self.number(a),))
+        x = self.tensor[a]
+        if _added_rather(x, y):
+            x, y = y, x
+        return ONE, self.op("add", (self.plain(x), y[1]), (y[0],))
+
+    def _signed(self, sign: str, value: Scaled) -> Scaled:
+        return (value[0] if sign == ONE else f"(-{value[0]})"), value[1]
+
+    def sub(self, a: Any, b: Any) -> Scaled:
+        """``a - b``."""
+        return self.add(a, b, "-1.0")
+
+    def mul(self, a: Any, b: Any) -> Scaled:
+        """``a * b``: factors multiply, tensors meet in one product."""
+        if not self.is_tensor(b):
+            a, b = b, a
+        factor, y = self.tensor[b]
+        if not self.is_tensor(a):
+            return times(self.number(a), factor), y
+        other, x = self.tensor[a]
+        return times(other, factor), self.op("mul", (x, y))
+
+    def div(self, a: Any, b: Any) -> Scaled:
+        """``a / b``."""
+        if not self.is_tensor(b):
+            factor, x = self.tensor[a]
+            return over(factor, self.number(b)), x
+        divisor, y = self.tensor[b]
+        if not self.is_tensor(a):
+            return over(self.number(a), divisor), self.op("reciprocal", (y,))
+        factor, x = self.tensor[a]
+        return over(factor, divisor), self.op("div", (x, y))
+
+    def neg(self, a: Any) -> Scaled:
+        """``-a``: a factor."""
+        factor, x = self.tensor[a]
+        return f"(-{factor})", x
+
+    def pow(self, a: Any, b: Any) -> Scaled:
+        """``a ** b``: a square is a product."""
+        x = self.plain(self.tensor[a])
+        return (ONE, self.op("mul", (x, x))) if b == 2 else (ONE, self.op("pow", (x,), (self.number(b),)))
+
+    def unary(self, word: str) -> Callable[..., Scaled]:
+        """A function of one tensor."""
+        return lambda a: (ONE, self.op(word, (self.plain(self.tensor[a]),)))
+
+    def extreme(self, word: str, a: Any, b: Any) -> Scaled:
+        """``maximum`` and ``minimum``, of two tensors or of a tensor and a number."""
+        if not self.is_tensor(a):
+            a, b = b, a
+        x = self.plain(self.tensor[a])
+        if not self.is_tensor(b):
+            return ONE, self.op(word, (x,), (self.number(b),))
+        return ONE, self.op(word, (x, self.plain(self.tensor[b])))
+
+    def lerp(self, a: Any, b: Any, weight: Any) -> Scaled:
+        """``lerp`` with a number for weight."""
+        x, y = self.plain(self.tensor[a]), self.plain(self.tensor[b])
+        return ONE, self.op("lerp", (x, y), (self.number(weight),))
+
+    def select(self, condition: Any, a: Any, b: Any) -> Scaled:
+        """``where`` on a number: both factors and both tensors are chosen on the host."""
+        chosen = self.number(condition)
+        (fa, x), (fb, y) = self._filled(a, b), self._filled(b, a)
+        return f"({fa} if {chosen} else {fb})", self.op("select", (x, y), (chosen,))
+
+    def _filled(self, value: Any, like: Any) -> Scaled:
+        """A tensor as it is; a number as a list of tensors that hold it, so that no pick is ever a plain number."""
+        if self.is_tensor(value):
+            return self.tensor[value]
+        template = "[torch.full_like(x, {}) for x in {}]"
+        return ONE, self.op("each", (self.tensor[like][1],), (self.number(value),), template)
+
+
+def _added_rather(x: Scaled, y: Scaled) -> bool:
+    """Whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
+    folds_x, folds_y = x[1].word in FOLDS, y[1].word in FOLDS
+    return folds_x if folds_x != folds_y else y[0] == ONE != x[0]
+
+
+def _is_host(arg: Any) -> bool:
+    return not isinstance(arg, fx.Node) or arg.meta["rank"] == Rank.HOST
+
+
+def _key(node: fx.Node) -> Any:
+    """What decides how a node lowers: its target, and for where and lerp whether the odd argument is a number."""
+    if node.target is where:
+        return where if _is_host(node.args[0]) else None
+    if node.target is WORDS["lerp"]:
+        return node.target if _is_host(node.args[2]) and not any(map(_is_host, node.args[:2])) else None
+    if node.target is operator.pow:
+        return operator.pow if _is_host(node.args[1]) else None
+    return node.target
+
+
+SPECIAL: dict[Any, Callable[..., Scaled]] = {
+    operator.add: Lowering.add,
+    operator.sub: Lowering.sub,
+    operator.mul: Lowering.mul,
+    operator.truediv: Lowering.div,
+    operator.neg: Lowering.neg,
+    operator.pow: Lowering.pow,
+    where: Lowering.select,
+    WORDS["lerp"]: Lowering.lerp,
+    WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
+    WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
+    WORDS["sign"]: lambda self, a: self.unary("sign")(a),
+    WORDS["norm"]: lambda self, a: self.unary("norm")(a),
+    WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),
+    WORDS["minimum"]: lambda self, a, b: self.extreme("minimum", a, b),
+}
+"""How each operator and word is spelled as list operations; one that is missing here runs tensor by tensor."""
+
+
+def fold(ops: list[Op], outputs: list[Op]) -> list[Op]:
+    """Merge products and quotients that are used once, in a sum, into that sum; drop what nobody uses."""
+    for op in ops:
+        if op.word == "add" and len(op.args) == 2:
+            _fold_into(op, _uses(ops, outputs))
+    live = set(outputs)
+    for op in reversed(ops):
+        if op in live:
+            live.update(op.args)
+    return [op for op in ops if op in live]
+
+
+def _uses(ops: list[Op], outputs: list[Op]) -> dict[Op, int]:
+    counts: dict[Op, int] = {}
+    for op in [*(a for o in ops for a in o.args), *outputs]:
+        counts[op] = counts.get(op, 0) + 1
+    return counts
+
+
+def _fold_into(total: Op, uses: dict[Op, int]) -> None:
+    base, added = total.args
+    foldable = added.word in FOLDS and len(added.args) == 2 and uses[added] == 1 and added.rank == total.rank
+    if foldable and base.rank == total.rank and all(a.rank == total.rank for a in added.args):
+        total.word, total.args = FOLDS[added.word], (base, *added.args)
+        added.args = ()

@@ -1,0 +1,238 @@
+"""What to try on each optimizer: derived from its declared fields, so that a new class needs no line here."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from oracles import ORACLES
+from steepest import Field, Optimizer, registry
+
+Options = dict[str, Any]
+
+CLASSES = registry.optimizers()
+"""Every class of the library by its name."""
+
+
+def defaults(cls: type[Optimizer]) -> Options:
+    """The value of every field when nothing is given."""
+    return {name: field.default for name, field in cls.fields.items()}
+
+
+PLANNED = {name: cls for name, cls in CLASSES.items() if not cls.needs_closure(defaults(cls))}
+"""Classes that step on ``.grad`` alone."""
+
+Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
+
+TWINS: dict[str, Twins] = {
+    name: (cls, getattr(torch.optim, cls.__name__))
+    for name, cls in CLASSES.items()
+    if hasattr(torch.optim, cls.__name__)
+}
+"""Our class and torch's of the same name."""
+
+SWITCHES: dict[str, Options] = {"reference": {"foreach": False}, "foreach": {"foreach": True}}
+"""How to ask for each executor in torch's words."""
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+
+def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
+    """The arguments that change the mathematics."""
+    return {name: f for name, f in cls.fields.items() if f.is_hyperparameter and not f.fixed}
+
+
+def alternatives(field: Field) -> list[Any]:
+    """Values beside the default that matter, inside the declared bounds."""
+    if field.choices:
+        return [choice for choice in field.choices if choice != field.default]
+    if field.is_flag:
+        return [not field.default]
+    if isinstance(field.default, tuple):
+        return [tuple(telling(field) - 0.11 * index for index in range(len(field.default)))]
+    if isinstance(field.default, int) and field.default > 0:
+        return [field.default + 1, max(int(field.low or 0), field.default // 8)]
+    return [telling(field)]
+
+
+def telling(field: Field) -> float:
+    """A number well away from the usual default: three quarters up the search range, or the middle of the bounds."""
+    if field.search is not None:
+        low, high = field.search.low, field.search.high
+        value = low * (high / low) ** (0.75 if low * (high / low) ** 0.75 != field.default else 0.5)
+        return 1 - value if field.search.complement else value
+    if field.high is None:
+        return float(field.default or 0) + 0.3
+    return ((field.low or 0.0) + field.high) / 2
+
+
+def is_valid(cls: type[Optimizer], options: Options) -> bool:
+    """Whether the options go together and need no closure that the defaults do not need."""
+    complete = {**defaults(cls), **options}
+    try:
+        cls.check(complete)
+    except ValueError:
+        return False
+    return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))
+
+
+def values(cls: type[Optimizer]) -> dict[str, list[Any]]:
+    """Every hyperparameter with its default and its alternatives."""
+    return {name: [field.default, *alternatives(field)] for name, field in hyperparameters(cls).items()}
+
+
+def pairwise(cls: type[Optimizer], names: Iterable[str] | None = None) -> list[Options]:
+    """Valid combinations such that any two values of any two options meet at least once, if they may at all."""
+    offered = {name: v for name, v in values(cls).items() if names is None or name in set(names)}
+    wanted = [
+        {a: x, b: y}
+        for a, b in itertools.combinations(offered, 2)
+        for x, y in itertools.product(offered[a], offered[b])
+    ]
+    rows: list[Options] = []
+    for pair in wanted:
+        if not any(pair.items() <= row.items() for row in rows):
+            rows += _completed(cls, pair, offered, [w for w in wanted if not any(w.items() <= r.items() for r in rows)])
+    return rows
+
+
+def _completed(
+    cls: type[Optimizer], pair: Options, offered: dict[str, list[Any]], missing: list[Options]
+) -> Iterator[Options]:
+    """The pair inside one valid row that meets many missing pairs; nothing if no row may hold it."""
+    row = dict(pair)
+    for name in (n for n in offered if n not in pair):
+        candidates = [{**row, name: value} for value in offered[name]]
+        row = max(candidates, key=lambda r: (is_valid(cls, r), sum(w.items() <= r.items() for w in missing)))
+    if is_valid(cls, row):
+        yield row
+    elif (found := _first_valid(cls, pair, offered)) is not None:
+        yield found
+
+
+def _first_valid(cls: type[Optimizer], pair: Options, offered: dict[str, list[Any]]) -> Options | None:
+    rest = {name: v for name, v in offered.items() if name not in pair}
+    rows = ({**pair, **dict(zip(rest, picked, strict=True))} for picked in itertools.product(*rest.values()))
+    return next((row for row in rows if is_valid(cls, row)), None)
+
+
+def structures(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
+    """Every valid combination of what shapes the program (flags, words, terms that are off at 0).
+
+    Numbers that are worth searching are moved off their defaults in all of them.
+    """
+    offered = {name: v for name, v in values(cls).items() if name in set(names)}
+    for name, field in hyperparameters(cls).items():
+        if name in offered and field.search is not None and field.default != 0:
+            offered[name] = offered[name][1:]
+    rows = (dict(zip(offered, picked, strict=True)) for picked in itertools.product(*offered.values()))
+    return [row for row in rows if is_valid(cls, row)]
+
+
+def given(options: Options, cls: type[Optimizer]) -> Options:
+    """The options that differ from the defaults."""
+    return {name: value for name, value in options.items() if value != cls.fields[name].default}
+
+
+# -- parameters for pytest -------------------------------------------------------------------------------------------
+
+
+def label(cls: type[Optimizer], options: Options) -> str:
+    """A readable test id."""
+    return registry.Recipe(cls.__name__.lower(), given(options, cls)).label
+
+
+def cases(rows: Iterable[tuple[type[Optimizer], Options]]) -> list[Any]:
+    """``(cls, options)`` parameters, each under a readable id."""
+    return [pytest.param(cls, options, id=label(cls, options)) for cls, options in rows]
+
+
+def oracle_options(name: str) -> list[str]:
+    """The hyperparameters that both the class and its oracle have; lr changes every step, so it is left out."""
+    known = inspect.signature(ORACLES[name]).parameters
+    return [field for field in hyperparameters(CLASSES[name]) if field in known and field != "lr"]
+
+
+def torch_options(name: str) -> list[str]:
+    """The hyperparameters that both our class and torch's have."""
+    known = inspect.signature(TWINS[name][1]).parameters
+    return [field for field in hyperparameters(CLASSES[name]) if field in known]
+
+
+every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
+every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+def parameters(arrays: Sequence[Any], dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
+    """Parameters with the arrays' values."""
+    return [torch.nn.Parameter(torch.as_tensor(a).to(dtype, copy=True)) for a in arrays]
+
+
+def give(params: Sequence[torch.Tensor], grads: Sequence[Any]) -> None:
+    """Set the gradients (None stays None)."""
+    for p, g in zip(params, grads, strict=True):
+        p.grad = None if g is None else torch.as_tensor(g).to(p.dtype, copy=True).view(p.shape)
+
+
+def loss_of(params: Iterable[torch.Tensor]) -> torch.Tensor:
+    """A convex function with a curvature of its own for every element; its least value is away from 0."""
+    total = torch.zeros((), dtype=torch.float64)
+    for index, p in enumerate(params):
+        x = torch.view_as_real(p) if p.is_complex() else p
+        scale = torch.linspace(0.5, 2.0, x.numel(), dtype=torch.float64).view(x.shape)
+        total = total + (scale * (x.double() - 0.3 * index - 0.1) ** 2).sum()
+    return total
+
+
+def closure_for(optimizer: torch.optim.Optimizer) -> Any:
+    """A closure over all parameters of the optimizer, whichever they are when it is called."""
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(p for group in optimizer.param_groups for p in group["params"])
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def train(optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Some steps on `loss_of`; works for every class, also for those that need a closure."""
+    for _ in range(steps):
+        optimizer.step(closure_for(optimizer))
+
+
+Snapshot = list[tuple[torch.Tensor, dict[str, Any]]]
+
+
+def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
+    """Copies of every parameter and its state."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    return [(p.detach().clone(), {k: v.clone() for k, v in optimizer.state.get(p, {}).items()}) for p in params]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Bitwise equality of dtype, shape and values (a NaN equals a NaN)."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    x, y = (torch.view_as_real(t.detach()) if t.is_complex() else t.detach() for t in (a, b))
+    return bool(((x == y) & (torch.signbit(x) == torch.signbit(y)) | (x.isnan() & y.isnan())).all())
+
+
+def assert_same(ours: Snapshot, theirs: Snapshot) -> None:
+    """Two snapshots are equal bit by bit."""
+    for (p, held), (q, other) in zip(ours, theirs, strict=True):
+        assert same(p, q), (p, q)
+        assert list(held) == list(other)
+        for name in held:
+            assert same(held[name], other[name]), (name, held[name], other[name])

@@ -1,0 +1,185 @@
+"""The average of the weights: kept after every step, swapped in and out again come what may."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cases import (
+    CLASSES,
+    SWITCHES,
+    Options,
+    alternatives,
+    assert_same,
+    defaults,
+    every_class,
+    every_executor,
+    snapshot,
+    train,
+)
+from oracles import weight_average
+from steepest import Optimizer
+
+
+def tensors(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
+    return [torch.nn.Parameter(torch.linspace(-1.0, 2.0, n, dtype=dtype)) for n in (4, 1, 3)]
+
+
+def switch(cls: type[Optimizer], executor: str) -> Options:
+    return SWITCHES[executor] if "foreach" in cls.fields else {}
+
+
+@every_class
+@every_executor
+def test_it_is_the_oracles_average(cls: type[Optimizer], executor: str) -> None:
+    """With a decay that changes at every step. 1e-14: one lerp a step."""
+    params = tensors()
+    optimizer = cls(params, ema_decay=0.9, **switch(cls, executor))
+    path = [[p.detach().numpy().copy() for p in params]]
+    decays = [0.9, 0.5, 0.0, 0.99, 0.3, 0.7]
+    for decay in decays:
+        optimizer.param_groups[0]["ema_decay"] = decay
+        train(optimizer, 1)
+        path.append([p.detach().numpy().copy() for p in params])
+    for index, p in enumerate(params):
+        wanted = weight_average([at[index] for at in path], decay=decays)
+        np.testing.assert_allclose(optimizer.state[p]["ema"].numpy(), wanted, rtol=1e-13, atol=1e-14)
+
+
+def driving() -> list[Any]:
+    """Every way to step: the classes, and options that turn a class into a driver."""
+    found = [(cls, {}) for cls in CLASSES.values()]
+    for cls in CLASSES.values():
+        for name, field in cls.fields.items():
+            for value in alternatives(field) if field.is_hyperparameter and not field.fixed else []:
+                if cls.needs_closure({**defaults(cls), name: value}) and not cls.needs_closure(defaults(cls)):
+                    found.append((cls, {name: value}))
+    return [pytest.param(cls, options, id=f"{cls.__name__}{options or ''}") for cls, options in found]
+
+
+every_way = pytest.mark.parametrize(("cls", "options"), driving())
+
+
+@every_way
+def test_averaging_does_not_touch_the_training(cls: type[Optimizer], options: Options) -> None:
+    averaging, plain = cls(tensors(), ema_decay=0.9, **options), cls(tensors(), **options)
+    train(averaging, 5)
+    train(plain, 5)
+    for (p, held), (q, other) in zip(snapshot(averaging), snapshot(plain), strict=True):
+        assert torch.equal(p, q)
+        assert held.keys() - other.keys() == {"ema"}
+
+
+@every_way
+def test_the_block_shows_the_averages_and_gives_the_weights_back(cls: type[Optimizer], options: Options) -> None:
+    optimizer = cls(params := tensors(), ema_decay=0.9, **options)
+    train(optimizer, 3)
+    own = [p.detach().clone() for p in params]
+    averages = [optimizer.state[p]["ema"].clone() for p in params]
+    with optimizer.averaged():
+        assert all(torch.equal(p, a) for p, a in zip(params, averages, strict=True))
+        assert all(p.requires_grad for p in params)
+    assert all(torch.equal(p, w) for p, w in zip(params, own, strict=True))
+    assert all(torch.equal(optimizer.state[p]["ema"], a) for p, a in zip(params, averages, strict=True))
+
+
+@every_class
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_weights_come_back_after_an_exception(cls: type[Optimizer], error: type[BaseException]) -> None:
+    optimizer = cls(params := tensors(), ema_decay=0.9)
+    train(optimizer, 3)
+    before = snapshot(optimizer)
+    with pytest.raises(error), optimizer.averaged():  # noqa: PT012
+        params[0].data.mul_(100.0)
+        raise error
+    assert_same(snapshot(optimizer), before)
+    train(optimizer, 1)
+
+
+@every_class
+def test_inside_the_block_nothing_steps_and_nothing_nests(cls: type[Optimizer]) -> None:
+    optimizer = cls(tensors(), ema_decay=0.9)
+    train(optimizer, 2)
+    before = snapshot(optimizer)
+    with optimizer.averaged():
+        with pytest.raises(RuntimeError, match=r"step\(\) inside `with optimizer.averaged\(\):`"):
+            train(optimizer, 1)
+        with pytest.raises(RuntimeError, match="already inside"), optimizer.averaged():
+            pass
+    assert_same(snapshot(optimizer), before)
+    train(optimizer, 1)
+
+
+@every_class
+def test_without_a_decay_there_is_nothing_to_show(cls: type[Optimizer]) -> None:
+    optimizer = cls(tensors())
+    train(optimizer, 1)
+    message = rf"construct {cls.__name__}\(params, ema_decay=0.999\)"
+    with pytest.raises(RuntimeError, match=message), optimizer.averaged():
+        pass
+
+
+@every_class
+def test_the_averages_are_in_the_checkpoint(cls: type[Optimizer]) -> None:
+    optimizer = cls(tensors(), ema_decay=0.9)
+    train(optimizer, 3)
+    checkpoint = copy.deepcopy(optimizer.state_dict())
+    assert all("ema" in held for held in checkpoint["state"].values())
+    fresh = cls([torch.nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]], ema_decay=0.1)
+    fresh.load_state_dict(checkpoint)
+    for one in (optimizer, fresh):
+        train(one, 2)
+    assert_same(snapshot(fresh), snapshot(optimizer))
+
+
+@every_class
+def test_a_parameter_that_never_stepped_keeps_its_value(cls: type[Optimizer]) -> None:
+    optimizer = cls(tensors(), ema_decay=0.9)
+    before = snapshot(optimizer)
+    entries = len(optimizer.state)
+    with optimizer.averaged():
+        assert_same(snapshot(optimizer), before)
+    assert len(optimizer.state) == entries
+
+
+def test_groups_may_average_differently_or_not_at_all() -> None:
+    a, b, c = tensors()
+    cls = CLASSES["sgd"]
+    groups = [{"params": [a], "ema_decay": 0.5}, {"params": [b]}, {"params": [c], "ema_decay": 0.0}]
+    optimizer = cls(groups, lr=0.1)
+    train(optimizer, 2)
+    kept = [p.detach().clone() for p in (a, b, c)]
+    with optimizer.averaged():
+        assert not torch.equal(a, kept[0])
+        assert torch.equal(b, kept[1])
+        assert torch.equal(c, kept[2])
+
+
+def test_the_block_is_usable_with_buffers_left_alone() -> None:
+    """BatchNorm's statistics belong to the raw weights and stay; `averaged` says so and what re-estimates them."""
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    cls = CLASSES["sgd"]
+    optimizer = cls(module.parameters(), lr=0.1, ema_decay=0.9)
+    x = torch.linspace(-1.0, 1.0, 24).reshape(8, 3)
+    module(x).square().sum().backward()
+    optimizer.step()
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    with optimizer.averaged():
+        assert all(torch.equal(value, before[name]) for name, value in module.named_buffers())
+    assert "BatchNorm" in str(cls.averaged.__doc__)
+    assert "update_bn" in str(cls.averaged.__doc__)
+
+
+def test_complex_and_half_parameters_are_averaged() -> None:
+    for dtype in (torch.complex64, torch.bfloat16):
+        p = torch.nn.Parameter(torch.full((3,), 0.5, dtype=dtype))
+        optimizer = CLASSES["sgd"]([p], lr=0.5, ema_decay=0.5)
+        start = p.detach().clone()
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        torch.testing.assert_close(optimizer.state[p]["ema"], (start + p.detach()) / 2)
+        assert optimizer.state[p]["ema"].dtype == dtype

@@ -1,0 +1,122 @@
+"""The shell reads optimizers of every sort alike: arguments, defaults, first state are torch's where torch has them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from declarations import DECLARED
+from steepest import Optimizer
+from steepest.executors.choose import choose
+
+every_declaration = pytest.mark.parametrize("cls", DECLARED, ids=lambda c: c.__name__)
+TWINNED = [cls for cls in DECLARED if hasattr(torch.optim, cls.__name__)]
+every_twin = pytest.mark.parametrize("cls", TWINNED, ids=lambda c: c.__name__)
+
+
+def parameters(cls: type[Optimizer]) -> list[torch.nn.Parameter]:
+    """A matrix, and unless the rule is for matrices alone a vector and a number."""
+    shapes: list[tuple[int, ...]] = [(3, 4)] if cls.rule.kind == "matrix" else [(3, 4), (5,), ()]
+    return [torch.nn.Parameter(torch.full(shape, 0.5)) for shape in shapes]
+
+
+def torchs(cls: type[Optimizer]) -> type[torch.optim.Optimizer]:
+    twin: type[torch.optim.Optimizer] = getattr(torch.optim, cls.__name__)
+    return twin
+
+
+@every_declaration
+def test_it_is_read(cls: type[Optimizer]) -> None:
+    optimizer = cls(parameters(cls))
+    assert optimizer.param_groups[0].keys() == {"params", *cls.fields}
+    assert set(inspect.signature(cls).parameters) == {"params", *cls.fields}
+    assert cls.__name__ in repr(optimizer)
+    optimizer.load_state_dict(optimizer.state_dict())
+    for state in cls.rule.state:
+        assert state.nbytes(torch.ones(3, 4)) >= 0
+
+
+@every_twin
+def test_arguments_and_defaults_are_torchs(cls: type[Optimizer]) -> None:
+    theirs = inspect.signature(torchs(cls)).parameters
+    ours = inspect.signature(cls).parameters
+    assert [name for name in ours if name in theirs] == list(theirs)
+    assert {name: ours[name].default for name in theirs} == {name: p.default for name, p in theirs.items()}
+
+
+def first_values(optimizer: torch.optim.Optimizer, p: torch.nn.Parameter) -> dict[str, Any]:
+    """What a parameter's state is right after its first step with a gradient of zero, before anything moves it."""
+    return {name: value for name, value in optimizer.state[p].items() if name in DECLARED_NAMES}
+
+
+DECLARED_NAMES = {state.name for cls in DECLARED for state in cls.rule.state}
+
+# What torch's first step has already done to these when its state can be seen: counted, multiplied or scheduled.
+MOVED_BY_ONE_STEP = {"step", "mu_product", "eta", "mu", "ax", "momentum_buffer", "row_var", "col_var", "variance"}
+
+
+def options(cls: type[Optimizer]) -> dict[str, Any]:
+    """What brings all state to life."""
+    return {"momentum": 0.9} if "momentum" in cls.fields else {}
+
+
+@pytest.mark.parametrize("cls", [c for c in TWINNED if c.rule.kind != "driver"], ids=lambda c: c.__name__)
+def test_first_state_is_torchs(cls: type[Optimizer]) -> None:
+    """Names in order, shapes, dtypes and, but for what torch's first step has moved, values. Made by a step with a zero
+    gradient (sparse where torch's class wants that). A driver's state is made while it searches, and torch's SparseAdam
+    counts in a plain int.
+    """
+    theirs = torchs(cls)(params := parameters(cls), **options(cls))
+    make_torch_state(theirs, params)
+    group = cls(own := parameters(cls), **options(cls)).param_groups[0]
+    for p, q in zip(params, own, strict=True):
+        made = {s.name: s.create(q, group) for s in cls.rule.state if s.when(group) and s.where(q)}
+        wanted = first_values(theirs, p)
+        assert list(made) == list(wanted)
+        for name, value in made.items():
+            assert describe(value) == describe(wanted[name]) or (name == "step" and isinstance(wanted[name], int)), name
+            if name not in MOVED_BY_ONE_STEP and isinstance(value, torch.Tensor):
+                assert value.tolist() == wanted[name].tolist(), name
+
+
+def describe(value: Any) -> Any:
+    """Shape, dtype and layout of a tensor; the type of anything else."""
+    return (value.shape, value.dtype, value.stride()) if isinstance(value, torch.Tensor) else type(value)
+
+
+def make_torch_state(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+    def closure() -> torch.Tensor:
+        for p in params:
+            p.grad = torch.zeros_like(p)
+            if isinstance(optimizer, torch.optim.SparseAdam):
+                p.grad = p.grad.to_sparse()
+        return torch.zeros(())
+
+    optimizer.step(closure)
+
+
+def test_state_that_depends_on_options_depends_on_them() -> None:
+    for cls in DECLARED:
+        plain = {s.name for s in cls.rule.state if s.when(cls(parameters(cls)).param_groups[0])}
+        lively = {s.name for s in cls.rule.state if s.when(cls(parameters(cls), **options(cls)).param_groups[0])}
+        assert plain <= lively
+        assert lively == {s.name for s in cls.rule.state}
+
+
+@every_declaration
+def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
+    """Each kind is either run or refused by name; none is run inexactly."""
+    optimizer = cls(parameters(cls))
+    ran = choose(cls.rule, optimizer.param_groups[0])
+    planned = {"pointwise": "foreach", "per_tensor": "foreach"}
+    assert ran == {**planned, "matrix": "reference", "driver": "driver"}[cls.rule.kind]
+
+
+def test_a_matrix_rule_refuses_foreach() -> None:
+    (muon,) = [cls for cls in DECLARED if cls.rule.kind == "matrix"]
+    group = {**muon(parameters(muon)).param_groups[0], "foreach": True}
+    with pytest.raises(RuntimeError, match="foreach=True cannot run muon, a matrix rule"):
+        choose(muon.rule, group)

@@ -1,0 +1,77 @@
+"""Every hyperparameter matters: moving one moves the result by more than ten times what parity would forgive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from cases import CLASSES, Options, alternatives, defaults, hyperparameters, is_valid
+from steepest import Optimizer
+from steepest.drivers.line_search import LineSearchError
+
+PARITY = 1e-12
+"""The oracles' tolerance in float64."""
+
+MOVES = [
+    (cls, name, value)
+    for cls in CLASSES.values()
+    for name, field in hyperparameters(cls).items()
+    for value in alternatives(field)
+]
+
+
+def result(cls: type[Optimizer], options: Options) -> torch.Tensor | str:
+    """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys."""
+    p = torch.nn.Parameter(torch.tensor([-1.2, 1.0, 0.5, 0.7], dtype=torch.float64))
+    optimizer = cls([p], **options)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        if optimizer.param_groups[0].get("line_search") == "exact":
+            loss = (torch.arange(1.0, 5.0, dtype=torch.float64) * p * p).sum()
+        else:
+            loss = ((p[1:] - p[:-1] ** 2) ** 2).sum() * 10 + ((1 - p) ** 2).sum()
+        loss.backward()
+        return loss
+
+    try:
+        for _ in range(12):
+            optimizer.step(closure)
+    except LineSearchError as error:
+        return str(error)
+    average = [optimizer.state[p]["ema"]] if "ema" in optimizer.state.get(p, {}) else []
+    return torch.cat([p.detach(), *average])
+
+
+def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
+    if isinstance(before, str) or isinstance(after, str):
+        return before != after
+    if before.shape != after.shape or not torch.equal(before.isfinite(), after.isfinite()):
+        return True
+    return bool(((before - after).abs() > 10 * PARITY * before.abs().clamp(min=1.0)).any())
+
+
+def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
+    """Where to look: the defaults first, then one other option moved (dampening needs momentum, c2 a Wolfe search)."""
+    yield {}
+    for other, field in hyperparameters(cls).items():
+        for value in alternatives(field) if other != name else []:
+            yield {other: value}
+
+
+def usable(cls: type[Optimizer], options: Options) -> bool:
+    return is_valid(cls, options) or cls.needs_closure({**defaults(cls), **options})
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), MOVES, ids=[f"{c.__name__}-{n}={v}" for c, n, v in MOVES])
+def test_moving_it_moves_the_result(cls: type[Optimizer], name: str, value: Any) -> None:
+    """The move happens under the defaults, or under one other option that brings this one to life."""
+    for base in settings(cls, name):
+        if usable(cls, base) and usable(cls, {**base, name: value}):
+            plain, moved = result(cls, base), result(cls, {**base, name: value})
+            if moves(plain, moved):
+                return
+    pytest.fail(f"{name}={value} changes nothing")

@@ -1,0 +1,120 @@
+"""A word means the same on floats, on tensors and in a trace."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steepest.vocabulary import OPERATORS, WORDS, Word, lerp, maximum, minimum, sqrt, where
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
+COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, "norm": 1, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
+
+
+def agree(a: float, b: Any) -> bool:
+    """Equal, or within two roundings, or both NaN."""
+    b = float(b)
+    return (math.isnan(a) and math.isnan(b)) or a == b or math.isclose(a, b, rel_tol=4e-16, abs_tol=1e-300)
+
+
+def tensor(x: float) -> torch.Tensor:
+    return torch.tensor([x, x], dtype=torch.float64)
+
+
+def check(word: Word, numbers: tuple[float, ...]) -> None:
+    on_tensors = word(*map(tensor, numbers)) if word.name != "norm" else word(tensor(numbers[0])[:1])
+    assert agree(word(*numbers), on_tensors.reshape(-1)[0]), (word.name, numbers, on_tensors)
+
+
+def test_every_word_is_tested_and_every_operator_has_a_symbol() -> None:
+    assert COUNT.keys() == WORDS.keys()
+    assert len(set(OPERATORS.values())) == len(OPERATORS)
+
+
+@pytest.mark.parametrize("name", [name for name, count in COUNT.items() if count == 1])
+@pytest.mark.parametrize("x", SPECIAL, ids=repr)
+def test_one_argument(name: str, x: float) -> None:
+    check(WORDS[name], (x,))
+
+
+@pytest.mark.parametrize("name", [name for name, count in COUNT.items() if count == 2])
+@pytest.mark.parametrize("x", SPECIAL, ids=repr)
+@pytest.mark.parametrize("y", SPECIAL, ids=repr)
+def test_two_arguments(name: str, x: float, y: float) -> None:
+    check(WORDS[name], (x, y))
+
+
+@pytest.mark.parametrize("word", [maximum, minimum], ids=lambda w: w.name)
+@pytest.mark.parametrize("x", SPECIAL, ids=repr)
+@pytest.mark.parametrize("y", SPECIAL, ids=repr)
+def test_extremes_of_a_tensor_and_a_number(word: Word, x: float, y: float) -> None:
+    """On either side, and NaN wins whichever side it is on."""
+    assert agree(word(x, y), word(tensor(x), y)[0])
+    assert agree(word(x, y), word(x, tensor(y))[0])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0.0, 1.0))
+def test_lerp_meets_its_ends(a: float, b: float, w: float) -> None:
+    """torch.lerp computes b - (b - a)(1 - w) for w >= 1/2: both within roundings of the larger end."""
+    on_tensors = lerp(tensor(a), tensor(b), w)[0].item()
+    assert lerp(a, b, w) == pytest.approx(on_tensors, rel=0, abs=1e-15 * max(abs(a), abs(b), 1e-300))
+    assert lerp(a, b, 0.0) == a
+
+
+def test_where_on_a_number_picks_one_side_whole() -> None:
+    """The other side's NaN or division by zero never leaks."""
+    assert where(True, 1.0, math.nan) == 1.0
+    picked = where(1.0 > 2.0, tensor(math.nan), tensor(3.0))
+    assert picked.tolist() == [3.0, 3.0]
+
+
+def test_where_on_a_number_beside_a_tensor_is_a_tensor() -> None:
+    picked = where(True, 0.1, tensor(3.0))
+    assert picked.tolist() == [0.1, 0.1]
+    assert picked.dtype == torch.float64
+
+
+def test_where_on_a_tensor_picks_by_element() -> None:
+    condition = torch.tensor([True, False])
+    assert where(condition, tensor(1.0), tensor(math.nan)).tolist()[0] == 1.0
+    assert where(condition, tensor(1.0), 0.1).tolist() == [1.0, 0.1]
+
+
+def test_host_words_compute_in_double() -> None:
+    assert sqrt(2.0) == math.sqrt(2.0)
+    assert isinstance(sqrt(2.0), float)
+    assert maximum(5, 3) == 5
+
+
+@pytest.mark.parametrize("symbol", OPERATORS.values())
+def test_operators_agree(symbol: str) -> None:
+    fn = next(f for f, s in OPERATORS.items() if s == symbol)
+    arguments = (0.7,) if fn is operator.neg else (0.7, 1.9)
+    assert agree(float(fn(*arguments)), fn(*map(tensor, arguments)).double()[0])
+
+
+def test_half_precision_words_keep_their_dtype() -> None:
+    x = torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    for name, count in COUNT.items():
+        arguments = [x] * count if name != "where" else [x > 1, x, x]
+        assert WORDS[name](*arguments).dtype == torch.bfloat16, name
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=list(WORDS))
+def test_templates_take_every_argument(word: Word) -> None:
+    letters = "uvw"[: COUNT[word.name]]
+    for template in (word.plain, word.latex):
+        shown = template.format(*letters)
+        assert all(letter in shown for letter in letters)
+
+
+def test_minimum_and_maximum_mirror_each_other() -> None:
+    for x in SPECIAL:
+        for y in SPECIAL:
+            assert agree(minimum(x, y), -maximum(-x, -y))
