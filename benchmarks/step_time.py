@@ -1,7 +1,9 @@
 """Time ``optimizer.step()``: Steepest's foreach executor against torch's loop, foreach and fused modes.
 
 Every candidate of a rule runs in turn, again and again, in one process; medians and quartiles are over those rounds,
-and the figure to read is the ratio within the run. Usage: ``python benchmarks/step_time.py [--json FILE] [--rounds N]``.
+and the figure to read is the ratio within the run.
+
+Usage: ``python benchmarks/step_time.py [--json FILE] [--rounds N]``.
 """
 
 from __future__ import annotations
