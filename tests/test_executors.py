@@ -411,6 +411,14 @@ def swapping(p: Any, g: Any, a: Any, b: Any, *, lr: Any) -> Any:
     return p - lr * (g + a), b, a + g
 
 
+def exchanging(p: Any, g: Any, a: Any, b: Any, *, lr: Any) -> Any:
+    return p - lr * g * a, b, a
+
+
+def rotating(p: Any, g: Any, a: Any, b: Any, *, lr: Any) -> Any:
+    return a, b, p
+
+
 def replacing(p: Any, g: Any, a: Any, *, lr: Any) -> Any:
     return a, p - lr * g
 
@@ -431,6 +439,8 @@ LOCAL = [
     optimizer_of(with_where, "pointwise", State("last"), State("rate", init=1.0)),
     optimizer_of(returning_gradient, "pointwise", State("last")),
     optimizer_of(swapping, "pointwise", State("a"), State("b", init=0.5)),
+    optimizer_of(exchanging, "pointwise", State("a"), State("b", init=0.5)),
+    optimizer_of(rotating, "pointwise", State("a"), State("b", init=0.5)),
     optimizer_of(replacing, "pointwise", State("a", init="param")),
     optimizer_of(stateless),
     optimizer_of(switching, "pointwise", STEP, State("m")),

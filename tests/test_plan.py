@@ -162,7 +162,7 @@ class Writer:
 
     def statement(self) -> None:
         forms = [self.unary] + [self.binary] * 3
-        forms += [self.averaged, self.picked, self.where_positive, self.where_less, self.rare]
+        forms += [self.averaged, self.picked, self.where_positive, self.where_less, self.reused, self.rare]
         self.choose(forms)()
 
     def unary(self) -> None:
@@ -182,6 +182,13 @@ class Writer:
         branches = self.shuffled(self.value(rank), other)
         self.add(self.choose([later, sooner]), self.value(HOST), *branches, rank=rank)
 
+    def reused(self) -> None:
+        """Pick one of two values, work on the pick, then read one of the two again: all three may share memory."""
+        a, b = self.value(FULL), self.value(FULL)
+        self.add(self.choose([later, sooner]), self.value(HOST), a, b, rank=FULL)
+        self.add(self.choose(UNARY), len(self.ranks) - 1)
+        self.add(self.choose(BINARY), *self.shuffled(len(self.ranks) - 1, self.choose([a, b])))
+
     def where_positive(self) -> None:
         self.add(where_positive, self.leaf(FULL), *self.shuffled(self.value(FULL), self.any_value()))
 
@@ -198,12 +205,16 @@ class Writer:
 
 @st.composite
 def programs(draw: st.DrawFn, reduces: bool) -> Drawn:
-    """One to fourteen statements; three outputs in four are computed, the fourth is an input handed on."""
+    """One to fourteen statements; three outputs in four are computed, the fourth is an input handed on. In one rule in
+    four p and the states only change places.
+    """
     writer = Writer(draw, reduces, list(INPUTS.values()), [])
     for _ in range(draw(st.integers(1, 14))):
         writer.statement()
     wanted = (FULL, FULL, FULL, REDUCED, HOST)
     outputs = tuple(writer.value(rank) if draw(st.integers(0, 3)) else writer.leaf(rank) for rank in wanted)
+    if draw(st.integers(0, 3)) == 0:
+        outputs = (*writer.shuffled(*(list(INPUTS).index(name) for name in "pab")), *outputs[3:])
     return Drawn(tuple(writer.calls), outputs)
 
 
