@@ -332,8 +332,8 @@ def twin_rows() -> Iterator[Any]:
 @pytest.mark.parametrize(("cls", "options"), list(twin_rows()))
 def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Options, count: int) -> None:
     """Beside them a plan boxes its numbers, 0-dim tensors of 4 bytes: at most 16."""
-    shapes = [(5_000,)] * count
-    assert (5_000 * count > foreach.CHUNK) == (count == 60)
+    shapes = [(10_000,)] * count
+    assert (10_000 * count > foreach.CHUNK) == (count == 60)
     ours = watched(cls(with_gradients(shapes), foreach=True, **options))
     theirs = watched(TWINS[cls.__name__.lower()][1](with_gradients(shapes), foreach=True, **options))
     assert ours.peak <= theirs.peak + 16 * 4

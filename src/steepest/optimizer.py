@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
+from operator import attrgetter
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
@@ -27,6 +28,8 @@ from .rule import CommonStep, Program, Rule, Structure, program
 def _unchanged(p: Any, g: Any) -> Any:
     return p
 
+
+IS_SPARSE = attrgetter("grad.is_sparse")
 
 _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
@@ -263,7 +266,7 @@ class Optimizer(torch.optim.Optimizer):
         return program(Structure(rule, self.declared_state(group), self._common_steps(rule, group), named))
 
     def _refuse_sparse(self, params: list[Tensor]) -> None:
-        if any(p.grad is not None and p.grad.is_sparse for p in params):
+        if any(map(IS_SPARSE, params)):
             name = type(self).__name__
             raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
 

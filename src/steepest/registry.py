@@ -69,7 +69,11 @@ class Recipe:
         """Check names and values at once, so that a study never fails late."""
         cls = find(self.name)
         for key in self.options:
-            _find_field(cls, key)
+            declared, index = _find_field(cls, key)
+            if index is not None:
+                raise UnknownNameError(
+                    f"{key!r} is an entry of {declared.name!r}; give {declared.name} whole, as a tuple"
+                )
         values = self.resolved()
         for key, value in values.items():
             cls.fields[key].validate(value)

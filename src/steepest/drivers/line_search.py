@@ -25,21 +25,27 @@ class LineSearchError(RuntimeError):
     """No acceptable step was found."""
 
 
-def armijo(loss: float, slope: float, *, lr: float, c1: float, max_evals: int) -> Search:
-    """Halve the step, from ``lr``, until the loss falls by ``c1`` times what the slope promises (algorithm 3.1)."""
+def armijo(loss: float, slope: float, *, lr: float, c1: float, max_evals: int, noise: float = 0.0) -> Search:
+    """Halve the step, from ``lr``, until the loss falls by ``c1`` times what the slope promises (algorithm 3.1).
+
+    ``noise`` is how far rounding may move the loss: at a minimum no step lowers it by more.
+    """
     step = lr
     for _ in range(max_evals):
         trial, _ = yield step
-        if trial <= loss + c1 * step * slope:
+        if trial <= loss + c1 * step * slope + noise:
             return step
         step /= 2
     raise LineSearchError(f"no decrease along the gradient after {max_evals} halvings of lr={lr:g}")
 
 
-def strong_wolfe(loss: float, slope: float, *, lr: float, c1: float, c2: float, max_evals: int) -> Search:
+def strong_wolfe(
+    loss: float, slope: float, *, lr: float, c1: float, c2: float, max_evals: int, noise: float = 0.0
+) -> Search:
     """Bracket, from ``lr`` upwards, then zoom in on a step of enough decrease and small slope (algorithms 3.5, 3.6).
 
-    If ``max_evals`` run out, the lowest point with enough decrease is taken; without one the search raises.
+    If ``max_evals`` run out, the lowest point with enough decrease is taken; without one the search raises. ``noise``
+    is how far rounding may move the loss.
     """
     start = Point(0.0, loss, slope)
     tried: list[Point] = []
@@ -47,12 +53,12 @@ def strong_wolfe(loss: float, slope: float, *, lr: float, c1: float, c2: float, 
     for _ in range(max_evals):
         trial = Point(step, *(yield step))
         tried.append(trial)
-        enough = trial.loss <= loss + c1 * step * slope
+        enough = trial.loss <= loss + c1 * step * slope + noise
         if enough and abs(trial.slope) <= c2 * abs(slope):
             return step
         low, high = _shrink(low, high, trial, enough)
         step = 2 * step if high is None else _between(low, high)
-    best = min((t for t in tried if t.loss <= loss + c1 * t.step * slope), key=lambda t: t.loss, default=None)
+    best = min((t for t in tried if t.loss <= loss + c1 * t.step * slope + noise), key=lambda t: t.loss, default=None)
     if best is None:
         raise LineSearchError(f"no decrease along the gradient after {max_evals} evaluations from lr={lr:g}")
     return best.step

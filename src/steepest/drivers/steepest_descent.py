@@ -24,10 +24,11 @@ def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
     if line_search == "exact":
         _, h = yield x - g
         return x - exact_step(gg, float(g.dot(h))) * g
+    noise = torch.finfo(x.dtype).eps * abs(f)
     search = (
-        armijo(f, -gg, lr=lr, c1=c1, max_evals=max_evals)
+        armijo(f, -gg, lr=lr, c1=c1, max_evals=max_evals, noise=noise)
         if line_search == "armijo"
-        else strong_wolfe(f, -gg, lr=lr, c1=c1, c2=c2, max_evals=max_evals)
+        else strong_wolfe(f, -gg, lr=lr, c1=c1, c2=c2, max_evals=max_evals, noise=noise)
     )
     step = yield from along(search, x, g)
     return x - step * g

@@ -18,6 +18,7 @@ Executor = Callable[[Batch], dict[str, Any]]
 EXECUTORS: dict[str, Executor] = {"reference": reference.run, "foreach": foreach.run}
 """Executors of pointwise and per-tensor rules, by name."""
 
+PLAIN_TYPES = {Tensor, torch.nn.Parameter}
 PLANNED_KINDS = ("pointwise", "per_tensor")
 
 
@@ -65,5 +66,4 @@ def _refuse_contradictions(options: Options) -> None:
 def _foreach_is_exact(rule: Rule, options: Options) -> bool:
     if rule.kind not in PLANNED_KINDS or options.get("differentiable") or options.get("capturable"):
         return False
-    plain = all(type(p) in (Tensor, torch.nn.Parameter) for p in options["params"])
-    return plain and not torch.compiler.is_compiling()
+    return set(map(type, options["params"])) <= PLAIN_TYPES and not torch.compiler.is_compiling()

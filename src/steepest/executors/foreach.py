@@ -16,8 +16,9 @@ from ..trace import trace
 from .batch import Batch, compute_dtype, widen
 from .plan import Plan, make_plan
 
-CHUNK = 128 * 1024
-"""Elements per chunk on a CPU: a chunk's parameters, gradients, state and temporaries stay in a core's own cache."""
+CHUNK = 512 * 1024
+"""Elements per chunk on a CPU: what a chunk's calls share stays in the cache, and the calls' own cost stays small.
+Measured on 2 cores with 2 MiB of cache each: 128 Ki to 1 Mi are within a third of each other, and this is the best."""
 
 DTYPE = attrgetter("dtype")
 
@@ -40,7 +41,9 @@ def run(batch: Batch) -> dict[str, Any]:
         box = partial(torch.tensor, dtype=dtype)
         constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
     as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
-    for chunk in chunks(batch):
+    # A single call that needs no copies reads everything once: there is nothing to keep in the cache.
+    cut = [batch.slots] if as_it_is and plan.calls == 1 else chunks(batch)
+    for chunk in cut:
         wide = chunk if as_it_is else [[widen(x, dtype) for x in slot] for slot in chunk]
         plan.step(*wide, *constants)
         _store(chunk, wide)
@@ -57,7 +60,7 @@ def _store(chunk: Slots, wide: Slots) -> None:
 def chunks(batch: Batch) -> Iterator[Slots]:
     """Cut a batch into cache-sized runs of tensors; a large tensor of a pointwise rule is itself cut into slices."""
     slots = batch.slots
-    if batch.params[0].device.type != "cpu" or sum(p.numel() for p in batch.params) <= CHUNK:
+    if batch.params[0].device.type != "cpu" or sum(map(Tensor.numel, batch.params)) <= CHUNK:
         yield slots
         return
     held: Slots = [[] for _ in slots]
@@ -79,6 +82,8 @@ def chunks(batch: Batch) -> Iterator[Slots]:
 
 def _flat(column: tuple[Tensor, ...]) -> list[Tensor] | None:
     """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
+    if any(x.shape != column[0].shape for x in column):
+        return None
     order = sorted(range(column[0].dim()), key=column[0].stride, reverse=True)
     ordered = [x.permute(order) for x in column]
     return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None

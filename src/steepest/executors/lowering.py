@@ -48,8 +48,8 @@ def times(a: str, b: str) -> str:
 
 
 def over(a: str, b: str) -> str:
-    """The host expression ``a / b``."""
-    return a if b == ONE else f"({a} / {b})"
+    """The host expression ``a / b``; by zero it is inf or NaN, as it is for tensors."""
+    return a if b == ONE else f"quotient({a}, {b})"
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,12 +24,14 @@ class Plan:
         host: numbers by name -> (the constants of ``step``, the new scalar state). In double.
         boxed: for each constant, whether it may be handed over as a 0-dim tensor of the lists' dtype.
         step: ``step(p, g, *state, *constants)`` over lists of tensors; writes p and state in place.
+        calls: how many list calls ``step`` makes.
         source: the generated Python of both.
     """
 
     host: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
     boxed: tuple[bool, ...]
     step: Callable[..., None]
+    calls: int
     source: str
 
 
@@ -49,7 +52,8 @@ def make_plan(trace: Trace) -> Plan:
     host_source = _host_source(trace, lowering, placement.constants)
     step_source = _function("step", [*map(spelled, inputs), *placement.constants.values()], step_lines or ["pass"])
     boxed = tuple(is_boxed for _, is_boxed in placement.constants)
-    return _compile(host_source + "\n\n" + step_source, boxed)
+    calls = sum(not line.startswith("del ") for line in step_lines)
+    return _compile(host_source + "\n\n" + step_source, boxed, calls)
 
 
 def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str, bool]]) -> str:
@@ -72,12 +76,19 @@ def _spell(node: fx.Node, lowering: Lowering) -> str:
     return f"-{args[0]}" if symbol == "neg" else f"{args[0]} {symbol} {args[1]}"
 
 
+def quotient(a: float, b: float) -> float:
+    """``a / b`` in double as IEEE 754 has it: dividing by zero gives inf or NaN and raises nothing."""
+    if b:
+        return a / b
+    return math.copysign(math.inf, a) * math.copysign(1.0, b) if a and a == a else math.nan
+
+
 def _function(name: str, arguments: list[str], lines: list[str]) -> str:
     return f"def {name}({', '.join(arguments)}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _compile(source: str, boxed: tuple[bool, ...]) -> Plan:
+def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
     comparisons = {f.__name__: f for f in OPERATORS}
-    namespace: dict[str, Any] = {"torch": torch, **WORDS, **comparisons}
+    namespace: dict[str, Any] = {"torch": torch, "quotient": quotient, **WORDS, **comparisons}
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace
-    return Plan(namespace["host"], boxed, namespace["step"], source)
+    return Plan(namespace["host"], boxed, namespace["step"], calls, source)

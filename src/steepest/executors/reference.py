@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..trace import RuleError
 from .batch import Batch, compute_dtype, widen
 
 
@@ -22,8 +23,13 @@ def run(batch: Batch) -> dict[str, Any]:
 def _run_one(batch: Batch, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
     dtype = compute_dtype(p.dtype)
     scalars = {s.name: batch.numbers[s.name] for s in batch.program.scalars}
-    state = {name: _read(x, dtype) for name, x in held.items()} | scalars
-    new_p, new_state = batch.program.update(_read(p, dtype), widen(g, dtype), state, batch.numbers)
+    tensors = {name: _read(x, dtype) for name, x in held.items()}
+    inputs = [_read(p, dtype), widen(g, dtype), *tensors.values()]
+    versions = [x._version for x in inputs]
+    new_p, new_state = batch.program.update(inputs[0], inputs[1], tensors | scalars, batch.numbers)
+    if versions != [x._version for x in inputs]:
+        rule = batch.program.rule.fn.__name__
+        raise RuleError(f"{rule} writes to its inputs (such as g += 1); write g = g + 1")
     _store({p: new_p} | {held[name]: new_state[name] for name in held})
     return {name: new_state[name] for name in scalars}
 
