@@ -441,3 +441,14 @@ def test_lookahead_is_the_oracles() -> None:
     (wanted,) = nag_lookahead([start], lambda at: [A @ at[0] - b], steps=5, lr=rates, momentum=0.8)
     np.testing.assert_allclose(p.detach().numpy(), wanted["param"], rtol=1e-12)
     np.testing.assert_allclose(optimizer.state[p]["momentum_buffer"].numpy(), wanted["momentum_buffer"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("line_search", ["armijo", "strong_wolfe"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_search_at_the_minimum_stays_and_does_not_raise(line_search: str, dtype: torch.dtype) -> None:
+    """The loss 1 + x² cannot fall below rounding of 1: near the minimum no step lowers it, and that is no failure."""
+    p = torch.nn.Parameter(torch.tensor([3.0, -2.0], dtype=dtype))
+    optimizer = steepest.SteepestDescent([p], lr=0.3, line_search=line_search)
+    for _ in range(100):
+        optimizer.step(closure_of(optimizer, lambda x: 1 + (x * x).sum()))
+    assert p.detach().abs().max().item() <= 2 * torch.finfo(dtype).eps ** 0.5

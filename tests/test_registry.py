@@ -166,3 +166,8 @@ def test_build_takes_groups() -> None:
 def test_suggest() -> None:
     assert registry.suggest("adm", ["adam", "sgd"]) == "; did you mean 'adam'?"
     assert registry.suggest("zzz", ["adam", "sgd"]) == ""
+
+
+def test_an_entry_of_a_tuple_is_no_option_of_a_recipe() -> None:
+    with pytest.raises(registry.UnknownNameError, match="'beta1' is an entry of 'betas'; give betas whole"):
+        registry.Recipe("adam", {"beta1": 0.5})
