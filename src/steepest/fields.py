@@ -172,6 +172,11 @@ def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gra
     return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1))
 
 
+def decoupled_weight_decay() -> Any:
+    """Declare torch's ``decoupled_weight_decay``."""
+    return hyper(False, "decay the weights themselves, as AdamW does")
+
+
 def maximize() -> Any:
     """Declare torch's ``maximize``."""
     return hyper(False, "ascend instead of descend: the gradient's sign is flipped")

@@ -46,7 +46,7 @@ class Adam(Optimizer):
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
-    decoupled_weight_decay: bool = fields.hyper(False, "decay the weights themselves, as AdamW does")
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
 
     rule = Rule(

@@ -46,7 +46,7 @@ class NAdam(Optimizer):
     momentum_decay: float = fields.hyper(
         4e-3, "how fast the momentum rises from β1/2 to β1 (schedule 'torch')", low=0.0
     )
-    decoupled_weight_decay: bool = fields.hyper(False, "decay the weights themselves, as AdamW does")
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
     _: KW_ONLY
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()

@@ -39,7 +39,7 @@ class RAdam(Optimizer):
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()
-    decoupled_weight_decay: bool = fields.hyper(False, "decay the weights themselves, as AdamW does")
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
     _: KW_ONLY
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()

@@ -43,7 +43,7 @@ class RMSprop(Optimizer):
     )
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()
-    momentum: float = fields.hyper(0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True))
+    momentum: float = fields.momentum(0)
     centered: bool = fields.hyper(False, "divide by the standard deviation: subtract the squared average of g")
     capturable: bool = fields.capturable()
     foreach: bool | None = fields.foreach()

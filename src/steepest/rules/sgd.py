@@ -32,7 +32,7 @@ class SGD(Optimizer):
     """
 
     lr: float = fields.lr(1e-3, 1e-4, 10.0)
-    momentum: float = fields.hyper(0, "momentum factor μ", low=0.0, search=fields.Search(0.01, 1.0, complement=True))
+    momentum: float = fields.momentum(0)
     dampening: float = fields.hyper(0, "how much less than the whole gradient enters the buffer")
     weight_decay: float = fields.weight_decay()
     nesterov: bool = fields.hyper(False, "step along g + μb, the gradient seen ahead, and not along b")
