@@ -36,7 +36,7 @@ TWINS: dict[str, Twins] = {
 }
 """Our class and torch's of the same name."""
 
-SWITCHES: dict[str, Options] = {"reference": {"foreach": False}, "foreach": {"foreach": True}}
+SWITCHES: dict[str, Options] = {"reference": {"foreach": False}, "foreach": {"foreach": True}, "native": {"fused": True}}
 """How to ask for each executor in torch's words."""
 
 

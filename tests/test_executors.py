@@ -1,6 +1,6 @@
 """Every rule on every executor: dtypes, odd shapes and layouts, NaN and inf, `.grad`, memory, number of calls.
 
-The two executors do the same arithmetic in another order, so they differ by k eps of the tensor's largest element:
+All executors do the same arithmetic in another order, so they differ by k eps of the tensor's largest element:
 k = 64 after three steps of some ten roundings (float32, float64, complex64); half types compute in float32 and round
 at the store, so they differ only where float32's difference tips a rounding: 2 eps of the half type per step, k = 8.
 """
@@ -214,19 +214,21 @@ def take_over(twin: torch.optim.Optimizer, optimizer: torch.optim.Optimizer) -> 
 
 
 @every_planned_class
-def test_none_chooses_foreach_and_switches_are_obeyed(cls: type[Optimizer]) -> None:
+def test_none_chooses_native_and_switches_are_obeyed(cls: type[Optimizer]) -> None:
     params = [torch.nn.Parameter(torch.ones(2))]
-    assert cls(params).executor == "foreach"
+    assert cls(params).executor == "native"
+    assert cls(params, fused=False).executor == "foreach"
     assert cls(params, foreach=False).executor == "reference"
     assert cls(params, foreach=True).executor == "foreach"
+    assert cls(params, fused=True).executor == "native"
 
 
 @every_planned_class
 @every_executor
 def test_what_was_asked_for_really_runs(cls: type[Optimizer], executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    for name, run in list(EXECUTORS.items()):
-        monkeypatch.setitem(EXECUTORS, name, lambda batch, name=name, run=run: (ran.append(name), run(batch))[1])
+    for name, cut in list(EXECUTORS.items()):
+        monkeypatch.setitem(EXECUTORS, name, lambda *args, name=name, cut=cut: (ran.append(name), cut(*args))[1])
     step(build(cls, [torch.ones(2)], executor, {}), [torch.ones(2)])
     assert ran == [executor]
 
@@ -243,13 +245,11 @@ def test_none_leaves_tensor_subclasses_to_the_reference_executor() -> None:
 @every_planned_class
 def test_switches_that_contradict_each_other_raise(cls: type[Optimizer]) -> None:
     params = [torch.nn.Parameter(torch.ones(2))]
-    for other in ("differentiable", "capturable", "fused"):
-        if other in cls.fields:
-            with pytest.raises(RuntimeError, match="foreach"):
-                cls(params, foreach=True, **{other: True})
-    if "fused" in cls.fields:
-        with pytest.raises(RuntimeError, match=r"fused=True.*foreach"):
-            cls(params, fused=True)
+    for asked in ("foreach", "fused"):
+        for other in {"differentiable", "capturable", "foreach", "fused"} - {asked}:
+            if other in cls.fields:
+                with pytest.raises(RuntimeError, match=asked):
+                    cls(params, **{asked: True, other: True})
 
 
 @every_planned_class
@@ -377,6 +377,7 @@ def optimizer_of(fn: Callable[..., Any], kind: Any = "pointwise", *state: State)
         _: KW_ONLY
         maximize: bool = fields.maximize()
         foreach: bool | None = fields.foreach()
+        fused: bool | None = fields.fused()
         rule = Rule(fn, kind, state)
 
     return Local

@@ -861,25 +861,35 @@ def test_options_that_contradict_each_other_raise() -> None:
 
 
 @every_class
-def test_fused_is_refused_and_says_what_there_is(cls: type[Optimizer]) -> None:
+def test_fused_runs_one_kernel_or_is_no_argument(cls: type[Optimizer]) -> None:
     if "fused" not in cls.fields:
         with pytest.raises(TypeError, match="fused"):
             cls(tensors(), fused=True)
         return
-    with pytest.raises(RuntimeError, match=r"fused=True.*reference, foreach"):
-        cls(tensors(), fused=True)
-    cls(tensors(), fused=False)
+    assert cls(tensors(), fused=True).executor == "native"
+    assert cls(tensors(), fused=False).executor == "foreach"
 
 
-@every_class
-def test_switches_are_refused_in_a_group_too(cls: type[Optimizer]) -> None:
-    if "fused" in cls.fields:
-        with pytest.raises(RuntimeError, match="fused=True"):
-            cls([{"params": tensors(), "fused": True}])
-        optimizer = cls(tensors())
-        optimizer.param_groups[0]["fused"] = True
-        with pytest.raises(RuntimeError, match="fused=True"):
-            train(optimizer, 1)
+class Subclass(torch.Tensor):
+    """A tensor of another type."""
+
+
+@every_planned_class
+def test_fused_is_refused_where_no_kernel_can_run(cls: type[Optimizer]) -> None:
+    elsewhere = [torch.nn.Parameter(torch.ones(2, device="meta"))]
+    with pytest.raises(RuntimeError, match=r"fused=True.*CPU.*meta"):
+        cls(elsewhere, fused=True)
+    odd = [torch.ones(2).as_subclass(Subclass)]
+    with pytest.raises(RuntimeError, match=r"fused=True.*plain tensors.*Subclass"):
+        cls(odd, fused=True)
+    with pytest.raises(RuntimeError, match="fused=True"):
+        cls([{"params": elsewhere, "fused": True}])
+    optimizer = cls(odd)
+    assert optimizer.executor == "reference"
+    optimizer.param_groups[0]["fused"] = True
+    odd[0].grad = torch.ones(2)
+    with pytest.raises(RuntimeError, match="fused=True"):
+        optimizer.step()
 
 
 # -- differentiable --------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def run(optimizer: torch.optim.Optimizer, grads: list[list[Any]]) -> None:
 def pair(twins: Twins, dtype: torch.dtype, ours: Options, theirs: Options | None = None) -> tuple[Any, Any]:
     """Ours and torch's over equal parameters."""
     theta0, _ = values(3, dtype, 1)
-    theirs = ours if theirs is None else theirs
+    theirs = {name: value for name, value in ours.items() if name != "fused"} if theirs is None else theirs
     return twins[0](parameters(theta0, dtype), **ours), twins[1](parameters(theta0, dtype), **theirs)
 
 
@@ -179,7 +179,8 @@ def switched(twins: Twins, options: Options, executor: str, torch_first: bool) -
         for p, q in zip(second.param_groups[0]["params"], first.param_groups[0]["params"], strict=True):
             p.copy_(q)
     second.load_state_dict(state_dict=torch_copy(first.state_dict()))
-    second.param_groups[0]["foreach"] = SWITCHES[executor]["foreach"] if second is mine else False
+    switches = {"foreach": None, "fused": None, **SWITCHES[executor]} if second is mine else {"foreach": False}
+    second.param_groups[0].update(switches)
     run(first, grads[4:])
     run(second, grads[4:])
     return first, second

@@ -45,7 +45,7 @@ def test_foreach_is_reference(cls: type[Optimizer], data: Any) -> None:
     shapes = data.draw(SHAPES, label="shapes")
     gaps = data.draw(st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=5), label="parameters at rest, by step")
     results = []
-    for switch in SWITCHES.values():
+    for switch in (SWITCHES["reference"], SWITCHES["foreach"]):  # a native kernel for each example would take too long
         source = torch.Generator().manual_seed(3)
         params = [torch.nn.Parameter(drawn(shape, dtype, source)) for shape in shapes]
         optimizer = cls(params, **options, **switch)

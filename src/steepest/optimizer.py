@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
-from operator import attrgetter
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
@@ -17,19 +16,20 @@ from torch.optim.optimizer import ParamsT
 
 from .average import EMA, averaged, ema_decay, swapped
 from .decay import coupled_decay, decoupled_decay, maximized
-from .executors import driver
+from .executors import driver, reference
 from .executors.batch import Batch, real_view
-from .executors.choose import EXECUTORS, choose
+from .executors.choose import PLANNED_KINDS, choose, without_native
+from .executors.errors import UnsupportedError
+from .executors.native.emit import Kernel
+from .executors.native.part import kernel_like
 from .fields import Field, Options, State, signature
-from .partition import Part, Partition, singles, split, token_of
+from .partition import IS_SPARSE, ExecutorName, Part, Partition, token_of
 from .rule import CommonStep, Program, Rule, Structure, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
     return p
 
-
-IS_SPARSE = attrgetter("grad.is_sparse")
 
 _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
@@ -195,10 +195,34 @@ class Optimizer(torch.optim.Optimizer):
     # -- stepping ----------------------------------------------------------------------------------------------------
 
     @property
-    def executor(self) -> str:
-        """What runs the first parameter group: ``reference``, ``foreach`` or ``driver``."""
+    def executor(self) -> ExecutorName:
+        """What runs the first parameter group: ``native``, ``foreach``, ``reference`` or ``driver``.
+
+        A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
+        """
         group = self.param_groups[0]
-        return choose(self.rule_for(group), group)
+        rule = self.rule_for(group)
+        known = self._partitions.get(id(group))
+        is_known = known is not None and known.token[1] == self._structure(group, self.values(group)[1])
+        return ExecutorName.of(known.choice if is_known and known is not None else choose(rule, group))
+
+    def explain(self) -> str:
+        """Print, and return, the C that the native executor runs for each parameter group.
+
+        Raises:
+            RuntimeError: the native executor cannot run the rule.
+        """
+        kernels = dict.fromkeys(map(self._kernel, self.param_groups))
+        text = "\n".join(kernel.generated for kernel in kernels)
+        print(text)
+        return text
+
+    def _kernel(self, group: dict[str, Any]) -> Kernel:
+        numbers, static = self.values(group)
+        rule = self.rule_for(group)
+        if rule.kind not in PLANNED_KINDS:
+            raise RuntimeError(f"{rule.fn.__name__} is a {rule.kind} rule, which the native executor does not run")
+        return kernel_like(self.program(group, static), tuple(numbers), group["params"][0])
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one update of every parameter that has a gradient.
@@ -230,33 +254,51 @@ class Optimizer(torch.optim.Optimizer):
             self._partitions, self._held = {}, held
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        rule = self.rule_for(group)
         live = [p for p in group["params"] if p.grad is not None]
-        if not live:
-            return
-        self._refuse_sparse(live)
-        run = EXECUTORS[choose(rule, group)]
-        numbers, static = self.values(group)
-        for part in self._parts(group, live, rule, static):
-            part.clock.tick()
-            part.clock.store(run(part.batch(numbers)))
+        if live:
+            numbers, static = self.values(group)
+            for part in self._parts(group, live, static, tuple(numbers)):
+                part.step(numbers)
 
-    def _parts(self, group: dict[str, Any], live: list[Tensor], rule: Rule, static: dict[str, Any]) -> list[Part]:
+    def _parts(
+        self, group: dict[str, Any], live: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...]
+    ) -> list[Part]:
         """The group's parts: those of the last step, as long as nothing that they were made from has changed."""
-        declared = self.declared_state(group)
-        counted = {"t" if s.kind == "step" else s.name: s for s in declared if s.kind in ("step", "scalar")}
-        steps = self._common_steps(rule, group)
-        token = token_of(live, (rule, declared, steps, static))
+        token = token_of(live, self._structure(group, static))
         known = self._partitions.get(id(group))
-        if known is not None and known.is_current(token, counted):
-            return known.parts
-        first = [self._create_state(p, group) for p in live]
+        if known is None or not known.ready(token):
+            self._refuse_sparse(live)
+            first = [self._create_state(p, group) for p in live]
+            known = self._partition(group, live, first, static, numbers, token)
+            if any(first) or static.get("capturable") or static.get("differentiable"):
+                self._partitions.pop(id(group), None)
+            else:
+                self._partitions[id(group)] = known
+        return known.parts
+
+    def _structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+        rule = self.rule_for(group)
+        steps = self._common_steps(rule, group)
+        return rule, self.declared_state(group), steps, static, torch.compiler.is_compiling()
+
+    def _partition(
+        self,
+        group: dict[str, Any],
+        live: list[Tensor],
+        first: list[bool],
+        static: dict[str, Any],
+        numbers: tuple[str, ...],
+        token: tuple[Any, ...],
+    ) -> Partition:
+        rule = self.rule_for(group)
         states = [self.state.get(p, {}) for p in live]
-        cut = singles if static.get("capturable") or static.get("differentiable") else split
-        parts = list(cut(live, states, counted, first, lambda is_first: self.program(group, static, is_first)))
-        if not any(first) and cut is split:
-            self._partitions[id(group)] = Partition(token, parts)
-        return parts
+        arguments = live, states, first, lambda is_first: self.program(group, static, is_first), numbers
+        choice = choose(rule, group)
+        try:
+            return Partition(token, choice, list(choice.cut(*arguments)))
+        except UnsupportedError as refusal:
+            choice = without_native(rule, group, refusal)
+            return Partition(token, choice, list(choice.cut(*arguments)))
 
     def program(self, group: Options, static: Mapping[str, Any], first: bool = False) -> Program:
         """What a group runs under its switches and words ``static``, at or after the first step of its parameters."""
@@ -274,14 +316,17 @@ class Optimizer(torch.optim.Optimizer):
         """The group's run-time numbers, and its switches and words."""
         numbers: dict[str, Any] = {}
         static: dict[str, Any] = {}
-        keep_tensors = group.get("capturable") or group.get("differentiable")
         for name, field in self.fields.items():
             value = group[name]
-            if value is None or isinstance(value, (bool, str)):
+            kind = type(value)
+            if kind is float or kind is int:
+                numbers[name] = value
+            elif value is None or kind is bool or kind is str:
                 static[name] = value
-            elif field.is_hyperparameter:
-                for entry, number in field.unpack(value).items():
-                    numbers[entry] = number if keep_tensors or not isinstance(number, Tensor) else number.item()
+            else:
+                numbers.update(field.unpack(value))
+        if not (group.get("capturable") or group.get("differentiable")):
+            numbers = {n: v.item() if isinstance(v, Tensor) else v for n, v in numbers.items()}
         return numbers, static
 
     @staticmethod
@@ -317,7 +362,7 @@ class Optimizer(torch.optim.Optimizer):
         ran = program(Structure(_UNCHANGED, (EMA,), (averaged,), ()))
         for p in group["params"]:
             x, average = real_view(p), real_view(self.state[p][EMA.name])
-            EXECUTORS["reference"](Batch(ran, numbers, [x], [x], {EMA.name: [average]}))
+            reference.run(Batch(ran, numbers, [x], [x], {EMA.name: [average]}))
 
     # -- averaging ---------------------------------------------------------------------------------------------------
 

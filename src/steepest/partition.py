@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import is_
-from typing import Any
+from operator import attrgetter, is_
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from torch import Tensor
 from .executors.batch import Batch, real_view
 from .fields import State
 from .rule import Program
+
+IS_SPARSE = attrgetter("grad.is_sparse")
 
 ONE = torch.ones(())
 """The step counts' increment, as a tensor: a plain 1 would be wrapped into one for every count."""
@@ -65,21 +67,87 @@ def _versions(columns: Mapping[str, list[Tensor]]) -> list[int]:
     return [x._version for column in columns.values() for x in column]
 
 
-@dataclass(eq=False)
-class Part:
-    """Parameters that share a program, a device, a dtype and their clock's values."""
+class Part(Protocol):
+    """Parameters of a group that one call can serve."""
 
+    def ready(self) -> bool:
+        """Whether the part still describes its parameters, their gradients and state; called before each step."""
+        ...
+
+    def step(self, numbers: Mapping[str, Any]) -> None:
+        """One step under the group's run-time numbers."""
+        ...
+
+
+Cut = Callable[
+    [list[Tensor], list[dict[str, Any]], list[bool], Callable[[bool], Program], tuple[str, ...]], Iterator[Part]
+]
+"""How an executor puts parameters together: ``cut(live, states, first, make_program, numbers)``.
+
+``live`` are the parameters that have gradients, ``states`` their state, ``first`` says whose state was made at this
+step, ``make_program`` gives the program for parameters at, or after, their first step, ``numbers`` are the names of the
+group's run-time numbers.
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An executor: its name, how it puts parameters together, and why it is not a faster one."""
+
+    name: str
+    cut: Cut
+    reason: str = ""
+
+
+class ExecutorName(str):
+    """An executor's name, which also says why it is not a faster one."""
+
+    reason: str
+
+    @staticmethod
+    def of(choice: Choice) -> ExecutorName:
+        """The name of a choice, with its reason."""
+        name = ExecutorName(choice.name)
+        name.reason = choice.reason
+        return name
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f" ({self.reason})" if self.reason else "")
+
+
+KIND = attrgetter("dtype", "device")
+
+
+@dataclass(eq=False)
+class BatchPart:
+    """Parameters that share a program, a device, a dtype and their clock's values, for an executor of batches."""
+
+    run: Callable[[Batch], dict[str, Any]]
     program: Program
     params: list[Tensor]
     states: list[dict[str, Any]]
     clock: Clock
 
-    def is_complete(self) -> bool:
-        """Whether no state has been taken away."""
-        return min(map(len, self.states)) >= len(self.program.state)
+    def __post_init__(self) -> None:
+        """Remember what the parameters are, since ``p.data = ...`` may change it."""
+        self._types, self._kinds = list(map(type, self.params)), list(map(KIND, self.params))
 
-    def batch(self, numbers: Mapping[str, Any]) -> Batch:
-        """What an executor needs for one step."""
+    def ready(self) -> bool:
+        """Whether parameters and clock are as they were, and no state has been taken away."""
+        return (
+            min(map(len, self.states)) >= len(self.program.state)
+            and self._types == list(map(type, self.params))
+            and self._kinds == list(map(KIND, self.params))
+            and not any(map(IS_SPARSE, self.params))
+            and self.clock.is_current(self.program.counted, self.states)
+        )
+
+    def step(self, numbers: Mapping[str, Any]) -> None:
+        """Count, run the program, and keep new scalar state."""
+        self.clock.tick()
+        self.clock.store(self.run(self._batch(numbers)))
+
+    def _batch(self, numbers: Mapping[str, Any]) -> Batch:
         grads: list[Any] = [p.grad for p in self.params]
         state = {s.name: [held[s.name] for held in self.states] for s in self.program.tensors}
         params = self.params
@@ -91,60 +159,63 @@ class Part:
 
 @dataclass(eq=False)
 class Partition:
-    """A group's parts, and all that they were made from: ``token`` equal means that they still hold."""
+    """A group's parts, and all that they were made from.
+
+    Attributes:
+        token: the parameters with gradients, and the structure; see `token_of`.
+        choice: the executor that runs them.
+        parts: the parts.
+    """
 
     token: tuple[Any, ...]
+    choice: Choice
     parts: list[Part]
 
-    def is_current(self, token: tuple[Any, ...], counted: Mapping[str, State]) -> bool:
+    def ready(self, token: tuple[Any, ...]) -> bool:
         """Whether the parts still describe the group."""
-        return token == self.token and all(
-            part.is_complete() and part.clock.is_current(counted, part.states) for part in self.parts
-        )
+        return token == self.token and all(part.ready() for part in self.parts)
 
 
 def token_of(live: list[Tensor], structure: Any) -> tuple[Any, ...]:
-    """What a partition depends on beside the state: which parameters, of which type, under which structure."""
-    return list(map(id, live)), [p.dtype for p in live], [p.device for p in live], structure
+    """What a partition depends on beside what its parts check themselves."""
+    return list(map(id, live)), structure
 
 
 def split(
     live: list[Tensor],
     states: list[dict[str, Any]],
-    counted: Mapping[str, State],
     first: list[bool],
     make_program: Callable[[bool], Program],
-) -> Iterator[Part]:
-    """Put parameters together that share device, dtype, age and clock.
-
-    Args:
-        live: the parameters that have gradients.
-        states: their state.
-        counted: the state that counts, under the name that a rule sees.
-        first: whether a parameter's state was made at this step.
-        make_program: the program for parameters at, or after, their first step.
-    """
+    numbers: tuple[str, ...],
+    *,
+    run: Callable[[Batch], dict[str, Any]],
+) -> Iterator[BatchPart]:
+    """Put parameters together that share device, dtype, age and clock."""
     together: dict[Any, list[int]] = {}
-    for index, p in enumerate(live):
+    for index, (p, is_first) in enumerate(zip(live, first, strict=True)):
+        counted = make_program(is_first).counted
         values = tuple(states[index][s.name].item() for s in counted.values())
-        together.setdefault((p.device, p.dtype, first[index], values), []).append(index)
+        together.setdefault((p.device, p.dtype, is_first, values), []).append(index)
     for (_, _, is_first, values), members in together.items():
-        held = [states[i] for i in members]
-        clock = Clock.of(counted, held, values)
-        yield Part(make_program(is_first), [live[i] for i in members], held, clock)
+        held, program = [states[i] for i in members], make_program(is_first)
+        clock = Clock.of(program.counted, held, values)
+        yield BatchPart(run, program, [live[i] for i in members], held, clock)
 
 
 def singles(
     live: list[Tensor],
     states: list[dict[str, Any]],
-    counted: Mapping[str, State],
     first: list[bool],
     make_program: Callable[[bool], Program],
-) -> Iterator[Part]:
+    numbers: tuple[str, ...],
+    *,
+    run: Callable[[Batch], dict[str, Any]],
+) -> Iterator[BatchPart]:
     """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
     for p, state, is_first in zip(live, states, first, strict=True):
-        columns = {name: [state[s.name]] for name, s in counted.items()}
-        yield Part(make_program(is_first), [p], [state], TensorClock(columns, _doubles(columns), []))
+        program = make_program(is_first)
+        columns = {name: [state[s.name]] for name, s in program.counted.items()}
+        yield BatchPart(run, program, [p], [state], TensorClock(columns, _doubles(columns), []))
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:

@@ -101,6 +101,11 @@ class Program:
         """The state that is a number of its own per parameter."""
         return tuple(s for s in self.state if s.kind == "scalar")
 
+    @cached_property
+    def counted(self) -> dict[str, State]:
+        """Step count and scalar state, under the names that a rule sees."""
+        return {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
+
 
 @cache
 def program(structure: Structure) -> Program:

@@ -57,7 +57,7 @@ def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: St
     document = folder.read_document() or {}
     assert [trial["id"] for trial in document["trials"]] == silent.started
     assert [trial["seed"] for trial in document["trials"]] == [0, 0, 1, 1]  # seed by seed, all optimizers
-    assert [entry["executor"] for entry in document["optimizers"]] == ["foreach", "foreach"]
+    assert [entry["executor"] for entry in document["optimizers"]] == ["native", "native"]
     assert set(document) >= {"schema", "name", "workload", "preset", "title", "config", "metric", "model", "data"}
     assert set(document) >= {"seed_purposes", "versions", "machine", "threads", "commit", "created", "command"}
     assert document["data"]["fallback"] is None

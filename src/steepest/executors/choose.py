@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..fields import Options
+from ..partition import Choice, Cut, Part, singles, split
 from ..rule import Rule
 from . import foreach, reference
-from .batch import Batch
+from .errors import UnsupportedError
+from .native import part as native
 
-Executor = Callable[[Batch], dict[str, Any]]
+EXECUTORS: dict[str, Cut] = {
+    "reference": partial(split, run=reference.run),
+    "foreach": partial(split, run=foreach.run),
+    "native": native.cut,
+}
+"""Executors of rules that take one gradient, by name: how each puts parameters together."""
 
-EXECUTORS: dict[str, Executor] = {"reference": reference.run, "foreach": foreach.run}
-"""Executors of pointwise and per-tensor rules, by name."""
+ON_DEVICE: Cut = partial(singles, run=reference.run)
+"""The reference executor with numbers that stay tensors: for capturable and differentiable steps."""
 
 PLAIN_TYPES = {Tensor, torch.nn.Parameter}
 PLANNED_KINDS = ("pointwise", "per_tensor")
 
 
-def choose(rule: Rule, options: Options) -> str:
-    """The name of the executor for one parameter group.
+def choose(rule: Rule, options: Options) -> Choice:
+    """The executor for one parameter group.
 
     Raises:
         RuntimeError: the options ask for an executor that cannot run this rule, or contradict each other.
@@ -31,39 +38,85 @@ def choose(rule: Rule, options: Options) -> str:
     if rule.kind == "driver":
         return _driver(rule, options)
     _refuse_contradictions(options)
-    asked = options.get("foreach")
-    if asked is None:
-        return "foreach" if _foreach_is_exact(rule, options) else "reference"
-    if asked and rule.kind not in PLANNED_KINDS:
-        raise RuntimeError(f"foreach=True cannot run {rule.fn.__name__}, a {rule.kind} rule; leave foreach=None")
-    return "foreach" if asked else "reference"
+    if options.get("fused"):
+        _refuse_native(rule, options)
+        return _choice("native")
+    if options.get("foreach"):
+        if rule.kind not in PLANNED_KINDS:
+            raise RuntimeError(f"foreach=True cannot run {rule.fn.__name__}, a {rule.kind} rule; leave foreach=None")
+        return _choice("foreach")
+    if options.get("foreach") is None and _can_be_planned(rule, options):
+        return _best(rule, options)
+    if options.get("capturable") or options.get("differentiable"):
+        return Choice("reference", ON_DEVICE)
+    return _choice("reference")
 
 
-def _driver(rule: Rule, options: Options) -> str:
+def _choice(name: str, reason: str = "") -> Choice:
+    return Choice(name, EXECUTORS[name], reason)
+
+
+def _best(rule: Rule, options: Options) -> Choice:
+    if options.get("fused") is False:
+        return _choice("foreach", "native: fused=False")
+    try:
+        _refuse_native(rule, options)
+    except RuntimeError as error:
+        return _choice("foreach", f"native: {error}")
+    return _choice("native")
+
+
+def without_native(rule: Rule, options: Options, refusal: UnsupportedError) -> Choice:
+    """The next best executor, after the native one has refused.
+
+    Raises:
+        RuntimeError: ``fused=True`` asked for the native one.
+    """
+    if options.get("fused"):
+        raise RuntimeError(f"`fused=True` cannot run here: {refusal}; leave fused=None for an executor that can")
+    chosen = choose(rule, {**options, "fused": False})
+    return Choice(chosen.name, chosen.cut, f"native: {refusal}")
+
+
+def _driver(rule: Rule, options: Options) -> Choice:
     for switch in ("foreach", "fused", "capturable", "differentiable"):
         if options.get(switch):
             raise RuntimeError(f"{switch}=True cannot run {rule.fn.__name__}, which evaluates the closure itself")
-    return "driver"
+    return Choice("driver", _no_parts)
+
+
+def _no_parts(*_: object) -> Iterator[Part]:
+    raise NotImplementedError("a driver moves all parameters as one vector; see executors/driver.py")
 
 
 def _refuse_contradictions(options: Options) -> None:
-    if options.get("fused"):
-        if options.get("foreach"):
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-        raise RuntimeError(
-            "`fused=True` asks for one fused kernel, and this version has none; executors here: "
-            f"{', '.join(EXECUTORS)}. Leave fused=None for the fastest of them."
-        )
-    if options.get("foreach"):
+    if options.get("fused") and options.get("foreach"):
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+    for asked in ("fused", "foreach"):
         for switch in ("differentiable", "capturable"):
-            if options.get(switch):
-                message = f"`foreach=True` cannot run with `{switch}=True`; leave foreach=None (reference executor)"
+            if options.get(asked) and options.get(switch):
+                message = f"`{asked}=True` cannot run with `{switch}=True`; leave {asked}=None (reference executor)"
                 raise RuntimeError(message)
-        if isinstance(options.get("lr"), Tensor):
-            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+    if options.get("foreach") and isinstance(options.get("lr"), Tensor):
+        raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
 
 
-def _foreach_is_exact(rule: Rule, options: Options) -> bool:
+def _can_be_planned(rule: Rule, options: Options) -> bool:
     if rule.kind not in PLANNED_KINDS or options.get("differentiable") or options.get("capturable"):
         return False
     return set(map(type, options["params"])) <= PLAIN_TYPES and not torch.compiler.is_compiling()
+
+
+def _refuse_native(rule: Rule, options: Options) -> None:
+    """Raise `RuntimeError` where it is plain from the options that the native executor cannot run the group."""
+    params = options["params"]
+    if rule.kind not in PLANNED_KINDS:
+        raise RuntimeError(f"`fused=True` cannot run {rule.fn.__name__}, a {rule.kind} rule; leave fused=None")
+    if other := sorted({p.device.type for p in params} - {"cpu"}):
+        raise RuntimeError(f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}")
+    if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
+        raise RuntimeError(f"`fused=True` runs plain tensors and parameters alone, not {', '.join(other)}")
+    try:
+        native.check_machine()
+    except UnsupportedError as refusal:
+        raise RuntimeError(str(refusal)) from refusal

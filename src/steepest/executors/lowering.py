@@ -14,10 +14,14 @@ from typing import Any, cast
 
 from torch import fx
 
-from ..trace import Rank
-from ..vocabulary import WORDS, Word, where
+from ..trace import Rank, Trace
+from ..vocabulary import OPERATORS, WORDS, where
 
 ONE = "1"
+
+CALLED: dict[Any, str] = {word: name for name, word in WORDS.items()}
+CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
+"""What a host expression spells as a call."""
 
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 """What a product or quotient of two tensors becomes when it is only added to something."""
@@ -27,15 +31,16 @@ FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 class Op:
     """One operation over lists of tensors.
 
-    ``word`` names the `torch._foreach_*` function; ``input`` is a placeholder, ``select`` picks one of two lists by a
-    number, and ``each`` calls a word of the vocabulary tensor by tensor, where torch has no list form.
+    ``word`` names the `torch._foreach_*` function; ``input`` is a placeholder and ``select`` picks one of two operands
+    by a number. With a ``pattern`` the word has no list form and is called tensor by tensor: the pattern says for each
+    argument whether it is the next tensor (True) or the next number.
     """
 
     word: str
     args: tuple[Op, ...] = ()
     numbers: tuple[str, ...] = ()
     rank: Rank = Rank.FULL
-    template: str = ""
+    pattern: tuple[bool, ...] = ()
 
 
 Scaled = tuple[str, Op]
@@ -48,7 +53,10 @@ def times(a: str, b: str) -> str:
 
 
 def over(a: str, b: str) -> str:
-    """The host expression ``a / b``; by zero it is inf or NaN, as it is for tensors."""
+    """The host expression ``a / b``; by zero it is inf or NaN, as it is for tensors.
+
+    Host expressions are written in what Python and C have in common: arithmetic, comparisons and calls.
+    """
     return a if b == ONE else f"quotient({a}, {b})"
 
 
@@ -61,10 +69,10 @@ class Lowering:
     ops: list[Op] = field(default_factory=list)
     _scaled: dict[tuple[str, Op], Op] = field(default_factory=dict)
 
-    def op(self, word: str, args: tuple[Op, ...], numbers: tuple[str, ...] = (), template: str = "") -> Op:
+    def op(self, word: str, args: tuple[Op, ...], numbers: tuple[str, ...] = (), pattern: tuple[bool, ...] = ()) -> Op:
         """Append an operation."""
         rank = Rank.REDUCED if word == "norm" else max(a.rank for a in args)
-        made = Op(word, args, numbers, rank, template)
+        made = Op(word, args, numbers, rank, pattern)
         self.ops.append(made)
         return made
 
@@ -92,14 +100,26 @@ class Lowering:
 
     def each(self, node: fx.Node) -> Op:
         """A word or operator without a list form: one call per tensor."""
-        operands = list(dict.fromkeys(a for a in node.args if self.is_tensor(a)))
-        held = {a: f"x{i}" for i, a in enumerate(operands)}
-        spelled = ", ".join(held.get(a, "{}") for a in node.args)
-        numbers = tuple(self.number(a) for a in node.args if a not in held)
-        plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in operands)
-        name = node.target.name if isinstance(node.target, Word) else cast(Any, node.target).__name__
-        listed = ", ".join(held.values())
-        return self.op("each", plain, numbers, f"[{name}({spelled}) for {listed}, in zip({{}}, strict=True)]")
+        pattern = tuple(map(self.is_tensor, node.args))
+        plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in node.args if self.is_tensor(a))
+        numbers = tuple(self.number(a) for a in node.args if not self.is_tensor(a))
+        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern)
+
+    def host_lines(self, trace: Trace) -> list[tuple[str, str]]:
+        """The host part: a name and an expression for each number, in order."""
+        nodes = (n for n in trace.graph.nodes if n.op == "call_function" and n.meta["rank"] == Rank.HOST)
+        return [(self.host[node], self._spell(node)) for node in nodes]
+
+    def host_state(self, trace: Trace) -> list[tuple[str, str]]:
+        """The new scalar state: a name and an expression for each."""
+        return [(name, self.number(value)) for name, value in trace.state.items() if name not in trace.tensors]
+
+    def _spell(self, node: fx.Node) -> str:
+        args = [self.number(a) for a in node.args]
+        if node.target in CALLED:
+            return f"{CALLED[cast(Any, node.target)]}({', '.join(args)})"
+        symbol = OPERATORS[cast(Any, node.target)]
+        return f"-{args[0]}" if symbol == "neg" else f"{args[0]} {symbol} {args[1]}"
 
     def is_tensor(self, arg: Any) -> bool:
         """Whether an argument is a traced tensor and not a number."""
@@ -177,14 +197,35 @@ class Lowering:
         """``where`` on a number: both factors and both tensors are chosen on the host."""
         chosen = self.number(condition)
         (fa, x), (fb, y) = self._filled(a, b), self._filled(b, a)
-        return f"({fa} if {chosen} else {fb})", self.op("select", (x, y), (chosen,))
+        return f"select({chosen}, {fa}, {fb})", self.op("select", (x, y), (chosen,))
 
     def _filled(self, value: Any, like: Any) -> Scaled:
         """A tensor as it is; a number as a list of tensors that hold it, so that no pick is ever a plain number."""
         if self.is_tensor(value):
             return self.tensor[value]
-        template = "[torch.full_like(x, {}) for x in {}]"
-        return ONE, self.op("each", (self.tensor[like][1],), (self.number(value),), template)
+        return ONE, self.op("filled", (self.tensor[like][1],), (self.number(value),), (True, False))
+
+
+def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict[str, Op]]:
+    """Lower all of ``trace``.
+
+    Args:
+        trace: what to lower.
+        prefix: put before the names of the run-time numbers in host expressions.
+
+    Returns:
+        The lowering; the inputs by name (p, g, tensor state); the operations that make the new p and tensor state.
+    """
+    inputs = {name: Op("input", rank=node.meta["rank"]) for name, node in trace.tensors.items()}
+    lowering = Lowering(
+        host={node: prefix + name for name, node in trace.numbers.items()},
+        tensor={node: (ONE, inputs[name]) for name, node in trace.tensors.items()},
+    )
+    for node in trace.graph.nodes:
+        if node.op == "call_function":
+            lowering.lower(node)
+    results = {"p": trace.p} | {name: trace.state[name] for name in trace.tensors if name not in ("p", "g")}
+    return lowering, inputs, {name: lowering.plain(lowering.tensor[node]) for name, node in results.items()}
 
 
 def _added_rather(x: Scaled, y: Scaled) -> bool:

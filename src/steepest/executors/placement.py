@@ -15,12 +15,12 @@ IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1,
 BOXED = {"add", "mul"}
 """Calls that take their number as a 0-dim tensor as well. A plain number is wrapped into a float64 tensor for every
 tensor of the list and converted back, which costs three times the call itself on small tensors."""
-NEVER_IN_PLACE = {"input", "select", "each", "norm"}
+NEVER_IN_PLACE = {"input", "select", "norm"}
 
 
 def _writable(op: Op) -> tuple[Op, ...]:
     """The operands that ``op`` could write over, if they were not needed any more."""
-    if op.word in NEVER_IN_PLACE:
+    if op.word in NEVER_IN_PLACE or op.pattern:
         return ()
     count = 2 if op.word == "add" and op.numbers == (ONE,) else IN_PLACE.get(op.word, 1)
     return tuple(a for a in op.args[:count] if a.rank == op.rank)
@@ -84,11 +84,17 @@ class Placement:
         if op.word == "select":
             a, b = (self.names[x] for x in op.args)
             self._assign(op, f"{a} if {self._constant(op.numbers[0])} else {b}")
-        elif op.word == "each":
-            listed = ", ".join(self.names[a] for a in op.args)
-            self._assign(op, op.template.format(*map(self._constant, op.numbers), listed))
+        elif op.pattern:
+            self._emit_each(op)
         else:
             self._emit_list_call(op)
+
+    def _emit_each(self, op: Op) -> None:
+        held = [f"x{i}" for i in range(len(op.args))]
+        tensors, numbers = iter(held), iter(map(self._constant, op.numbers))
+        spelled = ", ".join(next(tensors if is_tensor else numbers) for is_tensor in op.pattern)
+        lists = ", ".join(self.names[a] for a in op.args)
+        self._assign(op, f"[{op.word}({spelled}) for {', '.join(held)}, in zip({lists}, strict=True)]")
 
     def _emit_list_call(self, op: Op) -> None:
         target = self.homes.get(op) or next((a for a in _writable(op) if self._is_spent(a, op)), None)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import fx
 
-from ..trace import Rank, Trace
-from ..vocabulary import OPERATORS, WORDS, Word
-from .lowering import ONE, Lowering, Op, fold
+from ..trace import Trace
+from ..vocabulary import OPERATORS, WORDS
+from .lowering import Lowering, fold, lower
 from .placement import Placement, spelled
 
 
@@ -37,15 +36,7 @@ class Plan:
 
 def make_plan(trace: Trace) -> Plan:
     """Lower, fold and place ``trace``, and compile the Python that does it."""
-    lowering = Lowering()
-    inputs = {name: Op("input", rank=node.meta["rank"]) for name, node in trace.tensors.items()}
-    lowering.tensor = {node: (ONE, inputs[name]) for name, node in trace.tensors.items()}
-    lowering.host = {node: name for name, node in trace.numbers.items()}
-    for node in trace.graph.nodes:
-        if node.op == "call_function":
-            lowering.lower(node)
-    results = {"p": trace.p} | {name: trace.state[name] for name in trace.tensors if name not in ("p", "g")}
-    outputs = {name: lowering.plain(lowering.tensor[node]) for name, node in results.items()}
+    lowering, inputs, outputs = lower(trace)
     ops = fold(lowering.ops, list(outputs.values()))
     placement = Placement(inputs, outputs, ops)
     step_lines = placement.emit()
@@ -57,23 +48,10 @@ def make_plan(trace: Trace) -> Plan:
 
 
 def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str, bool]]) -> str:
-    lines = [
-        f"{lowering.host[node]} = {_spell(node, lowering)}"
-        for node in trace.graph.nodes
-        if node.op == "call_function" and node.meta["rank"] == Rank.HOST
-    ]
-    kept = {name: value for name, value in trace.state.items() if name not in trace.tensors}
-    state = ", ".join(f"{name!r}: {lowering.number(value)}" for name, value in kept.items())
+    lines = [f"{name} = {expression}" for name, expression in lowering.host_lines(trace)]
+    state = ", ".join(f"{name!r}: {expression}" for name, expression in lowering.host_state(trace))
     values = "".join(f"{expression}, " for expression, _ in constants)
     return _function("host", list(trace.numbers), [*lines, f"return ({values}), {{{state}}}"])
-
-
-def _spell(node: fx.Node, lowering: Lowering) -> str:
-    args = [lowering.number(a) for a in node.args]
-    if isinstance(node.target, Word):
-        return f"{node.target.name}({', '.join(args)})"
-    symbol = OPERATORS[cast(Any, node.target)]
-    return f"-{args[0]}" if symbol == "neg" else f"{args[0]} {symbol} {args[1]}"
 
 
 def quotient(a: float, b: float) -> float:
@@ -83,12 +61,28 @@ def quotient(a: float, b: float) -> float:
     return math.copysign(math.inf, a) * math.copysign(1.0, b) if a and a == a else math.nan
 
 
+def power(a: float, b: float) -> float:
+    """``a ** b`` in double as IEEE 754 and C have it: it overflows to inf and raises nothing."""
+    try:
+        return math.pow(a, b)
+    except OverflowError:
+        return -math.inf if a < 0 and b % 2 == 1 else math.inf
+    except ValueError:  # a negative number to a broken power, or zero to a negative one
+        return math.inf if a == 0 else math.nan
+
+
+def select(condition: bool, a: float, b: float) -> float:
+    """One of two numbers."""
+    return a if condition else b
+
+
 def _function(name: str, arguments: list[str], lines: list[str]) -> str:
     return f"def {name}({', '.join(arguments)}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
     comparisons = {f.__name__: f for f in OPERATORS}
-    namespace: dict[str, Any] = {"torch": torch, "quotient": quotient, **WORDS, **comparisons}
+    words = {f.__name__: f for f in (quotient, power, select)}
+    namespace: dict[str, Any] = {"torch": torch, "filled": torch.full_like, **words, **WORDS, **comparisons}
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace
     return Plan(namespace["host"], boxed, namespace["step"], calls, source)

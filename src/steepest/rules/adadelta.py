@@ -40,5 +40,6 @@ class Adadelta(Optimizer):
     capturable: bool = fields.capturable()
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(adadelta, "pointwise", (State("step", "step"), State("square_avg"), State("acc_delta")))

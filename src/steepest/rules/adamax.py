@@ -37,5 +37,6 @@ class Adamax(Optimizer):
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
     capturable: bool = fields.capturable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(adamax, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_inf")))

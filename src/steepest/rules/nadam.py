@@ -52,6 +52,7 @@ class NAdam(Optimizer):
     maximize: bool = fields.maximize()
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
     momentum_schedule: str = fields.hyper(
         "torch", "how the momentum runs over the steps", choices=("torch", "constant", "dozat")
     )

@@ -45,5 +45,6 @@ class RAdam(Optimizer):
     maximize: bool = fields.maximize()
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq")))

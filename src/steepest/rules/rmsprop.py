@@ -50,6 +50,7 @@ class RMSprop(Optimizer):
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
     _: KW_ONLY
+    fused: bool | None = fields.fused()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
 
     rule = Rule(

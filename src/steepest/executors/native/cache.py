@@ -1,0 +1,107 @@
+"""Compiled kernels on disk: one folder per user, files named by all that made them, checked before they are loaded."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from ..errors import UnsupportedError
+
+MARK = b"steepest"
+"""A kernel's file ends with this and the SHA-256 of all before it, which a loader of shared libraries ignores."""
+
+
+def obtain(identity: str, make: Callable[[Path], None]) -> Path:
+    """The shared library for ``identity``: from the cache, or made now.
+
+    Any number of processes may ask for the same one at a time: each writes to a name of its own and renames. A file
+    that is truncated or was not written by us is made anew. Where the cache cannot be used, a private temporary folder
+    is, for as long as the process runs.
+
+    Args:
+        identity: all that decides the content.
+        make: writes the library to the path that it is given.
+
+    Raises:
+        UnsupportedError: it cannot be made.
+    """
+    name = hashlib.sha256(identity.encode()).hexdigest() + ".so"
+    for folder in _folders():
+        path = folder / name
+        if is_intact(path):
+            return path
+        try:
+            _write(path, make)
+        except OSError as error:
+            failure = error
+        else:
+            return path
+    raise UnsupportedError(f"no folder for compiled kernels can be written, the last try said: {failure}")
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a complete library that we wrote lies at ``path``."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    size = len(MARK) + hashlib.sha256().digest_size
+    return data[-size:] == _seal(data[:-size])
+
+
+def _seal(data: bytes) -> bytes:
+    return MARK + hashlib.sha256(data).digest()
+
+
+def _write(path: Path, make: Callable[[Path], None]) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as folder:
+        made = Path(folder, path.name)
+        make(made)
+        data = made.read_bytes()
+        with made.open("ab") as file:
+            file.write(_seal(data))
+        made.replace(path)
+
+
+def _folders() -> Iterator[Path]:
+    """The user's cache folder, if it is safe to load code from, then a private one."""
+    try:
+        folder = cache_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_private(folder):
+            yield folder
+    except (OSError, RuntimeError):  # not writable, a file in its place, or no home directory
+        pass
+    yield private_folder()
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: under XDG_CACHE_HOME, or ~/.cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the XDG specification: a relative path is ignored
+    return (base if base.is_absolute() else Path.home() / ".cache") / "steepest" / "kernels"
+
+
+def is_private(folder: Path) -> bool:
+    """Whether nobody else can put files into ``folder``."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+@cache
+def private_folder() -> Path:
+    """A folder of this process alone, removed when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="steepest-"))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child must not take it away
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""The C compiler: which one, with which flags, and one guarded call of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..errors import UnsupportedError
+
+NAMES = ("cc", "gcc", "clang")
+"""Looked up on PATH in this order, after the environment variable CC."""
+
+FLAGS = (
+    *("-std=c11", "-O3", "-fPIC", "-shared", "-w"),
+    *(
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+    ),  # each operation rounds once; sqrt is one instruction
+)
+TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+"""Flags for this very processor, the first that the compiler understands."""
+
+TIME_LIMIT = 60.0
+"""Seconds that one compilation may take; it takes about 0.2."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A compiler that was found: its command, and what it says of its version."""
+
+    command: tuple[str, ...]
+    version: str
+
+    @property
+    def identity(self) -> str:
+        """All that decides what this compiler makes of a source on this machine."""
+        return "\n".join((*self.command, self.version, *FLAGS, *map(" ".join, TUNED), _processor()))
+
+    def compile(self, source: str, target: Path) -> None:
+        """Compile ``source`` into the shared library ``target``.
+
+        Raises:
+            UnsupportedError: it failed or took longer than the time limit; the message has the compiler's own words.
+        """
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="compiling-") as folder:
+            text = Path(folder, "kernel.c")
+            text.write_text(source, encoding="utf-8")
+            for tuned in TUNED:
+                command = [*self.command, *FLAGS, *tuned, "-o", str(target), str(text), "-lm"]
+                code, output = _run(command, TIME_LIMIT)
+                if code == 0:
+                    return
+        raise UnsupportedError(
+            f"the C compiler {' '.join(self.command)!r} failed with exit status {code}: {output.strip()[-800:]}"
+        )
+
+
+@cache
+def find_compiler() -> Compiler:
+    """The machine's C compiler.
+
+    Raises:
+        UnsupportedError: there is none, or it does not say its version.
+    """
+    for command in _candidates():
+        if shutil.which(command[0]):
+            code, output = _run([*command, "--version"], TIME_LIMIT)
+            if code:
+                raise UnsupportedError(f"the C compiler {' '.join(command)!r} does not run: {output.strip()[-800:]}")
+            return Compiler(command, output)
+    asked = f"CC is {os.environ['CC']!r}, which is not there" if os.environ.get("CC") else "CC is not set"
+    raise UnsupportedError(
+        f"no C compiler was found ({asked}; {', '.join(NAMES)} are not on PATH); install gcc or clang, or set CC"
+    )
+
+
+def _candidates() -> Iterator[tuple[str, ...]]:
+    """$CC alone if it is set (a wrong one is an error, not a hint); otherwise the usual names."""
+    if given := shlex.split(os.environ.get("CC", "")):
+        yield tuple(given)
+    else:
+        yield from ((name,) for name in NAMES)
+
+
+def _run(command: list[str], limit: float) -> tuple[int, str]:
+    """Exit status and output of ``command``; all that it started is ended with it."""
+    environment = os.environ | {"LC_ALL": "C"}
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    try:
+        started = subprocess.Popen(command, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
+    except OSError as error:
+        raise UnsupportedError(f"the C compiler {command[0]!r} does not start: {error}") from error
+    try:
+        output, _ = started.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise UnsupportedError(f"the C compiler {command[0]!r} ran for more than {limit:g} s and was ended") from None
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+    return started.returncode, output.decode(errors="replace")
+
+
+@cache
+def _processor() -> str:
+    """The processor, with its instruction sets where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
+    told = dict.fromkeys(line for line in lines if line.split(":")[0].strip() in wanted)
+    return "\n".join((platform.machine(), *told))

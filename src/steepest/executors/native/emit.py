@@ -1,0 +1,330 @@
+"""From a trace to C: the functions of one kernel that a rule determines. All the rest is in words.c and launch.c."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+
+import torch
+
+from ...trace import Rank, Trace
+from ..batch import compute_dtype
+from ..lowering import ONE, Lowering, Op, lower
+
+BLOCK = 1024
+"""Elements per block: reductions add block by block, and threads share out whole blocks."""
+
+LANES = 16
+"""How many partial sums run side by side within a block, so that a reduction vectorises in a fixed order."""
+
+DTYPES = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
+"""The dtypes of parameters, gradients and state, with DLPack's type code and width in bits."""
+
+INFIX = {"mul": "*", "div": "/"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor per parameter that the kernel reads: p, g, or state."""
+
+    name: str
+    dtype: torch.dtype
+    is_reduced: bool
+
+    @cached_property
+    def c_type(self) -> str:
+        """The C type of an element, which is also how loads and stores of it are called."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """C for one program and one choice of dtypes.
+
+    Attributes:
+        generated: the functions made from the trace.
+        slots: the tensors, in the kernel's order: p, g, then state.
+        counters: names of the step count and scalar state.
+        numbers: names of the run-time numbers, in the order in which the kernel takes them.
+        constants, reductions, sums: how many doubles it needs per set of counters, per parameter, and per block.
+    """
+
+    generated: str
+    slots: tuple[Slot, ...]
+    counters: tuple[str, ...]
+    numbers: tuple[str, ...]
+    constants: int
+    reductions: int
+    sums: int
+
+    @cached_property
+    def source(self) -> str:
+        """The whole translation unit."""
+        definitions, functions = self.generated.split("\n\n", 1)
+        return "\n".join((_resource("words.c"), definitions, "", _resource("launch.c"), functions))
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def emit(trace: Trace, slots: tuple[Slot, ...], counters: tuple[tuple[str, torch.dtype], ...]) -> Kernel:
+    """Write the C of ``trace``.
+
+    Args:
+        trace: the program.
+        slots: p, g and the tensor state in the trace's order, with their dtypes.
+        counters: names and dtypes of ``t`` (if the rule counts steps) and scalar state.
+    """
+    return _Emitter(trace, slots, counters).kernel()
+
+
+@dataclass(eq=False)
+class _Emitter:
+    trace: Trace
+    slots: tuple[Slot, ...]
+    counters: tuple[tuple[str, torch.dtype], ...]
+    constants: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lowering, self.inputs, self.outputs = lower(self.trace, "n_")
+        self.ops = _live(self.lowering, self.outputs)
+        self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
+        self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
+        self.level = _levels(self.ops)
+        self.norms = [op for op in self.ops if op.word == "norm" and op.args[0].rank == Rank.FULL]
+        reduced = [op for op in (*self.inputs.values(), *self.ops) if op.rank == Rank.REDUCED]
+        self.reduced = {op: i for i, op in enumerate(reduced)}
+        self.phases = 1 + max((self.level[op] for op in self.norms), default=0)
+        counted = {name for name, _ in self.counters}
+        self.numbers = tuple(name for name in self.trace.numbers if name not in counted)
+
+    @property
+    def real(self) -> str:
+        return "double" if compute_dtype(self.slots[0].dtype) == torch.float64 else "float"
+
+    def kernel(self) -> Kernel:
+        functions = [self._reduce(), self._combine(), self._update()]  # first: they say which constants they need
+        parts = [self._definitions(), self._host(), *functions]
+        return Kernel(
+            "\n\n".join(parts) + "\n",
+            self.slots,
+            tuple(name for name, _ in self.counters),
+            self.numbers,
+            max(1, len(self.constants)),
+            len(self.reduced),
+            len(self.norms),
+        )
+
+    def _definitions(self) -> str:
+        names = [name for name, _ in self.counters]
+        sizes = {
+            "SLOTS": len(self.slots),
+            "COUNTERS": len(names),
+            "STEP": names.index("t") if "t" in names else -1,
+            "CONSTANTS": max(1, len(self.constants)),
+            "REDUCTIONS": len(self.reduced),
+            "SUMS": len(self.norms),
+            "PHASES": self.phases,
+            "BLOCK": BLOCK,
+        }
+        dtypes = [slot.dtype for slot in self.slots] + [dtype for _, dtype in self.counters]
+        codes = ", ".join(f"{{{code}, {bits}}}" for code, bits in map(DTYPES.__getitem__, dtypes))
+        flags = ", ".join(str(int(slot.is_reduced)) for slot in self.slots)
+        return "\n".join(
+            [f"#define {name} {value}" for name, value in sizes.items()]
+            + ["typedef struct { uint8_t code, bits; } Dtype;"]
+            + [f"static const Dtype DTYPES[] = {{{codes}}};", f"static const uint8_t REDUCED[] = {{{flags}}};"]
+        )
+
+    # -- the host part -----------------------------------------------------------------------------------------------
+
+    def _host(self) -> str:
+        counted = [name for name, _ in self.counters]
+        inputs = [f"const double n_{name} = numbers[{i}];" for i, name in enumerate(self.numbers)]
+        inputs += [f"const double n_{name} = counters[{i}];" for i, name in enumerate(counted)]
+        lines = [f"const double {name} = {expression};" for name, expression in self.lowering.host_lines(self.trace)]
+        results = [f"constants[{i}] = {expression};" for expression, i in self.constants.items()]
+        state = self.lowering.host_state(self.trace)
+        results += [f"fresh[{counted.index(name)}] = {expression};" for name, expression in state]
+        arguments = "const double *numbers, const double *counters, double *constants, double *fresh"
+        return _function(f"void host({arguments})", [*inputs, *lines, *results])
+
+    def _constant(self, expression: str) -> str:
+        return f"c{self.constants.setdefault(expression, len(self.constants))}"
+
+    # -- operations --------------------------------------------------------------------------------------------------
+
+    def _spell(self, op: Op, suffix: str) -> str:
+        """``op`` as a C expression in float (suffix f) or double (d)."""
+        args = [self.names[a] for a in op.args]
+        numbers = [self._constant(n) for n in op.numbers]
+        if op.pattern:
+            tensors, scalars = iter(args), iter(numbers)
+            spelled = [next(tensors if is_tensor else scalars) for is_tensor in op.pattern]
+            return f"{op.word}_{suffix}({', '.join(spelled)})"
+        if op.word == "add":
+            scale = [] if op.numbers == (ONE,) else numbers
+            return f"{args[0]} + {' * '.join([*scale, args[1]])}" if len(args) == 2 else f"{args[0]} + {numbers[0]}"
+        if op.word in INFIX:
+            return f"{args[0]} {INFIX[op.word]} {(args + numbers)[1]}"
+        if op.word == "reciprocal":
+            return f"1 / {args[0]}"
+        if op.word == "select":
+            return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
+        word = "abs" if op.word == "norm" else op.word  # the norm of one number
+        return f"{word}_{suffix}({', '.join(args + numbers)})"
+
+    def _cone(self, targets: Iterable[Op]) -> list[Op]:
+        """The operations on whole tensors that ``targets`` need, in order."""
+        needed: set[Op] = {op for op in targets if op.rank == Rank.FULL}
+        for op in reversed(self.ops):
+            if op in needed:
+                needed.update(a for a in op.args if a.rank == Rank.FULL)
+        return [op for op in self.ops if op in needed]
+
+    def _body(self, targets: list[Op]) -> tuple[list[str], list[str]]:
+        """What comes before a loop over elements, and the lines inside it that compute ``targets``."""
+        cone = self._cone(targets)
+        read = {*targets, *(a for op in cone for a in op.args)}
+        inside = [
+            f"const {self.real} old_{slot.name} = load_{slot.c_type}({slot.name}_[i]);"
+            for slot in self.slots
+            if self.inputs[slot.name] in read and not slot.is_reduced
+        ]
+        first_constant = len(self.constants)
+        suffix = "d" if self.real == "double" else "f"
+        spelled = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix)};" for op in cone]
+        del first_constant
+        used = sorted({self.constants[n] for op in cone for n in op.numbers if not (op.word == "add" and n == ONE)})
+        before = [f"const {self.real} c{i} = ({self.real})constants[{i}];" for i in used]
+        before += [
+            f"const {self.real} {self.names[op]} = ({self.real})reduced[{i}];"
+            for op, i in self.reduced.items()
+            if op in read
+        ]
+        return before, inside + spelled
+
+    def _pointers(self, body: list[str], written: Iterable[str] = ()) -> list[str]:
+        """The slots' addresses that ``body`` mentions."""
+        lines = []
+        for index, slot in enumerate(self.slots):
+            if any(f"{slot.name}_[i]" in line for line in body):
+                c_type = slot.c_type if slot.name in written else f"const {slot.c_type}"
+                lines.append(f"{c_type} *restrict {slot.name}_ = ({c_type} *)item->data[{index}] + low;")
+        return lines
+
+    # -- reductions --------------------------------------------------------------------------------------------------
+
+    def _reduce(self) -> str:
+        lines = []
+        for phase in range(1, self.phases):
+            norms = [op for op in self.norms if self.level[op] == phase]
+            lines += [f"if (phase == {phase}) {{", *_indented(self._reduce_phase(norms)), "}"]
+        arguments = "int phase, const Item *item, const double *constants, const double *reduced"
+        return _function(f"void reduce({arguments}, int64_t low, int64_t high, double *sums)", lines)
+
+    def _reduce_phase(self, norms: list[Op]) -> list[str]:
+        before, inside = self._body([op.args[0] for op in norms])
+        names = [self.names[op.args[0]] for op in norms]
+        inside += [f"lanes{n}[j] += (double){name} * {name};" for n, name in enumerate(names)]
+        yields = [
+            f"for (int j = 0; j < {LANES}; j++) sums[{self.norms.index(op)}] += lanes{n}[j];"
+            for n, op in enumerate(norms)
+        ]
+        return [
+            *before,
+            *self._pointers(inside),
+            *(f"double lanes{n}[{LANES}] = {{0}};" for n in range(len(norms))),
+            f"const int64_t whole = (high - low) / {LANES} * {LANES};",
+            f"for (int64_t start = 0; start < whole; start += {LANES})",
+            f"  for (int j = 0; j < {LANES}; j++) {{",
+            "    const int64_t i = start + j;",
+            *_indented(_indented(inside)),
+            "  }",
+            "for (int64_t i = whole, j = 0; i < high - low; i++, j++) {",
+            *_indented(inside),
+            "}",
+            *(f"sums[{self.norms.index(op)}] = 0;" for op in norms),
+            *yields,
+        ]
+
+    def _combine(self) -> str:
+        lines = []
+        for phase in range(self.phases):
+            inside = self._combine_phase(phase)
+            lines += [f"if (phase == {phase}) {{", *_indented(inside), "}"] if inside else []
+        arguments = "int phase, const Item *item, const double *constants, const double *sums, double *reduced"
+        return _function(f"void combine({arguments})", lines)
+
+    def _combine_phase(self, phase: int) -> list[str]:
+        ops = [op for op in self.reduced if op not in self.inputs.values() and self.level[op] == phase]
+        body = [f"const double {self.names[op]} = {self._combined(op)};" for op in ops]
+        used = sorted({self.constants[n] for op in ops for n in op.numbers if not (op.word == "add" and n == ONE)})
+        lines = [f"const double c{i} = constants[{i}];" for i in used]
+        earlier = {a for op in ops for a in op.args if a.rank == Rank.REDUCED and a not in ops}
+        for index, slot in enumerate(self.slots):
+            op = self.inputs[slot.name]
+            if slot.is_reduced and phase == 0:
+                lines.append(
+                    f"reduced[{self.reduced[op]}] = load_{slot.c_type}(*(const {slot.c_type} *)item->data[{index}]);"
+                )
+        lines += [f"const double {self.names[op]} = reduced[{i}];" for op, i in self.reduced.items() if op in earlier]
+        lines += body + [f"reduced[{self.reduced[op]}] = {self.names[op]};" for op in ops]
+        if phase == self.phases - 1:
+            lines += list(self._stored_reductions())
+        return lines
+
+    def _combined(self, op: Op) -> str:
+        return f"sqrt(sums[{self.norms.index(op)}])" if op in self.norms else self._spell(op, "d")
+
+    def _stored_reductions(self) -> Iterator[str]:
+        for index, slot in enumerate(self.slots):
+            new = self.outputs.get(slot.name)
+            if slot.is_reduced and new is not None and new is not self.inputs[slot.name]:
+                value = f"({'double' if slot.c_type == 'float64' else 'float'})reduced[{self.reduced[new]}]"
+                yield f"*({slot.c_type} *)item->data[{index}] = store_{slot.c_type}({value});"
+
+    # -- the update --------------------------------------------------------------------------------------------------
+
+    def _update(self) -> str:
+        changed = {
+            slot: self.outputs[slot.name]
+            for slot in self.slots
+            if slot.name in self.outputs
+            and not slot.is_reduced
+            and self.outputs[slot.name] is not self.inputs[slot.name]
+        }
+        before, inside = self._body(list(changed.values()))
+        stores = [f"{slot.name}_[i] = store_{slot.c_type}({self.names[op]});" for slot, op in changed.items()]
+        pointers = self._pointers(inside + stores, {slot.name for slot in changed})
+        loop = ["for (int64_t i = 0; i < high - low; i++) {", *_indented(inside + stores), "}"]
+        arguments = "const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high"
+        return _function(f"void update({arguments})", [*before, *pointers, *loop])
+
+
+def _live(lowering: Lowering, outputs: dict[str, Op]) -> list[Op]:
+    needed = set(outputs.values())
+    for op in reversed(lowering.ops):
+        if op in needed:
+            needed.update(op.args)
+    return [op for op in lowering.ops if op in needed]
+
+
+def _levels(ops: list[Op]) -> dict[Op, int]:
+    """How many reductions lie before each operation."""
+    levels: dict[Op, int] = {}
+    for op in ops:
+        below = max((levels.get(a, 0) for a in op.args), default=0)
+        levels[op] = below + (op.word == "norm" and op.args[0].rank == Rank.FULL)
+    return levels
+
+
+def _function(signature: str, lines: list[str]) -> str:
+    return "\n".join([f"static {signature} {{", *_indented(lines), "}"])
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

@@ -1,0 +1,156 @@
+"""A compiled kernel in this process, and what Python and torch lend to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedError
+from .cache import obtain
+from .compiler import find_compiler
+from .emit import Kernel
+
+GRAIN = 64
+"""Blocks that a thread takes at a time; less work than that stays on the calling thread."""
+
+
+class Interpreter(ctypes.Structure):
+    """The functions and objects that a kernel reads Python's lists and torch's tensors with; see launch.c."""
+
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in (
+            "list_item",
+            "dict_item",
+            "type_of",
+            "release",
+            "view",
+            "clear_error",
+            "tensor",
+            "parameter",
+            "none",
+        )
+    ]
+
+
+class Library:
+    """One loaded kernel.
+
+    Attributes:
+        load: reads addresses; takes Python lists.
+        run: one step; other Python threads go on meanwhile.
+        item_size: bytes per parameter of the table between the two.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load the shared library at ``path``; `OSError` if the system refuses."""
+        holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
+        pointer, number, objects = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
+        self.load = _prototype(
+            holding.steepest_load, number, [pointer, pointer, number, objects, objects, objects, pointer, pointer]
+        )
+        self.run = _prototype(
+            releasing.steepest_run, None, [pointer, number, number, pointer, pointer, pointer, ctypes.c_int, number]
+        )
+        self.item_size: int = _prototype(releasing.steepest_item_size, number, [])()
+
+
+def _prototype(function: Any, result: Any, arguments: list[Any]) -> Callable[..., Any]:
+    function.restype, function.argtypes = result, arguments
+    return function  # type: ignore[no-any-return]
+
+
+_failed: dict[Kernel, UnsupportedError] = {}
+"""Kernels that could not be made in this process: a compiler that hangs is not asked again at every step."""
+
+
+@cache
+def _library(kernel: Kernel) -> Library:
+    compiler = find_compiler()
+    path = obtain(compiler.identity + kernel.source, lambda target: compiler.compile(kernel.source, target))
+    try:
+        return Library(path)
+    except (OSError, AttributeError) as error:
+        raise UnsupportedError(f"the compiled kernel {path} cannot be loaded: {error}") from error
+
+
+def library_of(kernel: Kernel) -> Library:
+    """The library of ``kernel``, compiled at its first use on this machine.
+
+    Raises:
+        UnsupportedError: there is no compiler, or it fails, or the result cannot be loaded.
+    """
+    if kernel in _failed:
+        raise _failed[kernel]
+    try:
+        return _library(kernel)
+    except UnsupportedError as refusal:
+        _failed[kernel] = refusal
+        raise
+
+
+@cache
+def interpreter() -> Interpreter:
+    """What Python and torch lend to a kernel.
+
+    Raises:
+        UnsupportedError: this torch has no DLPack exchange interface that we know.
+    """
+    api = ctypes.pythonapi
+    functions = (api.PyList_GetItem, api.PyDict_GetItem, api.PyObject_Type, api.Py_DecRef)
+    addresses = [ctypes.cast(f, ctypes.c_void_p).value for f in functions]
+    clear = ctypes.cast(api.PyErr_Clear, ctypes.c_void_p).value
+    return Interpreter(*addresses, _view_function(), clear, id(Tensor), id(torch.nn.Parameter), id(None))
+
+
+def _view_function() -> int:
+    """The address of torch's ``dltensor_from_py_object_no_sync``, of DLPack's C exchange interface (version 1.3)."""
+    capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        raise UnsupportedError(f"torch {torch.__version__} has no DLPack C exchange interface; torch 2.11 has")
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    address = get(capsule, b"dlpack_exchange_api")
+    major = ctypes.c_uint32.from_address(address).value
+    # Version, older interface, three functions that make tensors, then the one that describes a tensor.
+    view = (ctypes.c_void_p * 6).from_address(address)[5]
+    if major != 1 or not view:
+        raise UnsupportedError(f"torch {torch.__version__} has DLPack {major}, and the native executor knows version 1")
+    return int(view)
+
+
+class _Threads:
+    """torch's own OpenMP pool."""
+
+    is_forked = False
+
+    def count(self) -> int:
+        """How many threads to use: torch's number; one in a forked child, where the pool's threads are missing."""
+        return 1 if self.is_forked else torch.get_num_threads()
+
+    def forked(self) -> None:
+        self.is_forked = True
+
+
+THREADS = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=THREADS.forked)
+
+
+@cache
+def parallel() -> int | None:
+    """The address of ``GOMP_parallel`` in the OpenMP library that torch has loaded; None runs all on one thread."""
+    name = "libtorch_cpu.dylib" if sys.platform == "darwin" else "libtorch_cpu.so"
+    try:
+        function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name)).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    return ctypes.cast(function, ctypes.c_void_p).value
