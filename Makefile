@@ -37,7 +37,7 @@ pytest: setup
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/steepest bench step --json benchmarks/results/step.json
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import listing, run_study, upkeep
+from steepest.cli import bench, listing, run_study, upkeep
 from steepest.study import workloads
 from steepest.study.request import Request
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Get the data that workloads need.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(bench.app, name="bench")
 
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="What to train: see `steepest list workloads`.")]
 Optimizers = Annotated[

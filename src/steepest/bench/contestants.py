@@ -1,0 +1,115 @@
+"""Who takes part: a rule's own executors, torch's class of the same name in its modes, other libraries' classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from ..registry import Recipe
+from .peers import PEERS, Peer
+
+MODES: Final[dict[str, dict[str, bool]]] = {
+    "default": {},
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""The switches of each mode, ours and torch's alike."""
+OWN: Final = "steepest"
+TORCH: Final = "torch"
+LEARNING_RATE: Final = 1e-6
+"""Small enough that the parameters stay where they are, large enough that a step visibly changes them."""
+
+Build = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+Constructor = Callable[..., torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """One way to run a rule.
+
+    Attributes:
+        source: ``steepest``, ``torch`` or a peer's package.
+        mode: the mode; for a peer its class, whose name may differ from ours.
+        build: constructs the optimizer, ready to step.
+    """
+
+    source: str
+    mode: str
+    build: Build
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"{self.source} {self.mode}"
+
+
+def contestants(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True) -> list[Contestant]:
+    """Everyone who runs the rule of ``recipe``.
+
+    Args:
+        recipe: an optimizer and its options; a learning rate that it does not give is `LEARNING_RATE`.
+        modes: which of our own modes take part. torch's all do, since the ratio to its best needs them.
+        peers: whether installed libraries take part.
+    """
+    slow = recipe.with_defaults({"lr": LEARNING_RATE})
+    own = [Contestant(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
+    return own + _torchs(slow) + (_peers(slow) if peers else [])
+
+
+def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return recipe.optimizer(params, **{**recipe.options, **switches})
+
+
+def _torchs(recipe: Recipe) -> list[Contestant]:
+    """torch's class of the same name, in every mode that it has a switch for; its default is one of them."""
+    cls = getattr(torch.optim, recipe.optimizer.__name__, None)
+    if cls is None:
+        return []
+    accepted = inspect.signature(cls).parameters.keys()
+    available = {mode: switches for mode, switches in MODES.items() if switches and switches.keys() <= accepted}
+    return [
+        Contestant(TORCH, mode, partial(_build_torchs, recipe, cls, switches)) for mode, switches in available.items()
+    ]
+
+
+def _build_torchs(
+    recipe: Recipe, cls: Constructor, switches: Mapping[str, bool], params: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    return cls(params, **arguments(recipe, cls), **switches)
+
+
+def _peers(recipe: Recipe) -> list[Contestant]:
+    name = recipe.optimizer.__name__
+    here = [peer for peer in PEERS if name in peer.classes and peer.version is not None]
+    return [Contestant(peer.package, peer.classes[name], partial(_build_peers, recipe, peer)) for peer in here]
+
+
+def _build_peers(recipe: Recipe, peer: Peer, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    cls = peer.optimizer(recipe.optimizer.__name__)
+    optimizer = cls(params, **arguments(recipe, cls, peer.renamed), **peer.extra)
+    if peer.made_ready_by:
+        getattr(optimizer, peer.made_ready_by)()
+    return optimizer
+
+
+def arguments(recipe: Recipe, cls: Constructor, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The recipe's hyperparameters, as far as another library's constructor names them.
+
+    Raises:
+        ValueError: an option was given that the constructor lacks, so it cannot run the same rule.
+    """
+    accepted = inspect.signature(cls).parameters.keys()
+    passed = {}
+    for name, value in recipe.resolved().items():
+        argument = (renamed or {}).get(name, name)
+        if argument in accepted and value is not None and recipe.optimizer.fields[name].is_hyperparameter:
+            passed[argument] = value
+        elif name in recipe.options and argument not in accepted:
+            raise ValueError(f"{getattr(cls, '__name__', cls)} has no option {argument!r}")
+    return passed

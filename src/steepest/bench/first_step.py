@@ -1,0 +1,94 @@
+"""The first step's latency: from a cold and from a warm cache, each in a process of its own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ..registry import Recipe
+from .cases import Case
+from .contestants import Contestant, contestants
+from .timing import Timer
+
+TINY: Final = Case("tiny", "a perceptron of 58 numbers", lambda: iter([(8, 4), (8,), (2, 8), (2,)]), rounds=1)
+CACHES: Final = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Environment variables that say where compiled code is kept."""
+TIME_LIMIT: Final = 300
+FAILURE_WORDS: Final = 300
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """Seconds of a contestant's first step. ``unavailable`` says why there are none."""
+
+    rule: str
+    source: str
+    mode: str
+    cold: float | None = None
+    warm: float | None = None
+    unavailable: str | None = None
+
+
+def measure(recipe: Recipe, contestant: Contestant, device: str) -> FirstStep:
+    """Two processes, one after the other, with one cache folder that is empty at first."""
+    who = (recipe.label, contestant.source, contestant.mode)
+    with tempfile.TemporaryDirectory(prefix="steepest-bench-") as folder:
+        try:
+            cold, warm = (in_process(recipe, contestant, device, Path(folder)) for _ in range(2))
+        except RuntimeError as error:
+            return FirstStep(*who, unavailable=str(error))
+    return FirstStep(*who, cold=cold, warm=warm)
+
+
+def in_process(recipe: Recipe, contestant: Contestant, device: str, cache: Path) -> float:
+    """Seconds of the first step in a new process that keeps compiled code in ``cache``.
+
+    Raises:
+        RuntimeError: the process failed; the message says how.
+    """
+    command = [sys.executable, "-m", __name__, recipe.name, repr(dict(recipe.options)), contestant.name, device]
+    environment = {**os.environ, **{name: str(cache / name) for name in CACHES}}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"it took more than {TIME_LIMIT} s") from error
+    return _seconds(done)
+
+
+def _seconds(done: subprocess.CompletedProcess[str]) -> float:
+    """Read the last line: a peer may print lines of its own before it."""
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer: Mapping[str, Any] = json.loads(lines[-1])
+        return float(answer["seconds"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise RuntimeError(last[:FAILURE_WORDS]) from None
+
+
+def first_step(recipe: Recipe, name: str, device: str) -> float:
+    """Seconds of the first step of contestant ``name`` in this process."""
+    (contestant,) = (c for c in contestants(recipe) if c.name == name)
+    optimizer = contestant.build(TINY.parameters(device))
+    return Timer.of(device).seconds(optimizer.step, 1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the seconds as JSON. Arguments: rule, options as a Python literal, contestant, device."""
+    rule, options, name, device = arguments
+    print(json.dumps({"seconds": first_step(Recipe(rule, ast.literal_eval(options)), name, device)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""What will be measured: rules, cases, modes, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .. import registry
+from ..registry import Recipe, UnknownNameError, suggest
+from . import cases
+from .cases import Case
+from .contestants import MODES, Contestant, contestants
+
+DEVICES = ("cpu", "cuda")
+USUAL_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The groups to run, in order, and how.
+
+    Attributes:
+        recipes: the rules with their options.
+        cases: the sets of parameter shapes.
+        modes: which of our own modes take part.
+        peers: whether other libraries take part.
+        rounds: rounds in every case, or None for each case's own number.
+        device: ``cpu`` or ``cuda``.
+        left_out: rules that cannot be timed, with the reason.
+    """
+
+    recipes: tuple[Recipe, ...]
+    cases: tuple[Case, ...]
+    modes: tuple[str, ...]
+    peers: bool
+    rounds: int | None
+    device: str
+    left_out: tuple[str, ...]
+
+    @property
+    def jobs(self) -> list[tuple[Case, Recipe]]:
+        """Every rule over the first case, then over the next."""
+        return [(case, recipe) for case in self.cases for recipe in self.recipes]
+
+    @property
+    def first_steps(self) -> list[tuple[Recipe, Contestant]]:
+        """Every contestant of every rule."""
+        return [(recipe, contestant) for recipe in self.recipes for contestant in self.contestants(recipe)]
+
+    def contestants(self, recipe: Recipe) -> list[Contestant]:
+        """Everyone who runs a rule."""
+        return contestants(recipe, self.modes, self.peers)
+
+    def rounds_of(self, case: Case) -> int:
+        """How many rounds a case gets."""
+        return self.rounds or case.rounds
+
+
+def make_plan(
+    rules: Sequence[str] = (),
+    case_names: Sequence[str] = (),
+    modes: Sequence[str] = (),
+    peers: bool = True,
+    rounds: int | None = None,
+    device: str = "cpu",
+) -> Plan:
+    """Check a request; an empty list means all.
+
+    Raises:
+        ValueError: a name or number that is not allowed; the message says what is.
+    """
+    timed, left_out = rules_to_time()
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"--rounds must be at least 1, not {rounds}")
+    _check_device(device)
+    return Plan(
+        recipes=tuple(_read(rule, timed) for rule in dict.fromkeys(rules)) or tuple(timed),
+        cases=tuple(cases.find(name) for name in dict.fromkeys(case_names)) or tuple(cases.CASES.values()),
+        modes=tuple(_mode(mode) for mode in dict.fromkeys(modes)) or tuple(MODES),
+        peers=peers,
+        rounds=rounds,
+        device=device,
+        left_out=() if rules else tuple(left_out),
+    )
+
+
+def rules_to_time() -> tuple[list[Recipe], list[str]]:
+    """Every optimizer that takes plain gradients, those with optional momentum also with it; and all the others."""
+    timed: list[Recipe] = []
+    left_out: list[str] = []
+    for name, cls in registry.optimizers().items():
+        recipe = Recipe(name)
+        if cls.needs_closure(recipe.resolved()):
+            left_out.append(cls.__name__)
+            continue
+        timed.append(recipe)
+        if recipe.resolved().get("momentum") == 0:
+            timed.append(Recipe(name, {"momentum": USUAL_MOMENTUM}))
+    return timed, left_out
+
+
+def _read(text: str, timed: Sequence[Recipe]) -> Recipe:
+    recipe = registry.parse(text)
+    if recipe.optimizer.needs_closure(recipe.resolved()):
+        known = ", ".join(dict.fromkeys(other.name for other in timed))
+        raise ValueError(
+            f"{recipe.label} asks for new gradients during its step, whose time is then the model's; "
+            f"rules that take plain gradients: {known}"
+        )
+    return recipe
+
+
+def _mode(mode: str) -> str:
+    if mode not in MODES:
+        raise UnknownNameError(f"unknown mode {mode!r}{suggest(mode, MODES)} (there are: {', '.join(MODES)})")
+    return mode
+
+
+def _check_device(device: str) -> None:
+    if device not in DEVICES:
+        raise UnknownNameError(f"unknown device {device!r}{suggest(device, DEVICES)} (there are: {', '.join(DEVICES)})")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"torch {torch.__version__} finds no CUDA device here; leave --device cpu")

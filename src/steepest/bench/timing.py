@@ -1,0 +1,89 @@
+"""The clock: samples that last long enough, taken in turn."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import torch
+
+SHORTEST_SAMPLE: Final = 2e-3
+"""Seconds that a sample lasts at least: far above the clock's resolution and a timer interrupt."""
+MOST_STEPS: Final = 4096
+
+
+class Sampled(Protocol):
+    """What can be measured again and again."""
+
+    def sample(self, timer: Timer) -> float:
+        """Return the seconds that one step takes, measured over as many as a sample has."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Reads a clock around steps.
+
+    Attributes:
+        clock: seconds, as a float.
+        synchronize: waits until the device has done all that it was told.
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    synchronize: Callable[[], Any] = lambda: None
+
+    @staticmethod
+    def of(device: str) -> Timer:
+        """The timer for a device."""
+        return Timer(synchronize=torch.cuda.synchronize) if device == "cuda" else Timer()
+
+    def seconds(self, step: Callable[[], Any], count: int) -> float:
+        """How long ``count`` calls take together."""
+        self.synchronize()
+        start = self.clock()
+        for _ in range(count):
+            step()
+        self.synchronize()
+        return self.clock() - start
+
+
+def steps_per_sample(seconds: Callable[[int], float]) -> int:
+    """How many steps make a sample of at least `SHORTEST_SAMPLE`; found by doubling, which is the warm-up too.
+
+    Args:
+        seconds: takes so many steps and returns how long they took.
+    """
+    count = 1
+    while seconds(count) < SHORTEST_SAMPLE and count < MOST_STEPS:
+        count *= 2
+    return count
+
+
+def interleaved(lanes: Sequence[Sampled], rounds: int, timer: Timer) -> list[list[float]]:
+    """Seconds per step of every lane in every round.
+
+    In each round every lane takes one sample. The order is rotated from round to round, so that nobody always comes
+    after the same neighbour, and a machine that slows down for a while slows everybody down.
+    """
+    samples: list[list[float]] = [[] for _ in lanes]
+    with collector_paused():
+        for turn in range(rounds):
+            for place in range(len(lanes)):
+                index = (turn + place) % len(lanes)
+                samples[index].append(lanes[index].sample(timer))
+    return samples
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python's cyclic garbage collector out of the block; afterwards it is as it was."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
