@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from oracles import ORACLES
-from steepest import Field, Optimizer, registry
+from steepest import Field, Optimizer, fields, registry
 
 Options = dict[str, Any]
 
@@ -36,7 +36,11 @@ TWINS: dict[str, Twins] = {
 }
 """Our class and torch's of the same name."""
 
-SWITCHES: dict[str, Options] = {"reference": {"foreach": False}, "foreach": {"foreach": True}, "native": {"fused": True}}
+SWITCHES: dict[str, Options] = {
+    "reference": {"foreach": False},
+    "foreach": {"foreach": True},
+    "native": {"fused": True},
+}
 """How to ask for each executor in torch's words."""
 
 
@@ -44,8 +48,12 @@ SWITCHES: dict[str, Options] = {"reference": {"foreach": False}, "foreach": {"fo
 
 
 def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
-    """The arguments that change the mathematics."""
-    return {name: f for name, f in cls.fields.items() if f.is_hyperparameter and not f.fixed}
+    """The arguments that change the mathematics; how state is kept is tested in test_storage.py."""
+    return {
+        name: f
+        for name, f in cls.fields.items()
+        if f.is_hyperparameter and not f.fixed and name not in fields.STORAGE_OPTIONS
+    }
 
 
 def alternatives(field: Field) -> list[Any]:
@@ -76,7 +84,7 @@ def is_valid(cls: type[Optimizer], options: Options) -> bool:
     """Whether the options go together and need no closure that the defaults do not need."""
     complete = {**defaults(cls), **options}
     try:
-        cls.check(complete)
+        cls([torch.nn.Parameter(torch.zeros(2))], **options)
     except ValueError:
         return False
     return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))

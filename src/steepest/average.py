@@ -20,7 +20,7 @@ EMA = State("ema", init="param", when=lambda options: options["ema_decay"] is no
 def ema_decay() -> Any:
     """Declare ``ema_decay``, which every optimizer takes."""
     doc = "decay d of the averaged weights, ema ← d·ema + (1 - d)·θ after each step; None keeps no average"
-    return hyper(None, doc, low=0.0, high=1.0)
+    return hyper(None, doc, low=0.0, high=1.0, decay=True)
 
 
 def averaged(update: Update) -> Update:

@@ -14,8 +14,8 @@ are a hash of (seed, parameter, step, slot, element): they depend on no thread, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
@@ -63,8 +63,17 @@ def stream_key(seed: int, parameter: int, step: Unsigned, slot: int) -> Unsigned
         step: the parameter's own step count: an int, or an int64 tensor where the count stays on its device.
         slot: which of the parameter's tensors: 0 for itself, 1 and on for its state in the program's order.
     """
-    of_parameter = lowbias32(lowbias32(seed) + parameter)
-    return lowbias32(lowbias32(step + of_parameter) + slot)
+    return key_of(stream_of(seed, parameter), step, slot)
+
+
+def stream_of(seed: int, parameter: int) -> int:
+    """What `stream_key` makes of a seed and a parameter: all that stays from step to step."""
+    return lowbias32(lowbias32(seed) + parameter)
+
+
+def key_of(stream: int, step: Unsigned, slot: int) -> Unsigned:
+    """What `stream_key` makes of a stream from `stream_of`, a step and a slot."""
+    return lowbias32(lowbias32(step + stream) + slot)
 
 
 def random_bits(key: int | Tensor, start: int, count: int, device: torch.device | str) -> Tensor:
@@ -110,6 +119,10 @@ class Codec(ABC):
     dtypes: ClassVar[tuple[torch.dtype, ...]]
     stochastic: bool
 
+    def keys(self, name: str) -> tuple[str, ...]:
+        """The keys in a parameter's state of the parts of ``name``; a parameter, ``"p"``, is its own first part."""
+        return self.suffixes[1:] if name == "p" else tuple(f"{name}_{suffix}" for suffix in self.suffixes)
+
     def sizes(self, count: int) -> tuple[int, ...]:
         """How many elements each part has for ``count`` values."""
         return (count,) * len(self.suffixes)
@@ -124,6 +137,10 @@ class Codec(ABC):
         _check_start(start)
         bounds = zip(parts, self.sizes(start), self.sizes(start + count), strict=True)
         return tuple(part[first:last] for part, first, last in bounds)
+
+    def to_nearest(self) -> Codec:
+        """The same form, rounded to nearest: for values that are written once, not step by step."""
+        return self
 
     @abstractmethod
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
@@ -163,6 +180,10 @@ class Bfloat16(Codec):
     suffixes: ClassVar[tuple[str, ...]] = ("bfloat16",)
     dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16,)
     stochastic: bool = True
+
+    def to_nearest(self) -> Bfloat16:
+        """The same form, rounded to nearest."""
+        return replace(self, stochastic=False)
 
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
         """The values; exact."""
@@ -273,6 +294,10 @@ class Int8(Codec):
     nonnegative: bool
     stochastic: bool = True
 
+    def to_nearest(self) -> Int8:
+        """The same form, rounded to nearest."""
+        return replace(self, stochastic=False)
+
     @property
     def grid(self) -> Grid:
         """The values that a code stands for."""
@@ -344,6 +369,40 @@ class Kahan(Codec):
         rounded.copy_(x)
         # Nothing makes up for an infinity, also where a finite value was rounded to it: the sum would be NaN.
         compensation.copy_(torch.where(rounded.isfinite(), x - rounded.float(), 0))
+
+
+PIECE = 2048 * BLOCK
+"""Elements that are decoded or encoded in one go: what that needs beside is a few times as large."""
+
+
+def decode_whole(codec: Codec, parts: Sequence[Tensor]) -> Tensor:
+    """The values that dense ``parts`` of any shape hold, in the first part's shape and strides."""
+    values = torch.empty_like(parts[0], dtype=torch.float32, memory_format=torch.preserve_format)
+    for piece, narrowed, _ in _pieces(codec, values, parts):
+        piece.copy_(codec.decode(narrowed))
+    return values
+
+
+def encode_whole(codec: Codec, x: Tensor, parts: Sequence[Tensor], key: int | Tensor, start: int = 0) -> None:
+    """Write ``x``, which has the first part's shape and strides, into dense ``parts``.
+
+    Args:
+        codec: how.
+        x: float32; stays untouched.
+        parts: what is written.
+        key: of the random bits, from `stream_key`.
+        start: where in its tensor ``x`` begins; a multiple of 256.
+    """
+    for piece, narrowed, first in _pieces(codec, x, parts):
+        codec.encode(piece, narrowed, key, start + first)
+
+
+def _pieces(codec: Codec, x: Tensor, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, tuple[Tensor, ...], int]]:
+    """Flat pieces of ``x`` and of its parts, and where they start."""
+    flat, flat_parts = memory_order(x), tuple(map(memory_order, parts))
+    for start in range(0, flat.numel(), PIECE):
+        piece = flat[start : start + PIECE]
+        yield piece, codec.narrow(flat_parts, start, piece.numel()), start
 
 
 def _blocks_in(count: int) -> int:

@@ -46,6 +46,9 @@ class Field:
         invalid: torch's message for a value out of bounds; ``{value}`` and ``{index}`` are filled in.
         keyword_only: whether the argument must be passed by name.
         fixed: the class settles the value; it is in every parameter group but is no argument.
+        whole: the value must be an int.
+        decay: the value, or each entry of it, is how much of itself an average keeps at a step.
+        aliases: other ways to write a value, each with the value that it stands for.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Field:
     invalid: str = ""
     keyword_only: bool = False
     fixed: bool = False
+    whole: bool = False
+    decay: bool = False
+    aliases: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def is_flag(self) -> bool:
@@ -68,8 +74,8 @@ class Field:
 
     @property
     def is_hyperparameter(self) -> bool:
-        """Whether the value changes the mathematics (executor switches do not)."""
-        return self.name not in EXECUTION_SWITCHES
+        """Whether the value changes the mathematics (how a step runs and what rounds its results do not)."""
+        return self.name not in EXECUTION_SWITCHES | STORAGE_OPTIONS
 
     @property
     def allowed(self) -> str:
@@ -80,13 +86,19 @@ class Field:
             return "True or False" + (" or None" if self.default is None else "")
         low = "" if self.low is None else f" >= {self.low:g}"
         high = "" if self.high is None else f" {'<=' if self.closed else '<'} {self.high:g}"
-        numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "a number"
+        numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.whole else "a number"
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
+
+    def settle(self, value: Any) -> Any:
+        """The value that an alias stands for; any other value itself."""
+        known = (meaning for alias, meaning in self.aliases if type(value) is type(alias) and value == alias)
+        return next(known, value)
 
     def validate(self, value: Any) -> None:
         """Raise `ValueError` (out of bounds; torch's words first) or `TypeError` (not a number at all)."""
+        value = self.settle(value)
         if self.choices:
-            if value not in (*self.choices, self.default):
+            if not (value is None or isinstance(value, str)) or value not in (*self.choices, self.default):
                 raise ValueError(f"Invalid {self.name} value: {value!r}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
@@ -107,7 +119,7 @@ class Field:
                 self._validate_number(index, entry)
 
     def _validate_number(self, index: int, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float, Tensor)):
             raise TypeError(f"{self.name} must be {self.allowed}, not {value!r}")
         if isinstance(value, Tensor):
             if value.numel() != 1:
@@ -132,6 +144,9 @@ class Field:
 EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable"})
 """torch's switches that choose how a step runs and never what it computes."""
 
+STORAGE_OPTIONS = frozenset({"state_dtype", "state_rounding", "parameter_rounding", "seed"})
+"""The options that say how results are kept; see storage.py."""
+
 
 def hyper(default: Any, doc: str, **declared: Any) -> Any:
     """Declare a hyperparameter or option of an optimizer's class. See `Field` for the keywords."""
@@ -148,7 +163,7 @@ def betas(default: tuple[float, float], doc: str = "decay rates of the averages 
     """Declare torch's pair ``betas``, which a rule reads as ``beta1`` and ``beta2``."""
     message = "Invalid beta parameter at index {index}: {value}"
     search = Search(1e-3, 0.3, complement=True)
-    return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message)
+    return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, decay=True)
 
 
 def eps(default: float) -> Any:
@@ -164,7 +179,7 @@ def eps_in_sqrt() -> Any:
 
 def momentum(default: float) -> Any:
     """Declare ``momentum``."""
-    return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True))
+    return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True), decay=True)
 
 
 def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ") -> Any:
@@ -219,6 +234,7 @@ class State:
         when: whether the state exists under a group's options; the rule gets None where it does not.
         where: for which parameters it exists (factored state exists for matrices only).
         at_construction: torch makes it in the constructor and not at the first step.
+        nonnegative: no value of it is ever negative.
     """
 
     name: str
@@ -228,6 +244,7 @@ class State:
     when: Callable[[Options], bool] = lambda options: True
     where: Callable[[Tensor], bool] = lambda p: True
     at_construction: bool = False
+    nonnegative: bool = False
 
     def create(self, p: Tensor, options: Options) -> Any:
         """The state's first value for parameter ``p`` under its group's options."""

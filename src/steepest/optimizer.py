@@ -8,13 +8,19 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
+from functools import partial
+from operator import is_
+from types import MappingProxyType
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from . import storage
 from .average import EMA, averaged, ema_decay, swapped
+from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
+from .codecs import Codec, stream_of
 from .decay import coupled_decay, decoupled_decay, maximized
 from .executors import driver, reference
 from .executors.batch import Batch, real_view
@@ -22,8 +28,8 @@ from .executors.choose import PLANNED_KINDS, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
-from .fields import Field, Options, State, signature
-from .partition import IS_SPARSE, ExecutorName, Part, Partition, token_of
+from .fields import STORAGE_OPTIONS, Field, Options, State, signature
+from .partition import ExecutorName, Part, Partition
 from .rule import CommonStep, Program, Rule, Structure, program
 
 
@@ -56,6 +62,13 @@ class Optimizer(torch.optim.Optimizer):
     Args:
         params: parameters, named parameters or groups, as in torch.
         ema_decay: decay of an exponential moving average of the weights (see `averaged`); None keeps none.
+        max_norm: largest norm of the gradient over all groups that set one; the gradients themselves stay as they are.
+        state_dtype: keep state like the parameter in fewer bytes: ``"bfloat16"`` or ``"int8"`` (or torch's dtypes).
+            Tensors under 4,096 elements keep theirs as it is. `convert_state` changes it later.
+        state_rounding: how coded state is rounded: ``"stochastic"`` or ``"nearest"``.
+        parameter_rounding: how bfloat16 parameters keep updates smaller than their last bit: ``"stochastic"`` or
+            ``"kahan"``; None rounds to nearest, as torch does.
+        seed: of stochastic rounding's random bits.
 
     Raises:
         ValueError: a value out of bounds (torch's message, then what is allowed), no parameters, non-leaf or integer
@@ -71,6 +84,11 @@ class Optimizer(torch.optim.Optimizer):
     params: ParamsT
     _: KW_ONLY
     ema_decay: float | None = ema_decay()
+    max_norm: float | None = max_norm()
+    state_dtype: torch.dtype | str | None = storage.state_dtype()
+    state_rounding: str = storage.state_rounding()
+    parameter_rounding: str | None = storage.parameter_rounding()
+    seed: int = storage.seed()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect the declared fields and give the class a constructor with their signature."""
@@ -99,6 +117,7 @@ class Optimizer(torch.optim.Optimizer):
         values = {name: field.default for name, field in self.fields.items()} | given
         for name, value in values.items():
             self.fields[name].validate(value)
+        self._settle(values)
         self._forget()
         self.check(values)
         super().__init__(params, values)
@@ -125,7 +144,12 @@ class Optimizer(torch.optim.Optimizer):
             elif close := difflib.get_close_matches(name, {"params", *self.fields} - {name}, 1, 0.85):
                 raise ValueError(f"parameter group has an unknown option {name!r}; did you mean {close[0]!r}?")
 
+    def _settle(self, options: dict[str, Any]) -> None:
+        """Put what aliases stand for in their place."""
+        options.update({name: self.fields[name].settle(options[name]) for name in STORAGE_OPTIONS & options.keys()})
+
     def _finish_group(self, group: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+        self._settle(group)
         self.check(group)
         for p in group["params"]:
             if not (p.is_floating_point() or p.is_complex()):
@@ -134,8 +158,16 @@ class Optimizer(torch.optim.Optimizer):
         if self.needs_closure(group) and len(groups) > 1:
             name = type(self).__name__
             raise ValueError(f"{name} doesn't support per-parameter options (parameter groups); give it one group")
+        if self.needs_closure(group) and group["max_norm"] is not None:
+            name = type(self).__name__
+            raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
+        self._check_storage(group)
         for p in group["params"]:
             self._create_state(p, group, at_construction=True)
+
+    def _check_storage(self, group: Options) -> None:
+        rule = self.rule_for(group)
+        storage.check(type(self).__name__, rule, self.declared_state(group), self.fields, group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore; keys that an older or torch's own state lacks take our defaults."""
@@ -146,6 +178,8 @@ class Optimizer(torch.optim.Optimizer):
                 group.setdefault(name, field.default)
                 if field.fixed:
                     group[name] = field.default
+            for p in (p for p in group["params"] if p in self.state):
+                storage.unseal(self.state[p], p)
             self._restore_counters(group)
 
     def _restore_counters(self, group: Options) -> None:
@@ -156,20 +190,65 @@ class Optimizer(torch.optim.Optimizer):
                 if declared.kind in ("step", "scalar") and isinstance(value, (int, float)):
                     held[declared.name] = replace(declared, init=float(value)).create(group["params"][0], group)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
+        under its plain name makes torch's own classes fail when they step on it.
+        """
+        saved = super().state_dict()
+        states = [state for group in self.param_groups for state in (*self.rule_for(group).state, EMA)]
+        marked = {p: storage.marked(held, states) for p, held in saved["state"].items()}
+        return {**saved, "state": marked}
+
+    def plain_state_dict(self) -> dict[str, Any]:
+        """The state dict of the same optimizer without codecs, which torch's class of the same name loads."""
+        saved = super().state_dict()
+        places = enumerate((p, group) for group in self.param_groups for p in group["params"])
+        plain = {i: self._converted(saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]}
+        options = {name: self.fields[name].default for name in STORAGE_OPTIONS}
+        groups = [{**group, **options} for group in saved["param_groups"]]
+        return {**saved, "state": plain, "param_groups": groups}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared."""
-        own = {"state": copy.deepcopy(state_dict["state"])} if "state" in state_dict else {}
-        rules = [self.rule_for(group) for group in self.param_groups]
-        scalars = {s.name for rule in rules for s in rule.state if s.kind == "scalar"}
-        for held in own.get("state", {}).values():
-            # torch casts every tensor but "step" to the parameter's dtype; a number passes as it is.
-            held.update({name: held[name].item() for name in scalars & held.keys() if isinstance(held[name], Tensor)})
+        """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared.
+
+        How parameters and state are kept stays as it is here: what the dict holds in another form is converted.
+        """
+        own: dict[str, Any] = {}
+        if state_dict.keys() >= {"state", "param_groups"}:
+            own = {"state": copy.deepcopy(state_dict["state"]), "param_groups": self._with_own_storage(state_dict)}
+            self._fit(own)
         super().load_state_dict({**state_dict, **own})
+
+    def _with_own_storage(self, state_dict: dict[str, Any]) -> list[dict[str, Any]]:
+        """The dict's groups, keeping things as ours do. The seed is the dict's, so that its run goes on as it was."""
+        saved = [dict(group) for group in state_dict["param_groups"]]
+        for group, own in zip(saved, self.param_groups, strict=False):
+            group.update({name: own[name] for name in STORAGE_OPTIONS - {"seed"}})
+        return saved
+
+    def _fit(self, saved: dict[str, Any]) -> None:
+        """Make of the state in ``saved`` what torch's ``load_state_dict`` can load without harm."""
+        ids = [i for group in saved["param_groups"] for i in group["params"]]
+        places = [(p, group) for group in self.param_groups for p in group["params"]]
+        for i, (p, group) in zip(ids, places, strict=False):  # torch says what is wrong with their number
+            if i in saved["state"]:
+                codecs = self._codecs(group, p)
+                saved["state"][i] = storage.sealed(self._converted(saved["state"][i], p, group, codecs), codecs)
+                self._make_numbers(saved["state"][i], group)
+
+    def _make_numbers(self, held: dict[str, Any], group: Options) -> None:
+        """torch casts every tensor but "step" to the parameter's dtype; a number passes as it is."""
+        for name in (s.name for s in self.rule_for(group).state if s.kind == "scalar"):
+            if isinstance(held.get(name), Tensor):
+                held[name] = held[name].item()
 
     def _forget(self) -> None:
         self._averaging = False
+        self._forget_partitions()
+
+    def _forget_partitions(self) -> None:
         self._partitions: dict[int, Partition] = {}
-        self._held: list[int] = []
+        self._held: list[dict[str, Any]] = []
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -178,19 +257,56 @@ class Optimizer(torch.optim.Optimizer):
         declared = (*self.rule_for(group).state, EMA)
         return tuple(s for s in declared if s.when(group))
 
+    def _codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
+        """How ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
+        return storage.coding((*self.rule_for(group).state, EMA), group, p)
+
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
-        held = self.state.get(p, {})
+        held, codecs = self.state.get(p, {}), self._codecs(group, p)
+        declared_state = self.declared_state(group)
         lacking = [
             declared
-            for declared in self.declared_state(group)
+            for declared in (*storage.counts(declared_state, codecs), *declared_state)
             if (declared.at_construction or not at_construction)
-            and held.get(declared.name) is None
             and declared.where(p)
+            and storage.is_lacking(declared, codecs.get(declared.name), held)
         ]
         for declared in lacking:
-            self.state[p][declared.name] = declared.create(p, group)
-        return any(declared is not EMA for declared in lacking)
+            self.state[p].update(storage.create(declared, codecs.get(declared.name), p, group))
+        if not at_construction:
+            storage.create_compensation(self.state, p, codecs)
+        return any(declared in self.rule_for(group).state for declared in lacking)
+
+    def convert_state(self, **options: Any) -> None:
+        """Keep parameters and state in another form from now on, and convert what there is.
+
+        Values are rounded to nearest, once; what is kept in the new form already stays as it is, bit by bit.
+
+        Example:
+            >>> w = torch.nn.Parameter(torch.zeros(64, 64))
+            >>> optimizer = steepest.AdamW([w], state_dtype="int8")
+            >>> optimizer.convert_state(state_dtype=None)
+
+        Args:
+            options: new values of ``state_dtype``, ``state_rounding``, ``parameter_rounding`` and ``seed``, for all
+                groups.
+        """
+        _refuse_unknown("convert_state", {name: self.fields[name] for name in sorted(STORAGE_OPTIONS)}, options)
+        changed = [{**group, **options} for group in self.param_groups]
+        for group in changed:
+            self._validate_options(group)
+            self._settle(group)
+            self.check(group)
+            self._check_storage(group)
+        for group, new in zip(self.param_groups, changed, strict=True):
+            group.update({name: new[name] for name in STORAGE_OPTIONS})
+            for p in (p for p in group["params"] if p in self.state):
+                self.state[p] = self._converted(self.state[p], p, group, self._codecs(group, p))
+        self._forget_partitions()
+
+    def _converted(self, held: dict[str, Any], p: Tensor, group: Options, codecs: dict[str, Codec]) -> dict[str, Any]:
+        return storage.converted(held, self.rule_for(group), EMA, codecs, p)
 
     # -- stepping ----------------------------------------------------------------------------------------------------
 
@@ -203,7 +319,7 @@ class Optimizer(torch.optim.Optimizer):
         group = self.param_groups[0]
         rule = self.rule_for(group)
         known = self._partitions.get(id(group))
-        is_known = known is not None and known.token[1] == self._structure(group, self.values(group)[1])
+        is_known = known is not None and known.structure == self._structure(group, self.values(group)[1])
         return ExecutorName.of(known.choice if is_known and known is not None else choose(rule, group))
 
     def explain(self) -> str:
@@ -222,7 +338,8 @@ class Optimizer(torch.optim.Optimizer):
         rule = self.rule_for(group)
         if rule.kind not in PLANNED_KINDS:
             raise RuntimeError(f"{rule.fn.__name__} is a {rule.kind} rule, which the native executor does not run")
-        return kernel_like(self.program(group, static), tuple(numbers), group["params"][0])
+        p = group["params"][0]
+        return kernel_like(self.program(group, static, p=p), tuple(numbers), p)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one update of every parameter that has a gradient.
@@ -241,35 +358,68 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._found_inf():
+            return loss
         self._forget_stale_partitions()
+        shared = self._gradient_numbers()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
-                self._step_group(group)
+                self._step_group(group, shared)
         return loss
+
+    # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        return not self.needs_closure(self.param_groups[0])
+
+    def _grad_scale(self) -> Any:
+        return getattr(self, "grad_scale", None)
+
+    def _found_inf(self) -> bool:
+        found = getattr(self, "found_inf", None)
+        return found is not None and bool(found)
+
+    def _gradient_numbers(self) -> dict[str, Any]:
+        """What is the same for all groups: the scale of the gradients, and their norm if any group clips by it."""
+        scale = self._grad_scale()
+        numbers = {} if scale is None else {"grad_scale": scale}
+        clipping = [group for group in self.param_groups if group["max_norm"] is not None]
+        grads = [p.grad for group in clipping for p in group["params"] if p.grad is not None]
+        if grads:
+            self._refuse_sparse([p for group in clipping for p in group["params"] if p.grad is not None])
+            with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
+                numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
+        return numbers
 
     def _forget_stale_partitions(self) -> None:
         """Forget what was remembered once anybody has put other state in place (load_state_dict, a reset)."""
-        held = list(map(id, self.state.values()))
-        if held != self._held:
-            self._partitions, self._held = {}, held
+        if len(self.state) != len(self._held) or not all(map(is_, self.state.values(), self._held)):
+            self._partitions, self._held = {}, list(self.state.values())
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        live = [p for p in group["params"] if p.grad is not None]
-        if live:
-            numbers, static = self.values(group)
-            for part in self._parts(group, live, static, tuple(numbers)):
+    def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any]) -> None:
+        grads = [g for p in group["params"] if (g := p.grad) is not None]
+        if grads:
+            numbers, static = self.values(group, shared)
+            storage.check_decays(self.fields, group)
+            for part in self._parts(group, grads, static, tuple(numbers)):
                 part.step(numbers)
 
     def _parts(
-        self, group: dict[str, Any], live: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...]
+        self, group: dict[str, Any], grads: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...]
     ) -> list[Part]:
         """The group's parts: those of the last step, as long as nothing that they were made from has changed."""
-        token = token_of(live, self._structure(group, static))
+        live: list[Tensor] = group["params"]
+        if len(grads) < len(live):
+            live = [p for p in live if p.grad is not None]
+        structure = self._structure(group, static)
         known = self._partitions.get(id(group))
-        if known is None or not known.ready(token):
+        if known is None or not known.ready(live, grads, structure):
             self._refuse_sparse(live)
+            self._settle(group)
+            self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
-            known = self._partition(group, live, first, static, numbers, token)
+            known = self._partition(group, list(live), first, structure, numbers)
             if any(first) or static.get("capturable") or static.get("differentiable"):
                 self._partitions.pop(id(group), None)
             else:
@@ -286,57 +436,88 @@ class Optimizer(torch.optim.Optimizer):
         group: dict[str, Any],
         live: list[Tensor],
         first: list[bool],
-        static: dict[str, Any],
+        structure: tuple[Any, ...],
         numbers: tuple[str, ...],
-        token: tuple[Any, ...],
     ) -> Partition:
-        rule = self.rule_for(group)
+        rule, _, _, static, _ = structure
         states = [self.state.get(p, {}) for p in live]
-        arguments = live, states, first, lambda is_first: self.program(group, static, is_first), numbers
+        make = partial(self.program, group, static)
+        arguments = live, states, first, make, numbers, self._streams(group, live)
         choice = choose(rule, group)
         try:
-            return Partition(token, choice, list(choice.cut(*arguments)))
+            return Partition(live, structure, choice, list(choice.cut(*arguments)))
         except UnsupportedError as refusal:
             choice = without_native(rule, group, refusal)
-            return Partition(token, choice, list(choice.cut(*arguments)))
+            return Partition(live, structure, choice, list(choice.cut(*arguments)))
 
-    def program(self, group: Options, static: Mapping[str, Any], first: bool = False) -> Program:
-        """What a group runs under its switches and words ``static``, at or after the first step of its parameters."""
+    def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
+        """The streams of random bits of parameters: of the seed, and of their places among all parameters."""
+        if not (group["state_dtype"] or group["parameter_rounding"]):
+            return [0] * len(live)
+        params = (p for each in self.param_groups for p in each["params"])
+        places = {id(p): place for place, p in enumerate(params)}
+        return [stream_of(group["seed"], places[id(p)]) for p in live]
+
+    def program(
+        self, group: Options, static: Mapping[str, Any], first: bool = False, p: Tensor | None = None
+    ) -> Program:
+        """What a group runs under its switches and words ``static``, at or after the first step of its parameters.
+
+        Args:
+            group: the group.
+            static: its switches and words.
+            first: whether the parameter's state has just been made.
+            p: the parameter, whose size decides how its state is kept; None for a program on plain values.
+        """
         rule = self.rule_for(group)
         settled = {**static, "first": first}
         named = tuple((name, settled[name]) for name in settled if name in rule.names)
-        return program(Structure(rule, self.declared_state(group), self._common_steps(rule, group), named))
+        declared = self.declared_state(group)
+        codecs = {} if p is None else storage.coding(declared, group, p)
+        state = (*storage.counts(declared, codecs), *declared)
+        return program(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
 
     def _refuse_sparse(self, params: list[Tensor]) -> None:
-        if any(map(IS_SPARSE, params)):
+        if any(p.grad is not None and p.grad.is_sparse for p in params):
             name = type(self).__name__
             raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
 
-    def values(self, group: Options) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The group's run-time numbers, and its switches and words."""
+    def values(
+        self, group: Options, shared: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The group's run-time numbers, and its switches and words; ``shared`` is what a step has for all groups."""
         numbers: dict[str, Any] = {}
         static: dict[str, Any] = {}
         for name, field in self.fields.items():
             value = group[name]
             kind = type(value)
-            if kind is float or kind is int:
+            if name in STORAGE_OPTIONS:
+                static[name] = value
+            elif kind is float or kind is int:
                 numbers[name] = value
             elif value is None or kind is bool or kind is str:
                 static[name] = value
             else:
                 numbers.update(field.unpack(value))
+        if "grad_scale" in shared:
+            numbers["grad_scale"] = shared["grad_scale"]
+        if group["max_norm"] is not None:
+            numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
         if not (group.get("capturable") or group.get("differentiable")):
             numbers = {n: v.item() if isinstance(v, Tensor) else v for n, v in numbers.items()}
         return numbers, static
 
-    @staticmethod
-    def _common_steps(rule: Rule, group: Options) -> tuple[CommonStep, ...]:
-        """The steps around the rule, innermost first: decay, then maximize outside it; averaging comes after all."""
+    def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
+        """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
         if group.get("weight_decay") and "weight_decay" not in rule.names:
             steps.append(decoupled_decay if group.get("decoupled_weight_decay") else coupled_decay)
+        if group["max_norm"] is not None:
+            steps.append(clipped)
         if group.get("maximize"):
             steps.append(maximized)
+        if self._grad_scale() is not None:
+            steps.append(unscaled)
         if group["ema_decay"] is not None:
             steps.append(averaged)
         return tuple(steps)
@@ -385,7 +566,8 @@ class Optimizer(torch.optim.Optimizer):
         held = [(p, self.state.get(p, {})) for group in self.param_groups for p in group["params"]]
         self._averaging = True
         try:
-            with swapped((p, state[EMA.name]) for p, state in held if EMA.name in state):
+            averages = ((p, storage.read(EMA, state)) for p, state in held)
+            with swapped((p, average) for p, average in averages if average is not None):
                 yield
         finally:
             self._averaging = False

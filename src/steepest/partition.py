@@ -14,7 +14,7 @@ from .executors.batch import Batch, real_view
 from .fields import State
 from .rule import Program
 
-IS_SPARSE = attrgetter("grad.is_sparse")
+IS_SPARSE = attrgetter("is_sparse")
 
 ONE = torch.ones(())
 """The step counts' increment, as a tensor: a plain 1 would be wrapped into one for every count."""
@@ -68,9 +68,15 @@ def _versions(columns: Mapping[str, list[Tensor]]) -> list[int]:
 
 
 class Part(Protocol):
-    """Parameters of a group that one call can serve."""
+    """Parameters of a group that one call can serve.
 
-    def ready(self) -> bool:
+    Attributes:
+        members: their places among the group's parameters with gradients.
+    """
+
+    members: list[int]
+
+    def ready(self, grads: list[Tensor]) -> bool:
         """Whether the part still describes its parameters, their gradients and state; called before each step."""
         ...
 
@@ -79,14 +85,17 @@ class Part(Protocol):
         ...
 
 
+MakeProgram = Callable[[bool, Tensor], Program]
+"""``make_program(is_first, p)``: what runs for a parameter at, or after, its first step."""
+
 Cut = Callable[
-    [list[Tensor], list[dict[str, Any]], list[bool], Callable[[bool], Program], tuple[str, ...]], Iterator[Part]
+    [list[Tensor], list[dict[str, Any]], list[bool], MakeProgram, tuple[str, ...], list[int]], Iterator[Part]
 ]
-"""How an executor puts parameters together: ``cut(live, states, first, make_program, numbers)``.
+"""How an executor puts parameters together: ``cut(live, states, first, make_program, numbers, streams)``.
 
 ``live`` are the parameters that have gradients, ``states`` their state, ``first`` says whose state was made at this
-step, ``make_program`` gives the program for parameters at, or after, their first step, ``numbers`` are the names of the
-group's run-time numbers.
+step, ``make_program`` gives a parameter's program, ``numbers`` are the names of the group's run-time numbers,
+``streams`` are the parameters' streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
 """
 
 
@@ -124,21 +133,23 @@ class BatchPart:
 
     run: Callable[[Batch], dict[str, Any]]
     program: Program
+    members: list[int]
     params: list[Tensor]
     states: list[dict[str, Any]]
     clock: Clock
+    streams: list[int]
 
     def __post_init__(self) -> None:
         """Remember what the parameters are, since ``p.data = ...`` may change it."""
         self._types, self._kinds = list(map(type, self.params)), list(map(KIND, self.params))
 
-    def ready(self) -> bool:
+    def ready(self, grads: list[Tensor]) -> bool:
         """Whether parameters and clock are as they were, and no state has been taken away."""
         return (
-            min(map(len, self.states)) >= len(self.program.state)
+            min(map(len, self.states)) >= len(self.program.stored) + len(self.program.counted)
             and self._types == list(map(type, self.params))
             and self._kinds == list(map(KIND, self.params))
-            and not any(map(IS_SPARSE, self.params))
+            and not any(map(IS_SPARSE, grads))
             and self.clock.is_current(self.program.counted, self.states)
         )
 
@@ -149,73 +160,76 @@ class BatchPart:
 
     def _batch(self, numbers: Mapping[str, Any]) -> Batch:
         grads: list[Any] = [p.grad for p in self.params]
-        state = {s.name: [held[s.name] for held in self.states] for s in self.program.tensors}
+        state = {s.name: [held[s.name] for held in self.states] for s in self.program.stored}
         params = self.params
         if params[0].is_complex():
             params, grads = [real_view(p) for p in params], [real_view(g) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
-        return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state)
+        return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state, self.streams)
 
 
 @dataclass(eq=False)
 class Partition:
-    """A group's parts, and all that they were made from.
+    """A group's parts, and all that they were made from beside what they check themselves.
 
     Attributes:
-        token: the parameters with gradients, and the structure; see `token_of`.
+        live: the parameters with gradients.
+        structure: the rule, its options but for numbers, and its common steps.
         choice: the executor that runs them.
         parts: the parts.
     """
 
-    token: tuple[Any, ...]
+    live: list[Tensor]
+    structure: Any
     choice: Choice
     parts: list[Part]
 
-    def ready(self, token: tuple[Any, ...]) -> bool:
+    def ready(self, live: list[Tensor], grads: list[Tensor], structure: Any) -> bool:
         """Whether the parts still describe the group."""
-        return token == self.token and all(part.ready() for part in self.parts)
-
-
-def token_of(live: list[Tensor], structure: Any) -> tuple[Any, ...]:
-    """What a partition depends on beside what its parts check themselves."""
-    return list(map(id, live)), structure
+        if structure != self.structure or len(live) != len(self.live) or not all(map(is_, live, self.live)):
+            return False
+        if len(self.parts) == 1:
+            return self.parts[0].ready(grads)
+        return all(part.ready([grads[i] for i in part.members]) for part in self.parts)
 
 
 def split(
     live: list[Tensor],
     states: list[dict[str, Any]],
     first: list[bool],
-    make_program: Callable[[bool], Program],
+    make_program: MakeProgram,
     numbers: tuple[str, ...],
+    streams: list[int],
     *,
     run: Callable[[Batch], dict[str, Any]],
 ) -> Iterator[BatchPart]:
-    """Put parameters together that share device, dtype, age and clock."""
+    """Put parameters together that share device, dtype, program (and so their age, if it matters) and clock."""
     together: dict[Any, list[int]] = {}
     for index, (p, is_first) in enumerate(zip(live, first, strict=True)):
-        counted = make_program(is_first).counted
-        values = tuple(states[index][s.name].item() for s in counted.values())
-        together.setdefault((p.device, p.dtype, is_first, values), []).append(index)
-    for (_, _, is_first, values), members in together.items():
-        held, program = [states[i] for i in members], make_program(is_first)
+        program = make_program(is_first, p)
+        values = tuple(states[index][s.name].item() for s in program.counted.values())
+        together.setdefault((p.device, p.dtype, program, values), []).append(index)
+    for (_, _, program, values), members in together.items():
+        held = [states[i] for i in members]
         clock = Clock.of(program.counted, held, values)
-        yield BatchPart(run, program, [live[i] for i in members], held, clock)
+        yield BatchPart(run, program, members, [live[i] for i in members], held, clock, [streams[i] for i in members])
 
 
 def singles(
     live: list[Tensor],
     states: list[dict[str, Any]],
     first: list[bool],
-    make_program: Callable[[bool], Program],
+    make_program: MakeProgram,
     numbers: tuple[str, ...],
+    streams: list[int],
     *,
     run: Callable[[Batch], dict[str, Any]],
 ) -> Iterator[BatchPart]:
     """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
-    for p, state, is_first in zip(live, states, first, strict=True):
-        program = make_program(is_first)
+    for index, (p, state, is_first, stream) in enumerate(zip(live, states, first, streams, strict=True)):
+        program = make_program(is_first, p)
         columns = {name: [state[s.name]] for name, s in program.counted.items()}
-        yield BatchPart(run, program, [p], [state], TensorClock(columns, _doubles(columns), []))
+        yield BatchPart(run, program, [index], [p], [state], TensorClock(columns, _doubles(columns), []), [stream])
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
+from .codecs import Codec
 from .fields import State
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
@@ -81,20 +82,69 @@ class Structure:
     state: tuple[State, ...]
     steps: tuple[CommonStep, ...]
     static: tuple[tuple[str, Any], ...]
+    storage: tuple[tuple[str, Codec], ...] = ()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a parameter's state as it lies in memory.
+
+    Attributes:
+        name: its key in ``optimizer.state[p]``.
+        of: the state that it keeps, or is a part of; ``"p"`` for the parameter.
+        codec: how; None for plain state.
+        part: which of the codec's parts it is.
+    """
+
+    name: str
+    of: str
+    codec: Codec | None = None
+    part: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An update ready for any executor: ``update(p, g, state, scalars)`` over the named state."""
+    """An update ready for any executor: ``update(p, g, state, scalars)`` over the named state.
+
+    Attributes:
+        update: the rule in its common steps.
+        rule: the rule.
+        state: what the update works on, by its own names.
+        storage: the codecs of coded state by its name, and of the parameter under ``"p"``; what is plain is not in it.
+    """
 
     update: Update
     rule: Rule
     state: tuple[State, ...]
+    storage: Mapping[str, Codec] = field(default_factory=dict)
 
     @cached_property
     def tensors(self) -> tuple[State, ...]:
         """The state that executors hand over as tensors."""
         return tuple(s for s in self.state if s.kind not in ("step", "scalar"))
+
+    @cached_property
+    def stored(self) -> tuple[Stored, ...]:
+        """The tensors that keep the tensor state, in its order; then what the parameter's codec keeps beside it."""
+        found: list[Stored] = []
+        for name in (*(s.name for s in self.tensors), "p"):
+            codec = self.storage.get(name)
+            if codec is not None:
+                parts = range(len(codec.suffixes) - len(codec.keys(name)), len(codec.suffixes))
+                found += [Stored(key, name, codec, part) for key, part in zip(codec.keys(name), parts, strict=True)]
+            elif name != "p":
+                found.append(Stored(name, name))
+        return tuple(found)
+
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Numbers for the random bits of everything coded: 0 for the parameter, its tensor state from 1 on."""
+        return {name: slot for slot, name in enumerate(("p", *(s.name for s in self.tensors)))}
+
+    @cached_property
+    def plain(self) -> Program:
+        """The same update on decoded values."""
+        return replace(self, storage={})
 
     @cached_property
     def scalars(self) -> tuple[State, ...]:
@@ -113,7 +163,7 @@ def program(structure: Structure) -> Program:
     update = bind(structure.rule, dict(structure.static))
     for step in structure.steps:
         update = step(update)
-    return Program(update, structure.rule, structure.state)
+    return Program(update, structure.rule, structure.state, dict(structure.storage))
 
 
 def bind(rule: Rule, static: Values) -> Update:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ class Batch:
         program: what to run.
         numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state).
         params, grads: the parameters and their gradients; gradients are never written.
-        state: the tensor state, a list per name, in the order of ``params``; written in place.
+        state: the tensor state as it is stored, a list per name, in the order of ``params``; written in place.
+        streams: the parameters' streams of random bits, for a program that rounds with them.
     """
 
     program: Program
@@ -27,6 +29,7 @@ class Batch:
     params: list[Tensor]
     grads: list[Tensor]
     state: dict[str, list[Tensor]]
+    streams: list[int] = field(default_factory=list)
 
     @property
     def slots(self) -> list[list[Tensor]]:
@@ -37,6 +40,15 @@ class Batch:
 def real_view(x: Tensor) -> Tensor:
     """A complex tensor as its real view (a last dimension of size 2); any other tensor itself."""
     return torch.view_as_real(x) if x.is_complex() else x
+
+
+def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
+    if any(x.shape != tensors[0].shape for x in tensors):
+        return None
+    order = sorted(range(tensors[0].dim()), key=tensors[0].stride, reverse=True)
+    ordered = [x.permute(order) for x in tensors]
+    return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..rule import Program
 from ..trace import trace
-from .batch import Batch, compute_dtype, widen
+from . import coded
+from .batch import Batch, compute_dtype, flat, widen
 from .plan import Plan, make_plan
 
 CHUNK = 512 * 1024
@@ -33,6 +34,10 @@ def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
 
 def run(batch: Batch) -> dict[str, Any]:
     """Run ``batch`` and return the new scalar state. Parameters and state are written in place."""
+    return coded.run(batch, _run_plain, CHUNK) if batch.program.storage else _run_plain(batch)
+
+
+def _run_plain(batch: Batch) -> dict[str, Any]:
     scalars = {s.name for s in batch.program.scalars}
     plan = plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
     constants, new_scalars = plan.host(**batch.numbers)
@@ -70,8 +75,8 @@ def chunks(batch: Batch) -> Iterator[Slots]:
         if held[0] and size + count > CHUNK:
             yield held
             held, size = [[] for _ in slots], 0
-        if count > CHUNK and batch.program.rule.kind == "pointwise" and (flat := _flat(column)):
-            yield from _slices(flat)
+        if count > CHUNK and batch.program.rule.kind == "pointwise" and (views := flat(column)):
+            yield from _slices(views)
             continue
         for slot, x in zip(held, column, strict=True):
             slot.append(x)
@@ -80,15 +85,6 @@ def chunks(batch: Batch) -> Iterator[Slots]:
         yield held
 
 
-def _flat(column: tuple[Tensor, ...]) -> list[Tensor] | None:
-    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
-    if any(x.shape != column[0].shape for x in column):
-        return None
-    order = sorted(range(column[0].dim()), key=column[0].stride, reverse=True)
-    ordered = [x.permute(order) for x in column]
-    return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None
-
-
-def _slices(flat: list[Tensor]) -> Iterator[Slots]:
-    pieces = zip(*(torch.split(x, CHUNK) for x in flat), strict=True)
+def _slices(views: list[Tensor]) -> Iterator[Slots]:
+    pieces = zip(*(torch.split(x, CHUNK) for x in views), strict=True)
     return ([[piece] for piece in column] for column in pieces)

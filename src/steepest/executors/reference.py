@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from ..trace import RuleError
+from . import coded
 from .batch import Batch, compute_dtype, widen
 
 
 def run(batch: Batch) -> dict[str, Any]:
     """Run ``batch`` and return the new scalar state. Parameters and state are written in place."""
+    return coded.run(batch, _run_plain, most=0) if batch.program.storage else _run_plain(batch)
+
+
+def _run_plain(batch: Batch) -> dict[str, Any]:
     new_scalars: dict[str, Any] = {}
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         held = {name: tensors[index] for name, tensors in batch.state.items()}

@@ -31,7 +31,13 @@ class Adadelta(Optimizer):
 
     lr: float = fields.lr(1.0, 1e-2, 10.0)
     rho: float = fields.hyper(
-        0.9, "decay of both averages", low=0.0, high=1.0, closed=True, search=fields.Search(1e-3, 0.3, complement=True)
+        0.9,
+        "decay of both averages",
+        low=0.0,
+        high=1.0,
+        closed=True,
+        search=fields.Search(1e-3, 0.3, complement=True),
+        decay=True,
     )
     eps: float = fields.eps(1e-6)
     weight_decay: float = fields.weight_decay()
@@ -42,4 +48,8 @@ class Adadelta(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
 
-    rule = Rule(adadelta, "pointwise", (State("step", "step"), State("square_avg"), State("acc_delta")))
+    rule = Rule(
+        adadelta,
+        "pointwise",
+        (State("step", "step"), State("square_avg", nonnegative=True), State("acc_delta", nonnegative=True)),
+    )

@@ -46,6 +46,6 @@ class Adagrad(Optimizer):
         "pointwise",
         (
             State("step", "step", at_construction=True),
-            State("sum", init="initial_accumulator_value", at_construction=True),
+            State("sum", init="initial_accumulator_value", at_construction=True, nonnegative=True),
         ),
     )

@@ -55,8 +55,8 @@ class Adam(Optimizer):
         (
             State("step", "step"),
             State("exp_avg"),
-            State("exp_avg_sq"),
-            State("max_exp_avg_sq", when=lambda o: o["amsgrad"]),
+            State("exp_avg_sq", nonnegative=True),
+            State("max_exp_avg_sq", when=lambda o: o["amsgrad"], nonnegative=True),
         ),
     )
 

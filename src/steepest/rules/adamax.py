@@ -39,4 +39,4 @@ class Adamax(Optimizer):
     capturable: bool = fields.capturable()
     fused: bool | None = fields.fused()
 
-    rule = Rule(adamax, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_inf")))
+    rule = Rule(adamax, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_inf", nonnegative=True)))

@@ -64,7 +64,7 @@ class NAdam(Optimizer):
             State("step", "step"),
             State("mu_product", "scalar", init=1.0, when=lambda o: o["momentum_schedule"] == "torch"),
             State("exp_avg"),
-            State("exp_avg_sq"),
+            State("exp_avg_sq", nonnegative=True),
         ),
     )
 

@@ -47,4 +47,4 @@ class RAdam(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
 
-    rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq")))
+    rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 
 from .. import fields
-from ..fields import State
+from ..fields import Options, State
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import lerp, sqrt
@@ -39,7 +39,7 @@ class RMSprop(Optimizer):
 
     lr: float = fields.lr(1e-2)
     alpha: float = fields.hyper(
-        0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True)
+        0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True), decay=True
     )
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()
@@ -58,8 +58,17 @@ class RMSprop(Optimizer):
         "pointwise",
         (
             State("step", "step"),
-            State("square_avg"),
+            State("square_avg", nonnegative=True),
             State("momentum_buffer", when=lambda o: o["momentum"] > 0),
             State("grad_avg", when=lambda o: o["centered"]),
         ),
     )
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        """v - a² of rounded averages is negative wherever g hardly varies, and its root NaN."""
+        if options["centered"] and options["state_dtype"]:
+            raise ValueError(
+                f"state_dtype={options['state_dtype']!r} cannot keep what centered=True subtracts from each other; use "
+                f"state_dtype=None or centered=False"
+            )

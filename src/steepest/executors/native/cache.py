@@ -22,8 +22,8 @@ def obtain(identity: str, make: Callable[[Path], None]) -> Path:
     """The shared library for ``identity``: from the cache, or made now.
 
     Any number of processes may ask for the same one at a time: each writes to a name of its own and renames. A file
-    that is truncated or was not written by us is made anew. Where the cache cannot be used, a private temporary folder
-    is, for as long as the process runs.
+    that is truncated or was not written by us is made anew. Where the cache cannot be used, because it is read-only or
+    the disk is full, a private temporary folder is, for as long as the process runs.
 
     Args:
         identity: all that decides the content.
@@ -32,13 +32,14 @@ def obtain(identity: str, make: Callable[[Path], None]) -> Path:
     Raises:
         UnsupportedError: it cannot be made.
     """
-    name = hashlib.sha256(identity.encode()).hexdigest() + ".so"
+    name, data = hashlib.sha256(identity.encode()).hexdigest() + ".so", b""
     for folder in _folders():
         path = folder / name
         if is_intact(path):
             return path
         try:
-            _write(path, make)
+            data = data or _made(make)
+            _write(path, data + _seal(data))
         except OSError as error:
             failure = error
         else:
@@ -60,14 +61,19 @@ def _seal(data: bytes) -> bytes:
     return MARK + hashlib.sha256(data).digest()
 
 
-def _write(path: Path, make: Callable[[Path], None]) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="making-") as folder:
-        made = Path(folder, path.name)
-        make(made)
-        data = made.read_bytes()
-        with made.open("ab") as file:
-            file.write(_seal(data))
-        made.replace(path)
+def _made(make: Callable[[Path], None]) -> bytes:
+    """What ``make`` writes, outside the cache: a compiler on a full disk fails for good, we can go elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="steepest-") as folder:
+        target = Path(folder, "kernel.so")
+        make(target)
+        return target.read_bytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="writing-") as folder:
+        written = Path(folder, path.name)
+        written.write_bytes(data)
+        written.replace(path)
 
 
 def _folders() -> Iterator[Path]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ NAMES = ("cc", "gcc", "clang")
 """Looked up on PATH in this order, after the environment variable CC."""
 
 FLAGS = (
-    *("-std=c11", "-O3", "-fPIC", "-shared", "-w"),
+    *("-std=c11", "-O3", "-fPIC", "-shared", "-w", "-Werror=implicit-function-declaration"),
     *(
         "-ffp-contract=off",
         "-fno-math-errno",
@@ -58,20 +59,34 @@ class Compiler:
             for tuned in TUNED:
                 command = [*self.command, *FLAGS, *tuned, "-o", str(target), str(text), "-lm"]
                 code, output = _run(command, TIME_LIMIT)
-                if code == 0:
+                if code == 0 and target.is_file():
                     return
-        raise UnsupportedError(
-            f"the C compiler {' '.join(self.command)!r} failed with exit status {code}: {output.strip()[-800:]}"
-        )
+        outcome = f"failed with exit status {code}" if code else "wrote nothing"
+        raise UnsupportedError(f"the C compiler {' '.join(self.command)!r} {outcome}: {output.strip()[-800:]}")
 
 
-@cache
 def find_compiler() -> Compiler:
-    """The machine's C compiler.
+    """The machine's C compiler; looked for anew when CC or PATH is another.
 
     Raises:
         UnsupportedError: there is none, or it does not say its version.
     """
+    found = _found(os.environ.get("CC", ""), os.environ.get("PATH", ""))
+    if isinstance(found, str):
+        raise UnsupportedError(found)
+    return found
+
+
+@cache
+def _found(given: str, path: str) -> Compiler | str:
+    """The compiler, or why there is none: one that hangs is asked once."""
+    try:
+        return _search()
+    except UnsupportedError as refusal:
+        return str(refusal)
+
+
+def _search() -> Compiler:
     for command in _candidates():
         if shutil.which(command[0]):
             code, output = _run([*command, "--version"], TIME_LIMIT)
@@ -86,10 +101,11 @@ def find_compiler() -> Compiler:
 
 def _candidates() -> Iterator[tuple[str, ...]]:
     """$CC alone if it is set (a wrong one is an error, not a hint); otherwise the usual names."""
-    if given := shlex.split(os.environ.get("CC", "")):
-        yield tuple(given)
-    else:
-        yield from ((name,) for name in NAMES)
+    try:
+        given = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise UnsupportedError(f"CC is {os.environ['CC']!r}, which is no command line: {error}") from error
+    yield from [tuple(given)] if given else [(name,) for name in NAMES]
 
 
 def _run(command: list[str], limit: float) -> tuple[int, str]:
@@ -100,15 +116,24 @@ def _run(command: list[str], limit: float) -> tuple[int, str]:
         started = subprocess.Popen(command, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
     except OSError as error:
         raise UnsupportedError(f"the C compiler {command[0]!r} does not start: {error}") from error
+    output = None
     try:
         output, _ = started.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         raise UnsupportedError(f"the C compiler {command[0]!r} ran for more than {limit:g} s and was ended") from None
     finally:
-        if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
-            started.wait()
+        if output is None:
+            _end(started)
     return started.returncode, output.decode(errors="replace")
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End a command and what it has started, which may run on after the command itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+    if started.stdout is not None:
+        started.stdout.close()
+    started.wait()
 
 
 @cache

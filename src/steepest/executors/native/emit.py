@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 
 import torch
 
+from ...codecs import Codec
 from ...trace import Rank, Trace
 from ..batch import compute_dtype
 from ..lowering import ONE, Lowering, Op, lower
+from .forms import DTYPES, LAYOUTS, Form, Slot, definitions, form_of, grids
 
 BLOCK = 1024
 """Elements per block: reductions add block by block, and threads share out whole blocks."""
@@ -19,24 +21,7 @@ BLOCK = 1024
 LANES = 16
 """How many partial sums run side by side within a block, so that a reduction vectorises in a fixed order."""
 
-DTYPES = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
-"""The dtypes of parameters, gradients and state, with DLPack's type code and width in bits."""
-
 INFIX = {"mul": "*", "div": "/"}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One tensor per parameter that the kernel reads: p, g, or state."""
-
-    name: str
-    dtype: torch.dtype
-    is_reduced: bool
-
-    @cached_property
-    def c_type(self) -> str:
-        """The C type of an element, which is also how loads and stores of it are called."""
-        return str(self.dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True)
@@ -45,10 +30,11 @@ class Kernel:
 
     Attributes:
         generated: the functions made from the trace.
-        slots: the tensors, in the kernel's order: p, g, then state.
+        slots: the tensors, in the kernel's order: p, g, then the program's stored state.
         counters: names of the step count and scalar state.
         numbers: names of the run-time numbers, in the order in which the kernel takes them.
         constants, reductions, sums: how many doubles it needs per set of counters, per parameter, and per block.
+        is_coded: whether some tensor is kept in a codec.
     """
 
     generated: str
@@ -58,34 +44,43 @@ class Kernel:
     constants: int
     reductions: int
     sums: int
+    is_coded: bool
 
     @cached_property
     def source(self) -> str:
         """The whole translation unit."""
-        definitions, functions = self.generated.split("\n\n", 1)
-        return "\n".join((_resource("words.c"), definitions, "", _resource("launch.c"), functions))
+        own, functions = self.generated.split("\n\n", 1)
+        coded = (definitions(), _resource("storage.c"), grids()) if self.is_coded else ()
+        return "\n".join((_resource("words.c"), *coded, own, "", _resource("launch.c"), functions))
 
 
 def _resource(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def emit(trace: Trace, slots: tuple[Slot, ...], counters: tuple[tuple[str, torch.dtype], ...]) -> Kernel:
+def emit(
+    trace: Trace,
+    parts: Mapping[str, tuple[Slot, ...]],
+    counters: tuple[tuple[str, torch.dtype], ...],
+    storage: Mapping[str, Codec],
+) -> Kernel:
     """Write the C of ``trace``.
 
     Args:
         trace: the program.
-        slots: p, g and the tensor state in the trace's order, with their dtypes.
-        counters: names and dtypes of ``t`` (if the rule counts steps) and scalar state.
+        parts: the tensors that hold p, g and each tensor state, in the trace's order.
+        counters: names and dtypes of ``t`` (if the program counts steps) and scalar state.
+        storage: the codecs of what is coded, by name.
     """
-    return _Emitter(trace, slots, counters).kernel()
+    return _Emitter(trace, parts, counters, storage).kernel()
 
 
 @dataclass(eq=False)
 class _Emitter:
     trace: Trace
-    slots: tuple[Slot, ...]
+    parts: Mapping[str, tuple[Slot, ...]]
     counters: tuple[tuple[str, torch.dtype], ...]
+    storage: Mapping[str, Codec]
     constants: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,6 +95,12 @@ class _Emitter:
         self.phases = 1 + max((self.level[op] for op in self.norms), default=0)
         counted = {name for name, _ in self.counters}
         self.numbers = tuple(name for name in self.trace.numbers if name not in counted)
+        (p, *beside), (g,), *state = self.parts.values()
+        self.slots = (p, g, *(slot for held in state for slot in held), *beside)
+        places = {name: place for place, name in enumerate(name for name in self.parts if name != "g")}
+        forms = (form_of(name, held, places.get(name, 0), self.storage) for name, held in self.parts.items())
+        self.forms = [form for form in forms if form.parts[0].layout == "like"]
+        self.numbers_kept = [held[0] for held in self.parts.values() if held[0].layout == "number"]
 
     @property
     def real(self) -> str:
@@ -116,6 +117,7 @@ class _Emitter:
             max(1, len(self.constants)),
             len(self.reduced),
             len(self.norms),
+            bool(self.storage),
         )
 
     def _definitions(self) -> str:
@@ -132,11 +134,11 @@ class _Emitter:
         }
         dtypes = [slot.dtype for slot in self.slots] + [dtype for _, dtype in self.counters]
         codes = ", ".join(f"{{{code}, {bits}}}" for code, bits in map(DTYPES.__getitem__, dtypes))
-        flags = ", ".join(str(int(slot.is_reduced)) for slot in self.slots)
+        layouts = ", ".join(str(LAYOUTS.index(slot.layout)) for slot in self.slots)
         return "\n".join(
             [f"#define {name} {value}" for name, value in sizes.items()]
             + ["typedef struct { uint8_t code, bits; } Dtype;"]
-            + [f"static const Dtype DTYPES[] = {{{codes}}};", f"static const uint8_t REDUCED[] = {{{flags}}};"]
+            + [f"static const Dtype DTYPES[] = {{{codes}}};", f"static const uint8_t LAYOUTS[] = {{{layouts}}};"]
         )
 
     # -- the host part -----------------------------------------------------------------------------------------------
@@ -160,21 +162,20 @@ class _Emitter:
     def _spell(self, op: Op, suffix: str) -> str:
         """``op`` as a C expression in float (suffix f) or double (d)."""
         args = [self.names[a] for a in op.args]
-        numbers = [self._constant(n) for n in op.numbers]
+        numbers = [self._constant(n) for n in _numbers(op)]
         if op.pattern:
             tensors, scalars = iter(args), iter(numbers)
             spelled = [next(tensors if is_tensor else scalars) for is_tensor in op.pattern]
             return f"{op.word}_{suffix}({', '.join(spelled)})"
         if op.word == "add":
-            scale = [] if op.numbers == (ONE,) else numbers
-            return f"{args[0]} + {' * '.join([*scale, args[1]])}" if len(args) == 2 else f"{args[0]} + {numbers[0]}"
+            return f"{args[0]} + {' * '.join(numbers + args[1:])}"
         if op.word in INFIX:
             return f"{args[0]} {INFIX[op.word]} {(args + numbers)[1]}"
         if op.word == "reciprocal":
             return f"1 / {args[0]}"
         if op.word == "select":
             return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
-        word = "abs" if op.word == "norm" else op.word  # the norm of one number
+        word = {"norm": "abs", "pow": "power"}.get(op.word, op.word)  # the norm of one number; a power by a number
         return f"{word}_{suffix}({', '.join(args + numbers)})"
 
     def _cone(self, targets: Iterable[Op]) -> list[Op]:
@@ -185,36 +186,36 @@ class _Emitter:
                 needed.update(a for a in op.args if a.rank == Rank.FULL)
         return [op for op in self.ops if op in needed]
 
-    def _body(self, targets: list[Op]) -> tuple[list[str], list[str]]:
-        """What comes before a loop over elements, and the lines inside it that compute ``targets``."""
+    def _body(self, targets: list[Op]) -> tuple[list[str], list[Form], list[str]]:
+        """To compute ``targets``: lines before all loops, the tensors that are read, and lines inside."""
         cone = self._cone(targets)
         read = {*targets, *(a for op in cone for a in op.args)}
-        inside = [
-            f"const {self.real} old_{slot.name} = load_{slot.c_type}({slot.name}_[i]);"
-            for slot in self.slots
-            if self.inputs[slot.name] in read and not slot.is_reduced
-        ]
-        first_constant = len(self.constants)
         suffix = "d" if self.real == "double" else "f"
-        spelled = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix)};" for op in cone]
-        del first_constant
-        used = sorted({self.constants[n] for op in cone for n in op.numbers if not (op.word == "add" and n == ONE)})
-        before = [f"const {self.real} c{i} = ({self.real})constants[{i}];" for i in used]
-        before += [
+        inside = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix)};" for op in cone]
+        before = self._constants_of(cone, self.real) + [
             f"const {self.real} {self.names[op]} = ({self.real})reduced[{i}];"
             for op, i in self.reduced.items()
             if op in read
         ]
-        return before, inside + spelled
+        return before, [form for form in self.forms if self.inputs[form.name] in read], inside
 
-    def _pointers(self, body: list[str], written: Iterable[str] = ()) -> list[str]:
-        """The slots' addresses that ``body`` mentions."""
+    def _constants_of(self, ops: Iterable[Op], real: str) -> list[str]:
+        used = sorted({self.constants[n] for op in ops for n in _numbers(op)})
+        return [f"const {real} c{i} = ({real})constants[{i}];" for i in used]
+
+    def _pointers(self, forms: Iterable[Form], written: Collection[Form], start: str) -> list[str]:
+        """The addresses of the tensors that hold ``forms``, from element ``start`` on."""
         lines = []
         for index, slot in enumerate(self.slots):
-            if any(f"{slot.name}_[i]" in line for line in body):
-                c_type = slot.c_type if slot.name in written else f"const {slot.c_type}"
-                lines.append(f"{c_type} *restrict {slot.name}_ = ({c_type} *)item->data[{index}] + low;")
+            form = next((f for f in forms if slot in f.parts), None)
+            if form is not None:
+                c_type = slot.c_type if form in written else f"const {slot.c_type}"
+                offset = f"{start} / STORAGE_BLOCK" if slot.layout == "blocks" else start
+                lines.append(f"{c_type} *restrict {slot.name}_ = ({c_type} *)item->data[{index}] + {offset};")
         return lines
+
+    def _declared(self, values: Mapping[str, str]) -> list[str]:
+        return [f"const {self.real} old_{name} = {value};" for name, value in values.items()]
 
     # -- reductions --------------------------------------------------------------------------------------------------
 
@@ -227,7 +228,8 @@ class _Emitter:
         return _function(f"void reduce({arguments}, int64_t low, int64_t high, double *sums)", lines)
 
     def _reduce_phase(self, norms: list[Op]) -> list[str]:
-        before, inside = self._body([op.args[0] for op in norms])
+        before, read, computed = self._body([op.args[0] for op in norms])
+        inside = self._declared({form.name: form.load_alone() for form in read}) + computed
         names = [self.names[op.args[0]] for op in norms]
         inside += [f"lanes{n}[j] += (double){name} * {name};" for n, name in enumerate(names)]
         yields = [
@@ -236,7 +238,7 @@ class _Emitter:
         ]
         return [
             *before,
-            *self._pointers(inside),
+            *self._pointers(read, (), "low"),
             *(f"double lanes{n}[{LANES}] = {{0}};" for n in range(len(norms))),
             f"const int64_t whole = (high - low) / {LANES} * {LANES};",
             f"for (int64_t start = 0; start < whole; start += {LANES})",
@@ -262,15 +264,12 @@ class _Emitter:
     def _combine_phase(self, phase: int) -> list[str]:
         ops = [op for op in self.reduced if op not in self.inputs.values() and self.level[op] == phase]
         body = [f"const double {self.names[op]} = {self._combined(op)};" for op in ops]
-        used = sorted({self.constants[n] for op in ops for n in op.numbers if not (op.word == "add" and n == ONE)})
-        lines = [f"const double c{i} = constants[{i}];" for i in used]
+        lines = self._constants_of(ops, "double")
         earlier = {a for op in ops for a in op.args if a.rank == Rank.REDUCED and a not in ops}
-        for index, slot in enumerate(self.slots):
-            op = self.inputs[slot.name]
-            if slot.is_reduced and phase == 0:
-                lines.append(
-                    f"reduced[{self.reduced[op]}] = load_{slot.c_type}(*(const {slot.c_type} *)item->data[{index}]);"
-                )
+        if phase == 0:
+            for slot in self.numbers_kept:
+                value = f"load_{slot.c_type}({self._number_at(slot)})"
+                lines.append(f"reduced[{self.reduced[self.inputs[slot.name]]}] = {value};")
         lines += [f"const double {self.names[op]} = reduced[{i}];" for op, i in self.reduced.items() if op in earlier]
         lines += body + [f"reduced[{self.reduced[op]}] = {self.names[op]};" for op in ops]
         if phase == self.phases - 1:
@@ -280,29 +279,56 @@ class _Emitter:
     def _combined(self, op: Op) -> str:
         return f"sqrt(sums[{self.norms.index(op)}])" if op in self.norms else self._spell(op, "d")
 
+    def _number_at(self, slot: Slot) -> str:
+        return f"*({slot.c_type} *)item->data[{self.slots.index(slot)}]"
+
     def _stored_reductions(self) -> Iterator[str]:
-        for index, slot in enumerate(self.slots):
-            new = self.outputs.get(slot.name)
-            if slot.is_reduced and new is not None and new is not self.inputs[slot.name]:
-                value = f"({'double' if slot.c_type == 'float64' else 'float'})reduced[{self.reduced[new]}]"
-                yield f"*({slot.c_type} *)item->data[{index}] = store_{slot.c_type}({value});"
+        for slot in self.numbers_kept:
+            new = self.outputs[slot.name]
+            if new is not self.inputs[slot.name]:
+                real = "double" if slot.c_type == "float64" else "float"
+                value = f"({real})reduced[{self.reduced[new]}]"
+                yield f"{self._number_at(slot)} = store_{slot.c_type}({value});"
 
     # -- the update --------------------------------------------------------------------------------------------------
 
     def _update(self) -> str:
-        changed = {
-            slot: self.outputs[slot.name]
-            for slot in self.slots
-            if slot.name in self.outputs
-            and not slot.is_reduced
-            and self.outputs[slot.name] is not self.inputs[slot.name]
-        }
-        before, inside = self._body(list(changed.values()))
-        stores = [f"{slot.name}_[i] = store_{slot.c_type}({self.names[op]});" for slot, op in changed.items()]
-        pointers = self._pointers(inside + stores, {slot.name for slot in changed})
-        loop = ["for (int64_t i = 0; i < high - low; i++) {", *_indented(inside + stores), "}"]
+        new = {form: self.outputs[form.name] for form in self.forms if form.name in self.outputs}
+        changed = {form: op for form, op in new.items() if op is not self.inputs[form.name]}
+        before, read, computed = self._body(list(changed.values()))
+        stores = [line for form, op in changed.items() for line in form.store(self.names[op])]
+        forms = list(dict.fromkeys([*read, *changed]))
+        inside = [*self._declared({form.name: form.load() for form in read}), *computed, *stores]
         arguments = "const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high"
-        return _function(f"void update({arguments})", [*before, *pointers, *loop])
+        blockwise = self._blockwise if any(form.is_blockwise for form in forms) else self._straight
+        return _function(f"void update({arguments})", [*before, *blockwise(forms, changed, inside)])
+
+    def _straight(self, forms: list[Form], changed: Collection[Form], inside: list[str]) -> list[str]:
+        loop = ["for (int64_t i = 0; i < high - low; i++) {", *_indented(inside), "}"]
+        return [*self._pointers(forms, changed, "low"), *loop]
+
+    def _blockwise(self, forms: list[Form], changed: Collection[Form], inside: list[str]) -> list[str]:
+        within = [
+            "const int64_t size = high - start < STORAGE_BLOCK ? high - start : STORAGE_BLOCK;",
+            *self._pointers(forms, changed, "start"),
+            *(line for form in forms for line in form.opening()),
+            "for (int64_t i = 0; i < size; i++) {",
+            *_indented(inside),
+            "}",
+            *(line for form in changed for line in form.closing()),
+        ]
+        return [
+            "const uint32_t step = (uint32_t)(int64_t)read_counter(item, STEP);",
+            *(line for form in forms for line in form.once()),
+            "for (int64_t start = low; start < high; start += STORAGE_BLOCK) {",
+            *_indented(within),
+            "}",
+        ]
+
+
+def _numbers(op: Op) -> tuple[str, ...]:
+    """The numbers that an operation really uses: a sum's factor of 1 is not spelled."""
+    return () if op.word == "add" and op.numbers == (ONE,) and len(op.args) == 2 else op.numbers
 
 
 def _live(lowering: Lowering, outputs: dict[str, Op]) -> list[Op]:

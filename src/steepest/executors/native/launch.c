@@ -13,6 +13,9 @@ typedef struct {
   uint64_t byte_offset;
 } View;
 
+/* Less work than FEW_BLOCKS stays on the calling thread: waking the others would cost more than they help. */
+enum { FEW_BLOCKS = 32, MOST_BLOCKS = 256 };
+
 enum { CPU = 1, FLOAT = 2, BFLOAT = 4, COMPLEX = 5 };
 
 /* What the interpreter lends: functions of Python's stable interface and of torch's DLPack exchange interface. */
@@ -30,12 +33,13 @@ typedef struct {
 typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
 
 /* One parameter: addresses of p, g and its state, and of its counters, the Python objects that they were read from, and
-   its place among all blocks. */
+   its place among all blocks, and its stream of random bits. */
 typedef struct {
   char *data[SLOTS];
   char *counters[COUNTERS + 1];
   Object *objects[SLOTS + COUNTERS];
   int64_t size, first_block, row;
+  uint32_t stream;
 } Item;
 
 /* The generated functions. */
@@ -79,6 +83,13 @@ static int same_layout(const View *x, const View *y) {
   for (int d = 0; d < x->ndim; d++)
     if (x->shape[d] != y->shape[d] || (x->shape[d] != 1 && x->strides[d] != y->strides[d])) return 0;
   return 1;
+}
+
+/* Whether a tensor is laid out as its slot wants it: as the parameter, one number, or one number for each block. */
+static int fits(int layout, const View *p, const View *x) {
+  if (layout == 0) return same_layout(p, x);
+  if (layout == 1) return size_of(x) == 1;
+  return size_of(x) == (size_of(p) + 255) / 256 && x->ndim == 1 && (x->shape[0] < 2 || x->strides[0] == 1);
 }
 
 static int plain_type(const Interpreter *python, Object *x) {
@@ -133,7 +144,7 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
       first = view;
       if (!is_dense(&view)) return NOT_DENSE;
       item->size = size_of(&view) * (view.code == COMPLEX ? 2 : 1);
-    } else if (REDUCED[s] ? size_of(&view) != 1 : !same_layout(&first, &view)) {
+    } else if (!fits(LAYOUTS[s], &first, &view)) {
       return OTHER_LAYOUT + 8 * s;
     }
     item->data[s] = view.data;
@@ -145,15 +156,16 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
 
 /* Read the addresses of all parameters, gradients and state. Returns the number of blocks, or -1 - (index * 1024 +
    reason + 8 * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
-   another object than last time. */
+   another object than last time. `streams` are the parameters' streams of random bits. */
 int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Object *params, Object *grads,
-                      Object *states, Object *const *names, int64_t *changed) {
+                      Object *states, Object *const *names, int64_t *changed, const int64_t *streams) {
   int64_t blocks = 0;
   for (int64_t i = 0; i < count; i++) {
     const int answer = load_item(python, python->list_item(params, i), python->list_item(grads, i),
                                  python->list_item(states, i), names, &items[i], changed);
     if (answer) return -1 - (i * 1024 + answer);
     items[i].first_block = blocks;
+    items[i].stream = (uint32_t)streams[i];
     blocks += (items[i].size + BLOCK - 1) / BLOCK;
   }
   return blocks;
@@ -246,18 +258,25 @@ static void finish_phase(Work *work) {
   }
 }
 
-/* One step of all parameters. `scratch` holds count rows of CONSTANTS, count of REDUCTIONS + 1, blocks of SUMS. Work of
-   no more blocks than `grain` stays on the calling thread. */
+/* How many blocks a thread takes at a time: an equal share, so that each processor meets the same memory at every step,
+   but no more than balances the threads' speeds over a large problem. */
+static int64_t stride_of(int64_t blocks, int threads) {
+  const int64_t share_of_one = (blocks + threads - 1) / threads;
+  return share_of_one < MOST_BLOCKS ? share_of_one : MOST_BLOCKS;
+}
+
+/* One step of all parameters. `scratch` holds count rows of CONSTANTS, count of REDUCTIONS + 1, blocks of SUMS. */
 void steepest_run(Item *items, int64_t count, int64_t blocks, const double *numbers, double *scratch, Parallel parallel,
-                  int threads, int64_t grain) {
+                  int threads) {
   double *reduced = scratch + count * CONSTANTS;
-  Work work = {items, count, blocks, grain, 0, scratch, reduced + count * (REDUCTIONS + 1), reduced, 0};
+  const int alone = blocks < FEW_BLOCKS || threads < 2 || !parallel;
+  Work work = {items, count, blocks, stride_of(blocks, threads), 0, scratch, reduced + count * (REDUCTIONS + 1), reduced, 0};
   count_steps(items, count, numbers, scratch);
   for (work.phase = 0; work.phase < PHASES;) {
     finish_phase(&work);
     work.phase++;
     work.next = 0;
-    if (blocks > grain && threads > 1 && parallel) parallel(share, &work, (unsigned)threads, 0);
+    if (!alone) parallel(share, &work, (unsigned)threads, 0);
     else if (blocks) run_blocks(&work, 0, blocks);
   }
 }

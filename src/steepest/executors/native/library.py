@@ -18,9 +18,6 @@ from .cache import obtain
 from .compiler import find_compiler
 from .emit import Kernel
 
-GRAIN = 64
-"""Blocks that a thread takes at a time; less work than that stays on the calling thread."""
-
 
 class Interpreter(ctypes.Structure):
     """The functions and objects that a kernel reads Python's lists and torch's tensors with; see launch.c."""
@@ -55,10 +52,12 @@ class Library:
         holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         pointer, number, objects = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
         self.load = _prototype(
-            holding.steepest_load, number, [pointer, pointer, number, objects, objects, objects, pointer, pointer]
+            holding.steepest_load,
+            number,
+            [pointer, pointer, number, objects, objects, objects, pointer, pointer, pointer],
         )
         self.run = _prototype(
-            releasing.steepest_run, None, [pointer, number, number, pointer, pointer, pointer, ctypes.c_int, number]
+            releasing.steepest_run, None, [pointer, number, number, pointer, pointer, pointer, ctypes.c_int]
         )
         self.item_size: int = _prototype(releasing.steepest_item_size, number, [])()
 
@@ -68,7 +67,7 @@ def _prototype(function: Any, result: Any, arguments: list[Any]) -> Callable[...
     return function  # type: ignore[no-any-return]
 
 
-_failed: dict[Kernel, UnsupportedError] = {}
+_failed: dict[Kernel, str] = {}
 """Kernels that could not be made in this process: a compiler that hangs is not asked again at every step."""
 
 
@@ -89,11 +88,11 @@ def library_of(kernel: Kernel) -> Library:
         UnsupportedError: there is no compiler, or it fails, or the result cannot be loaded.
     """
     if kernel in _failed:
-        raise _failed[kernel]
+        raise UnsupportedError(_failed[kernel])
     try:
         return _library(kernel)
     except UnsupportedError as refusal:
-        _failed[kernel] = refusal
+        _failed[kernel] = str(refusal)  # the error itself would keep the step's tensors alive
         raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ...rule import Program
-from ...trace import Rank, trace
+from ...partition import MakeProgram
+from ...rule import Program, Stored
+from ...trace import trace
 from ..errors import UnsupportedError
 from .compiler import find_compiler
-from .emit import DTYPES, Kernel, Slot, emit
-from .library import GRAIN, THREADS, interpreter, library_of, parallel
+from .emit import Kernel, emit
+from .forms import DTYPES, FLOATS, Slot
+from .library import THREADS, interpreter, library_of, parallel
 
 GRAD = attrgetter("grad")
 Row = tuple[torch.dtype, ...]
@@ -38,22 +40,30 @@ MENDED = {3, 5}
 
 @cache
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
-    """The kernel of a program for tensors (p, g, state) and counters of these dtypes; traced and written once."""
+    """The kernel of a program for tensors (p, g, stored state) and counters of these dtypes; made once."""
     traced = trace(program, numbers)
-    slots = (
-        Slot(name, dtype, node.meta["rank"] == Rank.REDUCED)
-        for (name, node), dtype in zip(traced.tensors.items(), dtypes, strict=True)
-    )
-    return emit(traced, tuple(slots), tuple(zip(program.counted, counters, strict=True)))
+    stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
+    parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
+    parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
+    for entry, slot in zip(program.stored, stored, strict=True):
+        parts[entry.of] += (slot,)
+    return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
+
+
+def _layout(stored: Stored, program: Program) -> str:
+    if stored.codec is not None:
+        return "like" if stored.codec.sizes(2)[stored.part] == 2 else "blocks"
+    kinds = {s.name: s.kind for s in program.tensors}
+    return "like" if kinds[stored.of] == "like" else "number"
 
 
 def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor) -> Kernel:
-    """The kernel for a parameter like ``p``, with a gradient and state of its dtype."""
+    """The kernel for a parameter like ``p``, with a gradient and plain state of its dtype."""
     dtype = _real(p)
-    _check_dtypes([dtype])
+    _check_dtypes([dtype], FLOATS)
     count = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-    row = (dtype,) * (2 + len(program.tensors)), (count,) * len(program.counted)
-    return kernel_for(program, _names(program, numbers), *row)
+    stored = [dtype if s.codec is None else s.codec.dtypes[s.part] for s in program.stored]
+    return kernel_for(program, _names(program, numbers), (dtype, dtype, *stored), (count,) * len(program.counted))
 
 
 def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,28 +81,37 @@ class KernelPart:
     and writes them.
     """
 
-    def __init__(self, program: Program, numbers: tuple[str, ...], params: list[Tensor], states: list[dict[str, Any]]):
+    def __init__(
+        self,
+        program: Program,
+        numbers: tuple[str, ...],
+        members: list[int],
+        params: list[Tensor],
+        states: list[dict[str, Any]],
+        streams: list[int],
+    ) -> None:
         """Compile what these parameters need, or raise `UnsupportedError`."""
-        self.program, self.params, self.states = program, params, states
+        self.program, self.members, self.params, self.states = program, members, params, states
         dtypes, counters = _dtypes(program, params[0], states[0])
         self.kernel = kernel_for(program, numbers, dtypes, counters)
         self.library = library_of(self.kernel)
-        keys = ["p", "g", *(s.name for s in program.tensors), *(s.name for s in program.counted.values())]
+        keys = ["p", "g", *(s.name for s in program.stored), *(s.name for s in program.counted.values())]
         self._keys = list(map(sys.intern, keys))
-        self._names = (ctypes.c_void_p * len(keys))(*map(id, self._keys))
-        self._interpreter = interpreter()
         self._items = ctypes.create_string_buffer(max(1, len(params) * self.library.item_size))
+        self._changed = ctypes.c_int64(1)
+        self._before = ctypes.byref(interpreter()), self._items, len(params)
+        names = (ctypes.c_void_p * len(keys))(*map(id, self._keys))
+        self._after = names, ctypes.byref(self._changed), (ctypes.c_int64 * len(streams))(*streams)
         self._numbers = (ctypes.c_double * max(1, len(self.kernel.numbers)))()
         self._scratch: Any = (ctypes.c_double * 0)()
         self._blocks = 0
         self._copies: list[tuple[Tensor, Tensor]] = []
         self._grads: list[Any] = []
-        self._changed = ctypes.c_int64(1)
         self._written: list[Tensor] = []
 
-    def ready(self) -> bool:
+    def ready(self, grads: list[Tensor]) -> bool:
         """Read where everything lies now; whether all of it is still such that this kernel can run it."""
-        self._copies, self._grads = [], list(map(GRAD, self.params))
+        self._copies, self._grads = [], grads
         self._blocks = self._load(self.params, self.states)
         if self._blocks < 0 and self._answer in MENDED:
             self._blocks = self._load_copies()
@@ -117,15 +136,14 @@ class KernelPart:
     def _load(self, params: list[Tensor], states: list[dict[str, Any]]) -> int:
         if any(map(Tensor.is_neg, self._grads)) or self.params[0].is_complex():
             self._grads = [g.resolve_conj().resolve_neg() for g in self._grads]
-        arguments = params, self._grads, states, self._names, ctypes.byref(self._changed)
-        return int(self.library.load(ctypes.byref(self._interpreter), self._items, len(params), *arguments))
+        return int(self.library.load(*self._before, params, self._grads, states, *self._after))
 
     def _load_copies(self) -> int:
         """Give every tensor whose layout is not its parameter's, or has gaps, a copy that fits."""
         params = [self._fitted(p, p) for p in self.params]
         pairs = zip(self._grads, params, strict=True)
         self._grads = [g if _fits(g, p) else torch.empty_like(p, dtype=g.dtype).copy_(g) for g, p in pairs]
-        like = [s.name for s in self.program.tensors if s.kind == "like"]
+        like = [slot.name for slot in self.kernel.slots[2:] if slot.layout == "like" and slot.dtype in FLOATS]
         states = [
             {**held, **{name: self._fitted(held[name], p) for name in like}}
             for held, p in zip(self.states, params, strict=True)
@@ -152,8 +170,8 @@ class KernelPart:
         needed = count * (kernel.constants + kernel.reductions + 1) + self._blocks * kernel.sums
         if len(self._scratch) < needed:
             self._scratch = (ctypes.c_double * needed)()
-        pool = THREADS.count(), GRAIN
-        self.library.run(self._items, count, self._blocks, self._numbers, self._scratch, parallel(), *pool)
+        arguments = self._numbers, self._scratch, parallel(), THREADS.count()
+        self.library.run(self._items, count, self._blocks, *arguments)
         self._grads = []
         increment_version(self._written)
         for original, copy in self._copies:
@@ -167,17 +185,17 @@ def _fits(x: Tensor, like: Tensor) -> bool:
 
 def _dtypes(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Row, Row]:
     """The dtypes of p, g and the tensor state, and of the counters, as real numbers."""
-    tensors = [p, p.grad, *(held[s.name] for s in program.tensors)]
-    counters = [held[s.name] for s in program.counted.values()]
-    dtypes = [_real(x) for x in (*tensors, *counters)]
-    _check_dtypes(dtypes)
-    return tuple(dtypes[: len(tensors)]), tuple(dtypes[len(tensors) :])
+    tensors = [_real(x) for x in (p, p.grad, *(held[s.name] for s in program.stored))]
+    counters = [_real(held[s.name]) for s in program.counted.values()]
+    _check_dtypes(tensors, DTYPES)
+    _check_dtypes([tensors[0], tensors[1], *counters], FLOATS)
+    return tuple(tensors), tuple(counters)
 
 
-def _check_dtypes(dtypes: list[torch.dtype]) -> None:
-    unknown = next((d for d in dtypes if d not in DTYPES), None)
+def _check_dtypes(dtypes: list[torch.dtype], known: Collection[torch.dtype]) -> None:
+    unknown = next((d for d in dtypes if d not in known), None)
     if unknown is not None:
-        raise UnsupportedError(f"the native executor computes with {', '.join(map(str, DTYPES))}, not {unknown}")
+        raise UnsupportedError(f"the native executor computes with {', '.join(map(str, FLOATS))}, not {unknown}")
 
 
 def _real(x: Any) -> torch.dtype:
@@ -189,8 +207,9 @@ def cut(
     live: list[Tensor],
     states: list[dict[str, Any]],
     first: list[bool],
-    make_program: Callable[[bool], Program],
+    make_program: MakeProgram,
     numbers: tuple[str, ...],
+    streams: list[int],
 ) -> Iterator[KernelPart]:
     """Put parameters together that share a kernel: the same dtypes, and the same age where it makes a difference.
 
@@ -199,10 +218,17 @@ def cut(
     """
     together: dict[Any, list[int]] = {}
     for index, (p, held, is_first) in enumerate(zip(live, states, first, strict=True)):
-        together.setdefault((is_first, _dtypes(make_program(is_first), p, held)), []).append(index)
-    for (is_first, _), members in together.items():
-        program = make_program(is_first)
-        part = KernelPart(program, _names(program, numbers), [live[i] for i in members], [states[i] for i in members])
-        if not part.ready():
+        program = make_program(is_first, p)
+        together.setdefault((program, _dtypes(program, p, held)), []).append(index)
+    for (program, _), members in together.items():
+        part = KernelPart(
+            program,
+            _names(program, numbers),
+            members,
+            [live[i] for i in members],
+            [states[i] for i in members],
+            [streams[i] for i in members],
+        )
+        if not part.ready(list(map(GRAD, part.params))):
             raise UnsupportedError(part.reason())
         yield part

@@ -5,10 +5,11 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A maximum that propagates NaN, as torch.maximum does and fmaxf does not. It compiles to a compare and a blend. */
+/* A maximum that propagates NaN, as torch.maximum does and fmaxf does not, and keeps the first of two zeros, as
+   torch.clamp does. It compiles to a compare and a blend. */
 #define WORDS(T, SUFFIX)                                                                                              \
-  static inline T maximum_##SUFFIX(T a, T b) { return a > b || a != a ? a : b; }                                      \
-  static inline T minimum_##SUFFIX(T a, T b) { return a < b || a != a ? a : b; }                                      \
+  static inline T maximum_##SUFFIX(T a, T b) { return b > a || b != b ? b : a; }                                      \
+  static inline T minimum_##SUFFIX(T a, T b) { return b < a || b != b ? b : a; }                                      \
   static inline T sign_##SUFFIX(T x) { return (T)((x > 0) - (x < 0)); }                                               \
   static inline T where_##SUFFIX(T condition, T a, T b) { return condition != 0 ? a : b; }                            \
   static inline T filled_##SUFFIX(T like, T value) { return (void)like, value; }                                      \
@@ -30,9 +31,13 @@ static inline double abs_d(double x) { return fabs(x); }
 static inline float pow_f(float a, float b) { return powf(a, b); }
 static inline double pow_d(double a, double b) { return pow(a, b); }
 
+/* A power by a number, as torch.pow computes it: by way of roots, which differ from pow at -inf and -0. */
+static inline float power_f(float a, float b) { return b == 0.5f ? sqrtf(a) : b == -0.5f ? 1 / sqrtf(a) : powf(a, b); }
+static inline double power_d(double a, double b) { return b == 0.5 ? sqrt(a) : b == -0.5 ? 1 / sqrt(a) : pow(a, b); }
+
 /* The words of host expressions, which are in double. */
-static inline double maximum(double a, double b) { return maximum_d(a, b); }
-static inline double minimum(double a, double b) { return minimum_d(a, b); }
+static inline double maximum(double a, double b) { return a > b || a != a ? a : b; }
+static inline double minimum(double a, double b) { return a < b || a != a ? a : b; }
 static inline double absolute(double x) { return fabs(x); }
 static inline double sign(double x) { return sign_d(x); }
 static inline double lerp(double a, double b, double w) { return a + w * (b - a); }

@@ -1,0 +1,175 @@
+"""Coded storage, for any executor: decode what the program reads, run it on the plain values, encode the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..codecs import Codec, decode_whole, encode_whole, key_of
+from ..rule import Program
+from .batch import Batch, flat
+
+Run = Callable[[Batch], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One parameter, or a flat slice of one.
+
+    Attributes:
+        p, g: the parameter and its gradient.
+        stored: its tensor state by its keys.
+        stream: of its random bits.
+        start: where in the parameter it begins.
+    """
+
+    p: Tensor
+    g: Tensor
+    stored: dict[str, Tensor]
+    stream: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The values of something coded, and where they go back to."""
+
+    codec: Codec
+    parts: tuple[Tensor, ...]
+    fitted: tuple[Tensor, ...]
+    values: Tensor
+    key: Any
+    start: int
+
+    @staticmethod
+    def of(codec: Codec, parts: tuple[Tensor, ...], key: Any, start: int) -> Decoded:
+        """Decode ``parts``."""
+        fitted = _in_one_order(parts)
+        return Decoded(codec, parts, fitted, decode_whole(codec, fitted), key, start)
+
+    def store(self) -> None:
+        """Encode the values, over what they were decoded from."""
+        encode_whole(self.codec, self.values, self.fitted, self.key, self.start)
+        for part, written in zip(self.parts, self.fitted, strict=True):
+            if part is not written:
+                part.copy_(written)
+
+
+def _in_one_order(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """``parts`` without gaps, those of one shape in the same order of memory: themselves, or copies."""
+    first = parts[0]
+    if not torch.ops.aten.is_non_overlapping_and_dense(first):
+        first = first.clone(memory_format=torch.preserve_format)
+    return first, *(part if _fits(part, first) else _like(first, part) for part in parts[1:])
+
+
+def _fits(part: Tensor, first: Tensor) -> bool:
+    return part.shape != first.shape or part.stride() == first.stride()
+
+
+def _like(first: Tensor, part: Tensor) -> Tensor:
+    return torch.empty_like(first, dtype=part.dtype, memory_format=torch.preserve_format).copy_(part)
+
+
+def run(batch: Batch, run_plain: Run, most: int) -> dict[str, Any]:
+    """Run a coded ``batch`` and return the new scalar state.
+
+    Args:
+        batch: what to run.
+        run_plain: runs batches of plain programs.
+        most: elements that are decoded at a time; a larger tensor is cut into slices if the rule allows it. 0: one
+            whole tensor at a time.
+    """
+    new_scalars: dict[str, Any] = {}
+    for columns in _together(batch, most):
+        new_scalars = _run_decoded(batch, columns, run_plain)
+    return new_scalars
+
+
+def _run_decoded(batch: Batch, columns: list[Column], run_plain: Run) -> dict[str, Any]:
+    names = ("p", *(state.name for state in batch.program.tensors))
+    read = [{name: _read(batch, column, name) for name in names} for column in columns]
+    lists = {name: [_values(row[name]) for row in read] for name in names}
+    params, grads = lists.pop("p"), [column.g for column in columns]
+    new_scalars = run_plain(Batch(batch.program.plain, batch.numbers, params, grads, lists))
+    for decoded in (x for row in read for x in row.values() if isinstance(x, Decoded)):
+        decoded.store()
+    return new_scalars
+
+
+def _values(x: Tensor | Decoded) -> Tensor:
+    return x.values if isinstance(x, Decoded) else x
+
+
+def _read(batch: Batch, column: Column, name: str) -> Tensor | Decoded:
+    """What the program sees under ``name``: the tensor itself where it is plain."""
+    codec = batch.program.storage.get(name)
+    if codec is None:
+        return column.p if name == "p" else column.stored[name]
+    beside = tuple(column.stored[key] for key in codec.keys(name))
+    parts = (column.p, *beside) if name == "p" else beside
+    return Decoded.of(codec, parts, _key(batch, codec, column.stream, name), column.start)
+
+
+def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
+    if not codec.stochastic:
+        return 0
+    t, slot = batch.numbers["t"], batch.program.slots[name]
+    return key_of(stream, t.long(), slot) if isinstance(t, Tensor) else key_of(stream, int(t), slot)
+
+
+# -- cutting ---------------------------------------------------------------------------------------------------------
+
+
+def _together(batch: Batch, most: int) -> Iterator[list[Column]]:
+    """Columns that are run in one go: up to ``most`` elements, or one column."""
+    held: list[Column] = []
+    for column in _columns(batch, most):
+        if held and sum(c.p.numel() for c in held) + column.p.numel() > most:
+            yield held
+            held = []
+        held.append(column)
+    if held:
+        yield held
+
+
+def _columns(batch: Batch, most: int) -> Iterator[Column]:
+    for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
+        stored = {key: tensors[index] for key, tensors in batch.state.items()}
+        column = Column(p, g, stored, batch.streams[index])
+        yield from _slices(batch.program, column, most) or [column]
+
+
+def _slices(program: Program, column: Column, most: int) -> list[Column]:
+    """The column in slices of ``most`` elements; none where it fits, or cannot be cut."""
+    if not 0 < most < column.p.numel() or program.rule.kind != "pointwise":
+        return []
+    # A codec's further parts of another size, such as scales, are flat already.
+    like = {key: x for key, x in column.stored.items() if x.shape == column.p.shape}
+    views = flat([column.p, column.g, *like.values()])
+    if views is None:
+        return []
+    p, g, *rest = views
+    stored = {**column.stored, **dict(zip(like, rest, strict=True))}
+    starts = range(0, p.numel(), most)
+    return [
+        _slice(program, Column(p, g, stored, column.stream), start, min(most, p.numel() - start)) for start in starts
+    ]
+
+
+def _slice(program: Program, column: Column, start: int, count: int) -> Column:
+    """``count`` elements of a flat column."""
+    stored: dict[str, Tensor] = {}
+    for entry in program.stored:
+        x = column.stored[entry.name]
+        if entry.codec is None:
+            stored[entry.name] = x[start : start + count]
+            continue
+        first, last = (entry.codec.sizes(n)[entry.part] for n in (start, start + count))
+        stored[entry.name] = x[first:last]
+    span = slice(start, start + count)
+    return Column(column.p[span], column.g[span], stored, column.stream, start)

@@ -1,0 +1,184 @@
+"""How C reads and writes one of the rule's tensors, plain or coded: lines that the emitter puts into its loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ... import codecs
+from ...codecs import Bfloat16, Codec, Int8, Kahan
+from ..errors import UnsupportedError
+
+FLOATS = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
+"""The dtypes of parameters, gradients and plain state, with DLPack's type code and width in bits."""
+
+DTYPES = {**FLOATS, torch.uint8: (1, 8)}
+"""The dtypes of all tensors that a kernel reads."""
+
+LAYOUTS = ("like", "number", "blocks")
+"""What a slot is: as the parameter, one number, or one number for each block of codes. launch.c has them in order."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor per parameter that the kernel reads: p, g, a state, or a part of a coded one.
+
+    ``layout`` is one of `LAYOUTS`.
+    """
+
+    name: str
+    dtype: torch.dtype
+    layout: str = "like"
+
+    @cached_property
+    def c_type(self) -> str:
+        """The C type of an element, which is also how loads and stores of it are called."""
+        return {torch.uint8: "uint8_t"}.get(self.dtype, str(self.dtype).removeprefix("torch."))
+
+    @property
+    def at(self) -> str:
+        """The element of the loop."""
+        return f"{self.name}_[i]"
+
+
+class Form:
+    """A plain tensor: one element of its only part, converted.
+
+    Attributes:
+        name: the rule's tensor: ``p``, ``g`` or a state.
+        parts: the tensors that hold it.
+        place: its number among the rule's tensors, for the key of random bits.
+    """
+
+    is_blockwise = False
+    """Whether it is written 256 elements at a time."""
+
+    def __init__(self, name: str, parts: tuple[Slot, ...], place: int) -> None:
+        self.name, self.parts, self.place = name, parts, place
+
+    def once(self) -> list[str]:
+        """Lines before all loops of an update."""
+        return []
+
+    def opening(self) -> list[str]:
+        """Lines at the start of each block of an update."""
+        return []
+
+    def load(self) -> str:
+        """The element's value, in an update."""
+        return f"load_{self.parts[0].c_type}({self.parts[0].at})"
+
+    def load_alone(self) -> str:
+        """The same outside an update, where nothing was prepared for the block."""
+        return self.load()
+
+    def store(self, value: str) -> list[str]:
+        """Write the element."""
+        return [f"{self.parts[0].at} = store_{self.parts[0].c_type}({value});"]
+
+    def closing(self) -> list[str]:
+        """Lines at the end of each block in which the form was stored."""
+        return []
+
+
+class _Random(Form):
+    """What rounds with random bits."""
+
+    is_blockwise = True
+
+    def once(self) -> list[str]:
+        return [f"const uint32_t key_of_{self.name} = key_of(item->stream, step, {self.place});"]
+
+    def opening(self) -> list[str]:
+        return [f"const uint32_t key_{self.name} = block_key(key_of_{self.name}, start);"]
+
+
+class _StochasticBfloat16(_Random):
+    def store(self, value: str) -> list[str]:
+        return [f"{self.parts[0].at} = store_stochastic({value}, random_bits(key_{self.name}, i));"]
+
+
+class _Int8(_Random):
+    def __init__(self, name: str, parts: tuple[Slot, ...], place: int, nonnegative: bool) -> None:
+        super().__init__(name, parts, place)
+        self.grid = "nonnegative" if nonnegative else "signed"
+
+    def opening(self) -> list[str]:
+        unit = f"const float unit_of_{self.name} = unit_{self.grid}(*{self.parts[1].name}_);"
+        return [*super().opening(), unit, f"float fresh_{self.name}[STORAGE_BLOCK];"]
+
+    def load(self) -> str:
+        return f"level_{self.grid}({self.parts[0].at}) * unit_of_{self.name}"
+
+    def load_alone(self) -> str:
+        return f"level_{self.grid}({self.parts[0].at}) * unit_{self.grid}({self.parts[1].name}_[i / STORAGE_BLOCK])"
+
+    def store(self, value: str) -> list[str]:
+        return [f"fresh_{self.name}[i] = {value};"]
+
+    def closing(self) -> list[str]:
+        codes, scale = (f"{part.name}_" for part in self.parts)
+        return [f"encode_{self.grid}(fresh_{self.name}, size, {codes}, {scale}, key_{self.name});"]
+
+
+class _Kahan(Form):
+    def load(self) -> str:
+        return " + ".join(f"load_bfloat16({part.at})" for part in self.parts)
+
+    def store(self, value: str) -> list[str]:
+        rounded, compensation = (part.at for part in self.parts)
+        return [f"{rounded} = store_bfloat16({value});", f"{compensation} = store_compensation({value}, {rounded});"]
+
+
+def _bfloat16(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
+    return (_StochasticBfloat16 if codec.stochastic else Form)(name, parts, place)
+
+
+def _int8(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
+    if not codec.stochastic:
+        raise UnsupportedError("the native executor rounds int8 state stochastically alone")
+    return _Int8(name, parts, place, codec.nonnegative)
+
+
+def _kahan(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
+    return _Kahan(name, parts, place)
+
+
+FORMS: dict[type[Codec], Callable[[Any, str, tuple[Slot, ...], int], Form]] = {
+    Bfloat16: _bfloat16,
+    Int8: _int8,
+    Kahan: _kahan,
+}
+"""How C spells each codec."""
+
+
+def form_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str, Codec]) -> Form:
+    """How C reads and writes the rule's tensor ``name``."""
+    codec = storage.get(name)
+    return Form(name, parts, place) if codec is None else FORMS[type(codec)](codec, name, parts, place)
+
+
+def definitions() -> str:
+    """The C of what codecs.py declares: constants and the hash's rounds, before storage.c."""
+    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED", "QUIET")
+    constants = {"STORAGE_BLOCK": codecs.BLOCK, **{name: getattr(codecs, name) for name in names}}
+    rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
+    mixed = [*rounds, f"  x ^= x >> {codecs.LAST_SHIFT};", "  return x;"]
+    lines = [f"#define {name} {value:#x}" for name, value in constants.items()]
+    return "\n".join([*lines, "static inline uint32_t mixed(uint32_t x) {", *mixed, "}"])
+
+
+def grids() -> str:
+    """The grids of 8-bit values, after storage.c."""
+    return "\n".join(
+        f"GRID({name}, {grid.top}, {grid.shift}, {grid.sign:#x}, {_float(grid.largest)}, {_float(grid.smallest_scale)})"
+        for name, grid in (("nonnegative", codecs.NONNEGATIVE), ("signed", codecs.SIGNED))
+    )
+
+
+def _float(value: float) -> str:
+    return f"{value.hex()}f"

@@ -1,0 +1,318 @@
+"""How parameters and state are kept: the options that say it, the codecs they mean, and one form made from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
+from .fields import Field, Options, State, hyper
+from .rule import Rule
+
+SMALLEST = 4096
+"""Elements from which on a parameter's state is coded: below, there is nothing to save."""
+
+SLOWEST = 2.0**-8
+"""An average in bfloat16 that moves by less than this part of itself may not move at all when rounded to nearest."""
+
+CODED_KINDS = ("pointwise", "per_tensor")
+"""The kinds of rules whose state can be coded."""
+
+COMPUTED_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes of parameters whose state can be coded."""
+
+STEP = State("step", "step")
+"""The step count that the random bits depend on, for a rule that has none."""
+
+COMPENSATION = Kahan().keys("p")[0]
+"""The key of what Kahan summation keeps beside a parameter."""
+
+
+def state_dtype() -> Any:
+    """Declare ``state_dtype``, which every optimizer takes."""
+    doc = "how state like the parameter is kept: 'bfloat16' (2 bytes) or 'int8' (1 byte); None keeps it as it is"
+    aliases = ((torch.bfloat16, "bfloat16"), (torch.int8, "int8"))
+    return hyper(None, doc, choices=("bfloat16", "int8"), aliases=aliases)
+
+
+def state_rounding() -> Any:
+    """Declare ``state_rounding``, which every optimizer takes."""
+    doc = "how state is rounded to its state_dtype: 'stochastic' keeps averages unbiased, 'nearest' is for fast ones"
+    return hyper("stochastic", doc, choices=("stochastic", "nearest"))
+
+
+def parameter_rounding() -> Any:
+    """Declare ``parameter_rounding``, which every optimizer takes."""
+    doc = "how bfloat16 parameters keep small updates: 'stochastic', or 'kahan' (2 more bytes); None rounds to nearest"
+    return hyper(None, doc, choices=("stochastic", "kahan"), aliases=(("nearest", None),))
+
+
+def seed() -> Any:
+    """Declare ``seed``, which every optimizer takes."""
+    return hyper(
+        0, "of stochastic rounding's random bits; torch's generators are not used", low=0, high=2**32, whole=True
+    )
+
+
+def coding(states: Iterable[State], options: Options, p: Tensor) -> dict[str, Codec]:
+    """The codecs of a parameter (under ``"p"``) and of its state that its group's options ask for."""
+    found: dict[str, Codec] = {}
+    if options["parameter_rounding"]:
+        found["p"] = Kahan() if options["parameter_rounding"] == "kahan" else Bfloat16()
+    if options["state_dtype"] and p.numel() >= SMALLEST:
+        found.update({state.name: _state_codec(state, options) for state in states if state.kind == "like"})
+    return found
+
+
+def _state_codec(state: State, options: Options) -> Codec:
+    if options["state_dtype"] == "int8":
+        return Int8(state.nonnegative)
+    return Bfloat16(stochastic=options["state_rounding"] == "stochastic")
+
+
+def counts(states: Iterable[State], codecs: Mapping[str, Codec]) -> tuple[State, ...]:
+    """What has to count the steps for random bits, where nothing in ``states`` does."""
+    is_needed = any(codec.stochastic for codec in codecs.values())
+    return (STEP,) if is_needed and not any(state.kind == "step" for state in states) else ()
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+def check(name: str, rule: Rule, states: Iterable[State], fields: Mapping[str, Field], options: Options) -> None:
+    """Raise `ValueError` where a group's parameters and state cannot be kept as its options say.
+
+    Args:
+        name: the optimizer's, for the message.
+        rule: the group's rule.
+        states: the state that exists under the options.
+        fields: the optimizer's.
+        options: the group, its parameters among them.
+    """
+    asked = {option: options[option] for option in ("state_dtype", "parameter_rounding") if options[option]}
+    for option, value in asked.items():
+        if rule.kind not in CODED_KINDS:
+            raise ValueError(
+                f"{option}={value!r} works with pointwise and per_tensor rules, and {name} runs {rule.fn.__name__}, a "
+                f"{rule.kind} rule; leave {option}=None"
+            )
+        if options.get("differentiable"):
+            raise ValueError(
+                f"{option}={value!r} rounds, which has no derivative; leave it None, or differentiable=False"
+            )
+    if "parameter_rounding" in asked:
+        _check_dtypes("parameter_rounding", options, (torch.bfloat16,))
+    if "state_dtype" in asked:
+        _check_dtypes("state_dtype", options, COMPUTED_IN_FLOAT32)
+        _check_rounding(name, states, fields, options)
+
+
+def _check_dtypes(option: str, options: Options, allowed: tuple[torch.dtype, ...]) -> None:
+    for p in options["params"]:
+        if p.dtype not in allowed:
+            words = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+            raise ValueError(
+                f"{option}={options[option]!r} works with parameters of {words}, and the one of shape {tuple(p.shape)} "
+                f"is {str(p.dtype).removeprefix('torch.')}; give it to a group with {option}=None"
+            )
+
+
+def _check_rounding(name: str, states: Iterable[State], fields: Mapping[str, Field], options: Options) -> None:
+    if options["state_rounding"] != "nearest":
+        return
+    if options["state_dtype"] == "int8":
+        raise ValueError(
+            "state_dtype='int8' cannot be rounded to nearest: a second moment then sticks, a third too large or too "
+            "small; leave state_rounding='stochastic'"
+        )
+    decays = [f.name for f in fields.values() if f.decay and f.name != "ema_decay"]
+    if not decays and any(s.kind == "like" and s.name != "ema" for s in states):
+        raise ValueError(
+            f"{name} sums up without forgetting, and a bfloat16 sum rounded to nearest stops growing; leave "
+            f"state_rounding='stochastic'"
+        )
+    check_decays(fields, options)
+
+
+def check_decays(fields: Mapping[str, Field], options: Options) -> None:
+    """Raise `ValueError` for an average that is too slow to be rounded to nearest in bfloat16."""
+    if options["state_dtype"] is None or options["state_rounding"] != "nearest":
+        return
+    for declared in (f for f in fields.values() if f.decay):
+        values = options[declared.name]
+        for value in values if isinstance(values, (tuple, list)) else (values,):
+            if value is not None and 1 - float(value) < SLOWEST:
+                raise ValueError(
+                    f"state_rounding='nearest' with {declared.name}={values!r}: an average that keeps {float(value):g} "
+                    f"of itself moves by less than bfloat16 can hold, so it would never decay; decays up to "
+                    f"{1 - SLOWEST:g} are allowed, and any with state_rounding='stochastic'"
+                )
+
+
+# -- from one form to another ------------------------------------------------------------------------------------------
+
+
+def create(state: State, codec: Codec | None, p: Tensor, options: Options) -> dict[str, Any]:
+    """The first value of one state of ``p``, as it is kept, by its keys."""
+    if codec is None:
+        return {state.name: state.create(p, options)}
+    if state.init == 0.0:
+        return dict(zip(codec.keys(state.name), codec.zeros(p.detach()), strict=True))
+    return _encoded(state, codec, state.create(p, options), p)
+
+
+def create_compensation(states: dict[Tensor, Any], p: Tensor, codecs: Mapping[str, Codec]) -> None:
+    """Make what Kahan summation keeps beside ``p``, if it is to be there and is not.
+
+    Raises:
+        RuntimeError: it is there, and is not to be.
+    """
+    is_there = COMPENSATION in states.get(p, {})
+    if isinstance(codecs.get("p"), Kahan):
+        if not is_there:
+            states[p][COMPENSATION] = torch.zeros_like(p.detach(), memory_format=torch.preserve_format)
+    elif is_there:
+        raise RuntimeError(
+            "a parameter's state has a Kahan compensation, and the group's parameter_rounding is not 'kahan'; set it "
+            "with optimizer.convert_state(parameter_rounding=...), which converts what there is"
+        )
+
+
+def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str, Any]:
+    """``values`` in the layout of ``p``; rounded to nearest, since they are rounded only this once."""
+    if values.shape != p.shape:
+        shapes = f"{tuple(values.shape)}, and its parameter {tuple(p.shape)}"
+        raise ValueError(f"state {state.name!r} has shape {shapes}; load the state of the same model")
+    keep = torch.preserve_format
+    x = torch.empty_like(p.detach(), dtype=torch.float32, device=values.device, memory_format=keep).copy_(values)
+    parts = codec.zeros(x)
+    encode_whole(codec.to_nearest(), x, parts, 0)
+    return dict(zip(codec.keys(state.name), parts, strict=True))
+
+
+def _codecs_of(state: State) -> tuple[Codec, ...]:
+    """All codecs that a state may be kept with."""
+    return Bfloat16(), Int8(state.nonnegative)
+
+
+def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
+    """The values of a state, however they are kept; None where they are not.
+
+    Raises:
+        ValueError: some of its parts are there, and others are not.
+    """
+    plain = held.get(state.name)
+    if isinstance(plain, Tensor):
+        return plain
+    for codec in _codecs_of(state):
+        parts = [held[key] for key in codec.keys(state.name) if isinstance(held.get(key), Tensor)]
+        if len(parts) == len(codec.suffixes):
+            return decode_whole(codec, parts)
+        if parts:
+            raise ValueError(f"state {state.name!r} is kept in {' and '.join(codec.keys(state.name))}; one is missing")
+    return None
+
+
+def is_lacking(state: State, codec: Codec | None, held: Mapping[str, Any]) -> bool:
+    """Whether a state is not there in any form.
+
+    Raises:
+        RuntimeError: it is there in another form than ``codec``'s.
+    """
+    wanted = _keys(state, codec)
+    if all(held.get(key) is not None for key in wanted):
+        return False
+    there = [key for other in (None, *_codecs_of(state)) for key in _keys(state, other) if held.get(key) is not None]
+    if not there:
+        return True
+    if set(there) < set(wanted):
+        raise RuntimeError(f"state {state.name!r} is kept in {' and '.join(wanted)}, and only {there[0]} is there")
+    raise RuntimeError(
+        f"state {state.name!r} is kept as {' and '.join(there)}, and its group's options want {' and '.join(wanted)}; "
+        f"set state_dtype with optimizer.convert_state(state_dtype=...), which converts what there is"
+    )
+
+
+def _keys(state: State, codec: Codec | None) -> tuple[str, ...]:
+    return (state.name,) if codec is None else codec.keys(state.name)
+
+
+def converted(
+    held: Mapping[str, Any], rule: Rule, average: State, codecs: Mapping[str, Codec], p: Tensor
+) -> dict[str, Any]:
+    """One parameter's state, in whatever form it is, as ``codecs`` keep it; what is right already stays as it is.
+
+    Args:
+        held: the state by its keys.
+        rule: the rule that it is for.
+        average: the state of the averaged weights.
+        codecs: how it shall be kept; what is not in it will be plain, in the parameter's dtype.
+        p: the parameter.
+    """
+    states = [state for state in (*rule.state, average) if state.kind == "like"]
+    owners = {key: state for state in states for codec in (None, *_codecs_of(state)) for key in _keys(state, codec)}
+    spare = _spare_keys(rule, codecs)
+    result: dict[str, Any] = {}
+    for key, value in held.items():
+        state = owners.get(key)
+        if state is not None:
+            result.update(_kept(state, held, codecs.get(state.name), p))
+        elif key not in spare:
+            result[key] = value
+    return result
+
+
+def _spare_keys(rule: Rule, codecs: Mapping[str, Codec]) -> set[str]:
+    """What coded storage adds to a rule's state, and ``codecs`` do not need."""
+    added = {STEP.name, COMPENSATION} - {state.name for state in rule.state}
+    needed = {state.name for state in counts(rule.state, codecs)}
+    return added - needed - ({COMPENSATION} if isinstance(codecs.get("p"), Kahan) else set())
+
+
+def _kept(state: State, held: Mapping[str, Any], codec: Codec | None, p: Tensor) -> dict[str, Any]:
+    keys = _keys(state, codec)
+    if all(isinstance(held.get(key), Tensor) for key in keys):
+        return {key: held[key] for key in keys}
+    values = read(state, held)
+    if values is None:
+        return {}
+    return {state.name: values.to(p.dtype)} if codec is None else _encoded(state, codec, values, p)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+MARK = float("nan")
+"""What a state dict has under a coded state's plain name. torch's classes fail at their first step on a number; without
+it torch's SGD would silently start a new momentum."""
+
+
+def marked(held: Mapping[str, Any], states: Iterable[State]) -> dict[str, Any]:
+    """``held`` with a mark under the plain name of everything coded."""
+    coded = (s.name for s in states if s.name not in held and any(key in held for key in _coded_keys(s)))
+    return {**held, **dict.fromkeys(coded, MARK)}
+
+
+def _coded_keys(state: State) -> Iterator[str]:
+    return (key for codec in _codecs_of(state) for key in codec.keys(state.name))
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A tensor that passes through torch's ``load_state_dict``, which casts tensors to their parameter's dtype."""
+
+    tensor: Tensor
+
+
+def sealed(held: Mapping[str, Any], codecs: Mapping[str, Codec]) -> dict[str, Any]:
+    """``held`` with everything coded sealed."""
+    coded = {key for name, codec in codecs.items() for key in codec.keys(name)}
+    return {key: Sealed(value) if key in coded and isinstance(value, Tensor) else value for key, value in held.items()}
+
+
+def unseal(held: dict[str, Any], p: Tensor) -> None:
+    """Take what was sealed out, on the parameter's device."""
+    held.update({key: value.tensor.to(p.device) for key, value in held.items() if isinstance(value, Sealed)})
