@@ -636,3 +636,43 @@ def test_mistakes_are_told(codec: Codec) -> None:
         codec.encode(x.view(2, 256), parts, KEY)
     with pytest.raises(ValueError, match="the parts have"):
         codec.encode(x[:1], parts, KEY)
+
+
+# -- whole tensors ---------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_made_in_two_steps() -> None:
+    """What stays from step to step, and what a step makes of it."""
+    assert codecs.key_of(codecs.stream_of(7, 3), 11, 2) == KEY
+    assert codecs.key_of(codecs.stream_of(7, 3), torch.tensor(11), 2).item() == KEY
+
+
+def test_keys_of_parts() -> None:
+    assert Int8(nonnegative=True).keys("exp_avg") == ("exp_avg_int8", "exp_avg_scale")
+    assert Bfloat16().keys("ema") == ("ema_bfloat16",)
+    assert Kahan().keys("p") == ("compensation",)
+    assert Bfloat16().keys("p") == ()
+
+
+@every_codec
+def test_the_nearest_form_is_the_same_form(codec: Codec) -> None:
+    assert not codec.to_nearest().stochastic
+    assert (type(codec.to_nearest()), codec.to_nearest().keys("m")) == (type(codec), codec.keys("m"))
+    assert getattr(codec.to_nearest(), "nonnegative", None) == getattr(codec, "nonnegative", None)
+
+
+@every_codec
+@pytest.mark.parametrize("piece", [256, 1024, 1 << 20])
+def test_a_whole_tensor_is_its_pieces(codec: Codec, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "PIECE", piece)
+    x = draw(codec, 3 * 41 * 23).view(3, 41, 23).transpose(0, 2)
+    parts = codec.zeros(x)
+    codecs.encode_whole(codec, x, parts, KEY)
+    assert_same_bits(tuple(map(memory_order, parts)), encoded(codec, memory_order(x)))
+    values = codecs.decode_whole(codec, parts)
+    assert values.stride() == x.stride()
+    assert torch.equal(memory_order(values), codec.decode(tuple(map(memory_order, parts))))
+    codecs.encode_whole(
+        codec, memory_order(x)[:300], narrowed := codec.narrow(encoded(codec, x.new_zeros(300)), 0, 300), KEY, 512
+    )
+    assert_same_bits(narrowed, encoded(codec, memory_order(x)[:300], start=512))

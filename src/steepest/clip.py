@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .executors.batch import compute_dtype
 from .fields import hyper
 from .rule import Update, Values
 
@@ -36,9 +37,16 @@ def clipped(update: Update) -> Update:
 
 
 def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
-    """The Euclidean norm of all gradients together, 0-dim, after unscaling; differentiable, unlike torch's."""
-    norms = [norm.to(grads[0].device) for norm in torch._foreach_norm(grads)]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) / scale
+    """The Euclidean norm of all gradients together, 0-dim, after unscaling.
+
+    Unlike torch's it is differentiable, and half types are summed in float32.
+    """
+    halves = [g for g in grads if compute_dtype(g.dtype) != g.dtype]
+    others = [g for g in grads if compute_dtype(g.dtype) == g.dtype]
+    norms = [*torch._foreach_norm(halves, 2, torch.float32)] if halves else []
+    norms += [*torch._foreach_norm(others)] if others else []
+    together = torch.stack([x.to(norms[0].device) for x in norms])
+    norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm
 
 

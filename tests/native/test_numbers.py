@@ -360,7 +360,7 @@ def all_halves(dtype: torch.dtype) -> Tensor:
     return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
 
 
-def tested_floats(dtype: torch.dtype) -> Iterator[Tensor]:
+def floats_to_round(dtype: torch.dtype) -> Iterator[Tensor]:
     """Every half number itself, the ties between neighbours and their neighbours in float32, and random bits."""
     exact = all_halves(dtype).float()
     exact = exact[exact.isfinite()].sort().values
@@ -386,7 +386,7 @@ def test_every_half_number_is_widened_exactly(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_floats_are_rounded_to_half_numbers_as_torch_does(dtype: torch.dtype) -> None:
     """To nearest, ties to even, with overflow to infinity and gradual underflow."""
-    values = torch.cat(list(tested_floats(dtype)))
+    values = torch.cat(list(floats_to_round(dtype)))
     assert values.numel() > 1_300_000
     _, rounded = converted(torch.zeros(values.shape, dtype=dtype), values, dtype)
     assert same(rounded, values.to(dtype))
