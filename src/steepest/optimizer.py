@@ -29,7 +29,7 @@ from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State, signature
-from .partition import ExecutorName, Part, Partition
+from .partition import Choice, ExecutorName, Part, Partition
 from .rule import CommonStep, Program, Rule, Structure, program
 
 
@@ -122,7 +122,7 @@ class Optimizer(torch.optim.Optimizer):
         self.check(values)
         super().__init__(params, values)
         for group in self.param_groups:
-            choose(self.rule_for(group), group)
+            self._choose(group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""
@@ -317,10 +317,12 @@ class Optimizer(torch.optim.Optimizer):
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
         group = self.param_groups[0]
-        rule = self.rule_for(group)
         known = self._partitions.get(id(group))
         is_known = known is not None and known.structure == self._structure(group, self.values(group)[1])
-        return ExecutorName.of(known.choice if is_known and known is not None else choose(rule, group))
+        return ExecutorName.of(known.choice if is_known and known is not None else self._choose(group))
+
+    def _choose(self, group: Options) -> Choice:
+        return choose(self.rule_for(group), group, type(self).__name__, self.fields)
 
     def explain(self) -> str:
         """Print, and return, the C that the native executor runs for each parameter group.
@@ -443,7 +445,7 @@ class Optimizer(torch.optim.Optimizer):
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         arguments = live, states, first, make, numbers, self._streams(group, live)
-        choice = choose(rule, group)
+        choice = self._choose(group)
         try:
             return Partition(live, structure, choice, list(choice.cut(*arguments)))
         except UnsupportedError as refusal:

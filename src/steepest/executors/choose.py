@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from ..fields import Options
+from ..fields import Field, Options
 from ..partition import Choice, Cut, Part, singles, split
 from ..rule import Rule
-from . import foreach, reference
+from . import foreach, reference, torch_fused
 from .errors import UnsupportedError
 from .native import part as native
 
@@ -25,12 +26,19 @@ EXECUTORS: dict[str, Cut] = {
 ON_DEVICE: Cut = partial(singles, run=reference.run)
 """The reference executor with numbers that stay tensors: for capturable and differentiable steps."""
 
+NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
 PLAIN_TYPES = {Tensor, torch.nn.Parameter}
 PLANNED_KINDS = ("pointwise", "per_tensor")
 
 
-def choose(rule: Rule, options: Options) -> Choice:
+def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Field] = NO_FIELDS) -> Choice:
     """The executor for one parameter group.
+
+    Args:
+        rule: the group's rule.
+        options: the group.
+        name: the optimizer's class, under which torch may have a fused function.
+        fields: what the class declares.
 
     Raises:
         RuntimeError: the options ask for an executor that cannot run this rule, or contradict each other.
@@ -39,8 +47,7 @@ def choose(rule: Rule, options: Options) -> Choice:
         return _driver(rule, options)
     _refuse_contradictions(options)
     if options.get("fused"):
-        _refuse_native(rule, options)
-        return _choice("native")
+        return _fused(rule, options, name, fields)
     if options.get("foreach"):
         if rule.kind not in PLANNED_KINDS:
             raise RuntimeError(f"foreach=True cannot run {rule.fn.__name__}, a {rule.kind} rule; leave foreach=None")
@@ -50,6 +57,17 @@ def choose(rule: Rule, options: Options) -> Choice:
     if options.get("capturable") or options.get("differentiable"):
         return Choice("reference", ON_DEVICE)
     return _choice("reference")
+
+
+def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field]) -> Choice:
+    devices = {p.device for p in options["params"]}
+    if devices and all(map(torch_fused.runs_on, devices)):
+        if reason := torch_fused.refusal(name, fields, options):
+            where = ", ".join(sorted({d.type for d in devices}))
+            raise RuntimeError(f"`fused=True` on {where} runs torch's own kernels, but {reason}; leave fused=None")
+        return Choice("torch", torch_fused.cut_for(name, options))
+    _refuse_native(rule, options)
+    return _choice("native")
 
 
 def _choice(name: str, reason: str = "") -> Choice:

@@ -114,9 +114,10 @@ static int view_of(const Interpreter *python, Object *x, const Dtype *expected, 
   return FITS;
 }
 
-static void note(Item *item, int place, Object *x, int64_t *changed) {
-  *changed |= item->objects[place] != x;
+static void note(Item *item, int place, Object *x, char **address, const View *view, int64_t *changed) {
+  *changed |= item->objects[place] != x || *address != (char *)view->data;
   item->objects[place] = x;
+  *address = view->data;
 }
 
 static int load_counters(const Interpreter *python, Object *held, Object *const *names, Item *item, int64_t *changed) {
@@ -126,8 +127,7 @@ static int load_counters(const Interpreter *python, Object *held, Object *const 
     const int answer = view_of(python, x, &DTYPES[SLOTS + c], &view);
     if (answer) return answer;
     if (size_of(&view) != 1) return OTHER_LAYOUT;
-    note(item, SLOTS + c, x, changed);
-    item->counters[c] = view.data;
+    note(item, SLOTS + c, x, &item->counters[c], &view, changed);
   }
   return FITS;
 }
@@ -147,8 +147,8 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
     } else if (!fits(LAYOUTS[s], &first, &view)) {
       return OTHER_LAYOUT + 8 * s;
     }
-    item->data[s] = view.data;
-    if (s != 1) note(item, s, x, changed);
+    if (s == 1) item->data[s] = view.data;
+    else note(item, s, x, &item->data[s], &view, changed);
   }
   const int answer = load_counters(python, held, names, item, changed);
   return answer ? answer + 8 * SLOTS : FITS;
@@ -156,7 +156,7 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
 
 /* Read the addresses of all parameters, gradients and state. Returns the number of blocks, or -1 - (index * 1024 +
    reason + 8 * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
-   another object than last time. `streams` are the parameters' streams of random bits. */
+   another object, or lies elsewhere, than last time. `streams` are the parameters' streams of random bits. */
 int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Object *params, Object *grads,
                       Object *states, Object *const *names, int64_t *changed, const int64_t *streams) {
   int64_t blocks = 0;

@@ -34,6 +34,9 @@ REASONS = {
 }
 """What launch.c answers about a tensor that it cannot run."""
 
+COUNTED = (torch.float32, torch.float64)
+"""The dtypes of step counts and scalar state, which launch.c reads and writes."""
+
 MENDED = {3, 5}
 """The answers that a copy mends."""
 
@@ -111,23 +114,31 @@ class KernelPart:
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Read where everything lies now; whether all of it is still such that this kernel can run it."""
+        try:
+            self.read(grads)
+        except UnsupportedError:
+            self._grads = []
+            return False
+        return True
+
+    def read(self, grads: list[Tensor]) -> None:
+        """Read where everything lies now, or raise `UnsupportedError`."""
         self._copies, self._grads = [], grads
         self._blocks = self._load(self.params, self.states)
         if self._blocks < 0 and self._answer in MENDED:
             self._blocks = self._load_copies()
         if self._blocks < 0:
-            return False
+            raise UnsupportedError(self._reason())
         if self._changed:
             self._written = [*self.params, *(held[name] for name in self._keys[2:] for held in self.states)]
+            _refuse_views(self._written)
             self._changed.value = 0
-        return True
 
     @property
     def _answer(self) -> int:
         return (-1 - self._blocks) % 8
 
-    def reason(self) -> str:
-        """Why the part is not ready."""
+    def _reason(self) -> str:
         index, place = divmod(-1 - self._blocks, 1024)
         name = (*self._keys[: len(self.kernel.slots)], "step count or scalar state")[place // 8]
         shape = tuple(self.params[index].shape)
@@ -179,6 +190,14 @@ class KernelPart:
         self._copies = []
 
 
+def _refuse_views(tensors: list[Tensor]) -> None:
+    """Raise for a view that negates or conjugates what lies in memory: the memory does not tell."""
+    if any(map(Tensor.is_neg, tensors)) or any(map(Tensor.is_conj, tensors)):
+        raise UnsupportedError(
+            "a parameter or its state is a negated or conjugate view; give resolve_neg().resolve_conj()"
+        )
+
+
 def _fits(x: Tensor, like: Tensor) -> bool:
     return x.stride() == like.stride() and torch.ops.aten.is_non_overlapping_and_dense(x)
 
@@ -186,16 +205,18 @@ def _fits(x: Tensor, like: Tensor) -> bool:
 def _dtypes(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Row, Row]:
     """The dtypes of p, g and the tensor state, and of the counters, as real numbers."""
     tensors = [_real(x) for x in (p, p.grad, *(held[s.name] for s in program.stored))]
-    counters = [_real(held[s.name]) for s in program.counted.values()]
+    counters = [held[s.name].dtype for s in program.counted.values()]
     _check_dtypes(tensors, DTYPES)
-    _check_dtypes([tensors[0], tensors[1], *counters], FLOATS)
+    _check_dtypes(tensors[:2], FLOATS)
+    _check_dtypes(counters, COUNTED, "counts")
     return tuple(tensors), tuple(counters)
 
 
-def _check_dtypes(dtypes: list[torch.dtype], known: Collection[torch.dtype]) -> None:
+def _check_dtypes(dtypes: list[torch.dtype], known: Collection[torch.dtype], what: str = "computes") -> None:
     unknown = next((d for d in dtypes if d not in known), None)
     if unknown is not None:
-        raise UnsupportedError(f"the native executor computes with {', '.join(map(str, FLOATS))}, not {unknown}")
+        told = ", ".join(map(str, FLOATS if known is DTYPES else known))
+        raise UnsupportedError(f"the native executor {what} with {told}, not {unknown}")
 
 
 def _real(x: Any) -> torch.dtype:
@@ -229,6 +250,5 @@ def cut(
             [states[i] for i in members],
             [streams[i] for i in members],
         )
-        if not part.ready(list(map(GRAD, part.params))):
-            raise UnsupportedError(part.reason())
+        part.read(list(map(GRAD, part.params)))
         yield part
