@@ -811,5 +811,9 @@ def test_rules_that_cannot_be_coded() -> None:
         if cls not in PLANNED.values():
             with pytest.raises(ValueError, match="a driver rule; leave state_dtype=None"):
                 cls([p], state_dtype="int8")
+            optimizer = cls([p])
+            optimizer.param_groups[0]["state_dtype"] = "int8"
+            with pytest.raises(ValueError, match="a driver rule; leave state_dtype=None"):
+                optimizer.step(lambda p=p: (p * p).sum())
     with pytest.raises(ValueError, match="cannot keep what centered=True subtracts"):
         steepest.RMSprop([p], centered=True, state_dtype="bfloat16")

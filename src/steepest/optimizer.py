@@ -284,8 +284,9 @@ class Optimizer(torch.optim.Optimizer):
         Values are rounded to nearest, once; what is kept in the new form already stays as it is, bit by bit.
 
         Example:
+            >>> from steepest import AdamW
             >>> w = torch.nn.Parameter(torch.zeros(64, 64))
-            >>> optimizer = steepest.AdamW([w], state_dtype="int8")
+            >>> optimizer = AdamW([w], state_dtype="int8")
             >>> optimizer.convert_state(state_dtype=None)
 
         Args:
@@ -530,6 +531,7 @@ class Optimizer(torch.optim.Optimizer):
         if closure is None:
             message = f"{type(self).__name__} evaluates new points, so step() needs a closure that zeroes the gradients"
             raise RuntimeError(f"{message}, computes the loss, calls backward() and returns the loss")
+        self._check_storage(group)
         for p in group["params"]:
             self._create_state(p, group)
         held = {name: [self.state[p][name] for p in group["params"]] for name in rule.arguments}

@@ -1,4 +1,4 @@
-"""Forked children with a time limit, compilers that are shell scripts, and optimizers that ask for the native executor."""
+"""Forked children with a time limit, compilers that are shell scripts, and a check of what really ran."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_a_cache_that_is_read_only_is_still_read(cold: Path, monkeypatch: pytest
     known, _ = obtained("known")
     make_folder = tempfile.mkdtemp
 
-    def read_only(suffix: str | None = None, prefix: str | None = None, dir: Any = None) -> str:
+    def read_only(suffix: str | None = None, prefix: str | None = None, dir: Any = None) -> str:  # noqa: A002 - its name
         if dir is not None and Path(dir).is_relative_to(cold / "cache"):
             raise OSError(errno.EROFS, "Read-only file system")
         return make_folder(suffix, prefix, dir)
@@ -285,7 +285,7 @@ def test_a_cache_that_is_read_only_is_still_read(cold: Path, monkeypatch: pytest
 def test_without_room_for_temporary_files_foreach_runs(
     cold: Path, monkeypatch: pytest.MonkeyPatch, room: int, reason: str
 ) -> None:
-    """No file may grow larger than the source and a little: the source itself has no room, or what the compiler makes."""
+    """No file may grow larger than the source and a little: the source has no room, or what the compiler makes."""
     monkeypatch.setenv("CC", "cc -g3")  # which makes large files
     resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
     optimizer = SGD(parameters([(3,)]), lr=0.5)

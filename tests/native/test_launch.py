@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cases import assert_same, snapshot
 from steepest import SGD, AdamW, NAdam, NovoGrad, Optimizer
+from steepest.executors import native
 from steepest.executors.native import library, part
 from steepest.executors.native.emit import BLOCK
 from test_optimizer import saved
@@ -59,10 +62,12 @@ def with_grad(p: Tensor, g: Tensor) -> torch.nn.Parameter:
 
 # -- threads --------------------------------------------------------------------------------------------------------
 
+FEW_BLOCKS = int(re.findall(r"FEW_BLOCKS = (\d+)", files(native).joinpath("launch.c").read_text())[0])
+
 SIZES: list[list[tuple[int, ...]]] = [
     [(size,) for size in (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 15, 0, 17)],
     [(1_000_007,)],
-    [(BLOCK * (library.GRAIN + 1),)],
+    [(BLOCK * FEW_BLOCKS,)],
     [(37, 53)] * 130,
     [(BLOCK * 40 + 5,), (3,), (0,), (BLOCK * 70 - 1,), (1,)],
 ]
@@ -79,7 +84,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 @every_rule
-@pytest.mark.parametrize("shapes", SIZES, ids=["block-boundaries", "one-large", "one-over-the-grain", "many", "mixed"])
+@pytest.mark.parametrize("shapes", SIZES, ids=["block-boundaries", "one-large", "just-shared", "many", "mixed"])
 def test_no_bit_depends_on_the_number_of_threads(cls: type[Optimizer], shapes: list[tuple[int, ...]]) -> None:
     results = []
     for count in (1, 2, 3, 8):
@@ -105,12 +110,12 @@ def test_the_pool_is_torchs_and_of_the_number_that_it_is_told(monkeypatch: pytes
 
     assert library.parallel(), "torch's OpenMP library was not found: everything would run on one thread"
     monkeypatch.setattr(part, "parallel", lambda: ctypes.cast(stand_in, ctypes.c_void_p).value)
-    large, small = ([(BLOCK * (library.GRAIN + extra),)] for extra in (1, 0))
+    large, small = ([(BLOCK * count,)] for count in (FEW_BLOCKS, FEW_BLOCKS - 1))
     for count in (1, 2, 5):
         with threads(count):
             for shapes in (large, small):
                 stepped(SGD(parameters(shapes), fused=True))
-    assert seen == [2, 5], "one thread, or no more than a grain of work, stays on the calling thread"
+    assert seen == [2, 5], "one thread, or little work, stays on the calling thread"
 
 
 def test_many_tensors_are_one_call() -> None:
@@ -295,7 +300,8 @@ def test_negated_and_conjugate_views_as_gradients(cls: type[Optimizer]) -> None:
         z = torch.complex(drawn((5,), 1), drawn((5,), 2))
         real = with_grad(drawn((5,), 3), z.conj().imag)
         dense = with_grad(drawn((5,), 3), torch._neg_view(drawn((5,), 4)))
-        assert real.grad.is_neg() and dense.grad.is_neg()
+        assert real.grad.is_neg()
+        assert dense.grad.is_neg()
         return [real, dense]
 
     agree(cls, make)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 
+from ..fields import STORAGE_OPTIONS
 from ..registry import Recipe
 from .peers import PEERS, Peer
 
@@ -101,6 +102,8 @@ def _build_peers(recipe: Recipe, peer: Peer, params: list[torch.nn.Parameter]) -
 def arguments(recipe: Recipe, cls: Constructor, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The recipe's hyperparameters, as far as another library's constructor names them.
 
+    How our state is kept is our own matter: coded state is compared with the others' plain state.
+
     Raises:
         ValueError: an option was given that the constructor lacks, so it cannot run the same rule.
     """
@@ -110,6 +113,6 @@ def arguments(recipe: Recipe, cls: Constructor, renamed: Mapping[str, str] | Non
         argument = (renamed or {}).get(name, name)
         if argument in accepted and value is not None and recipe.optimizer.fields[name].is_hyperparameter:
             passed[argument] = value
-        elif name in recipe.options and argument not in accepted:
+        elif name in recipe.options.keys() - STORAGE_OPTIONS and argument not in accepted:
             raise ValueError(f"{getattr(cls, '__name__', cls)} has no option {argument!r}")
     return passed

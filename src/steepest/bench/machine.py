@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from ..executors.errors import UnsupportedError
+from ..executors.native.compiler import find_compiler
+
 CACHES: Final = Path("/sys/devices/system/cpu/cpu0/cache")
-COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -39,12 +38,7 @@ def caches(folder: Path = CACHES) -> Iterator[tuple[str, str]]:
 
 def compiler() -> str | None:
     """The first line that the C compiler says of itself ($CC, cc, gcc or clang), or None without one."""
-    named = shlex.split(os.environ.get("CC", ""))[:1]
-    found = next((path for name in (*named, *COMPILERS) if (path := shutil.which(name))), None)
-    if found is None:
-        return None
     try:
-        done = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
+        return find_compiler().version.partition("\n")[0].strip() or None
+    except UnsupportedError:
         return None
-    return done.stdout.partition("\n")[0].strip() or None

@@ -1,6 +1,5 @@
 """A look at the installation: what is there, what is missing, what to do about it."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,12 +10,13 @@ from typing import Final
 
 import torch
 
+from steepest.executors.errors import UnsupportedError
+from steepest.executors.native.compiler import find_compiler
 from steepest.study import machine
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import DataError
 
 STUDY_PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "typer", "rich", "plotly", "matplotlib", "jinja2")
-COMPILERS: Final = ("cc", "gcc", "clang")
 LITTLE_SPACE: Final = 1.0  # GiB
 
 
@@ -71,10 +71,11 @@ def _threads() -> Check:
 
 
 def _compiler() -> Check:
-    candidates = [os.environ.get("CC", "").partition(" ")[0], *COMPILERS]
-    found = next((path for name in candidates if name and (path := shutil.which(name))), None)
-    advice = "optional: without one, optimizers run on the foreach executor"
-    return Check("C compiler", found or "none", found is not None, advice)
+    try:
+        command = find_compiler().command[0]
+    except UnsupportedError as error:
+        return Check("C compiler", str(error), False, "without one, optimizers run on the foreach executor")
+    return Check("C compiler", shutil.which(command) or command)
 
 
 def _data() -> Check:

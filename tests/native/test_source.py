@@ -1,0 +1,219 @@
+"""The generated C itself: it compiles without a warning, and neither reads nor writes where it must not.
+
+The sanitizers see a program of its own, not Python: a small main plays interpreter, with tensors that end exactly
+where their memory ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cases import PLANNED, every_planned_class
+from steepest import Momentum, Optimizer, SteepestDescent
+from steepest.executors.native.emit import Kernel
+from test_executors import everything_on
+
+from .support import parameters
+
+GCC = shutil.which("gcc")
+
+MAIN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+
+/* An object: a tensor, a list of objects, or a dictionary, where the key is an address. */
+typedef struct Thing {
+  View view;
+  struct Thing **items;
+  int64_t shape[1], stride[1];
+} Thing;
+
+static Object *list_item(Object *list, ptrdiff_t i) { return ((Thing *)list)->items[i]; }
+static Object *dict_item(Object *dict, Object *key) { return ((Thing *)dict)->items[*(int *)key]; }
+static int tensor_type, parameter_type, none;
+static Object *type_of(Object *x) { return x ? &tensor_type : 0; }
+static void release(Object *type) { (void)type; }
+static void clear_error(void) {}
+static int view(Object *x, View *out) { return *out = ((Thing *)x)->view, 0; }
+
+static Thing *thing(int64_t count) {
+  Thing *made = calloc(1, sizeof(Thing));
+  made->items = calloc((size_t)(count ? count : 1), sizeof(Thing *));
+  return made;
+}
+
+/* Exactly as many bytes as its elements need, so that the next byte is out of bounds; bits of a pattern. */
+static Thing *tensor(Dtype dtype, int64_t size) {
+  Thing *made = thing(0);
+  const size_t bytes = (size_t)size * dtype.bits / 8;
+  char *data = malloc(bytes ? bytes : 1);
+  for (int64_t i = 0; i < size; i++) {
+    const double value = 0.25 + (double)(i % 17) / 16;
+    const float narrow = (float)value;
+    if (dtype.bits == 64) memcpy(data + 8 * i, &value, 8);
+    else if (dtype.bits == 32) memcpy(data + 4 * i, &narrow, 4);
+    else memcpy(data + 2 * i, &(uint16_t){dtype.code == BFLOAT ? 0x3f00 + i % 17 : 0x3800 + i % 17}, 2);
+  }
+  made->shape[0] = size;
+  made->stride[0] = 1;
+  made->view = (View){data, CPU, 0, 1, dtype.code, dtype.bits, 1, made->shape, made->stride, 0};
+  return made;
+}
+
+static unsigned shuffled;
+
+/* Plays torch's pool: runs the work several times over on one thread, as threads that come one after the other. */
+static void pool(void (*work)(void *), void *argument, unsigned threads, unsigned flags) {
+  (void)flags;
+  for (unsigned i = 0; i < threads; i++) work(argument);
+  shuffled++;
+}
+
+int main(void) {
+  static const int64_t sizes[] = {0, 1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 0, 3 * BLOCK + 5, 99 * BLOCK + 7};
+  const int64_t count = sizeof(sizes) / sizeof(*sizes);
+  const Interpreter python = {list_item, dict_item, type_of, release, view, clear_error,
+                              &tensor_type, &parameter_type, &none};
+  int keys[SLOTS + COUNTERS];
+  Object *names[SLOTS + COUNTERS];
+  int64_t *streams = calloc((size_t)count, sizeof(int64_t)), changed = 0;
+  Thing *params = thing(count), *grads = thing(count), *states = thing(count);
+  for (int n = 0; n < SLOTS + COUNTERS; n++) keys[n] = n, names[n] = &keys[n];
+  for (int64_t i = 0; i < count; i++) {
+    params->items[i] = tensor(DTYPES[0], sizes[i]);
+    grads->items[i] = tensor(DTYPES[1], sizes[i]);
+    states->items[i] = thing(SLOTS + COUNTERS);
+    for (int n = 2; n < SLOTS + COUNTERS; n++)
+      states->items[i]->items[n] = tensor(DTYPES[n], n >= SLOTS || LAYOUTS[n] == 1 /* number */ ? 1 : sizes[i]);
+  }
+  double *numbers = malloc(sizeof(double) * NUMBERS);
+  for (int n = 0; n < NUMBERS; n++) numbers[n] = 0.25;
+  Item *items = calloc((size_t)count, (size_t)steepest_item_size());
+  for (int step = 0; step < 3; step++) {
+    const int64_t blocks = steepest_load(&python, items, count, params, grads, states, names, &changed, streams);
+    if (blocks < 0) return printf("refused: %lld\n", (long long)blocks), 1;
+    double *scratch = malloc(sizeof(double) * (size_t)(count * (CONSTANTS + REDUCTIONS + 1) + blocks * SUMS));
+    steepest_run(items, count, blocks, numbers, scratch, step ? pool : 0, step ? 3 : 1);
+    free(scratch);
+  }
+  Thing *last = params->items[count - 1], *fresh = tensor(DTYPES[0], sizes[count - 1]);
+  const int moved = memcmp(last->view.data, fresh->view.data, (size_t)sizes[count - 1] * DTYPES[0].bits / 8);
+  printf("ran %u times in the pool, %s\n", shuffled, moved ? "and moved" : "in vain");
+  fflush(stdout);
+  _Exit(0); /* what main has allocated is no leak of the kernel's */
+}
+"""
+
+
+def kernel_of(cls: type[Optimizer], dtype: torch.dtype, options: dict[str, Any]) -> Kernel:
+    optimizer = cls(parameters([(3,)], dtype), **options)
+    return optimizer._kernel(optimizer.param_groups[0])
+
+
+def compiled(text: str, folder: Path, *flags: str) -> Path:
+    """A program or object of C, which must compile without a word."""
+    assert GCC is not None
+    source, target = folder / "program.c", folder / "program"
+    source.write_text(text, encoding="utf-8")
+    command = [GCC, "-std=c11", *flags, "-o", str(target), str(source), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return target
+
+
+needs_gcc = pytest.mark.skipif(GCC is None, reason="calls gcc by name, for its warnings and sanitizers")
+
+
+@needs_gcc
+@every_planned_class
+def test_what_is_explained_is_printed_and_compiles(
+    cls: type[Optimizer], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without a warning that tells of a mistake (unused functions are the vocabulary's)."""
+    for options in ({}, everything_on(cls)):
+        optimizer = cls(parameters([(3,)]), **options)
+        text = optimizer.explain()
+        assert capsys.readouterr().out == text + "\n"
+        kernel = optimizer._kernel(optimizer.param_groups[0])
+        assert text == kernel.generated
+        for function in ("host", "reduce", "combine", "update"):
+            assert f"static void {function}(" in text
+        assert all(line in kernel.source for line in text.splitlines())
+        warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-variable")
+        compiled(kernel.source, tmp_path, *warnings, "-Wno-unused-function", "-fsyntax-only")
+
+
+def test_every_group_is_explained_once() -> None:
+    same = Momentum([{"params": parameters([(3,)])}, {"params": parameters([(4,)]), "lr": 0.5}])
+    other = Momentum([{"params": parameters([(3,)])}, {"params": parameters([(4,)]), "weight_decay": 0.5}])
+    assert same.explain().count("static void update(") == 1
+    assert other.explain().count("static void update(") == 2
+
+
+def test_a_rule_that_no_kernel_runs_is_not_explained() -> None:
+    with pytest.raises(RuntimeError, match="is a driver rule, which the native executor does not run"):
+        SteepestDescent(parameters([(3,)])).explain()
+
+
+SANITIZED = [
+    ("adamw", torch.float32, False),
+    ("adadelta", torch.float64, True),
+    ("nadam", torch.bfloat16, False),
+    ("rmsprop", torch.float16, True),
+    ("novograd", torch.float32, True),
+    ("novograd", torch.bfloat16, False),
+    ("radam", torch.float32, True),
+    ("sgd", torch.float16, False),
+]
+
+
+@pytest.fixture(scope="module")
+def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """gcc's flags for AddressSanitizer and UndefinedBehaviorSanitizer, where it has them."""
+    if GCC is None:
+        pytest.skip("gcc is not installed")
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    source = tmp_path_factory.mktemp("sanitizers") / "empty.c"
+    source.write_text("int main(void) { return 0; }")
+    command = [GCC, *flags, "-o", str(source.with_suffix("")), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        pytest.skip(f"gcc has no libasan or libubsan here: {done.stderr[-200:]}")
+    return flags
+
+
+@pytest.mark.parametrize(("name", "dtype", "everything"), SANITIZED)
+def test_sanitizers_find_nothing(
+    name: str, dtype: torch.dtype, everything: bool, tmp_path: Path, sanitizers: tuple[str, ...]
+) -> None:
+    kernel = kernel_of(PLANNED[name], dtype, everything_on(PLANNED[name]) if everything else {})
+    program = compiled(with_main(kernel), tmp_path, *sanitizers)
+    phases = 2 if kernel.sums else 1
+    assert run(program) == f"ran {2 * phases} times in the pool, and moved"
+
+
+def with_main(kernel: Kernel) -> str:
+    return "\n".join([kernel.source, f"enum {{ NUMBERS = {max(1, len(kernel.numbers))} }};", MAIN])
+
+
+def run(program: Path) -> str:
+    done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr[:4000]
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def test_the_sanitizers_would_find_a_step_beyond_the_end(tmp_path: Path, sanitizers: tuple[str, ...]) -> None:
+    """The check of the check: one element too many."""
+    kernel = kernel_of(PLANNED["adamw"], torch.float32, {})
+    beyond = with_main(kernel).replace("i < high - low", "i <= high - low")
+    program = compiled(beyond, tmp_path, *sanitizers)
+    done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr
