@@ -70,7 +70,7 @@ def image_batches(seed: int) -> Batches:
     source = torch.Generator().manual_seed(seed)
     while True:
         chosen = torch.randint(len(data.targets), (64,), generator=source)
-        yield data.inputs[chosen], data.targets[chosen]
+        yield data.inputs[chosen] / data.divisor, data.targets[chosen]
 
 
 TASKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Batches], float]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
@@ -21,6 +20,7 @@ from . import storage
 from .average import EMA, averaged, ema_decay, swapped
 from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
+from .construction import collect_fields, constructor, refuse_unknown
 from .decay import coupled_decay, decoupled_decay, maximized
 from .executors import driver, reference
 from .executors.batch import Batch, real_view
@@ -28,7 +28,7 @@ from .executors.choose import PLANNED_KINDS, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
-from .fields import STORAGE_OPTIONS, Field, Options, State, signature
+from .fields import STORAGE_OPTIONS, Field, Options, State
 from .partition import Choice, ExecutorName, Part, Partition
 from .rule import CommonStep, Program, Rule, Structure, program
 
@@ -93,9 +93,9 @@ class Optimizer(torch.optim.Optimizer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect the declared fields and give the class a constructor with their signature."""
         super().__init_subclass__(**kwargs)
-        cls.fields = _collect_fields(cls)
+        cls.fields = collect_fields(cls, Optimizer.fields)
         if "__init__" not in cls.__dict__:
-            cls.__init__ = _constructor(cls.fields)  # type: ignore[method-assign]
+            cls.__init__ = constructor(cls.fields)  # type: ignore[method-assign]
 
     @classmethod
     def rule_for(cls, options: Options) -> Rule:
@@ -244,6 +244,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _forget(self) -> None:
         self._averaging = False
+        self._ran: dict[int, tuple[Any, Choice]] = {}
         self._forget_partitions()
 
     def _forget_partitions(self) -> None:
@@ -293,7 +294,7 @@ class Optimizer(torch.optim.Optimizer):
             options: new values of ``state_dtype``, ``state_rounding``, ``parameter_rounding`` and ``seed``, for all
                 groups.
         """
-        _refuse_unknown("convert_state", {name: self.fields[name] for name in sorted(STORAGE_OPTIONS)}, options)
+        refuse_unknown("convert_state", {name: self.fields[name] for name in sorted(STORAGE_OPTIONS)}, options)
         changed = [{**group, **options} for group in self.param_groups]
         for group in changed:
             self._validate_options(group)
@@ -318,9 +319,9 @@ class Optimizer(torch.optim.Optimizer):
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
         group = self.param_groups[0]
-        known = self._partitions.get(id(group))
-        is_known = known is not None and known.structure == self._structure(group, self.values(group)[1])
-        return ExecutorName.of(known.choice if is_known and known is not None else self._choose(group))
+        structure, choice = self._ran.get(id(group), (None, None))
+        has_run = choice is not None and structure == self._structure(group, self.values(group)[1])
+        return ExecutorName.of(choice if has_run and choice is not None else self._choose(group))
 
     def _choose(self, group: Options) -> Choice:
         return choose(self.rule_for(group), group, type(self).__name__, self.fields)
@@ -423,6 +424,7 @@ class Optimizer(torch.optim.Optimizer):
             self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
             known = self._partition(group, list(live), first, structure, numbers)
+            self._ran[id(group)] = structure, known.choice
             if any(first) or static.get("capturable") or static.get("differentiable"):
                 self._partitions.pop(id(group), None)
             else:
@@ -577,52 +579,6 @@ class Optimizer(torch.optim.Optimizer):
             self._averaging = False
 
 
-def _collect_fields(cls: type[Optimizer]) -> dict[str, Field]:
-    """Positional fields: the parent's (a redeclared one keeps its place), then the class's own. Keyword-only ones: the
-    class's own first, then the parent's, then the base's. So a class can have torch's order without repeating a field.
-    """
-    own: dict[str, Field] = {}
-    keyword_only = False
-    for name, annotation in inspect.get_annotations(cls).items():
-        if annotation in ("KW_ONLY", KW_ONLY):
-            keyword_only = True
-        elif isinstance(declared := cls.__dict__.get(name), Field):
-            own[name] = replace(declared, name=name, names=declared.names or (name,), keyword_only=keyword_only)
-            delattr(cls, name)
-    common = dict(Optimizer.fields) if "Optimizer" in globals() else {}
-    inherited = {name: f for name, f in cls.fields.items() if name not in common}
-    positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
-    named = {name: f for name, f in (own | (inherited | own)).items() if f.keyword_only}
-    return positional | named | common
-
-
-Optimizer.fields = _collect_fields(Optimizer)
-
-
-def _constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
-    made = signature(fields)
-
-    def __init__(self: Optimizer, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's own
-        _refuse_unknown(type(self).__name__, fields, kwargs)
-        bound = made.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        values = dict(bound.arguments)
-        del values["self"]
-        params = values.pop("params")
-        self._setup(params, values)
-
-    __init__.__signature__ = made  # type: ignore[attr-defined]
-    return __init__
-
-
-def _refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
-    free = [f.name for f in fields.values() if not f.fixed]
-    for argument in given:
-        if argument not in (*free, "params"):
-            close = difflib.get_close_matches(argument, free, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            allowed = f"it takes {', '.join(free)}"
-            raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}{hint} ({allowed})")
-
+Optimizer.fields = collect_fields(Optimizer, {})
 
 __all__ = ["Field", "Optimizer", "Rule", "State"]

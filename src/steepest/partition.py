@@ -163,7 +163,7 @@ class BatchPart:
         state = {s.name: [held[s.name] for held in self.states] for s in self.program.stored}
         params = self.params
         if params[0].is_complex():
-            params, grads = [real_view(p) for p in params], [real_view(g) for g in grads]
+            params, grads = [real_view(p) for p in params], [real_view(g.resolve_conj()) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
         return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state, self.streams)
 

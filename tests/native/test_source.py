@@ -48,17 +48,19 @@ static Thing *thing(int64_t count) {
   return made;
 }
 
-/* Exactly as many bytes as its elements need, so that the next byte is out of bounds; bits of a pattern. */
-static Thing *tensor(Dtype dtype, int64_t size) {
+/* Exactly as many bytes as its elements need, so that the next byte is out of bounds. Values go up and down
+   with a period of 17, in steps of ``pace``. */
+static Thing *tensor(Dtype dtype, int64_t size, int pace) {
   Thing *made = thing(0);
   const size_t bytes = (size_t)size * dtype.bits / 8;
   char *data = malloc(bytes ? bytes : 1);
   for (int64_t i = 0; i < size; i++) {
-    const double value = 0.25 + (double)(i % 17) / 16;
+    const int place = (int)(i * pace % 17);
+    const double value = 0.25 + place / 16.0;
     const float narrow = (float)value;
     if (dtype.bits == 64) memcpy(data + 8 * i, &value, 8);
     else if (dtype.bits == 32) memcpy(data + 4 * i, &narrow, 4);
-    else memcpy(data + 2 * i, &(uint16_t){dtype.code == BFLOAT ? 0x3f00 + i % 17 : 0x3800 + i % 17}, 2);
+    else memcpy(data + 2 * i, &(uint16_t){dtype.code == BFLOAT ? 0x3f00 + place : 0x3800 + place}, 2);
   }
   made->shape[0] = size;
   made->stride[0] = 1;
@@ -86,11 +88,11 @@ int main(void) {
   Thing *params = thing(count), *grads = thing(count), *states = thing(count);
   for (int n = 0; n < SLOTS + COUNTERS; n++) keys[n] = n, names[n] = &keys[n];
   for (int64_t i = 0; i < count; i++) {
-    params->items[i] = tensor(DTYPES[0], sizes[i]);
-    grads->items[i] = tensor(DTYPES[1], sizes[i]);
+    params->items[i] = tensor(DTYPES[0], sizes[i], 1);
+    grads->items[i] = tensor(DTYPES[1], sizes[i], 5);
     states->items[i] = thing(SLOTS + COUNTERS);
     for (int n = 2; n < SLOTS + COUNTERS; n++)
-      states->items[i]->items[n] = tensor(DTYPES[n], n >= SLOTS || LAYOUTS[n] == 1 /* number */ ? 1 : sizes[i]);
+      states->items[i]->items[n] = tensor(DTYPES[n], n >= SLOTS || LAYOUTS[n] == 1 /* number */ ? 1 : sizes[i], 3);
   }
   double *numbers = malloc(sizeof(double) * NUMBERS);
   for (int n = 0; n < NUMBERS; n++) numbers[n] = 0.25;
@@ -102,7 +104,7 @@ int main(void) {
     steepest_run(items, count, blocks, numbers, scratch, step ? pool : 0, step ? 3 : 1);
     free(scratch);
   }
-  Thing *last = params->items[count - 1], *fresh = tensor(DTYPES[0], sizes[count - 1]);
+  Thing *last = params->items[count - 1], *fresh = tensor(DTYPES[0], sizes[count - 1], 1);
   const int moved = memcmp(last->view.data, fresh->view.data, (size_t)sizes[count - 1] * DTYPES[0].bits / 8);
   printf("ran %u times in the pool, %s\n", shuffled, moved ? "and moved" : "in vain");
   fflush(stdout);

@@ -7,6 +7,7 @@ into addcmul and addcdiv.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,6 +61,17 @@ def over(a: str, b: str) -> str:
     return a if b == ONE else f"quotient({a}, {b})"
 
 
+def literal(value: float) -> str:
+    """A plain number as Python and C both read it: in double, never an integer that overflows, no sign without a
+    parenthesis (two signs in a row decrement in C), and infinity as a number that is too large.
+    """
+    x = float(value)
+    if x != x:
+        return "(1e999 - 1e999)"
+    text = ONE if x == 1 else "1e999" if x == math.inf else "-1e999" if x == -math.inf else repr(x)
+    return f"({text})" if text.startswith("-") else text
+
+
 @dataclass(eq=False)
 class Lowering:
     """Turns trace nodes into host expressions and scaled operations."""
@@ -87,7 +99,7 @@ class Lowering:
 
     def number(self, arg: Any) -> str:
         """The host expression of an argument."""
-        return self.host[arg] if isinstance(arg, fx.Node) else repr(arg)
+        return self.host[arg] if isinstance(arg, fx.Node) else literal(arg)
 
     def lower(self, node: fx.Node) -> None:
         """Lower one call."""

@@ -211,7 +211,7 @@ class _Emitter:
             if form is not None:
                 c_type = slot.c_type if form in written else f"const {slot.c_type}"
                 offset = f"{start} / STORAGE_BLOCK" if slot.layout == "blocks" else start
-                lines.append(f"{c_type} *restrict {slot.name}_ = ({c_type} *)item->data[{index}] + {offset};")
+                lines.append(f"{c_type} *restrict at_{slot.name} = ({c_type} *)item->data[{index}] + {offset};")
         return lines
 
     def _declared(self, values: Mapping[str, str]) -> list[str]:

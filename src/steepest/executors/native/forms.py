@@ -42,7 +42,7 @@ class Slot:
     @property
     def at(self) -> str:
         """The element of the loop."""
-        return f"{self.name}_[i]"
+        return f"at_{self.name}[i]"
 
 
 class Form:
@@ -91,10 +91,10 @@ class _Random(Form):
     is_blockwise = True
 
     def once(self) -> list[str]:
-        return [f"const uint32_t key_of_{self.name} = key_of(item->stream, step, {self.place});"]
+        return [f"const uint32_t stream_{self.name} = key_of(item->stream, step, {self.place});"]
 
     def opening(self) -> list[str]:
-        return [f"const uint32_t key_{self.name} = block_key(key_of_{self.name}, start);"]
+        return [f"const uint32_t key_{self.name} = block_key(stream_{self.name}, start);"]
 
 
 class _StochasticBfloat16(_Random):
@@ -108,20 +108,20 @@ class _Int8(_Random):
         self.grid = "nonnegative" if nonnegative else "signed"
 
     def opening(self) -> list[str]:
-        unit = f"const float unit_of_{self.name} = unit_{self.grid}(*{self.parts[1].name}_);"
+        unit = f"const float unit_of_{self.name} = unit_{self.grid}(*at_{self.parts[1].name});"
         return [*super().opening(), unit, f"float fresh_{self.name}[STORAGE_BLOCK];"]
 
     def load(self) -> str:
         return f"level_{self.grid}({self.parts[0].at}) * unit_of_{self.name}"
 
     def load_alone(self) -> str:
-        return f"level_{self.grid}({self.parts[0].at}) * unit_{self.grid}({self.parts[1].name}_[i / STORAGE_BLOCK])"
+        return f"level_{self.grid}({self.parts[0].at}) * unit_{self.grid}(at_{self.parts[1].name}[i / STORAGE_BLOCK])"
 
     def store(self, value: str) -> list[str]:
         return [f"fresh_{self.name}[i] = {value};"]
 
     def closing(self) -> list[str]:
-        codes, scale = (f"{part.name}_" for part in self.parts)
+        codes, scale = (f"at_{part.name}" for part in self.parts)
         return [f"encode_{self.grid}(fresh_{self.name}, size, {codes}, {scale}, key_{self.name});"]
 
 

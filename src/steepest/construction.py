@@ -1,0 +1,59 @@
+"""From a class's declarations to its constructor: which fields it has, in which order, and what it refuses."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, replace
+from typing import Any
+
+from .fields import Field, signature
+
+
+def collect_fields(cls: Any, common: Mapping[str, Field]) -> dict[str, Field]:
+    """All fields of a class, in the order of its constructor; ``common`` are those that every class takes.
+
+    Positional fields: the parent's (a redeclared one keeps its place), then the class's own. Keyword-only ones: the
+    class's own first, then the parent's, then the common ones. So a class can have torch's order without repeating one.
+    """
+    own: dict[str, Field] = {}
+    keyword_only = False
+    for name, annotation in inspect.get_annotations(cls).items():
+        if annotation in ("KW_ONLY", KW_ONLY):
+            keyword_only = True
+        elif isinstance(declared := cls.__dict__.get(name), Field):
+            own[name] = replace(declared, name=name, names=declared.names or (name,), keyword_only=keyword_only)
+            delattr(cls, name)
+    inherited = {name: f for name, f in cls.fields.items() if name not in common}
+    positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
+    named = {name: f for name, f in (own | (inherited | own)).items() if f.keyword_only}
+    return positional | named | dict(common)
+
+
+def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
+    """An ``__init__`` with the signature of ``fields``, which hands their values to ``_setup(params, values)``."""
+    made = signature(fields)
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's own
+        refuse_unknown(type(self).__name__, fields, kwargs)
+        bound = made.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        del values["self"]
+        params = values.pop("params")
+        self._setup(params, values)
+
+    __init__.__signature__ = made  # type: ignore[attr-defined]
+    return __init__
+
+
+def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for an argument that does not exist, with the close match and what there is."""
+    free = [f.name for f in fields.values() if not f.fixed]
+    for argument in given:
+        if argument not in (*free, "params"):
+            close = difflib.get_close_matches(argument, free, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            allowed = f"it takes {', '.join(free)}"
+            raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}{hint} ({allowed})")
