@@ -44,7 +44,7 @@ def kernels(folder: Path) -> Path:
 def obtained(identity: str = "a kernel") -> tuple[Path, int]:
     """The library's path, and how often it had to be made."""
     make = Maker()
-    path = cache.obtain(identity, make)
+    path = cache.obtain(identity, make, lambda found: found)
     assert path.read_bytes().startswith(CONTENT)
     assert cache.is_intact(path)
     return path, make.calls
@@ -257,8 +257,8 @@ def test_where_nothing_can_be_written_it_says_so(cold: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UnsupportedError, match=r"no folder for compiled kernels can be written.*No space left"):
-        cache.obtain("a kernel", lambda target: target.touch())
+    with pytest.raises(UnsupportedError, match=r"a compiled kernel cannot be written.*No space left"):
+        cache.obtain("a kernel", lambda target: target.touch(), lambda found: found)
 
 
 def test_a_cache_that_is_read_only_is_still_read(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_a_cache_that_is_read_only_is_still_read(cold: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("room", "reason"), [(-1, "no folder for compiled kernels can be written"), (100, "the C compiler 'cc -g3' failed")]
+    ("room", "reason"), [(-1, "a compiled kernel cannot be written"), (100, "the C compiler 'cc -g3' failed")]
 )
 def test_without_room_for_temporary_files_foreach_runs(
     cold: Path, monkeypatch: pytest.MonkeyPatch, room: int, reason: str
@@ -398,3 +398,19 @@ def test_the_cache_knows_compiler_flags_and_processor(monkeypatch: pytest.Monkey
     monkeypatch.setattr(compiler, "_processor", lambda: "another")
     identities.add(found.identity)
     assert len(identities) == 5
+
+
+def test_where_nothing_may_be_executed_a_private_folder_serves(cold: Path) -> None:
+    def load(path: Path) -> Path:
+        if path.parent == kernels(cold):
+            raise OSError("failed to map segment from shared object")
+        return path
+
+    assert_private(cache.obtain("a kernel", Maker(), load), cold)
+
+
+def test_a_folder_that_others_could_exchange_is_not_believed(cold: Path) -> None:
+    kernels(cold).mkdir(parents=True, mode=0o700)
+    kernels(cold).parent.chmod(0o777)
+    path, _ = obtained()
+    assert_private(path, cold)

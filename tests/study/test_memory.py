@@ -32,6 +32,6 @@ def page_faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")
 def test_freed_blocks_are_used_again() -> None:
-    # By default each of the ten blocks is handed back and mapped anew. Kept, it is mapped again only where the heap gave
-    # another place to it, which depends on the machine and happened for one block of ten.
+    # By default each of the ten blocks is handed back and mapped anew. Kept, one is mapped again only where the heap
+    # gave another place to it, which depends on the machine and happened for one block of ten.
     assert page_faults("keep") < page_faults("leave") / 2

@@ -11,40 +11,42 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import UnsupportedError
+
+Loaded = TypeVar("Loaded")
 
 MARK = b"steepest"
 """A kernel's file ends with this and the SHA-256 of all before it, which a loader of shared libraries ignores."""
 
 
-def obtain(identity: str, make: Callable[[Path], None]) -> Path:
-    """The shared library for ``identity``: from the cache, or made now.
+def obtain(identity: str, make: Callable[[Path], None], load: Callable[[Path], Loaded]) -> Loaded:
+    """The shared library for ``identity``, loaded: from the cache, or made now.
 
     Any number of processes may ask for the same one at a time: each writes to a name of its own and renames. A file
     that is truncated or was not written by us is made anew. Where the cache cannot be used, because it is read-only or
-    the disk is full, a private temporary folder is, for as long as the process runs.
+    the disk is full or nothing may be executed there, a private temporary folder is, for as long as the process runs.
 
     Args:
         identity: all that decides the content.
         make: writes the library to the path that it is given.
+        load: loads the library, or raises `OSError`.
 
     Raises:
-        UnsupportedError: it cannot be made.
+        UnsupportedError: it cannot be made, or not be loaded.
     """
     name, data = hashlib.sha256(identity.encode()).hexdigest() + ".so", b""
     for folder in _folders():
         path = folder / name
-        if is_intact(path):
-            return path
         try:
-            data = data or _made(make)
-            _write(path, data + _seal(data))
+            if not is_intact(path):
+                data = data or _made(make)
+                _write(path, data + _seal(data))
+            return load(path)
         except OSError as error:
             failure = error
-        else:
-            return path
-    raise UnsupportedError(f"no folder for compiled kernels can be written, the last try said: {failure}")
+    raise UnsupportedError(f"a compiled kernel cannot be written, or cannot be loaded: {failure}")
 
 
 def is_intact(path: Path) -> bool:
@@ -81,7 +83,7 @@ def _folders() -> Iterator[Path]:
     try:
         folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if is_private(folder):
+        if is_private(folder.parent) and is_private(folder):
             yield folder
     except (OSError, RuntimeError):  # not writable, a file in its place, or no home directory
         pass

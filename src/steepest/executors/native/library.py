@@ -74,11 +74,11 @@ _failed: dict[Kernel, str] = {}
 @cache
 def _library(kernel: Kernel) -> Library:
     compiler = find_compiler()
-    path = obtain(compiler.identity + kernel.source, lambda target: compiler.compile(kernel.source, target))
+    identity = compiler.identity + kernel.source
     try:
-        return Library(path)
-    except (OSError, AttributeError) as error:
-        raise UnsupportedError(f"the compiled kernel {path} cannot be loaded: {error}") from error
+        return obtain(identity, lambda target: compiler.compile(kernel.source, target), Library)
+    except AttributeError as error:
+        raise UnsupportedError(f"the compiled kernel cannot be loaded: {error}") from error
 
 
 def library_of(kernel: Kernel) -> Library:
