@@ -126,7 +126,7 @@ def test_whoever_changes_gradients_gets_copies() -> None:
 
 
 def test_a_sample_is_seconds_per_step() -> None:
-    clock, slow = of(seconds=0.5e-3)
+    clock, slow = of(seconds=2.5e-3)
     ready = prepare(slow, TINY.parameters("cpu"), clock.timer)
     assert ready.steps == 4
     assert ready.sample(clock.timer) == pytest.approx(0.5e-3)

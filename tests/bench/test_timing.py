@@ -22,17 +22,25 @@ class Named:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "steps"), [(1.0, 1), (2e-3, 1), (1.9e-3, 2), (0.1e-3, 32), (1e-12, timing.MOST_STEPS)]
+    ("seconds", "steps"), [(1.0, 1), (10e-3, 1), (9.9e-3, 2), (0.5e-3, 32), (1e-12, timing.MOST_STEPS)]
 )
-def test_a_sample_has_as_many_steps_as_make_two_milliseconds(seconds: float, steps: int) -> None:
+def test_a_sample_has_as_many_steps_as_make_ten_milliseconds(seconds: float, steps: int) -> None:
     assert timing.steps_per_sample(lambda count: count * seconds) == steps
 
 
-def test_samples_are_seconds_per_step_in_a_rotated_order() -> None:
+def test_a_slow_first_step_does_not_shorten_a_sample() -> None:
+    taken = iter([1.0])
+    assert timing.steps_per_sample(lambda count: next(taken, count * 5e-3)) == 2
+
+
+def test_samples_are_seconds_per_step_in_an_order_drawn_for_each_round() -> None:
     clock = Clock()
     lanes = [Named(clock, "a", 1.0), Named(clock, "b", 2.0), Named(clock, "c", 4.0)]
-    assert timing.interleaved(lanes, 4, clock.timer) == [[1.0] * 4, [2.0] * 4, [4.0] * 4]
-    assert "".join(clock.order[::2]) == "abcbcacababc"
+    assert timing.interleaved(lanes, 20, clock.timer) == [[1.0] * 20, [2.0] * 20, [4.0] * 20]
+    order = "".join(clock.order[::2])
+    rounds = [order[i : i + 3] for i in range(0, 60, 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len(set(rounds)) == 6
 
 
 def test_the_device_is_waited_for_before_each_reading_of_the_clock() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from typing import Any, Final, Protocol
 
 import torch
 
-SHORTEST_SAMPLE: Final = 2e-3
-"""Seconds that a sample lasts at least: far above the clock's resolution and a timer interrupt."""
+SHORTEST_SAMPLE: Final = 10e-3
+"""Seconds that a sample lasts at least: long beside the first step, which finds the caches as a rival has left them."""
 MOST_STEPS: Final = 4096
 
 
@@ -57,7 +58,8 @@ def steps_per_sample(seconds: Callable[[int], float]) -> int:
         seconds: takes so many steps and returns how long they took.
     """
     count = 1
-    while seconds(count) < SHORTEST_SAMPLE and count < MOST_STEPS:
+    # The faster of two: the very first steps compile, allocate and fill caches.
+    while min(seconds(count), seconds(count)) < SHORTEST_SAMPLE and count < MOST_STEPS:
         count *= 2
     return count
 
@@ -65,14 +67,13 @@ def steps_per_sample(seconds: Callable[[int], float]) -> int:
 def interleaved(lanes: Sequence[Sampled], rounds: int, timer: Timer) -> list[list[float]]:
     """Seconds per step of every lane in every round.
 
-    In each round every lane takes one sample. The order is rotated from round to round, so that nobody always comes
-    after the same neighbour, and a machine that slows down for a while slows everybody down.
+    In each round every lane takes one sample. The order is drawn anew for each round (the same in every run), so that
+    nobody always comes after the same neighbour, and a machine that slows down for a while slows everybody down.
     """
     samples: list[list[float]] = [[] for _ in lanes]
     with collector_paused():
         for turn in range(rounds):
-            for place in range(len(lanes)):
-                index = (turn + place) % len(lanes)
+            for index in random.Random(turn).sample(range(len(lanes)), len(lanes)):
                 samples[index].append(lanes[index].sample(timer))
     return samples
 

@@ -14,7 +14,7 @@ typedef struct {
 } View;
 
 /* Less work than FEW_BLOCKS stays on the calling thread: waking the others would cost more than they help. */
-enum { FEW_BLOCKS = 32, MOST_BLOCKS = 256 };
+enum { FEW_BLOCKS = 128, MOST_BLOCKS = 256 };
 
 enum { CPU = 1, FLOAT = 2, BFLOAT = 4, COMPLEX = 5 };
 
