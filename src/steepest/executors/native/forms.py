@@ -164,7 +164,7 @@ def form_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str
 
 def definitions() -> str:
     """The C of what codecs.py declares: constants and the hash's rounds, before storage.c."""
-    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED", "QUIET")
+    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET")
     constants = {"STORAGE_BLOCK": codecs.BLOCK, **{name: getattr(codecs, name) for name in names}}
     rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
     mixed = [*rounds, f"  x ^= x >> {codecs.LAST_SHIFT};", "  return x;"]

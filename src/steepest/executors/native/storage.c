@@ -9,11 +9,11 @@ static inline uint32_t block_key(uint32_t key, int64_t element) {
   return mixed(key + (uint32_t)block * BLOCK_STEP + (uint32_t)(block >> 32) * FAR_BLOCK_STEP);
 }
 
-static inline uint32_t random_bits(uint32_t key, int64_t lane) { return mixed(key + (uint32_t)lane * LANE_STEP); }
+static inline uint32_t random_bits(uint32_t key, int64_t lane) { return key + (uint32_t)lane * LANE_STEP; }
 
 static inline bfloat16 store_stochastic(float x, uint32_t random) {
   const uint32_t u = bits_of(x), magnitude = u & 0x7fffffff;
-  const uint32_t rounded = u + (magnitude < 0x7f800000 ? random & DROPPED : 0);
+  const uint32_t rounded = u + (magnitude < 0x7f800000 ? random >> (32 - DROPPED_BITS) : 0);
   return (bfloat16)(rounded >> 16 | (magnitude > 0x7f800000 ? QUIET : 0));
 }
 
@@ -48,11 +48,11 @@ static inline bfloat16 store_compensation(float x, bfloat16 rounded) {
     for (int64_t i = 0; i < size; i++) {                                                                             \
       const float magnitude = SIGN ? fabsf(x[i]) : x[i] > 0 ? x[i] : 0.0f;                                           \
       const uint32_t bits = bits_of(magnitude * inverse * LARGEST + 1.0f);                                           \
-      const uint32_t rounded = bits + (random_bits(key, i) & ((1u << SHIFT) - 1));                                   \
+      const uint32_t rounded = bits + (random_bits(key, i) >> (32 - SHIFT));                                         \
       const uint32_t level = (rounded >> SHIFT) - (0x3f800000 >> SHIFT);                                             \
       const uint32_t code = level < TOP ? level : TOP;                                                               \
       const uint32_t least = !SIGN && x[i] > 0 && code == 0;                                                         \
-      const uint32_t negative = x[i] < 0 && code > 0 ? SIGN : 0;                                                     \
+      const uint32_t negative = code > 0 ? bits_of(x[i]) >> 24 & SIGN : 0;                                           \
       codes[i] = (uint8_t)(code | least | negative);                                                                 \
     }                                                                                                                \
   }
