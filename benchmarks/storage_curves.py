@@ -65,11 +65,11 @@ def text_batches(seed: int) -> Batches:
 
 
 def image_batches(seed: int) -> Batches:
-    """Fashion-MNIST's training images, 64 at a time."""
+    """Fashion-MNIST's training images, 32 at a time."""
     data = fashion_mnist.WORKLOAD.load(None).train
     source = torch.Generator().manual_seed(seed)
     while True:
-        chosen = torch.randint(len(data.targets), (64,), generator=source)
+        chosen = torch.randint(len(data.targets), (32,), generator=source)
         yield data.inputs[chosen] / data.divisor, data.targets[chosen]
 
 
