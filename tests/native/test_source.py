@@ -78,7 +78,8 @@ static void pool(void (*work)(void *), void *argument, unsigned threads, unsigne
 }
 
 int main(void) {
-  static const int64_t sizes[] = {0, 1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 0, 3 * BLOCK + 5, FEW_BLOCKS * BLOCK + 7};
+  static const int64_t sizes[] = {
+      0, 1, 2, 15, 16, 17, BLOCK - 1, BLOCK, BLOCK + 1, 0, 3 * BLOCK + 5, FEW_BLOCKS * BLOCK + 7};
   const int64_t count = sizeof(sizes) / sizeof(*sizes);
   const Interpreter python = {list_item, dict_item, type_of, release, view, clear_error,
                               &tensor_type, &parameter_type, &none};
