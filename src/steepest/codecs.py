@@ -96,14 +96,22 @@ def memory_order(x: Tensor) -> Tensor:
     Raises:
         ValueError: the elements overlap, or leave gaps between them.
     """
-    order = sorted(range(x.dim()), key=x.stride, reverse=True)
-    ordered = x.permute(order)
-    if not ordered.is_contiguous():
+    views = flat([x])
+    if views is None:
         raise ValueError(
             f"memory_order needs a dense tensor whose elements do not overlap, not shape {tuple(x.shape)} with strides "
             f"{x.stride()}; copy it with .contiguous() first"
         )
-    return ordered.view(-1)
+    return views[0]
+
+
+def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
+    if any(x.shape != tensors[0].shape for x in tensors):
+        return None
+    order = sorted(range(tensors[0].dim()), key=tensors[0].stride, reverse=True)
+    ordered = [x.permute(order) for x in tensors]
+    return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None
 
 
 class Codec(ABC):
@@ -140,8 +148,11 @@ class Codec(ABC):
     def narrow(self, parts: Sequence[Tensor], start: int, count: int) -> tuple[Tensor, ...]:
         """The pieces of flat ``parts`` that hold ``count`` values from ``start`` (a multiple of 256) on."""
         _check_start(start)
-        bounds = zip(parts, self.sizes(start), self.sizes(start + count), strict=True)
-        return tuple(part[first:last] for part, first, last in bounds)
+        return tuple(part[self.span(index, start, count)] for index, part in enumerate(parts))
+
+    def span(self, part: int, start: int, count: int) -> slice:
+        """Where in a flat part ``count`` values from ``start`` on are held."""
+        return slice(self.sizes(start)[part], self.sizes(start + count)[part])
 
     def to_nearest(self) -> Codec:
         """The same form, rounded to nearest: for values that are written once, not step by step."""
@@ -400,9 +411,9 @@ def encode_whole(codec: Codec, x: Tensor, parts: Sequence[Tensor], key: int | Te
 
 def _pieces(codec: Codec, x: Tensor, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, tuple[Tensor, ...], int]]:
     """Flat pieces of ``x`` and of its parts, and where they start."""
-    flat, flat_parts = memory_order(x), tuple(map(memory_order, parts))
-    for start in range(0, flat.numel(), PIECE):
-        piece = flat[start : start + PIECE]
+    whole, flat_parts = memory_order(x), tuple(map(memory_order, parts))
+    for start in range(0, whole.numel(), PIECE):
+        piece = whole[start : start + PIECE]
         yield piece, codec.narrow(flat_parts, start, piece.numel()), start
 
 

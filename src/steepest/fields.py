@@ -254,7 +254,7 @@ class State:
             return p.detach().clone(memory_format=torch.preserve_format)
         value = options[self.init] if isinstance(self.init, str) else self.init
         if self.kind in ("step", "scalar"):
-            dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+            dtype = counter_dtype()
             on_device = options.get("capturable") or options.get("fused")
             return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
         if self.kind == "like":
@@ -273,6 +273,11 @@ class State:
         """Bytes of the first value beside ``p`` (0 for a list, which grows as it runs)."""
         value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+
+
+def counter_dtype() -> torch.dtype:
+    """The dtype of step counts and scalar state, as in torch: float64 only where that is the default."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
 def _filled_like(p: Tensor, value: Any) -> Tensor:

@@ -24,13 +24,13 @@ from .construction import collect_fields, constructor, refuse_unknown
 from .decay import coupled_decay, decoupled_decay, maximized
 from .executors import driver, reference
 from .executors.batch import Batch, real_view
-from .executors.choose import PLANNED_KINDS, choose, without_native
+from .executors.choose import choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
-from .partition import Choice, ExecutorName, Part, Partition
-from .rule import CommonStep, Program, Rule, Structure, program
+from .partition import Choice, ExecutorName, Live, Part, Partition
+from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
@@ -319,9 +319,10 @@ class Optimizer(torch.optim.Optimizer):
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
         group = self.param_groups[0]
-        structure, choice = self._ran.get(id(group), (None, None))
-        has_run = choice is not None and structure == self._structure(group, self.values(group)[1])
-        return ExecutorName.of(choice if has_run and choice is not None else self._choose(group))
+        ran = self._ran.get(id(group))
+        if ran is not None and ran[0] == self._structure(group, self.values(group)[1]):
+            return ExecutorName.of(ran[1])
+        return ExecutorName.of(self._choose(group))
 
     def _choose(self, group: Options) -> Choice:
         return choose(self.rule_for(group), group, type(self).__name__, self.fields)
@@ -389,9 +390,9 @@ class Optimizer(torch.optim.Optimizer):
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
-        grads = [p.grad for group in clipping for p in group["params"] if p.grad is not None]
-        if grads:
-            self._refuse_sparse([p for group in clipping for p in group["params"] if p.grad is not None])
+        params = [p for group in clipping for p in group["params"]]
+        self._refuse_sparse(params)
+        if grads := [p.grad for p in params if p.grad is not None]:
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
         return numbers
@@ -447,13 +448,13 @@ class Optimizer(torch.optim.Optimizer):
         rule, _, _, static, _ = structure
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
-        arguments = live, states, first, make, numbers, self._streams(group, live)
+        joined = Live(live, states, first, self._streams(group, live), make, numbers)
         choice = self._choose(group)
         try:
-            return Partition(live, structure, choice, list(choice.cut(*arguments)))
+            return Partition(live, structure, choice, list(choice.cut(joined)))
         except UnsupportedError as refusal:
             choice = without_native(rule, group, refusal)
-            return Partition(live, structure, choice, list(choice.cut(*arguments)))
+            return Partition(live, structure, choice, list(choice.cut(joined)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
         """The streams of random bits of parameters: of the seed, and of their places among all parameters."""

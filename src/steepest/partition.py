@@ -88,15 +88,42 @@ class Part(Protocol):
 MakeProgram = Callable[[bool, Tensor], Program]
 """``make_program(is_first, p)``: what runs for a parameter at, or after, its first step."""
 
-Cut = Callable[
-    [list[Tensor], list[dict[str, Any]], list[bool], MakeProgram, tuple[str, ...], list[int]], Iterator[Part]
-]
-"""How an executor puts parameters together: ``cut(live, states, first, make_program, numbers, streams)``.
 
-``live`` are the parameters that have gradients, ``states`` their state, ``first`` says whose state was made at this
-step, ``make_program`` gives a parameter's program, ``numbers`` are the names of the group's run-time numbers,
-``streams`` are the parameters' streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
-"""
+@dataclass(frozen=True)
+class Live:
+    """The parameters of a group that have gradients, and what an executor needs to put them together.
+
+    Attributes:
+        params: the parameters.
+        states: their state.
+        first: whose state was made at this step.
+        streams: their streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
+        make_program: gives a parameter's program.
+        numbers: the names of the group's run-time numbers.
+    """
+
+    params: list[Tensor]
+    states: list[dict[str, Any]]
+    first: list[bool]
+    streams: list[int]
+    make_program: MakeProgram
+    numbers: tuple[str, ...]
+
+    def together(self, key: Callable[[Program, Tensor, dict[str, Any]], Any]) -> Iterator[tuple[Program, list[int]]]:
+        """Programs, and the places of the parameters that share one and for which ``key`` is equal."""
+        found: dict[Any, list[int]] = {}
+        for index, (p, held, is_first) in enumerate(zip(self.params, self.states, self.first, strict=True)):
+            program = self.make_program(is_first, p)
+            found.setdefault((program, key(program, p, held)), []).append(index)
+        return ((program, members) for (program, _), members in found.items())
+
+    def of(self, members: list[int]) -> tuple[list[Tensor], list[dict[str, Any]], list[int]]:
+        """Parameters, state and streams of those at the places ``members``."""
+        return [self.params[i] for i in members], [self.states[i] for i in members], [self.streams[i] for i in members]
+
+
+Cut = Callable[[Live], Iterator[Part]]
+"""How an executor puts parameters together."""
 
 
 @dataclass(frozen=True)
@@ -193,43 +220,26 @@ class Partition:
         return all(part.ready([grads[i] for i in part.members]) for part in self.parts)
 
 
-def split(
-    live: list[Tensor],
-    states: list[dict[str, Any]],
-    first: list[bool],
-    make_program: MakeProgram,
-    numbers: tuple[str, ...],
-    streams: list[int],
-    *,
-    run: Callable[[Batch], dict[str, Any]],
-) -> Iterator[BatchPart]:
+def split(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchPart]:
     """Put parameters together that share device, dtype, program (and so their age, if it matters) and clock."""
-    together: dict[Any, list[int]] = {}
-    for index, (p, is_first) in enumerate(zip(live, first, strict=True)):
-        program = make_program(is_first, p)
-        values = tuple(states[index][s.name].item() for s in program.counted.values())
-        together.setdefault((p.device, p.dtype, program, values), []).append(index)
-    for (_, _, program, values), members in together.items():
-        held = [states[i] for i in members]
-        clock = Clock.of(program.counted, held, values)
-        yield BatchPart(run, program, members, [live[i] for i in members], held, clock, [streams[i] for i in members])
+    for program, members in live.together(lambda program, p, held: (p.device, p.dtype, _counts(program, held))):
+        params, states, streams = live.of(members)
+        clock = Clock.of(program.counted, states, _counts(program, states[0]))
+        yield BatchPart(run, program, members, params, states, clock, streams)
 
 
-def singles(
-    live: list[Tensor],
-    states: list[dict[str, Any]],
-    first: list[bool],
-    make_program: MakeProgram,
-    numbers: tuple[str, ...],
-    streams: list[int],
-    *,
-    run: Callable[[Batch], dict[str, Any]],
-) -> Iterator[BatchPart]:
+def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(held[s.name].item() for s in program.counted.values())
+
+
+def singles(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchPart]:
     """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
-    for index, (p, state, is_first, stream) in enumerate(zip(live, states, first, streams, strict=True)):
-        program = make_program(is_first, p)
-        columns = {name: [state[s.name]] for name, s in program.counted.items()}
-        yield BatchPart(run, program, [index], [p], [state], TensorClock(columns, _doubles(columns), []), [stream])
+    for index, (p, is_first) in enumerate(zip(live.params, live.first, strict=True)):
+        params, states, streams = live.of([index])
+        program = live.make_program(is_first, p)
+        columns = {name: [states[0][s.name]] for name, s in program.counted.items()}
+        clock = TensorClock(columns, _doubles(columns), [])
+        yield BatchPart(run, program, [index], params, states, clock, streams)
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:

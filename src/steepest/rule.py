@@ -14,6 +14,9 @@ from .fields import State
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
 
+PLANNED_KINDS = ("pointwise", "per_tensor")
+"""The kinds that are traced: they have plans and kernels, and their state can be coded."""
+
 Values = Mapping[str, Any]
 Update = Callable[[Any, Any, Values, Values], tuple[Any, dict[str, Any]]]
 """``update(p, g, state, scalars) -> (new p, new state)``: any rule behind one convention. Inputs stay untouched."""

@@ -11,16 +11,13 @@ from torch import Tensor
 
 from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
 from .fields import Field, Options, State, hyper
-from .rule import Rule
+from .rule import PLANNED_KINDS, Rule
 
 SMALLEST = 4096
 """Elements from which on a parameter's state is coded: below, there is nothing to save."""
 
 SLOWEST = 2.0**-8
 """An average in bfloat16 that moves by less than this part of itself may not move at all when rounded to nearest."""
-
-CODED_KINDS = ("pointwise", "per_tensor")
-"""The kinds of rules whose state can be coded."""
 
 COMPUTED_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes of parameters whose state can be coded."""
@@ -95,7 +92,7 @@ def check(name: str, rule: Rule, states: Iterable[State], fields: Mapping[str, F
     """
     asked = {option: options[option] for option in ("state_dtype", "parameter_rounding") if options[option]}
     for option, value in asked.items():
-        if rule.kind not in CODED_KINDS:
+        if rule.kind not in PLANNED_KINDS:
             raise ValueError(
                 f"{option}={value!r} works with pointwise and per_tensor rules, and {name} runs {rule.fn.__name__}, a "
                 f"{rule.kind} rule; leave {option}=None"

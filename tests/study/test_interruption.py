@@ -9,7 +9,9 @@ from pathlib import Path
 
 from steepest.study.store import StudyFolder
 
-COMMAND = [sys.executable, "-c", "from steepest.cli.main import main; main()"]
+# A shell starts its background jobs with SIGINT ignored, which Python then leaves so.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{LISTENING}; from steepest.cli.main import main; main()"]
 ARGUMENTS = ["study", "digits", "--preset", "smoke", "--epochs", "3", "--seeds", "400", "-o", "sgd"]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..rule import Program
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -42,13 +44,18 @@ def real_view(x: Tensor) -> Tensor:
     return torch.view_as_real(x) if x.is_complex() else x
 
 
-def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
-    if any(x.shape != tensors[0].shape for x in tensors):
-        return None
-    order = sorted(range(tensors[0].dim()), key=tensors[0].stride, reverse=True)
-    ordered = [x.permute(order) for x in tensors]
-    return [x.view(-1) for x in ordered] if all(x.is_contiguous() for x in ordered) else None
+def runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """``items`` in order, in runs of together at most ``most``; one that is larger is a run of its own."""
+    held: list[Item] = []
+    total = 0
+    for item in items:
+        if held and total + size(item) > most:
+            yield held
+            held, total = [], 0
+        held.append(item)
+        total += size(item)
+    if held:
+        yield held
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..fields import Field, Options
 from ..partition import Choice, Cut, Part, singles, split
-from ..rule import Rule
+from ..rule import PLANNED_KINDS, Rule
 from . import foreach, reference, torch_fused
 from .errors import UnsupportedError
 from .native import part as native
@@ -28,7 +28,6 @@ ON_DEVICE: Cut = partial(singles, run=reference.run)
 
 NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
 PLAIN_TYPES = {Tensor, torch.nn.Parameter}
-PLANNED_KINDS = ("pointwise", "per_tensor")
 
 
 def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Field] = NO_FIELDS) -> Choice:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..codecs import Codec, decode_whole, encode_whole, key_of
+from ..codecs import Codec, decode_whole, encode_whole, flat, key_of
 from ..rule import Program
-from .batch import Batch, flat
+from .batch import Batch, runs
 
 Run = Callable[[Batch], dict[str, Any]]
 
@@ -85,7 +85,7 @@ def run(batch: Batch, run_plain: Run, most: int) -> dict[str, Any]:
             whole tensor at a time.
     """
     new_scalars: dict[str, Any] = {}
-    for columns in _together(batch, most):
+    for columns in runs(_columns(batch, most), lambda column: column.p.numel(), most):
         new_scalars = _run_decoded(batch, columns, run_plain)
     return new_scalars
 
@@ -125,18 +125,6 @@ def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
 # -- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def _together(batch: Batch, most: int) -> Iterator[list[Column]]:
-    """Columns that are run in one go: up to ``most`` elements, or one column."""
-    held: list[Column] = []
-    for column in _columns(batch, most):
-        if held and sum(c.p.numel() for c in held) + column.p.numel() > most:
-            yield held
-            held = []
-        held.append(column)
-    if held:
-        yield held
-
-
 def _columns(batch: Batch, most: int) -> Iterator[Column]:
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         stored = {key: tensors[index] for key, tensors in batch.state.items()}
@@ -163,13 +151,9 @@ def _slices(program: Program, column: Column, most: int) -> list[Column]:
 
 def _slice(program: Program, column: Column, start: int, count: int) -> Column:
     """``count`` elements of a flat column."""
-    stored: dict[str, Tensor] = {}
-    for entry in program.stored:
-        x = column.stored[entry.name]
-        if entry.codec is None:
-            stored[entry.name] = x[start : start + count]
-            continue
-        first, last = (entry.codec.sizes(n)[entry.part] for n in (start, start + count))
-        stored[entry.name] = x[first:last]
     span = slice(start, start + count)
+    stored = {
+        entry.name: column.stored[entry.name][entry.codec.span(entry.part, start, count) if entry.codec else span]
+        for entry in program.stored
+    }
     return Column(column.p[span], column.g[span], stored, column.stream, start)

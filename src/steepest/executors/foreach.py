@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..codecs import flat
 from ..rule import Program
 from ..trace import trace
 from . import coded
-from .batch import Batch, compute_dtype, flat, widen
+from .batch import Batch, compute_dtype, runs, widen
 from .plan import Plan, make_plan
 
 CHUNK = 512 * 1024
@@ -64,27 +65,18 @@ def _store(chunk: Slots, wide: Slots) -> None:
 
 def chunks(batch: Batch) -> Iterator[Slots]:
     """Cut a batch into cache-sized runs of tensors; a large tensor of a pointwise rule is itself cut into slices."""
-    slots = batch.slots
     if batch.params[0].device.type != "cpu" or sum(map(Tensor.numel, batch.params)) <= CHUNK:
-        yield slots
+        yield batch.slots
         return
-    held: Slots = [[] for _ in slots]
-    size = 0
-    for column in zip(*slots, strict=True):
-        count = column[0].numel()
-        if held[0] and size + count > CHUNK:
-            yield held
-            held, size = [[] for _ in slots], 0
-        if count > CHUNK and batch.program.rule.kind == "pointwise" and (views := flat(column)):
-            yield from _slices(views)
-            continue
-        for slot, x in zip(held, column, strict=True):
-            slot.append(x)
-        size += count
-    if held[0]:
-        yield held
+    for run_of in runs(_columns(batch), lambda column: column[0].numel(), CHUNK):
+        yield [list(slot) for slot in zip(*run_of, strict=True)]
 
 
-def _slices(views: list[Tensor]) -> Iterator[Slots]:
-    pieces = zip(*(torch.split(x, CHUNK) for x in views), strict=True)
-    return ([[piece] for piece in column] for column in pieces)
+def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
+    """Each parameter with its gradient and state; a large one of a pointwise rule in slices."""
+    for column in zip(*batch.slots, strict=True):
+        is_large = column[0].numel() > CHUNK and batch.program.rule.kind == "pointwise"
+        if is_large and (views := flat(column)):
+            yield from zip(*(torch.split(x, CHUNK) for x in views), strict=True)
+        else:
+            yield column

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -285,6 +285,11 @@ def fold(ops: list[Op], outputs: list[Op]) -> list[Op]:
     for op in ops:
         if op.word == "add" and len(op.args) == 2:
             _fold_into(op, _uses(ops, outputs))
+    return used(ops, outputs)
+
+
+def used(ops: list[Op], outputs: Iterable[Op]) -> list[Op]:
+    """The operations that ``outputs`` need, in order."""
     live = set(outputs)
     for op in reversed(ops):
         if op in live:

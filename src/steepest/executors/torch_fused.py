@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ..fields import EXECUTION_SWITCHES, Field, Options
-from ..partition import Cut, MakeProgram
+from ..partition import Cut, Live
 
 
 class TorchPart:
@@ -68,21 +68,12 @@ def cut_for(name: str, options: Options) -> Cut:
     return partial(_cut, twin=getattr(torch.optim, name), options=options)
 
 
-def _cut(
-    live: list[Tensor],
-    states: list[dict[str, Any]],
-    first: list[bool],
-    make_program: MakeProgram,
-    numbers: tuple[str, ...],
-    streams: list[int],
-    *,
-    twin: type[torch.optim.Optimizer],
-    options: Options,
-) -> Iterator[TorchPart]:
+def _cut(live: Live, *, twin: type[torch.optim.Optimizer], options: Options) -> Iterator[TorchPart]:
     for is_first in (False, True):  # torch's SGD cannot take a parameter that joins late together with the others
-        members = [i for i, of_this in enumerate(first) if of_this == is_first]
+        members = [i for i, of_this in enumerate(live.first) if of_this == is_first]
+        params, states, _ = live.of(members)
         if is_first:
-            for i in members:
-                states[i].clear()  # torch makes its own, in its own way
+            for held in states:
+                held.clear()  # torch makes its own, in its own way
         if members:
-            yield TorchPart(twin, options, members, [live[i] for i in members], [states[i] for i in members])
+            yield TorchPart(twin, options, members, params, states)

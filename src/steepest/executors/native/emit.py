@@ -9,10 +9,11 @@ from importlib.resources import files
 
 import torch
 
+from ... import codecs
 from ...codecs import Codec
 from ...trace import Rank, Trace
 from ..batch import compute_dtype
-from ..lowering import ONE, Lowering, Op, lower
+from ..lowering import ONE, Op, lower, used
 from .forms import DTYPES, LAYOUTS, Form, Slot, definitions, form_of, grids
 
 BLOCK = 1024
@@ -51,7 +52,7 @@ class Kernel:
         """The whole translation unit."""
         own, functions = self.generated.split("\n\n", 1)
         coded = (definitions(), _resource("storage.c"), grids()) if self.is_coded else ()
-        return "\n".join((_resource("words.c"), *coded, own, "", _resource("launch.c"), functions))
+        return "\n".join((_resource("words.c"), own, "", *coded, _resource("launch.c"), functions))
 
 
 def _resource(name: str) -> str:
@@ -85,7 +86,7 @@ class _Emitter:
 
     def __post_init__(self) -> None:
         self.lowering, self.inputs, self.outputs = lower(self.trace, "n_")
-        self.ops = _live(self.lowering, self.outputs)
+        self.ops = used(self.lowering.ops, self.outputs.values())
         self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
         self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
         self.level = _levels(self.ops)
@@ -131,13 +132,14 @@ class _Emitter:
             "SUMS": len(self.norms),
             "PHASES": self.phases,
             "BLOCK": BLOCK,
+            "STORAGE_BLOCK": codecs.BLOCK,
         }
         dtypes = [slot.dtype for slot in self.slots] + [dtype for _, dtype in self.counters]
         codes = ", ".join(f"{{{code}, {bits}}}" for code, bits in map(DTYPES.__getitem__, dtypes))
         layouts = ", ".join(str(LAYOUTS.index(slot.layout)) for slot in self.slots)
         return "\n".join(
             [f"#define {name} {value}" for name, value in sizes.items()]
-            + ["typedef struct { uint8_t code, bits; } Dtype;"]
+            + ["typedef struct { uint8_t code, bits; } Dtype;", f"enum {{ {', '.join(map(str.upper, LAYOUTS))} }};"]
             + [f"static const Dtype DTYPES[] = {{{codes}}};", f"static const uint8_t LAYOUTS[] = {{{layouts}}};"]
         )
 
@@ -329,14 +331,6 @@ class _Emitter:
 def _numbers(op: Op) -> tuple[str, ...]:
     """The numbers that an operation really uses: a sum's factor of 1 is not spelled."""
     return () if op.word == "add" and op.numbers == (ONE,) and len(op.args) == 2 else op.numbers
-
-
-def _live(lowering: Lowering, outputs: dict[str, Op]) -> list[Op]:
-    needed = set(outputs.values())
-    for op in reversed(lowering.ops):
-        if op in needed:
-            needed.update(op.args)
-    return [op for op in lowering.ops if op in needed]
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:

@@ -20,7 +20,7 @@ DTYPES = {**FLOATS, torch.uint8: (1, 8)}
 """The dtypes of all tensors that a kernel reads."""
 
 LAYOUTS = ("like", "number", "blocks")
-"""What a slot is: as the parameter, one number, or one number for each block of codes. launch.c has them in order."""
+"""What a slot is: as the parameter, one number, or one number for each block of codes."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def form_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str
 
 def definitions() -> str:
     """The C of what codecs.py declares: constants and the hash's rounds, before storage.c."""
-    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET")
-    constants = {"STORAGE_BLOCK": codecs.BLOCK, **{name: getattr(codecs, name) for name in names}}
+    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET", "ONE")
+    constants = {name: getattr(codecs, name) for name in names}
     rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
     mixed = [*rounds, f"  x ^= x >> {codecs.LAST_SHIFT};", "  return x;"]
     lines = [f"#define {name} {value:#x}" for name, value in constants.items()]

@@ -87,9 +87,9 @@ static int same_layout(const View *x, const View *y) {
 
 /* Whether a tensor is laid out as its slot wants it: as the parameter, one number, or one number for each block. */
 static int fits(int layout, const View *p, const View *x) {
-  if (layout == 0) return same_layout(p, x);
-  if (layout == 1) return size_of(x) == 1;
-  return size_of(x) == (size_of(p) + 255) / 256 && x->ndim == 1 && (x->shape[0] < 2 || x->strides[0] == 1);
+  if (layout == LIKE) return same_layout(p, x);
+  if (layout == NUMBER) return size_of(x) == 1;
+  return size_of(x) == (size_of(p) + STORAGE_BLOCK - 1) / STORAGE_BLOCK && x->ndim == 1 && (x->shape[0] < 2 || x->strides[0] == 1);
 }
 
 static int plain_type(const Interpreter *python, Object *x) {

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ...partition import MakeProgram
+from ...fields import counter_dtype
+from ...partition import Live
 from ...rule import Program, Stored
 from ...trace import trace
 from ..errors import UnsupportedError
@@ -64,9 +65,10 @@ def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor) -> Kernel
     """The kernel for a parameter like ``p``, with a gradient and plain state of its dtype."""
     dtype = _real(p)
     _check_dtypes([dtype], FLOATS)
-    count = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     stored = [dtype if s.codec is None else s.codec.dtypes[s.part] for s in program.stored]
-    return kernel_for(program, _names(program, numbers), (dtype, dtype, *stored), (count,) * len(program.counted))
+    return kernel_for(
+        program, _names(program, numbers), (dtype, dtype, *stored), (counter_dtype(),) * len(program.counted)
+    )
 
 
 def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
@@ -224,31 +226,13 @@ def _real(x: Any) -> torch.dtype:
     return dtype.to_real()
 
 
-def cut(
-    live: list[Tensor],
-    states: list[dict[str, Any]],
-    first: list[bool],
-    make_program: MakeProgram,
-    numbers: tuple[str, ...],
-    streams: list[int],
-) -> Iterator[KernelPart]:
+def cut(live: Live) -> Iterator[KernelPart]:
     """Put parameters together that share a kernel: the same dtypes, and the same age where it makes a difference.
 
     Raises:
         UnsupportedError: some parameter cannot be run.
     """
-    together: dict[Any, list[int]] = {}
-    for index, (p, held, is_first) in enumerate(zip(live, states, first, strict=True)):
-        program = make_program(is_first, p)
-        together.setdefault((program, _dtypes(program, p, held)), []).append(index)
-    for (program, _), members in together.items():
-        part = KernelPart(
-            program,
-            _names(program, numbers),
-            members,
-            [live[i] for i in members],
-            [states[i] for i in members],
-            [streams[i] for i in members],
-        )
+    for program, members in live.together(_dtypes):
+        part = KernelPart(program, _names(program, live.numbers), members, *live.of(members))
         part.read(list(map(GRAD, part.params)))
         yield part
