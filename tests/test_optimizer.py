@@ -6,6 +6,7 @@ import copy
 import inspect
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import steepest
 from cases import (
     CLASSES,
     PLANNED,
@@ -250,9 +252,13 @@ def test_averaging_turned_on_later_leaves_the_rule_alone(cls: type[Optimizer], e
 @every_planned_class
 @every_executor
 def test_a_tensor_learning_rate(cls: type[Optimizer], executor: str) -> None:
-    """It acts as its number does, also after it was filled with another."""
+    """It acts as its number does, also after it was filled with another; where torch's class refuses it, so do we."""
     rate = torch.tensor(0.05, dtype=torch.float64)
-    switch = {} if executor == "foreach" else SWITCHES[executor]  # torch refuses foreach=True with a tensor lr
+    switch = SWITCHES[executor]
+    if (message := torchs_refusal(cls, lr=rate, **{k: v for k, v in switch.items() if k != "fused"})) is not None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            cls(tensors(), lr=rate, **switch)
+        return
     optimizer, plain = cls(tensors(), lr=rate, **switch), cls(tensors(), lr=0.05, **switch)
     assert_equal(moved(optimizer, 2), moved(plain, 2))
     rate.fill_(0.125)
@@ -261,11 +267,35 @@ def test_a_tensor_learning_rate(cls: type[Optimizer], executor: str) -> None:
     assert rate.item() == 0.125
 
 
-@every_planned_class
-def test_foreach_refuses_a_tensor_rate_in_torchs_words(cls: type[Optimizer]) -> None:
-    message = "lr as a Tensor is not supported for capturable=False and foreach=True"
-    with pytest.raises(ValueError, match=message):
-        cls(tensors(), lr=torch.tensor(0.1), foreach=True)
+def torchs_refusal(cls: type[Optimizer], **options: Any) -> str | None:
+    """The words in which torch's class of the same name refuses the options at construction."""
+    twin = getattr(torch.optim, cls.__name__, None)
+    if twin is None:
+        return None
+    known = inspect.signature(twin).parameters
+    try:
+        twin([torch.ones(2, 2)], **{name: value for name, value in options.items() if name in known})
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("cls", [steepest.Adam, steepest.AdamW], ids=["Adam", "AdamW"])
+@pytest.mark.parametrize("second", [0.99, torch.tensor(0.99)], ids=["one", "both"])
+def test_tensor_betas_are_refused_as_torch_refuses_them(cls: type[Optimizer], second: Any) -> None:
+    betas = torch.tensor(0.9), second
+    message = torchs_refusal(cls, betas=betas, foreach=True)
+    assert message is not None
+    with pytest.raises(ValueError, match=re.escape(message)):
+        cls(tensors(), betas=betas, foreach=True)
+
+
+@every_executor
+def test_tensor_betas_act_as_numbers(executor: str) -> None:
+    tensor_betas = torch.tensor(0.8, dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64)
+    switch = {} if executor == "foreach" else SWITCHES[executor]
+    optimizer, plain = (steepest.Adam(tensors(), betas=betas, **switch) for betas in (tensor_betas, (0.8, 0.9)))
+    assert_equal(moved(optimizer, 2), moved(plain, 2))
 
 
 # -- schedulers ------------------------------------------------------------------------------------------------------

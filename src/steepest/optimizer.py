@@ -21,15 +21,15 @@ from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import coupled_decay, decoupled_decay, maximized
-from .executors import driver, reference
+from .executors import compiled, driver, reference
 from .executors.batch import Batch, real_view
-from .executors.choose import choose, without_native
+from .executors.choose import COMPILED, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
 from .partition import Choice, ExecutorName, Live, Part, Partition
-from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, program
+from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
@@ -303,7 +303,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def executor(self) -> ExecutorName:
-        """What runs the first parameter group: ``native``, ``foreach``, ``reference`` or ``driver``.
+        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver`` or ``compiled``.
 
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
@@ -344,6 +344,20 @@ class Optimizer(torch.optim.Optimizer):
         Returns:
             The closure's loss (of its first evaluation, if there are several), or None.
         """
+        before = torch.is_grad_enabled()
+        try:
+            # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
+            # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
+            torch.set_grad_enabled(False)
+            torch._dynamo.graph_break()
+            return self._step(closure)
+        finally:
+            torch._dynamo.graph_break()
+            torch.set_grad_enabled(before)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if torch.compiler.is_compiling() and not compiled.can_trace(self):
+            return self._step_uncompiled(closure)
         if self._averaging:
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
@@ -352,14 +366,32 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._found_inf():
-            return loss
-        self._forget_stale_partitions()
+        if not self._found_inf():
+            self._step_groups()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
+        return self._step(closure)
+
+    def _step_groups(self) -> None:
         shared = self._gradient_numbers()
+        if torch.compiler.is_compiling():
+            compiled.step(self, shared)
+            return
+        self._forget_stale_partitions()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 self._step_group(group, shared)
-        return loss
+
+    def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Append the parameters that have gradients, and make their state. dynamo runs this outside of its graph."""
+        for p in group["params"]:
+            if p.grad is not None:
+                self._create_state(p, group)
+                params.append(p)
+        self._partitions.pop(id(group), None)
+        self._ran[id(group)] = self._structure(group, self.values(group)[1]), COMPILED
 
     # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
 
@@ -424,7 +456,7 @@ class Optimizer(torch.optim.Optimizer):
     def _structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
         rule = self.rule_for(group)
         steps = self._common_steps(rule, group)
-        return rule, self.declared_state(group), steps, static, torch.compiler.is_compiling()
+        return rule, self.declared_state(group), steps, static
 
     def _partition(
         self,
@@ -434,7 +466,7 @@ class Optimizer(torch.optim.Optimizer):
         structure: tuple[Any, ...],
         numbers: tuple[str, ...],
     ) -> Partition:
-        rule, _, _, static, _ = structure
+        rule, _, _, static = structure
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
@@ -470,7 +502,8 @@ class Optimizer(torch.optim.Optimizer):
         declared = self.declared_state(group)
         codecs = {} if p is None else storage.coding(declared, group, p)
         state = (*storage.counts(declared, codecs), *declared)
-        return program(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
+        make = assembled if torch.compiler.is_compiling() else program
+        return make(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
 
     def _refuse_sparse(self, params: list[Tensor]) -> None:
         if any(p.grad is not None and p.grad.is_sparse for p in params):
@@ -498,9 +531,9 @@ class Optimizer(torch.optim.Optimizer):
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:
             numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
-        if not (group.get("capturable") or group.get("differentiable")):
-            numbers = {n: v.item() if isinstance(v, Tensor) else v for n, v in numbers.items()}
-        return numbers, static
+        stay_tensors = group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling()
+        read = Tensor.squeeze if stay_tensors else Tensor.item
+        return {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}, static
 
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
