@@ -309,7 +309,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         group = self.param_groups[0]
         ran = self._ran.get(id(group))
-        if ran is not None and ran[0] == self._structure(group, self.values(group)[1]):
+        if ran is not None and ran[0] == self.structure(group, self.values(group)[1]):
             return ExecutorName.of(ran[1])
         return ExecutorName.of(self._choose(group))
 
@@ -391,7 +391,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._create_state(p, group)
                 params.append(p)
         self._partitions.pop(id(group), None)
-        self._ran[id(group)] = self._structure(group, self.values(group)[1]), COMPILED
+        self._ran[id(group)] = self.structure(group, self.values(group)[1]), COMPILED
 
     # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
 
@@ -438,7 +438,7 @@ class Optimizer(torch.optim.Optimizer):
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
             live = [p for p in live if p.grad is not None]
-        structure = self._structure(group, static)
+        structure = self.structure(group, static)
         known = self._partitions.get(id(group))
         if known is None or not known.ready(live, grads, structure):
             self._refuse_sparse(live)
@@ -453,7 +453,8 @@ class Optimizer(torch.optim.Optimizer):
                 self._partitions[id(group)] = known
         return known.parts
 
-    def _structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+    def structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All that shapes a group's programs, with its switches and words ``static``."""
         rule = self.rule_for(group)
         steps = self._common_steps(rule, group)
         return rule, self.declared_state(group), steps, static
@@ -538,7 +539,8 @@ class Optimizer(torch.optim.Optimizer):
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
-        if group.get("weight_decay") and "weight_decay" not in rule.names:
+        decay = group.get("weight_decay")
+        if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
             steps.append(decoupled_decay if group.get("decoupled_weight_decay") else coupled_decay)
         if group["max_norm"] is not None:
             steps.append(clipped)

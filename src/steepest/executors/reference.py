@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,15 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
 
 def run_one(program: Program, numbers: Values, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
     """Run ``program`` on one parameter, write it and its tensor state ``held``, and return the new scalar state."""
+    new_p, new_state = updated(program, numbers, p, g, held)
+    _store([(p, new_p), *((x, new_state[name]) for name, x in held.items())])
+    return {s.name: new_state[s.name] for s in program.scalars}
+
+
+def updated(
+    program: Program, numbers: Values, p: Tensor, g: Tensor, held: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Any]]:
+    """The new parameter and state, in the dtype to compute in; nothing is written."""
     dtype = compute_dtype(p.dtype)
     scalars = {s.name: numbers[s.name] for s in program.scalars}
     tensors = {name: _read(x, dtype) for name, x in held.items()}
@@ -36,8 +46,7 @@ def run_one(program: Program, numbers: Values, p: Tensor, g: Tensor, held: dict[
     new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
     if before != _versions(inputs):
         raise RuleError(f"{program.rule.fn.__name__} writes to its inputs (such as g += 1); write g = g + 1")
-    _store([(p, new_p), *((x, new_state[name]) for name, x in held.items())])
-    return {name: new_state[name] for name in scalars}
+    return new_p, new_state
 
 
 def _versions(tensors: list[Tensor]) -> list[int]:
