@@ -36,6 +36,9 @@ TWINS: dict[str, Twins] = {
 }
 """Our class and torch's of the same name."""
 
+PLANNED_TWINS = {name: twins for name, twins in TWINS.items() if name in PLANNED}
+"""Those that step on ``.grad`` alone."""
+
 SWITCHES: dict[str, Options] = {
     "reference": {"foreach": False},
     "foreach": {"foreach": True},
