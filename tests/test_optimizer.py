@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import math
 import pickle
 import re
 from collections.abc import Callable
@@ -485,7 +486,7 @@ def delete_one(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter
 
 def zero_tensors(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
     for held in optimizer.state.values():
-        for value in held.values():
+        for value in filter(torch.is_tensor, held.values()):
             value.zero_()
 
 
@@ -497,7 +498,9 @@ def replace_tensors(optimizer: torch.optim.Optimizer, params: list[torch.nn.Para
 
 def replace_dicts(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
     for p in list(optimizer.state):
-        optimizer.state[p] = {name: value.clone() + 1 for name, value in optimizer.state[p].items()}
+        optimizer.state[p] = {
+            name: value + 1 if torch.is_tensor(value) else value for name, value in optimizer.state[p].items()
+        }
 
 
 def set_steps(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
@@ -828,7 +831,7 @@ def test_unknown_group_options_get_the_close_match_and_foreign_ones_pass(cls: ty
 def test_values_out_of_bounds_are_refused_everywhere(cls: type[Optimizer]) -> None:
     """In the constructor, in a group and in a late group."""
     for name, field in hyperparameters(cls).items():
-        if field.low is None:
+        if field.low in (None, -math.inf):
             continue
         bad = tuple(field.low - 1 for _ in field.names) if len(field.names) > 1 else field.low - 1
         with pytest.raises(ValueError, match=name):
@@ -843,7 +846,7 @@ def test_out_of_bounds_messages_start_with_torchs(twins: Twins) -> None:
     ours, theirs = twins
     known = inspect.signature(theirs).parameters
     refused = [options for options in bad_options(ours) if options.keys() <= known.keys() and message(theirs, options)]
-    assert len(refused) > 2
+    assert refused
     for options in bad_options(ours):
         if options.keys() <= known.keys():
             assert (message(ours, options) or "").startswith(wanted := message(theirs, options) or ""), options
@@ -856,7 +859,7 @@ def bad_options(cls: type[Optimizer]) -> list[Options]:
     for name, field in hyperparameters(cls).items():
         if len(field.names) > 1:
             bad += [{name: (-0.5, 0.9)}, {name: (0.9, 1.0)}, {name: (0.9, 1.5)}]
-        elif not field.is_flag and not field.choices:
+        elif not (field.is_flag or field.choices or field.whole):
             bad += [{name: -0.5}, {name: 1.5}]
     return bad
 
@@ -982,7 +985,7 @@ def test_outside_a_differentiable_step_gradients_are_off(cls: type[Optimizer]) -
 
 def test_closures_of_a_driver_must_be_given() -> None:
     for name, cls in DRIVERS.items():
-        with pytest.raises(RuntimeError, match=rf"{cls.__name__}.*needs a closure"):
+        with pytest.raises(TypeError, match=rf"{cls.__name__}.*needs a closure"):
             cls(tensors()).step()
         assert name in CLASSES
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage
@@ -262,6 +263,7 @@ class Optimizer(torch.optim.Optimizer):
             declared
             for declared in (*storage.counts(declared_state, codecs), *declared_state)
             if (declared.at_construction or not at_construction)
+            and declared.kind != "shared"
             and declared.where(p)
             and storage.is_lacking(declared, codecs.get(declared.name), held)
         ]
@@ -552,18 +554,23 @@ class Optimizer(torch.optim.Optimizer):
             steps.append(averaged)
         return tuple(steps)
 
+    @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:
         (group,) = self.param_groups
-        rule = self.rule_for(group)
         if closure is None:
-            message = f"{type(self).__name__} evaluates new points, so step() needs a closure that zeroes the gradients"
-            raise RuntimeError(f"{message}, computes the loss, calls backward() and returns the loss")
+            name = type(self).__name__
+            missing = f"{name}.step() missing 1 required positional argument: 'closure'"
+            needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
+            raise TypeError(f"{missing}; {name} evaluates new points, so step() needs {needed}")
+        self._settle(group)
+        for name, field in self.fields.items():
+            field.validate(group[name])
         self._check_storage(group)
         for p in group["params"]:
             self._create_state(p, group)
-        held = {name: [self.state[p][name] for p in group["params"]] for name in rule.arguments}
+        numbers, static = self.values(group)
         with torch.no_grad():
-            loss = driver.run(rule, group, closure, held)
+            loss = driver.run(self.rule_for(group), group["params"], {**static, **numbers}, closure, self.state)
             self._average_only(group)
         return loss
 
