@@ -22,9 +22,9 @@ from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import coupled_decay, decoupled_decay, maximized
-from .executors import compiled, driver, reference
+from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
-from .executors.choose import COMPILED, choose, without_native
+from .executors.choose import COMPILED, beside_sparse, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
@@ -162,6 +162,8 @@ class Optimizer(torch.optim.Optimizer):
             name = type(self).__name__
             raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
         self._check_storage(group)
+        if self.rule_for(group).sparse == "lazy":
+            sparse.check_lazy(type(self).__name__, self.rule_for(group), groups)
         for p in group["params"]:
             self._create_state(p, group, at_construction=True)
 
@@ -305,7 +307,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def executor(self) -> ExecutorName:
-        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver`` or ``compiled``.
+        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver``, ``sparse``, ...
 
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
@@ -332,8 +334,9 @@ class Optimizer(torch.optim.Optimizer):
     def _kernel(self, group: dict[str, Any]) -> Kernel:
         numbers, static = self.values(group)
         rule = self.rule_for(group)
-        if rule.kind not in PLANNED_KINDS:
-            raise RuntimeError(f"{rule.fn.__name__} is a {rule.kind} rule, which the native executor does not run")
+        if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
+            kind = rule.sparse or rule.kind
+            raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
         p = group["params"][0]
         return kernel_like(self.program(group, static, p=p), tuple(numbers), p)
 
@@ -413,8 +416,9 @@ class Optimizer(torch.optim.Optimizer):
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
+        for group in clipping:
+            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
         params = [p for group in clipping for p in group["params"]]
-        self._refuse_sparse(params)
         if grads := [p.grad for p in params if p.grad is not None]:
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
@@ -443,7 +447,7 @@ class Optimizer(torch.optim.Optimizer):
         structure = self.structure(group, static)
         known = self._partitions.get(id(group))
         if known is None or not known.ready(live, grads, structure):
-            self._refuse_sparse(live)
+            self._check_layouts(group, live)
             self._settle(group)
             self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
@@ -473,11 +477,11 @@ class Optimizer(torch.optim.Optimizer):
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = self._choose(group)
+        choice = beside_sparse(self._choose(group), rule, live)
         try:
             return Partition(live, structure, choice, list(choice.cut(joined)))
         except UnsupportedError as refusal:
-            choice = without_native(rule, group, refusal)
+            choice = beside_sparse(without_native(rule, group, refusal), rule, live)
             return Partition(live, structure, choice, list(choice.cut(joined)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
@@ -508,10 +512,8 @@ class Optimizer(torch.optim.Optimizer):
         make = assembled if torch.compiler.is_compiling() else program
         return make(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
 
-    def _refuse_sparse(self, params: list[Tensor]) -> None:
-        if any(p.grad is not None and p.grad.is_sparse for p in params):
-            name = type(self).__name__
-            raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
+    def _check_layouts(self, group: Options, live: list[Tensor]) -> None:
+        sparse.check(type(self).__name__, self.rule_for(group), group, live)
 
     def values(
         self, group: Options, shared: Mapping[str, Any] = MappingProxyType({})

@@ -14,6 +14,11 @@ from .fields import State
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
 
+Sparse = Literal["exact", "lazy"]
+"""What a rule does with a sparse gradient. Exact: where it is 0, and so is all ``State.sparse``, nothing changes, so
+that the other elements are all that need be run. Lazy: by definition the elements that it has, and their state, are all
+that moves; a dense gradient is an error."""
+
 PLANNED_KINDS = ("pointwise", "per_tensor")
 """The kinds that are traced: they have plans and kernels, and their state can be coded."""
 
@@ -36,14 +41,20 @@ class Rule:
             A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
         state: its state, in torch's order.
+        sparse: what it does with sparse gradients; None refuses them.
     """
 
     fn: Callable[..., Any]
     kind: Kind
     state: tuple[State, ...] = ()
+    sparse: Sparse | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
+        if self.sparse and self.kind != "pointwise":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; pointwise rules alone take sparse gradients")
+        if self.sparse != "exact" and any(s.sparse for s in self.state):
+            raise TypeError(f"{self.fn.__name__} has sparse state, so it must be declared Rule(..., sparse='exact')")
         arguments = inspect.signature(self.fn).parameters.values()
         positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         expected = (1 if self.kind == "driver" else 2) + len(self.arguments)

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim.optimizer import _get_capturable_supported_devices
 
 from ..fields import Field, Options
-from ..partition import Choice, Cut, Live, Part, singles, split
+from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..rule import PLANNED_KINDS, Rule
-from . import foreach, reference, torch_fused
+from . import foreach, reference, sparse, torch_fused
 from .errors import UnsupportedError
 from .native import part as native
 
@@ -46,6 +46,8 @@ def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Fi
     if rule.kind == "driver":
         return _driver(rule, options)
     _refuse_contradictions(options)
+    if rule.sparse == "lazy":
+        return Choice("sparse", sparse.together)
     if options.get("fused"):
         return _fused(rule, options, name, fields)
     if options.get("capturable"):
@@ -106,6 +108,15 @@ def without_native(rule: Rule, options: Options, refusal: UnsupportedError) -> C
         raise RuntimeError(f"`fused=True` cannot run here: {refusal}; leave fused=None for an executor that can")
     chosen = choose(rule, {**options, "fused": False})
     return Choice(chosen.name, chosen.cut, f"native: {refusal}")
+
+
+def beside_sparse(choice: Choice, rule: Rule, live: list[Tensor]) -> Choice:
+    """The same executor for parameters with dense gradients, and the sparse one for the others, if the rule has any."""
+    if rule.sparse is None:
+        return choice
+    layouts = set(map(IS_SPARSE, (p.grad for p in live)))
+    name = choice.name if True not in layouts else f"{choice.name} and sparse" if False in layouts else "sparse"
+    return Choice(name, partial(sparse.cut, dense=choice.cut), choice.reason if False in layouts else "")
 
 
 def _driver(rule: Rule, options: Options) -> Choice:

@@ -32,7 +32,7 @@ def can_trace(optimizer: Optimizer) -> bool:
 
 def _can_trace_group(optimizer: Optimizer, group: Options) -> bool:
     rule = optimizer.rule_for(group)
-    if rule.kind == "driver" or group["state_dtype"] or group["parameter_rounding"]:
+    if rule.kind == "driver" or rule.sparse == "lazy" or group["state_dtype"] or group["parameter_rounding"]:
         return False
     live = [p for p in group["params"] if p.grad is not None]
     if any(p.grad.is_sparse for p in live):
