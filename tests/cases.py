@@ -40,6 +40,7 @@ TWINS: dict[str, Twins] = {
 """Our class and torch's of the same name."""
 
 PLANNED_TWINS = {name: twins for name, twins in TWINS.items() if name in PLANNED}
+"""Those that step on ``.grad`` alone."""
 
 SWITCHES: dict[str, Options] = {
     "reference": {"foreach": False},
@@ -69,6 +70,9 @@ def alternatives(field: Field) -> list[Any]:
         return [not field.default]
     if isinstance(field.default, tuple):
         return [tuple(telling(field) - 0.11 * index for index in range(len(field.default)))]
+    if field.whole:
+        usual, least = field.default or 20, int(field.low or 0)
+        return sorted({max(least, usual // 2), max(least, usual // 8)} - {field.default}, reverse=True)
     if isinstance(field.default, int) and field.default > 0:
         return [field.default + 1, max(int(field.low or 0), field.default // 8)]
     return [telling(field)]

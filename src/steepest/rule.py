@@ -125,17 +125,25 @@ class Program:
         rule: the rule.
         state: what the update works on, by its own names.
         storage: the codecs of coded state by its name, and of the parameter under ``"p"``; what is plain is not in it.
+        tensors: the state that executors hand over as tensors.
+        scalars: the state that is a number of its own per parameter.
+        counted: step count and scalar state, under the names that a rule sees.
     """
 
     update: Update
     rule: Rule
     state: tuple[State, ...]
     storage: Mapping[str, Codec] = field(default_factory=dict)
+    tensors: tuple[State, ...] = field(init=False)
+    scalars: tuple[State, ...] = field(init=False)
+    counted: dict[str, State] = field(init=False)
 
-    @cached_property
-    def tensors(self) -> tuple[State, ...]:
-        """The state that executors hand over as tensors."""
-        return tuple(s for s in self.state if s.kind not in ("step", "scalar"))
+    def __post_init__(self) -> None:
+        """Sort the state. Not by cached properties: dynamo cannot trace the lock that they had before Python 3.12."""
+        counted = {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
+        object.__setattr__(self, "tensors", tuple(s for s in self.state if s.kind not in ("step", "scalar")))
+        object.__setattr__(self, "scalars", tuple(s for s in self.state if s.kind == "scalar"))
+        object.__setattr__(self, "counted", counted)
 
     @cached_property
     def stored(self) -> tuple[Stored, ...]:
@@ -160,24 +168,17 @@ class Program:
         """The same update on decoded values."""
         return replace(self, storage={})
 
-    @cached_property
-    def scalars(self) -> tuple[State, ...]:
-        """The state that is a number of its own per parameter."""
-        return tuple(s for s in self.state if s.kind == "scalar")
 
-    @cached_property
-    def counted(self) -> dict[str, State]:
-        """Step count and scalar state, under the names that a rule sees."""
-        return {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
-
-
-@cache
-def program(structure: Structure) -> Program:
+def assembled(structure: Structure) -> Program:
     """Bind the static options of ``structure`` and wrap the common steps around its rule, innermost first."""
     update = bind(structure.rule, dict(structure.static))
     for step in structure.steps:
         update = step(update)
     return Program(update, structure.rule, structure.state, dict(structure.storage))
+
+
+program = cache(assembled)
+"""The one program of a structure: what is traced and compiled once."""
 
 
 def bind(rule: Rule, static: Values) -> Update:
