@@ -29,7 +29,7 @@ from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
-from .partition import IS_SPARSE, Choice, ExecutorName, Live, Part, Partition
+from .partition import Choice, ExecutorName, Live, Part, Partition
 from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
 
@@ -418,7 +418,7 @@ class Optimizer(torch.optim.Optimizer):
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
         params = [p for group in clipping for p in group["params"]]
         if grads := [p.grad for p in params if p.grad is not None]:
-            for group in clipping if any(map(IS_SPARSE, grads)) else ():
+            for group in clipping if any(g.is_sparse for g in grads) else ():
                 self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
