@@ -375,7 +375,7 @@ class Optimizer(torch.optim.Optimizer):
             self._step_groups()
         return loss
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
         return self._step(closure)
 
