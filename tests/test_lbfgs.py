@@ -615,7 +615,7 @@ def test_the_search_ends_at_a_strong_wolfe_point(seed: int, first: float) -> Non
 
 @searching
 def test_it_solves_a_system(search: str | None) -> None:
-    """1e-7: a search cannot tell losses apart that differ by rounding, which is the square root of it in the solution."""
+    """1e-7: a search cannot tell losses apart that differ by rounding; in the solution that is the root of it."""
     rng = np.random.default_rng(5)
     Q, _ = np.linalg.qr(rng.standard_normal((8, 8)))
     A, b = Q @ np.diag(np.logspace(0, 3, 8)) @ Q.T, rng.standard_normal(8)
