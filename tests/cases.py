@@ -24,8 +24,11 @@ def defaults(cls: type[Optimizer]) -> Options:
     return {name: field.default for name, field in cls.fields.items()}
 
 
-PLANNED = {name: cls for name, cls in CLASSES.items() if not cls.needs_closure(defaults(cls))}
-"""Classes that step on ``.grad`` alone."""
+LAZY = {name: cls for name, cls in CLASSES.items() if cls.rule_for(defaults(cls)).sparse == "lazy"}
+"""Classes that take sparse gradients alone; see test_sparse.py."""
+
+PLANNED = {name: cls for name, cls in CLASSES.items() if not (cls.needs_closure(defaults(cls)) or name in LAZY)}
+"""Classes that step on a dense ``.grad`` alone."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 
@@ -214,10 +217,18 @@ def closure_for(optimizer: torch.optim.Optimizer) -> Any:
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = loss_of(p for group in optimizer.param_groups for p in group["params"])
-        loss.backward()
+        backward(loss, optimizer)
         return loss
 
     return closure
+
+
+def backward(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Gradients in the layout that the optimizer takes."""
+    loss.backward()
+    if type(optimizer).__name__.lower() in LAZY:
+        for p in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+            p.grad = p.grad.to_sparse()
 
 
 def train(optimizer: torch.optim.Optimizer, steps: int) -> None:

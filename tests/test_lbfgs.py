@@ -529,13 +529,13 @@ def test_an_early_checkpoint_of_torchs_has_two_numbers() -> None:
         assert other.state["func_evals"] > 3
 
 
-def test_a_checkpoint_that_lacks_our_options_takes_our_defaults() -> None:
+def test_options_that_a_checkpoint_lacks_stay_as_they_are() -> None:
     theirs = Run(torch.optim.LBFGS, *PROBLEMS["network"], torch.float32, max_iter=4).steps(1)
     checkpoint = theirs.optimizer.state_dict()
     assert "weight_decay" not in checkpoint["param_groups"][0]
     ours = Run(LBFGS, *PROBLEMS["network"], torch.float32, weight_decay=0.5)
     ours.optimizer.load_state_dict(checkpoint)
-    assert ours.optimizer.param_groups[0]["weight_decay"] == 0
+    assert ours.optimizer.param_groups[0]["weight_decay"] == 0.5
     assert ours.optimizer.param_groups[0]["max_eval"] == 5
 
 
@@ -615,7 +615,7 @@ def test_the_search_ends_at_a_strong_wolfe_point(seed: int, first: float) -> Non
 
 @searching
 def test_it_solves_a_system(search: str | None) -> None:
-    """1e-7: a search cannot tell losses apart that differ by rounding; in the solution that is the root of it."""
+    """1e-7: a search cannot tell losses apart that differ by rounding, which is its square root in the solution."""
     rng = np.random.default_rng(5)
     Q, _ = np.linalg.qr(rng.standard_normal((8, 8)))
     A, b = Q @ np.diag(np.logspace(0, 3, 8)) @ Q.T, rng.standard_normal(8)

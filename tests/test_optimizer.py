@@ -7,6 +7,7 @@ import inspect
 import io
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
+import steepest
 from cases import (
     CLASSES,
     PLANNED,
+    PLANNED_TWINS,
     SWITCHES,
     TWINS,
     Options,
     Twins,
     alternatives,
     assert_same,
+    backward,
     defaults,
     every_class,
     every_executor,
@@ -37,7 +41,8 @@ from cases import (
 from steepest import Optimizer, fields
 
 every_twin = pytest.mark.parametrize("twins", TWINS.values(), ids=list(TWINS))
-DRIVERS = {name: cls for name, cls in CLASSES.items() if name not in PLANNED}
+every_planned_twin = pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
+DRIVERS = {name: cls for name, cls in CLASSES.items() if cls.needs_closure(defaults(cls))}
 
 
 def tensors(dtype: torch.dtype = torch.float32, seed: int = 1) -> list[torch.nn.Parameter]:
@@ -251,9 +256,13 @@ def test_averaging_turned_on_later_leaves_the_rule_alone(cls: type[Optimizer], e
 @every_planned_class
 @every_executor
 def test_a_tensor_learning_rate(cls: type[Optimizer], executor: str) -> None:
-    """It acts as its number does, also after it was filled with another."""
+    """It acts as its number does, also after it was filled with another; where torch's class refuses it, so do we."""
     rate = torch.tensor(0.05, dtype=torch.float64)
-    switch = {} if executor == "foreach" else SWITCHES[executor]  # torch refuses foreach=True with a tensor lr
+    switch = SWITCHES[executor]
+    if (message := torchs_refusal(cls, lr=rate, **{k: v for k, v in switch.items() if k != "fused"})) is not None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            cls(tensors(), lr=rate, **switch)
+        return
     optimizer, plain = cls(tensors(), lr=rate, **switch), cls(tensors(), lr=0.05, **switch)
     assert_equal(moved(optimizer, 2), moved(plain, 2))
     rate.fill_(0.125)
@@ -262,11 +271,35 @@ def test_a_tensor_learning_rate(cls: type[Optimizer], executor: str) -> None:
     assert rate.item() == 0.125
 
 
-@every_planned_class
-def test_foreach_refuses_a_tensor_rate_in_torchs_words(cls: type[Optimizer]) -> None:
-    message = "lr as a Tensor is not supported for capturable=False and foreach=True"
-    with pytest.raises(ValueError, match=message):
-        cls(tensors(), lr=torch.tensor(0.1), foreach=True)
+def torchs_refusal(cls: type[Optimizer], **options: Any) -> str | None:
+    """The words in which torch's class of the same name refuses the options at construction."""
+    twin = getattr(torch.optim, cls.__name__, None)
+    if twin is None:
+        return None
+    known = inspect.signature(twin).parameters
+    try:
+        twin([torch.ones(2, 2)], **{name: value for name, value in options.items() if name in known})
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("cls", [steepest.Adam, steepest.AdamW], ids=["Adam", "AdamW"])
+@pytest.mark.parametrize("second", [0.99, torch.tensor(0.99)], ids=["one", "both"])
+def test_tensor_betas_are_refused_as_torch_refuses_them(cls: type[Optimizer], second: Any) -> None:
+    betas = torch.tensor(0.9), second
+    message = torchs_refusal(cls, betas=betas, foreach=True)
+    assert message is not None
+    with pytest.raises(ValueError, match=re.escape(message)):
+        cls(tensors(), betas=betas, foreach=True)
+
+
+@every_executor
+def test_tensor_betas_act_as_numbers(executor: str) -> None:
+    tensor_betas = torch.tensor(0.8, dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64)
+    switch = {} if executor == "foreach" else SWITCHES[executor]
+    optimizer, plain = (steepest.Adam(tensors(), betas=betas, **switch) for betas in (tensor_betas, (0.8, 0.9)))
+    assert_equal(moved(optimizer, 2), moved(plain, 2))
 
 
 # -- schedulers ------------------------------------------------------------------------------------------------------
@@ -385,7 +418,7 @@ def test_a_closure_runs_with_gradients_on_and_its_loss_is_returned(cls: type[Opt
         assert torch.is_grad_enabled()
         optimizer.zero_grad()
         losses.append(loss_of(params))
-        losses[-1].backward()
+        backward(losses[-1], optimizer)
         return losses[-1]
 
     with torch.no_grad():
@@ -596,7 +629,7 @@ def switched_on(cls: type[Optimizer]) -> Options:
     return options
 
 
-@every_twin
+@every_planned_twin
 @pytest.mark.parametrize(
     "attack", [clear, delete_one, zero_tensors, replace_dicts, set_steps, set_one_step, new_values]
 )
@@ -762,7 +795,7 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was(cls: type[Optimizer]) ->
     train(optimizer, 1)
 
 
-@every_planned_class
+@pytest.mark.parametrize("cls", [cls for cls in PLANNED.values() if cls.rule.sparse is None], ids=lambda c: c.__name__)
 @every_executor
 def test_sparse_gradients_are_refused(cls: type[Optimizer], executor: str) -> None:
     params = tensors()
@@ -790,8 +823,8 @@ def test_unknown_arguments_get_the_close_match(cls: type[Optimizer]) -> None:
 
 @every_class
 def test_unknown_group_options_get_the_close_match_and_foreign_ones_pass(cls: type[Optimizer]) -> None:
-    with pytest.raises(ValueError, match=r"unknown option 'weight_decy'; did you mean 'weight_decay'"):
-        cls([{"params": tensors(), "weight_decy": 0.1}])
+    with pytest.raises(ValueError, match=r"unknown option 'state_dtpe'; did you mean 'state_dtype'"):
+        cls([{"params": tensors(), "state_dtpe": None}])
     optimizer = cls([{"params": tensors(), "name": "backbone"}])
     assert optimizer.param_groups[0]["name"] == "backbone"
     train(optimizer, 1)

@@ -43,8 +43,8 @@ class Field:
         name: the argument's name; torch's where torch has one.
         default: the default value.
         doc: one sentence.
-        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself, ``high`` only if
-            ``closed``.
+        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself unless ``strict``,
+            ``high`` only if ``closed``.
         names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
@@ -62,6 +62,7 @@ class Field:
     doc: str
     low: float | None = None
     high: float | None = None
+    strict: bool = False
     closed: bool = False
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Field:
             return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:
             return "True or False" + (" or None" if self.default is None else "")
-        low = "" if self.low in (None, -math.inf) else f" >= {self.low:g}"
+        low = "" if self.low in (None, -math.inf) else f" {'>' if self.strict else '>='} {self.low:g}"
         high = "" if self.high is None else f" {'<=' if self.closed else '<'} {self.high:g}"
         numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.whole else "a number"
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
@@ -141,7 +142,7 @@ class Field:
         if value != value:
             return False
         below = self.high is None or value < self.high or (self.closed and value == self.high)
-        return below and (self.low is None or value >= self.low)
+        return below and (self.low is None or value > self.low or (not self.strict and value == self.low))
 
     def unpack(self, value: Any) -> dict[str, Any]:
         """The value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
@@ -160,10 +161,10 @@ def hyper(default: Any, doc: str, **declared: Any) -> Any:
     return Field("", default, doc, **declared)
 
 
-def lr(default: float, low: float = 1e-5, high: float = 1.0) -> Any:
-    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``."""
-    search = Search(low, high)
-    return hyper(default, "learning rate η", low=0.0, search=search, invalid="Invalid learning rate: {value}")
+def lr(default: float, low: float = 1e-5, high: float = 1.0, *, strict: bool = False) -> Any:
+    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is no rate if ``strict``."""
+    invalid = "Invalid learning rate: {value}"
+    return hyper(default, "learning rate η", low=0.0, strict=strict, search=Search(low, high), invalid=invalid)
 
 
 def betas(default: tuple[float, float], doc: str = "decay rates of the averages of g and of g²") -> Any:
@@ -173,10 +174,11 @@ def betas(default: tuple[float, float], doc: str = "decay rates of the averages 
     return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, decay=True)
 
 
-def eps(default: float) -> Any:
-    """Declare torch's ``eps``."""
+def eps(default: float, *, strict: bool = False) -> Any:
+    """Declare torch's ``eps``; 0 is not allowed if ``strict``."""
     doc = "small constant ε that keeps the denominator away from zero"
-    return hyper(default, doc, low=0.0, search=Search(1e-10, 1e-3), invalid="Invalid epsilon value: {value}")
+    invalid = "Invalid epsilon value: {value}"
+    return hyper(default, doc, low=0.0, strict=strict, search=Search(1e-10, 1e-3), invalid=invalid)
 
 
 def eps_in_sqrt() -> Any:
@@ -244,6 +246,9 @@ class State:
         where: for which parameters it exists (factored state exists for matrices only).
         at_construction: torch makes it in the constructor and not at the first step.
         nonnegative: no value of it is ever negative.
+        sparse: it is made sparse, without any element, where the parameter's gradient is sparse: an element of it that
+            is 0 stays 0 while the gradient there is 0.
+        whole: a count that state dicts have as a plain int, as torch keeps it in its class of the same name.
     """
 
     name: str
@@ -254,11 +259,15 @@ class State:
     where: Callable[[Tensor], bool] = lambda p: True
     at_construction: bool = False
     nonnegative: bool = False
+    sparse: bool = False
+    whole: bool = False
 
     def create(self, p: Tensor, options: Options) -> Any:
         """The state's first value for parameter ``p`` under its group's options."""
         if self.kind == "shared":
             return self.init
+        if self.sparse and p.grad is not None and p.grad.is_sparse:
+            return torch.zeros_like(p.grad, dtype=p.dtype)
         if self.init == "param":
             return p.detach().clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
