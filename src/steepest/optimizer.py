@@ -41,6 +41,11 @@ _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
 
 
+def _break_graph() -> None:
+    if torch.compiler.is_compiling():  # else dynamo would be imported, which takes a second
+        torch._dynamo.graph_break()
+
+
 @dataclass_transform()
 class Optimizer(torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares its arguments as fields and its rule; nothing else.
@@ -354,10 +359,10 @@ class Optimizer(torch.optim.Optimizer):
             # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
             # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
             torch.set_grad_enabled(False)
-            torch._dynamo.graph_break()
+            _break_graph()
             return self._step(closure)
         finally:
-            torch._dynamo.graph_break()
+            _break_graph()
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
