@@ -41,6 +41,11 @@ _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
 
 
+def _break_graph() -> None:
+    if torch.compiler.is_compiling():  # else dynamo would be imported, which takes a second
+        torch._dynamo.graph_break()
+
+
 @dataclass_transform()
 class Optimizer(torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares its arguments as fields and its rule; nothing else.
@@ -354,10 +359,10 @@ class Optimizer(torch.optim.Optimizer):
             # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
             # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
             torch.set_grad_enabled(False)
-            torch._dynamo.graph_break()
+            _break_graph()
             return self._step(closure)
         finally:
-            torch._dynamo.graph_break()
+            _break_graph()
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
@@ -375,7 +380,7 @@ class Optimizer(torch.optim.Optimizer):
             self._step_groups()
         return loss
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
         return self._step(closure)
 
@@ -432,6 +437,8 @@ class Optimizer(torch.optim.Optimizer):
     def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any]) -> None:
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if grads:
+            if grads[0].is_cuda and "capturable" in group:
+                self._accelerator_graph_capture_health_check()
             numbers, static = self.values(group, shared)
             storage.check_decays(self.fields, group)
             for part in self._parts(group, grads, static, tuple(numbers)):
