@@ -42,7 +42,7 @@ from cases import (
     torch_options,
 )
 from oracles import ORACLES, problem, without
-from steepest import Optimizer, Rule, State, fields
+from steepest import Optimizer, Rule, State, fields, functional
 
 SPARSE = {name: cls for name, cls in CLASSES.items() if cls.rule_for(defaults(cls)).sparse}
 EXACT = {name: cls for name, cls in SPARSE.items() if name not in LAZY}
@@ -637,6 +637,7 @@ def test_frozen_and_late_parameters_count_their_own_steps(cls: type[Optimizer]) 
     assert_same(snapshot(optimizer), [of for each in single for of in snapshot(each)])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("name", "path"), [("SparseAdam", "srs"), ("SGD", "ssrdd")])
 def test_torch_compile_leaves_sparse_tensors_alone(name: str, path: str) -> None:
     """As with torch's classes such steps run as they are; also one with a dense gradient that finds a sparse buffer."""
@@ -833,8 +834,8 @@ def test_a_strict_bound_is_told() -> None:
 
 def test_pure_steps_take_dense_gradients() -> None:
     with pytest.raises(ValueError, match="SparseAdam takes sparse gradients alone; a pure step takes dense ones"):
-        steepest.functional.pair(steepest.SparseAdam)
-    sgd, params = steepest.functional.pair(steepest.SGD), {"w": embedding().detach()}
+        functional.pair(steepest.SparseAdam)
+    sgd, params = functional.pair(steepest.SGD), {"w": embedding().detach()}
     with pytest.raises(ValueError, match="sparse gradients of w; a pure step takes dense ones"):
         sgd.step(params, {"w": rows([1])}, sgd.init(params))
 
