@@ -26,7 +26,9 @@ class Adagrad(Optimizer):
         Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
     Differs:
         torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many
-        articles, Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). Sparse gradients are refused.
+        articles, Keras and optax (which also start the sum at 0.1, ``initial_accumulator_value=0.1``, and use ε =
+        1e-7). Decay is coupled, as in torch; Keras decouples it, ``decoupled_weight_decay=True``. Sparse gradients are
+        refused.
     """
 
     lr: float = fields.lr(1e-2)
@@ -40,6 +42,8 @@ class Adagrad(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         adagrad,
