@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,23 +13,24 @@ from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
-from . import storage
+from . import checkpoint, storage
 from .average import EMA, averaged, ema_decay, swapped
 from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import check_decay, decay_for, maximized
-from .executors import driver, reference
+from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
-from .executors.choose import choose, without_native
+from .executors.choose import COMPILED, beside_sparse, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
 from .partition import Choice, ExecutorName, Live, Part, Partition
-from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, program
+from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
@@ -163,6 +163,8 @@ class Optimizer(torch.optim.Optimizer):
             name = type(self).__name__
             raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
         self._check_storage(group)
+        if self.rule_for(group).sparse == "lazy":
+            sparse.check_lazy(type(self).__name__, self.rule_for(group), groups)
         for p in group["params"]:
             self._create_state(p, group, at_construction=True)
 
@@ -170,8 +172,12 @@ class Optimizer(torch.optim.Optimizer):
         rule = self.rule_for(group)
         storage.check(type(self).__name__, rule, self.declared_state(group), self.fields, group)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every public attribute."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "step"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore; keys that an older or torch's own state lacks take our defaults."""
+        """Restore; options that an older pickle lacks take their defaults."""
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
@@ -195,53 +201,42 @@ class Optimizer(torch.optim.Optimizer):
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
         under its plain name makes torch's own classes fail when they step on it.
         """
-        saved = super().state_dict()
-        states = [state for group in self.param_groups for state in (*self.rule_for(group).state, EMA)]
-        marked = {p: storage.marked(held, states) for p, held in saved["state"].items()}
-        return {**saved, "state": marked}
+        mark = self.register_state_dict_post_hook(checkpoint.marked, prepend=True)  # before anybody else's
+        try:
+            return super().state_dict()
+        finally:
+            mark.remove()
 
     def plain_state_dict(self) -> dict[str, Any]:
         """The state dict of the same optimizer without codecs, which torch's class of the same name loads."""
-        saved = super().state_dict()
-        places = enumerate((p, group) for group in self.param_groups for p in group["params"])
-        plain = {i: self._converted(saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]}
-        options = {name: self.fields[name].default for name in STORAGE_OPTIONS}
-        groups = [{**group, **options} for group in saved["param_groups"]]
-        return {**saved, "state": plain, "param_groups": groups}
+        return checkpoint.plain(self, super().state_dict())
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(
+        self, state_dict: dict[str, Any], *, strict_names: bool = False, keep_dtype: bool = False
+    ) -> None:
         """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared.
 
-        How parameters and state are kept stays as it is here: what the dict holds in another form is converted.
+        State finds its parameter by name where both sides have names (``named_parameters()``) and the same ones, in
+        whatever order and groups; else by position, as in torch. How parameters and state are kept stays as it is
+        here: what the dict holds in another form is converted. Options that the dict lacks keep their values.
+
+        Args:
+            state_dict: what ``state_dict()`` gave.
+            strict_names: raise unless both sides have the same names.
+            keep_dtype: keep the saved state's dtype; torch, and False, cast it to the parameter's.
+
+        Raises:
+            ValueError: names (if asked for), shapes, or the numbers of groups and parameters differ.
         """
-        own: dict[str, Any] = {}
-        if state_dict.keys() >= {"state", "param_groups"}:
-            own = {"state": copy.deepcopy(state_dict["state"]), "param_groups": self._with_own_storage(state_dict)}
-            self._fit(own)
-        super().load_state_dict({**state_dict, **own})
 
-    def _with_own_storage(self, state_dict: dict[str, Any]) -> list[dict[str, Any]]:
-        """The dict's groups, keeping things as ours do. The seed is the dict's, so that its run goes on as it was."""
-        saved = [dict(group) for group in state_dict["param_groups"]]
-        for group, own in zip(saved, self.param_groups, strict=False):
-            group.update({name: own[name] for name in STORAGE_OPTIONS - {"seed"}})
-        return saved
+        def fit(_: Any, given: dict[str, Any]) -> dict[str, Any]:
+            return checkpoint.fitted(self, given, strict_names, keep_dtype)
 
-    def _fit(self, saved: dict[str, Any]) -> None:
-        """Make of the state in ``saved`` what torch's ``load_state_dict`` can load without harm."""
-        ids = [i for group in saved["param_groups"] for i in group["params"]]
-        places = [(p, group) for group in self.param_groups for p in group["params"]]
-        for i, (p, group) in zip(ids, places, strict=False):  # torch says what is wrong with their number
-            if i in saved["state"]:
-                codecs = self._codecs(group, p)
-                saved["state"][i] = storage.sealed(self._converted(saved["state"][i], p, group, codecs), codecs)
-                self._make_numbers(saved["state"][i], group)
-
-    def _make_numbers(self, held: dict[str, Any], group: Options) -> None:
-        """torch casts every tensor but "step" to the parameter's dtype; a number passes as it is."""
-        for name in (s.name for s in self.rule_for(group).state if s.kind == "scalar"):
-            if isinstance(held.get(name), Tensor):
-                held[name] = held[name].item()
+        hook = self.register_load_state_dict_pre_hook(fit)  # after everybody else's
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
 
     def _forget(self) -> None:
         self._averaging = False
@@ -259,18 +254,19 @@ class Optimizer(torch.optim.Optimizer):
         declared = (*self.rule_for(group).state, EMA)
         return tuple(s for s in declared if s.when(group))
 
-    def _codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
+    def codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
         """How ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
         return storage.coding((*self.rule_for(group).state, EMA), group, p)
 
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
-        held, codecs = self.state.get(p, {}), self._codecs(group, p)
+        held, codecs = self.state.get(p, {}), self.codecs(group, p)
         declared_state = self.declared_state(group)
         lacking = [
             declared
             for declared in (*storage.counts(declared_state, codecs), *declared_state)
             if (declared.at_construction or not at_construction)
+            and declared.kind != "shared"
             and declared.where(p)
             and storage.is_lacking(declared, codecs.get(declared.name), held)
         ]
@@ -305,23 +301,20 @@ class Optimizer(torch.optim.Optimizer):
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update({name: new[name] for name in STORAGE_OPTIONS})
             for p in (p for p in group["params"] if p in self.state):
-                self.state[p] = self._converted(self.state[p], p, group, self._codecs(group, p))
+                self.state[p] = checkpoint.converted(self, self.state[p], p, group, self.codecs(group, p))
         self._forget_partitions()
-
-    def _converted(self, held: dict[str, Any], p: Tensor, group: Options, codecs: dict[str, Codec]) -> dict[str, Any]:
-        return storage.converted(held, self.rule_for(group), EMA, codecs, p)
 
     # -- stepping ----------------------------------------------------------------------------------------------------
 
     @property
     def executor(self) -> ExecutorName:
-        """What runs the first parameter group: ``native``, ``foreach``, ``reference`` or ``driver``.
+        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver``, ``sparse``, ...
 
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
         group = self.param_groups[0]
         ran = self._ran.get(id(group))
-        if ran is not None and ran[0] == self._structure(group, self.values(group)[1]):
+        if ran is not None and ran[0] == self.structure(group, self.values(group)[1]):
             return ExecutorName.of(ran[1])
         return ExecutorName.of(self._choose(group))
 
@@ -342,8 +335,9 @@ class Optimizer(torch.optim.Optimizer):
     def _kernel(self, group: dict[str, Any]) -> Kernel:
         numbers, static = self.values(group)
         rule = self.rule_for(group)
-        if rule.kind not in PLANNED_KINDS:
-            raise RuntimeError(f"{rule.fn.__name__} is a {rule.kind} rule, which the native executor does not run")
+        if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
+            kind = rule.sparse or rule.kind
+            raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
         p = group["params"][0]
         return kernel_like(self.program(group, static, p=p), tuple(numbers), p)
 
@@ -356,6 +350,20 @@ class Optimizer(torch.optim.Optimizer):
         Returns:
             The closure's loss (of its first evaluation, if there are several), or None.
         """
+        before = torch.is_grad_enabled()
+        try:
+            # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
+            # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
+            torch.set_grad_enabled(False)
+            torch._dynamo.graph_break()
+            return self._step(closure)
+        finally:
+            torch._dynamo.graph_break()
+            torch.set_grad_enabled(before)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if torch.compiler.is_compiling() and not compiled.can_trace(self):
+            return self._step_uncompiled(closure)
         if self._averaging:
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
@@ -364,14 +372,32 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._found_inf():
-            return loss
-        self._forget_stale_partitions()
+        if not self._found_inf():
+            self._step_groups()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
+        return self._step(closure)
+
+    def _step_groups(self) -> None:
         shared = self._gradient_numbers()
+        if torch.compiler.is_compiling():
+            compiled.step(self, shared)
+            return
+        self._forget_stale_partitions()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 self._step_group(group, shared)
-        return loss
+
+    def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Append the parameters that have gradients, and make their state. dynamo runs this outside of its graph."""
+        for p in group["params"]:
+            if p.grad is not None:
+                self._create_state(p, group)
+                params.append(p)
+        self._partitions.pop(id(group), None)
+        self._ran[id(group)] = self.structure(group, self.values(group)[1]), COMPILED
 
     # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
 
@@ -391,8 +417,9 @@ class Optimizer(torch.optim.Optimizer):
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
+        for group in clipping:
+            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
         params = [p for group in clipping for p in group["params"]]
-        self._refuse_sparse(params)
         if grads := [p.grad for p in params if p.grad is not None]:
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
@@ -418,10 +445,10 @@ class Optimizer(torch.optim.Optimizer):
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
             live = [p for p in live if p.grad is not None]
-        structure = self._structure(group, static)
+        structure = self.structure(group, static)
         known = self._partitions.get(id(group))
         if known is None or not known.ready(live, grads, structure):
-            self._refuse_sparse(live)
+            self._check_layouts(group, live)
             self._settle(group)
             self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
@@ -433,10 +460,11 @@ class Optimizer(torch.optim.Optimizer):
                 self._partitions[id(group)] = known
         return known.parts
 
-    def _structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+    def structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All that shapes a group's programs, with its switches and words ``static``."""
         rule = self.rule_for(group)
         steps = self._common_steps(rule, group)
-        return rule, self.declared_state(group), steps, static, torch.compiler.is_compiling()
+        return rule, self.declared_state(group), steps, static
 
     def _partition(
         self,
@@ -446,15 +474,15 @@ class Optimizer(torch.optim.Optimizer):
         structure: tuple[Any, ...],
         numbers: tuple[str, ...],
     ) -> Partition:
-        rule, _, _, static, _ = structure
+        rule, _, _, static = structure
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = self._choose(group)
+        choice = beside_sparse(self._choose(group), rule, live)
         try:
             return Partition(live, structure, choice, list(choice.cut(joined)))
         except UnsupportedError as refusal:
-            choice = without_native(rule, group, refusal)
+            choice = beside_sparse(without_native(rule, group, refusal), rule, live)
             return Partition(live, structure, choice, list(choice.cut(joined)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
@@ -482,12 +510,11 @@ class Optimizer(torch.optim.Optimizer):
         declared = self.declared_state(group)
         codecs = {} if p is None else storage.coding(declared, group, p)
         state = (*storage.counts(declared, codecs), *declared)
-        return program(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
+        make = assembled if torch.compiler.is_compiling() else program
+        return make(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
 
-    def _refuse_sparse(self, params: list[Tensor]) -> None:
-        if any(p.grad is not None and p.grad.is_sparse for p in params):
-            name = type(self).__name__
-            raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
+    def _check_layouts(self, group: Options, live: list[Tensor]) -> None:
+        sparse.check(type(self).__name__, self.rule_for(group), group, live)
 
     def values(
         self, group: Options, shared: Mapping[str, Any] = MappingProxyType({})
@@ -510,14 +537,15 @@ class Optimizer(torch.optim.Optimizer):
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:
             numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
-        if not (group.get("capturable") or group.get("differentiable")):
-            numbers = {n: v.item() if isinstance(v, Tensor) else v for n, v in numbers.items()}
-        return numbers, static
+        stay_tensors = group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling()
+        read = Tensor.squeeze if stay_tensors else Tensor.item
+        return {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}, static
 
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
-        if group.get("weight_decay") and "weight_decay" not in rule.names:
+        decay = group.get("weight_decay")
+        if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
             steps.append(decay_for(group))
         if group["max_norm"] is not None:
             steps.append(clipped)
@@ -529,18 +557,23 @@ class Optimizer(torch.optim.Optimizer):
             steps.append(averaged)
         return tuple(steps)
 
+    @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:
         (group,) = self.param_groups
-        rule = self.rule_for(group)
         if closure is None:
-            message = f"{type(self).__name__} evaluates new points, so step() needs a closure that zeroes the gradients"
-            raise RuntimeError(f"{message}, computes the loss, calls backward() and returns the loss")
+            name = type(self).__name__
+            missing = f"{name}.step() missing 1 required positional argument: 'closure'"
+            needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
+            raise TypeError(f"{missing}; {name} evaluates new points, so step() needs {needed}")
+        self._settle(group)
+        for name, field in self.fields.items():
+            field.validate(group[name])
         self._check_storage(group)
         for p in group["params"]:
             self._create_state(p, group)
-        held = {name: [self.state[p][name] for p in group["params"]] for name in rule.arguments}
+        numbers, static = self.values(group)
         with torch.no_grad():
-            loss = driver.run(rule, group, closure, held)
+            loss = driver.run(self.rule_for(group), group["params"], {**static, **numbers}, closure, self.state)
             self._average_only(group)
         return loss
 

@@ -27,8 +27,9 @@ class Adagrad(Optimizer):
     Differs:
         torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many
         articles, Keras and optax (which also start the sum at 0.1, ``initial_accumulator_value=0.1``, and use ε =
-        1e-7). Decay is coupled, as in torch; Keras decouples it, ``decoupled_weight_decay=True``. Sparse gradients are
-        refused.
+        1e-7). Decay is coupled, as in torch; Keras decouples it, ``decoupled_weight_decay=True``. A sparse gradient
+        costs what its elements cost, as in torch; complex ones are two real ones there too, where torch squares them as
+        complex.
     """
 
     lr: float = fields.lr(1e-2)
@@ -52,4 +53,5 @@ class Adagrad(Optimizer):
             State("step", "step", at_construction=True),
             State("sum", init="initial_accumulator_value", at_construction=True, nonnegative=True),
         ),
+        sparse="exact",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY
 
+from torch import Tensor
+
 from .. import fields
 from ..fields import Options, State
 from ..optimizer import Optimizer
@@ -25,6 +27,17 @@ def adam(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat, am
         eps = eps / sqrt(c)
     d = sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
     return p - lr * mhat / d, m, v, vmax
+
+
+def _check_tensors(options):
+    """Raise `ValueError` for what torch's class refuses of tensors."""
+    betas = options["betas"]
+    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+        raise ValueError("betas must be either both floats or both Tensors")
+    if options["foreach"] and not options["capturable"]:
+        for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            if isinstance(value, Tensor):
+                raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
 
 
 class Adam(Optimizer):
@@ -77,6 +90,7 @@ class Adam(Optimizer):
         for other in ("eps_in_sqrt", "amsgrad_corrected"):
             if options["eps_hat"] and options[other]:
                 raise ValueError(f"eps_hat=True adds ε to the root of the uncorrected v; leave {other}=False")
+        _check_tensors(options)
 
 
 class AdamW(Adam):

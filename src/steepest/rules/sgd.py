@@ -28,8 +28,10 @@ class SGD(Optimizer):
     Differs:
         torch: same numbers. Like torch, and unlike Keras and the papers, the learning rate stays outside the buffer,
         which matters once it changes; `Momentum` and `NAG` have it inside. The buffer's first value is g (dampening is
-        skipped once), as in torch and optax. Decay is coupled, as in torch; Keras decouples it. Sparse gradients are
-        refused.
+        skipped once), as in torch and optax. Decay is coupled, as in torch; Keras decouples it. A sparse gradient costs
+        what its elements cost; its momentum buffer is sparse and grows to all elements that any gradient has had, as in
+        torch. Where torch fails, a sparse buffer becomes dense with the first dense gradient, and a dense one takes
+        sparse gradients with Nesterov's form too.
     """
 
     lr: float = fields.lr(1e-3, 1e-4, 10.0)
@@ -45,7 +47,12 @@ class SGD(Optimizer):
     decoupled_weight_decay: bool = fields.decoupled_weight_decay()
     lr_in_decay: bool = fields.lr_in_decay()
 
-    rule = Rule(sgd, "pointwise", (State("momentum_buffer", when=lambda o: o["momentum"] != 0),))
+    rule = Rule(
+        sgd,
+        "pointwise",
+        (State("momentum_buffer", when=lambda o: o["momentum"] != 0, sparse=True),),
+        sparse="exact",
+    )
 
     @classmethod
     def check(cls, options: Options) -> None:
