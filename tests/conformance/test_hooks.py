@@ -183,7 +183,7 @@ def test_a_note_may_be_taken_out_again(info: Info) -> None:
 
 @every_info()
 def test_loading_hooks(info: Info) -> None:
-    """Before: they may change the dict, which is the caller's no more, or return another. After: they see the result."""
+    """Before: they may change a copy of the dict, or return another one. After: they see the result."""
     configuration, problem, optimizer = built(info)
     saved = optimizer.state_dict()
     order: list[Any] = []

@@ -1,7 +1,8 @@
 """State dicts change hands between torch's class and ours in mid-training, and the run goes on as if nothing had been.
 
-Tolerance: 2^14 eps of float64, over six steps; torch's foreach path rounds its factors once more than its loop. A matrix
-rule iterates in bfloat16, where two orders of multiplication differ in the last bits: there 2^-6 of the largest element.
+Tolerance: 2^14 eps of float64, over six steps; torch's foreach path rounds its factors once more than its loop. A
+matrix rule iterates in bfloat16, where two orders of multiplication differ in the last bits: there 2^-6 of the largest
+element.
 """
 
 from __future__ import annotations
