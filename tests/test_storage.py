@@ -189,10 +189,11 @@ def test_results_depend_on_no_chunk_and_no_thread(state_dtype: str, monkeypatch:
         descend(optimizer, 4)
         return snapshot(optimizer)
 
+    count = torch.get_num_threads()
     whole = ran()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3 - min(count, 2))
     threads = ran()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     monkeypatch.setattr(foreach, "CHUNK", 1024)
     monkeypatch.setattr(codecs, "PIECE", 512)
     assert_same(whole, ran())
@@ -628,7 +629,7 @@ def test_the_state_of_another_model_is_refused() -> None:
     source = torch.optim.Adam([torch.nn.Parameter(torch.ones(5000))])
     descend(source, 1)
     target = steepest.Adam([torch.nn.Parameter(torch.ones(50, 101))], state_dtype="int8")
-    with pytest.raises(ValueError, match=r"'exp_avg' has shape \(5000,\), and its parameter \(50, 101\)"):
+    with pytest.raises(ValueError, match=r"has shape \(50, 101\), its exp_avg \(5000,\)"):
         target.load_state_dict(source.state_dict())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from . import storage
+from . import checkpoint, storage
 from .average import EMA, averaged, ema_decay, swapped
 from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
@@ -169,8 +168,12 @@ class Optimizer(torch.optim.Optimizer):
         rule = self.rule_for(group)
         storage.check(type(self).__name__, rule, self.declared_state(group), self.fields, group)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every public attribute."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "step"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore; keys that an older or torch's own state lacks take our defaults."""
+        """Restore; options that an older pickle lacks take their defaults."""
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
@@ -194,53 +197,42 @@ class Optimizer(torch.optim.Optimizer):
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
         under its plain name makes torch's own classes fail when they step on it.
         """
-        saved = super().state_dict()
-        states = [state for group in self.param_groups for state in (*self.rule_for(group).state, EMA)]
-        marked = {p: storage.marked(held, states) for p, held in saved["state"].items()}
-        return {**saved, "state": marked}
+        mark = self.register_state_dict_post_hook(checkpoint.marked, prepend=True)  # before anybody else's
+        try:
+            return super().state_dict()
+        finally:
+            mark.remove()
 
     def plain_state_dict(self) -> dict[str, Any]:
         """The state dict of the same optimizer without codecs, which torch's class of the same name loads."""
-        saved = super().state_dict()
-        places = enumerate((p, group) for group in self.param_groups for p in group["params"])
-        plain = {i: self._converted(saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]}
-        options = {name: self.fields[name].default for name in STORAGE_OPTIONS}
-        groups = [{**group, **options} for group in saved["param_groups"]]
-        return {**saved, "state": plain, "param_groups": groups}
+        return checkpoint.plain(self, super().state_dict())
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(
+        self, state_dict: dict[str, Any], *, strict_names: bool = False, keep_dtype: bool = False
+    ) -> None:
         """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared.
 
-        How parameters and state are kept stays as it is here: what the dict holds in another form is converted.
+        State finds its parameter by name where both sides have names (``named_parameters()``) and the same ones, in
+        whatever order and groups; else by position, as in torch. How parameters and state are kept stays as it is
+        here: what the dict holds in another form is converted. Options that the dict lacks keep their values.
+
+        Args:
+            state_dict: what ``state_dict()`` gave.
+            strict_names: raise unless both sides have the same names.
+            keep_dtype: keep the saved state's dtype; torch, and False, cast it to the parameter's.
+
+        Raises:
+            ValueError: names (if asked for), shapes, or the numbers of groups and parameters differ.
         """
-        own: dict[str, Any] = {}
-        if state_dict.keys() >= {"state", "param_groups"}:
-            own = {"state": copy.deepcopy(state_dict["state"]), "param_groups": self._with_own_storage(state_dict)}
-            self._fit(own)
-        super().load_state_dict({**state_dict, **own})
 
-    def _with_own_storage(self, state_dict: dict[str, Any]) -> list[dict[str, Any]]:
-        """The dict's groups, keeping things as ours do. The seed is the dict's, so that its run goes on as it was."""
-        saved = [dict(group) for group in state_dict["param_groups"]]
-        for group, own in zip(saved, self.param_groups, strict=False):
-            group.update({name: own[name] for name in STORAGE_OPTIONS - {"seed"}})
-        return saved
+        def fit(_: Any, given: dict[str, Any]) -> dict[str, Any]:
+            return checkpoint.fitted(self, given, strict_names, keep_dtype)
 
-    def _fit(self, saved: dict[str, Any]) -> None:
-        """Make of the state in ``saved`` what torch's ``load_state_dict`` can load without harm."""
-        ids = [i for group in saved["param_groups"] for i in group["params"]]
-        places = [(p, group) for group in self.param_groups for p in group["params"]]
-        for i, (p, group) in zip(ids, places, strict=False):  # torch says what is wrong with their number
-            if i in saved["state"]:
-                codecs = self._codecs(group, p)
-                saved["state"][i] = storage.sealed(self._converted(saved["state"][i], p, group, codecs), codecs)
-                self._make_numbers(saved["state"][i], group)
-
-    def _make_numbers(self, held: dict[str, Any], group: Options) -> None:
-        """torch casts every tensor but "step" to the parameter's dtype; a number passes as it is."""
-        for name in (s.name for s in self.rule_for(group).state if s.kind == "scalar"):
-            if isinstance(held.get(name), Tensor):
-                held[name] = held[name].item()
+        hook = self.register_load_state_dict_pre_hook(fit)  # after everybody else's
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
 
     def _forget(self) -> None:
         self._averaging = False
@@ -258,13 +250,13 @@ class Optimizer(torch.optim.Optimizer):
         declared = (*self.rule_for(group).state, EMA)
         return tuple(s for s in declared if s.when(group))
 
-    def _codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
+    def codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
         """How ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
         return storage.coding((*self.rule_for(group).state, EMA), group, p)
 
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
-        held, codecs = self.state.get(p, {}), self._codecs(group, p)
+        held, codecs = self.state.get(p, {}), self.codecs(group, p)
         declared_state = self.declared_state(group)
         lacking = [
             declared
@@ -304,11 +296,8 @@ class Optimizer(torch.optim.Optimizer):
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update({name: new[name] for name in STORAGE_OPTIONS})
             for p in (p for p in group["params"] if p in self.state):
-                self.state[p] = self._converted(self.state[p], p, group, self._codecs(group, p))
+                self.state[p] = checkpoint.converted(self, self.state[p], p, group, self.codecs(group, p))
         self._forget_partitions()
-
-    def _converted(self, held: dict[str, Any], p: Tensor, group: Options, codecs: dict[str, Codec]) -> dict[str, Any]:
-        return storage.converted(held, self.rule_for(group), EMA, codecs, p)
 
     # -- stepping ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -304,10 +304,9 @@ class Sealed:
     tensor: Tensor
 
 
-def sealed(held: Mapping[str, Any], codecs: Mapping[str, Codec]) -> dict[str, Any]:
-    """``held`` with everything coded sealed."""
-    coded = {key for name, codec in codecs.items() for key in codec.keys(name)}
-    return {key: Sealed(value) if key in coded and isinstance(value, Tensor) else value for key, value in held.items()}
+def sealed(held: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """``held`` with the tensors under ``names`` sealed."""
+    return {key: Sealed(value) if key in names and isinstance(value, Tensor) else value for key, value in held.items()}
 
 
 def unseal(held: dict[str, Any], p: Tensor) -> None:

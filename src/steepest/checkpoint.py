@@ -1,0 +1,200 @@
+"""State dicts: what ours hold beside torch's, and what a saved one must become before torch's loading reads it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from . import storage
+from .average import EMA
+from .codecs import Codec
+from .fields import STORAGE_OPTIONS, Options
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+StateDict = dict[str, Any]
+Group = dict[str, Any]
+
+SHOWN = 8
+"""How many entries of a list an error message shows."""
+
+
+# -- saving ------------------------------------------------------------------------------------------------------------
+
+
+def marked(optimizer: Any, saved: StateDict) -> StateDict:
+    """A state dict in which coded state cannot be taken for plain state (`storage.marked`)."""
+    declared = [state for group in optimizer.param_groups for state in (*optimizer.rule_for(group).state, EMA)]
+    state = {
+        i: storage.marked(held, declared) if isinstance(held, dict) else held for i, held in saved["state"].items()
+    }
+    return {**saved, "state": state}
+
+
+def plain(optimizer: Optimizer, saved: StateDict) -> StateDict:
+    """The state dict of the same optimizer without codecs."""
+    places = enumerate((p, group) for group in optimizer.param_groups for p in group["params"])
+    state = {
+        i: converted(optimizer, saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]
+    }
+    options = {name: optimizer.fields[name].default for name in STORAGE_OPTIONS}
+    return {**saved, "state": state, "param_groups": [{**group, **options} for group in saved["param_groups"]]}
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+def fitted(optimizer: Optimizer, state_dict: StateDict, strict_names: bool, keep_dtype: bool) -> StateDict:
+    """A copy of ``state_dict`` that torch's ``load_state_dict`` can load without harm.
+
+    Args:
+        optimizer: what shall load it.
+        state_dict: of ours or of torch's class of the same name.
+        strict_names: demand the same parameter names on both sides.
+        keep_dtype: keep the dtype of saved state, where torch casts it to the parameter's.
+
+    Raises:
+        ValueError: the names or shapes do not fit.
+    """
+    own, saved = optimizer.param_groups, state_dict["param_groups"]
+    if strict_names:
+        _check_names(optimizer, saved, state_dict["state"])
+    groups = _arranged(own, saved)
+    owners = _owners(own, groups)
+    _refuse({"reshaped": _reshaped(optimizer, state_dict["state"], owners)})
+    state = copy.deepcopy(state_dict["state"])
+    for i, (p, group) in owners.items():
+        if i in state:
+            state[i] = _loadable(optimizer, state[i], p, group, keep_dtype)
+    fitted_groups = [_with_own_options(optimizer, *pair) for pair in zip(own, groups, strict=False)]
+    return {**state_dict, "state": state, "param_groups": fitted_groups + groups[len(fitted_groups) :]}
+
+
+def _loadable(
+    optimizer: Optimizer, held: Mapping[str, Any], p: Tensor, group: Group, keep_dtype: bool
+) -> dict[str, Any]:
+    """One parameter's state as torch may have it: it casts every tensor but "step" to the parameter's dtype.
+
+    What shall not be cast is sealed; a scalar passes as a plain number.
+    """
+    codecs = optimizer.codecs(group, p)
+    counters = {s.name: s.kind for s in optimizer.rule_for(group).state if s.kind in ("step", "scalar")}
+    held = converted(optimizer, held, p, group, codecs)
+    coded = {key for name, codec in codecs.items() for key in codec.keys(name)}
+    scalars = {name for name, kind in counters.items() if kind == "scalar"}
+    sealed = storage.sealed(held, held.keys() - counters if keep_dtype else coded)
+    return {name: x.item() if name in scalars and isinstance(x, Tensor) else x for name, x in sealed.items()}
+
+
+def converted(
+    optimizer: Optimizer, held: Mapping[str, Any], p: Tensor, group: Options, codecs: Mapping[str, Codec]
+) -> dict[str, Any]:
+    """One parameter's state, in whatever form it is, as ``codecs`` keep it."""
+    return storage.converted(held, optimizer.rule_for(group), EMA, codecs, p)
+
+
+def _with_own_options(optimizer: Optimizer, own: Group, saved: Group) -> Group:
+    """A saved group that keeps tensors as ``own`` does and has what it lacks from there.
+
+    The seed is the saved one, so that its run goes on as it was.
+    """
+    lacking = {name: own[name] for name in optimizer.fields if name not in saved}
+    return {**saved, **lacking, **{name: own[name] for name in STORAGE_OPTIONS - {"seed"}}}
+
+
+def _owners(groups: Iterable[Group], saved: Iterable[Group]) -> dict[Any, tuple[Tensor, Group]]:
+    """Our parameter and its group for each saved id. torch says what is wrong with the numbers of either."""
+    ids = [i for group in saved for i in group["params"]]
+    places = [(p, group) for group in groups for p in group["params"]]
+    return dict(zip(ids, places, strict=False))
+
+
+def _reshaped(optimizer: Optimizer, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Tensor, Group]]) -> list[str]:
+    """Saved state that should have its parameter's shape, and has another."""
+    return [
+        f"{_name(p, group)} has shape {tuple(p.shape)}, its {declared.name} {tuple(held[declared.name].shape)}"
+        for i, (p, group) in owners.items()
+        if isinstance(held := state.get(i), dict)
+        for declared in optimizer.rule_for(group).state
+        if declared.kind == "like" and isinstance(held.get(declared.name), Tensor)
+        if held[declared.name].shape != p.shape
+    ]
+
+
+def _refuse(differences: Mapping[str, list[str]]) -> None:
+    told = [f"{what}: {_listed(found)}" for what, found in differences.items() if found]
+    if told:
+        raise ValueError(f"the state dict is of another model than this optimizer's; {'; '.join(told)}")
+
+
+def _name(p: Tensor, group: Group) -> str:
+    index = next(i for i, q in enumerate(group["params"]) if q is p)
+    return repr(group["param_names"][index]) if "param_names" in group else f"parameter {index}"
+
+
+# -- matching by name --------------------------------------------------------------------------------------------------
+
+
+def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
+    """The saved groups in the order of our names, if both sides have the same ones; else as they are."""
+    names = [name for group in own for name in _names(group)]
+    places = _places(saved)
+    counts = {
+        len(names),
+        len(set(names)),
+        len(places),
+        *(sum(len(g["params"]) for g in groups) for groups in (own, saved)),
+    }
+    if set(names) != places.keys() or len(counts) > 1:
+        return saved
+    return [_gathered(group, [places[name] for name in group["param_names"]]) for group in own]
+
+
+def _places(groups: list[Group]) -> dict[str, tuple[Group, Any]]:
+    """The group and the id, or parameter, of each name."""
+    return {name: (group, i) for group in groups for name, i in zip(_names(group), group["params"], strict=False)}
+
+
+def _names(group: Group) -> list[str]:
+    return list(group.get("param_names", ()))
+
+
+def _gathered(own: Group, places: list[tuple[Group, Any]]) -> Group:
+    """One saved group for the names of ``own``, which may stand in several."""
+    groups = [group for group, _ in places]
+    options = [{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in groups]
+    differing = sorted({key for other in options for key in other if other[key] != options[0].get(key, other[key])})
+    if differing:
+        raise ValueError(
+            f"the parameters {_listed(own['param_names'])} are one group here and in groups with other values of "
+            f"{', '.join(differing)} in the state dict; construct the optimizer with the groups it was saved with"
+        )
+    return {**(options[0] if options else {}), "params": [i for _, i in places], "param_names": _names(own)}
+
+
+def _check_names(optimizer: Optimizer, saved: list[Group], state: Mapping[Any, Any]) -> None:
+    """Raise `ValueError` with everything that differs, unless both sides have the same names."""
+    for side, groups in (("this optimizer", optimizer.param_groups), ("the state dict", saved)):
+        if any("param_names" not in group for group in groups):
+            raise ValueError(
+                f"strict_names=True compares parameter names, and {side} has none; construct optimizers with "
+                "model.named_parameters(), or load with strict_names=False"
+            )
+    own, there = _places(optimizer.param_groups), _places(saved)
+    shared = {there[name][1]: (p, group) for name, (group, p) in own.items() if name in there}
+    _refuse(
+        {
+            "missing": [repr(name) for name in own if name not in there],
+            "unexpected": [repr(name) for name in there if name not in own],
+            "reshaped": _reshaped(optimizer, state, shared),
+        }
+    )
+
+
+def _listed(entries: list[str]) -> str:
+    more = len(entries) - SHOWN
+    return ", ".join(entries[:SHOWN]) + (f" and {more} more" if more > 0 else "")
