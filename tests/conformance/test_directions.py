@@ -18,6 +18,7 @@ from .support import (
     configurations,
     every_configuration,
     every_input,
+    every_way,
     grouped,
     skipped_by_torch,
     source,
@@ -140,7 +141,7 @@ def test_a_group_keeps_to_its_own_options(configuration: Configuration) -> None:
         assert_close(values(together[0]), values(together[1]), 64)
 
 
-@every_configuration(grouped)
+@every_way(grouped)
 def test_a_tiny_rate_outside_rules_what_has_none_of_its_own(configuration: Configuration) -> None:
     """lr is 1e-28 for the group that says nothing. Rprop and Adafactor have least steps of their own: hence 1e-4."""
     problem = Problem(configuration)
@@ -164,7 +165,7 @@ def test_a_tensor_rate_is_a_float_rate(configuration: Configuration) -> None:
     with_float = Problem(configuration)
     other = configuration.build(with_float.params, lr=0.0078125)
     with_float.advance(other, 3)
-    for shape in ((), (1,), (1, 1)):
+    for shape in ((), (1, 1)):
         rate = torch.full(shape, 0.0078125)
         with_tensor = Problem(configuration)
         if refused := torchs_refusal(configuration, rate):

@@ -24,6 +24,7 @@ from .support import (
     every_configuration,
     every_info,
     every_input,
+    every_way,
     has,
     inputs,
     is_torchs,
@@ -116,7 +117,7 @@ def kinds(optimizer: torch.optim.Optimizer) -> Any:
     return tree_map_only(Tensor, lambda x: x.dtype, state_of(optimizer))
 
 
-@every_configuration(is_torchs)
+@every_way(is_torchs)
 def test_the_default_dtype(configuration: Configuration, default_dtype: torch.dtype) -> None:
     """State has torch's dtypes, ``step`` among them. Numbers in float64 (torch's Adam is not finite in float16)."""
     ours, theirs = Problem(configuration, default_dtype), Problem(configuration, default_dtype)

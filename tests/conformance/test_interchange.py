@@ -7,26 +7,13 @@ element.
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import pytest
-import torch
 
-from .support import Configuration, Problem, assert_close, every_configuration, state_of, values
+from .support import Configuration, Problem, assert_close, every_configuration, filed, state_of, values
 
 STEPS = 3
 
 pytestmark = pytest.mark.usefixtures("float64_default")
-
-
-def filed(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The same through a file."""
-    file = io.BytesIO()
-    torch.save(state_dict, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def factor(configuration: Configuration) -> float:
@@ -36,7 +23,7 @@ def factor(configuration: Configuration) -> float:
 
 
 @pytest.mark.parametrize("torch_first", [True, False], ids=["torch-to-ours", "ours-to-torch"])
-@every_configuration()
+@every_configuration(lambda configuration: not configuration.is_differentiable)
 def test_a_run_changes_hands(configuration: Configuration, torch_first: bool) -> None:
     """The one that goes on all the time, and the other class from its file on: parameters and state."""
     classes = [configuration.build_torchs, configuration.build]

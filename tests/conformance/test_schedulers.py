@@ -90,6 +90,7 @@ def options(info: Info) -> dict[str, Any]:
     return {"momentum": 0.9} if "momentum" in info.optim_cls.fields else {}
 
 
+@pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("rate", [float, partial(torch.tensor, dtype=torch.float64)], ids=["float", "tensor"])
 @pytest.mark.parametrize("info", OURS.values(), ids=list(OURS))
