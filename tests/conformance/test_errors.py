@@ -66,7 +66,8 @@ def assert_refused_alike(work: Callable[[type[torch.optim.Optimizer]], Any], inf
         assert ours is None, f"torch does not refuse this: {ours!r}"
     else:
         assert type(ours) is type(theirs), (ours, theirs)
-        assert str(theirs).removesuffix(".") in str(ours)
+        words = str(theirs).removeprefix("Adam").removesuffix(".")  # AdamW says Adam of itself in torch
+        assert words in str(ours)
 
 
 PAIRS = list(itertools.combinations(("foreach", "fused", "differentiable"), 2))
@@ -103,7 +104,7 @@ def test_tensor_options_are_taken_where_torch_takes_them(info: Info, option: str
 
 @every_info()
 def test_sparse_gradients_are_refused_in_torchs_words(info: Info) -> None:
-    """Or taken, where torch's class takes them."""
+    """Or taken, where torch's class takes them. (Its Adagrad makes sparse tensors without a word on their checks.)"""
 
     def work(cls: type[torch.optim.Optimizer]) -> None:
         p = torch.nn.Parameter(torch.ones(4, 3))
@@ -112,7 +113,8 @@ def test_sparse_gradients_are_refused_in_torchs_words(info: Info) -> None:
 
         empty_step(optimizer, info)
 
-    assert_refused_alike(work, info)
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        assert_refused_alike(work, info)
 
 
 @every_info(lambda info: "fused" in info.optim_cls.fields)

@@ -39,6 +39,8 @@ def test_step_hooks_run_around_the_step(info: Info) -> None:
     """Before and after the parameters move; not any more once they are removed."""
     _, problem, optimizer = built(info)
     seen: list[list[torch.Tensor]] = []
+    with torch.no_grad():
+        problem.params[0].add_(1.0)  # an optimizer that had arrived moves again
     problem.closure()
     before = values(problem.params)
     handles = [
