@@ -1,10 +1,11 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
+# make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup study test lint types imports pytest bench clean
+.PHONY: setup study test lint types imports pytest soak bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -35,6 +36,9 @@ imports: setup
 
 pytest: setup
 	$(BIN)/python -m pytest
+
+soak: setup
+	STEEPEST_SOAK=10000 $(BIN)/python -m pytest tests/test_random_configurations.py --hypothesis-show-statistics
 
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json

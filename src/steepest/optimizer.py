@@ -375,7 +375,7 @@ class Optimizer(torch.optim.Optimizer):
             self._step_groups()
         return loss
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
         return self._step(closure)
 
@@ -432,6 +432,8 @@ class Optimizer(torch.optim.Optimizer):
     def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any]) -> None:
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if grads:
+            if grads[0].is_cuda and "capturable" in group:
+                self._accelerator_graph_capture_health_check()
             numbers, static = self.values(group, shared)
             storage.check_decays(self.fields, group)
             for part in self._parts(group, grads, static, tuple(numbers)):

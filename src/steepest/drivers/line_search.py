@@ -175,7 +175,8 @@ def strong_wolfe_cubic(goal: Goal, step: Any, *, max_evals: int) -> Search:
             return (yield from _zoom(goal, [before, trial], max_evals - tried))
         nearest = trial.step + 0.01 * (trial.step - before.step)
         before, trial = trial, (yield _lowest_of_cubic(before, trial, nearest, 10 * trial.step))
-    return (goal.start, trial)[_lower([goal.start, trial])]
+    bracket = [goal.start, trial]
+    return bracket[_lower(bracket)]
 
 
 def _zoom(goal: Goal, bracket: list[Point], max_evals: int) -> Search:
