@@ -294,10 +294,10 @@ def assert_states_close(ours: Optimizer, theirs: torch.optim.Optimizer, factor: 
     """
     declared = {s.name for group in ours.param_groups for s in ours.rule_for(group).state}
     mine, others = (as_tensors(state_of(optimizer)) for optimizer in (ours, theirs))
-    for held in others.values():
+    for held in (*mine.values(), *others.values()):
         for name in held.keys() - declared:
             del held[name]
-    assert_close(mine, {i: {name: held[name] for name in mine.get(i, held)} for i, held in others.items()}, factor)
+    assert_close(*({i: dict(sorted(held.items())) for i, held in state.items()} for state in (mine, others)), factor)
 
 
 def as_tensors(tree: Any) -> Any:

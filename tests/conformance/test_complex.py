@@ -75,7 +75,7 @@ def test_it_is_its_real_view(configuration: Configuration) -> None:
 
 
 POINTS = 12
-"""Of a closure optimizer's trial points: from each to the next the valley multiplies what rounding has made different."""
+"""Of a closure optimizer's trial points: from one to the next the valley multiplies what rounding has done."""
 
 
 def rosenbrock(x: Tensor, y: Tensor) -> Tensor:

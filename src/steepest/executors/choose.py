@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 from torch.optim.optimizer import _get_capturable_supported_devices
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ..fields import Field, Options
 from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
@@ -87,7 +88,7 @@ def _nowhere(live: Live) -> Iterator[Part]:
 
 def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field]) -> Choice:
     devices = {p.device for p in options["params"]}
-    if any(device.type == "meta" for device in devices):
+    if rule.kind in PLANNED_KINDS and any(device.type == "meta" for device in devices):
         return Choice("native", _nowhere)
     if devices and all(map(torch_fused.runs_on, devices)):
         if reason := torch_fused.refusal(name, fields, options):
