@@ -42,7 +42,7 @@ from cases import (
     torch_options,
 )
 from oracles import ORACLES, problem, without
-from steepest import Optimizer, Rule, State, fields
+from steepest import Optimizer, Rule, State, fields, functional
 
 SPARSE = {name: cls for name, cls in CLASSES.items() if cls.rule_for(defaults(cls)).sparse}
 EXACT = {name: cls for name, cls in SPARSE.items() if name not in LAZY}
@@ -637,15 +637,19 @@ def test_frozen_and_late_parameters_count_their_own_steps(cls: type[Optimizer]) 
     assert_same(snapshot(optimizer), [of for each in single for of in snapshot(each)])
 
 
-def test_torch_compile_leaves_sparse_adam_alone() -> None:
-    """As torch's: the step is disabled under dynamo, and runs as it is."""
-    compiled, plain = steepest.SparseAdam([p := embedding()]), steepest.SparseAdam([q := embedding()])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("name", "path"), [("SparseAdam", "srs"), ("SGD", "ssrdd")])
+def test_torch_compile_leaves_sparse_tensors_alone(name: str, path: str) -> None:
+    """As with torch's classes such steps run as they are; also one with a dense gradient that finds a sparse buffer."""
+    options = {"momentum": 0.9} if name == "SGD" else {}
+    compiled, plain = (getattr(steepest, name)([embedding()], lr=0.1, **options) for _ in range(2))
     run = torch.compile(compiled.step, backend="eager")
-    for name in "srs":
-        p.grad = entries(name)
+    (p,), (q,) = (optimizer.param_groups[0]["params"] for optimizer in (compiled, plain))
+    for layout in path:
+        p.grad = entries(layout)
         run()
-        step(plain, [q], [entries(name)])
-    assert same(p, q)
+        step(plain, [q], [entries(layout)])
+    torch.testing.assert_close(p, q)
 
 
 # -- a user's own rules ------------------------------------------------------------------------------------------------
@@ -826,6 +830,14 @@ def test_values_that_torchs_sparse_adam_refuses(options: Options) -> None:
 def test_a_strict_bound_is_told() -> None:
     assert steepest.SparseAdam.fields["lr"].allowed == "a number > 0"
     assert steepest.Adam.fields["lr"].allowed == "a number >= 0"
+
+
+def test_pure_steps_take_dense_gradients() -> None:
+    with pytest.raises(ValueError, match="SparseAdam takes sparse gradients alone; a pure step takes dense ones"):
+        functional.pair(steepest.SparseAdam)
+    sgd, params = functional.pair(steepest.SGD), {"w": embedding().detach()}
+    with pytest.raises(ValueError, match="sparse gradients of w; a pure step takes dense ones"):
+        sgd.step(params, {"w": rows([1])}, sgd.init(params))
 
 
 def test_the_native_executor_has_nothing_to_explain() -> None:

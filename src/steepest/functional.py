@@ -62,7 +62,8 @@ def pair(cls: type[Optimizer], **options: Any) -> Pair:
             a tensor cannot decide what is computed.
 
     Raises:
-        ValueError: options out of bounds, a rule that evaluates closures, or a number for ``step`` that was left out.
+        ValueError: options out of bounds, a rule that evaluates closures or takes sparse gradients alone, a sparse
+            gradient, or a number for ``step`` that was left out.
         TypeError: an option that does not exist.
     """
     return Pair(*_Pure(cls, options).functions)
@@ -80,6 +81,8 @@ class _Pure:
         self.group = {**self.optimizer.param_groups[0], "differentiable": True}
         if cls.needs_closure(self.group):
             raise ValueError(f"{cls.__name__} evaluates closures; a pure step takes one gradient")
+        if cls.rule_for(self.group).sparse == "lazy":
+            raise ValueError(f"{cls.__name__} takes sparse gradients alone; a pure step takes dense ones")
         self.functions = self.init, self.step
 
     def init(self, params: Params) -> State:
@@ -92,6 +95,8 @@ class _Pure:
         given = {name: g for name, g in grads.items() if g is not None}
         if unknown := sorted(given.keys() - params.keys()):
             raise ValueError(f"gradients of unknown parameters {', '.join(unknown)}; there are {', '.join(params)}")
+        if there := [name for name, g in given.items() if g.is_sparse]:
+            raise ValueError(f"sparse gradients of {', '.join(there)}; a pure step takes dense ones (to_dense())")
         norm = {} if group["max_norm"] is None or not given else {"norm": total_norm(list(given.values()), 1)}
         values, static = self.optimizer.values(group, norm)
         new_params, new_state = dict(params), dict(state)

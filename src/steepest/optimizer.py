@@ -21,7 +21,7 @@ from .average import EMA, averaged, ema_decay, swapped
 from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
-from .decay import coupled_decay, decoupled_decay, maximized
+from .decay import check_decay, decay_for, maximized
 from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
 from .executors.choose import COMPILED, beside_sparse, choose, without_native
@@ -39,6 +39,11 @@ def _unchanged(p: Any, g: Any) -> Any:
 
 _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
+
+
+def _break_graph() -> None:
+    if torch.compiler.is_compiling():  # else dynamo would be imported, which takes a second
+        torch._dynamo.graph_break()
 
 
 @dataclass_transform()
@@ -104,7 +109,8 @@ class Optimizer(torch.optim.Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """Raise `ValueError` for options that do not go together. Overridden where a class has such options."""
+        """Raise `ValueError` for options that do not go together. A class with some of its own extends this."""
+        check_decay(options)
 
     @classmethod
     def needs_closure(cls, options: Options) -> bool:
@@ -354,10 +360,10 @@ class Optimizer(torch.optim.Optimizer):
             # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
             # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
             torch.set_grad_enabled(False)
-            torch._dynamo.graph_break()
+            _break_graph()
             return self._step(closure)
         finally:
-            torch._dynamo.graph_break()
+            _break_graph()
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
@@ -416,10 +422,10 @@ class Optimizer(torch.optim.Optimizer):
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
-        for group in clipping:
-            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
         params = [p for group in clipping for p in group["params"]]
         if grads := [p.grad for p in params if p.grad is not None]:
+            for group in clipping if any(g.is_sparse for g in grads) else ():
+                self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
         return numbers
@@ -479,11 +485,11 @@ class Optimizer(torch.optim.Optimizer):
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = beside_sparse(self._choose(group), rule, live)
+        choice = beside_sparse(self._choose(group), joined)
         try:
             return Partition(live, structure, choice, list(choice.cut(joined)))
         except UnsupportedError as refusal:
-            choice = beside_sparse(without_native(rule, group, refusal), rule, live)
+            choice = beside_sparse(without_native(rule, group, refusal), joined)
             return Partition(live, structure, choice, list(choice.cut(joined)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
@@ -547,7 +553,7 @@ class Optimizer(torch.optim.Optimizer):
         steps: list[CommonStep] = []
         decay = group.get("weight_decay")
         if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
-            steps.append(decoupled_decay if group.get("decoupled_weight_decay") else coupled_decay)
+            steps.append(decay_for(group))
         if group["max_norm"] is not None:
             steps.append(clipped)
         if group.get("maximize"):

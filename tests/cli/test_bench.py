@@ -98,6 +98,7 @@ def test_rules_that_need_a_closure_are_named(steepest: Any) -> None:
     answer = steepest("bench", "step", "--case", "tiny", "--rounds", "1", "--modes", "loop", "--no-first-step")
     assert answer.code == 0
     assert "left out   SteepestDescent: asks for new gradients during its step" in answer.out
+    assert "left out   SparseAdam: takes sparse gradients alone" in answer.out
     assert re.search(r"^peers +.*; not installed: ", answer.out, re.MULTILINE)
 
 
@@ -106,6 +107,7 @@ def test_rules_that_need_a_closure_are_named(steepest: Any) -> None:
     [
         ("adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
         ("steepestdescent", "rules that take plain gradients: adadelta"),
+        ("sparseadam", "takes sparse gradients alone, and those of all cases are dense; rules that take plain"),
         ("sgd --case smal", "unknown case 'smal'; did you mean 'small'? (there are: small, cnn"),
         ("sgd --modes loop,fusd", "unknown mode 'fusd'; did you mean 'fused'?"),
         ("sgd --rounds 0", "--rounds must be at least 1, not 0"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ class Plan:
         peers: whether other libraries take part.
         rounds: rounds in every case, or None for each case's own number.
         device: ``cpu`` or ``cuda``.
-        left_out: rules that cannot be timed, with the reason.
+        left_out: classes whose rules cannot be timed, each with the reason.
     """
 
     recipes: tuple[Recipe, ...]
@@ -37,7 +37,7 @@ class Plan:
     peers: bool
     rounds: int | None
     device: str
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
 
     @property
     def jobs(self) -> list[tuple[Case, Recipe]]:
@@ -82,18 +82,18 @@ def make_plan(
         peers=peers,
         rounds=rounds,
         device=device,
-        left_out=() if rules else tuple(left_out),
+        left_out={} if rules else left_out,
     )
 
 
-def rules_to_time() -> tuple[list[Recipe], list[str]]:
-    """Every optimizer that takes plain gradients, those with optional momentum also with it; and all the others."""
+def rules_to_time() -> tuple[list[Recipe], dict[str, str]]:
+    """Every optimizer that takes plain gradients, those with optional momentum also with it; and why not the others."""
     timed: list[Recipe] = []
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     for name, cls in registry.optimizers().items():
         recipe = Recipe(name)
-        if cls.needs_closure(recipe.resolved()):
-            left_out.append(cls.__name__)
+        if reason := _cannot_be_timed(recipe):
+            left_out[cls.__name__] = reason
             continue
         timed.append(recipe)
         if recipe.resolved().get("momentum") == 0:
@@ -101,14 +101,19 @@ def rules_to_time() -> tuple[list[Recipe], list[str]]:
     return timed, left_out
 
 
+def _cannot_be_timed(recipe: Recipe) -> str:
+    """Why; empty for a rule that can be timed."""
+    rule = recipe.optimizer.rule_for(recipe.resolved())
+    if rule.kind == "driver":
+        return "asks for new gradients during its step, whose time is then the model's"
+    return "takes sparse gradients alone, and those of all cases are dense" if rule.sparse == "lazy" else ""
+
+
 def _read(text: str, timed: Sequence[Recipe]) -> Recipe:
     recipe = registry.parse(text)
-    if recipe.optimizer.needs_closure(recipe.resolved()):
+    if reason := _cannot_be_timed(recipe):
         known = ", ".join(dict.fromkeys(other.name for other in timed))
-        raise ValueError(
-            f"{recipe.label} asks for new gradients during its step, whose time is then the model's; "
-            f"rules that take plain gradients: {known}"
-        )
+        raise ValueError(f"{recipe.label} {reason}; rules that take plain gradients: {known}")
     return recipe
 
 

@@ -201,8 +201,8 @@ def introduction(plan: Plan, about: dict[str, Any]) -> Iterator[str]:
         yield f"peers      {here or 'none'}; not installed: {', '.join(peers.absent()) or 'none'}"
     if facts["load"] is not None and facts["load"] > BUSY * facts["cores"]:
         yield f"LOAD       {facts['load']:.1f} before the run: other work goes on here, and no figure below is reliable"
-    if plan.left_out:
-        yield f"left out   {', '.join(plan.left_out)}: asks for new gradients during its step"
+    for name, reason in plan.left_out.items():
+        yield f"left out   {name}: {reason}"
     yield ""
 
 

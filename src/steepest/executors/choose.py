@@ -125,11 +125,11 @@ def without_native(rule: Rule, options: Options, refusal: UnsupportedError) -> C
     return Choice(chosen.name, chosen.cut, f"native: {refusal}")
 
 
-def beside_sparse(choice: Choice, rule: Rule, live: list[Tensor]) -> Choice:
-    """The same executor for parameters with dense gradients, and the sparse one for the others, if the rule has any."""
-    if rule.sparse is None:
+def beside_sparse(choice: Choice, live: Live) -> Choice:
+    """The same executor for parameters with dense gradients, and the sparse one for the others, if there are any."""
+    layouts = set(map(IS_SPARSE, (p.grad for p in live.params)))
+    if True not in layouts and not any(map(sparse.keeps_sparse, live.states)):
         return choice
-    layouts = set(map(IS_SPARSE, (p.grad for p in live)))
     name = choice.name if True not in layouts else f"{choice.name} and sparse" if False in layouts else "sparse"
     return Choice(name, partial(sparse.cut, dense=choice.cut), choice.reason if False in layouts else "")
 

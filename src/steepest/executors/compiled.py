@@ -16,6 +16,7 @@ from ..fields import Options
 from ..rule import Program, Values
 from . import reference
 from .batch import real_view
+from .sparse import keeps_sparse
 
 if TYPE_CHECKING:
     from ..optimizer import Optimizer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def can_trace(optimizer: Optimizer) -> bool:
     """Whether the next step may become a graph.
 
-    What evaluates closures itself, keeps coded state or reads sparse gradients runs as it is, outside of any graph; so
+    What evaluates closures itself, keeps coded state or reads sparse tensors runs as it is, outside of any graph; so
     does the step that makes state for a rule that says what is different at the first.
     """
     return all(_can_trace_group(optimizer, group) for group in optimizer.param_groups)
@@ -35,7 +36,7 @@ def _can_trace_group(optimizer: Optimizer, group: Options) -> bool:
     if rule.kind == "driver" or rule.sparse == "lazy" or group["state_dtype"] or group["parameter_rounding"]:
         return False
     live = [p for p in group["params"] if p.grad is not None]
-    if any(p.grad.is_sparse for p in live):
+    if any(p.grad.is_sparse or keeps_sparse(optimizer.state.get(p, {})) for p in live):
         return False
     has_first = "first" in rule.names and any(state.when(group) for state in rule.state)
     return not has_first or all(p in optimizer.state for p in live)

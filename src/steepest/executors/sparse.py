@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 
 from ..fields import Options
 from ..partition import IS_SPARSE, BatchPart, Cut, Live, Part, split
@@ -94,7 +93,6 @@ class SparsePart(BatchPart):
         """As for dense gradients, but for their layout."""
         return all(map(IS_SPARSE, grads)) and super().ready([])
 
-    @_disable_dynamo  # it knows no sparse tensors
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Count, run the program on what the gradients have, and keep the results."""
         moving = [s.name for s in self.program.tensors if s.sparse]
@@ -120,6 +118,11 @@ def cut(live: Live, *, dense: Cut) -> Iterator[Part]:
         for part in executor(live.only(places)) if places else ():
             part.members = [places[i] for i in part.members]
             yield part
+
+
+def keeps_sparse(held: Mapping[str, Any]) -> bool:
+    """Whether some of a parameter's state is sparse."""
+    return any(isinstance(x, Tensor) and x.is_sparse for x in held.values())
 
 
 def _make_dense(held: dict[str, Any]) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from torch._compile import _disable_dynamo
-
 from .. import fields
 from ..fields import State
 from ..optimizer import Optimizer
@@ -47,8 +42,3 @@ class SparseAdam(Optimizer):
         (State("step", "step", whole=True), State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
         sparse="lazy",
     )
-
-    @_disable_dynamo
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """As in torch, a compiled training loop runs this step as it is: torch.compile knows no sparse tensors."""
-        return super().step(closure)
