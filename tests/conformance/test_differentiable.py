@@ -7,7 +7,6 @@ that torch lacks among them, pointwise and per-tensor rules alike.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,14 +37,17 @@ def numbers(cls: type[Optimizer]) -> Options:
 
 
 def variants() -> Iterator[Any]:
-    """Every class under every combination of its switches and words."""
+    """Every class as it is, with each of its switches and words turned alone, and with all of them that go together."""
     for cls in DIFFERENTIABLE.values():
-        offered = {n: [f.default, *alternatives(f)] for n, f in hyperparameters(cls).items() if is_switch(f)}
-        for picked in itertools.product(*offered.values()):
-            options = {**numbers(cls), **dict(zip(offered, picked, strict=True))}
-            if is_valid(cls, options):
-                chosen = ",".join(f"{n}={v}" for n, v in zip(offered, picked, strict=True) if v != offered[n][0])
-                yield pytest.param(cls, options, id=f"{cls.__name__}[{chosen}]")
+        turned = [{n: v} for n, f in hyperparameters(cls).items() if is_switch(f) for v in alternatives(f)]
+        together: Options = {}
+        for each in turned:
+            together |= each if is_valid(cls, {**numbers(cls), **together, **each}) else {}
+        for row in ({}, *turned, together):
+            if not is_valid(cls, {**numbers(cls), **row}):
+                continue
+            chosen = ",".join(f"{n}={v}" for n, v in row.items())
+            yield pytest.param(cls, {**numbers(cls), **row}, id=f"{cls.__name__}[{chosen}]")
 
 
 every_variant = pytest.mark.parametrize(("cls", "options"), list(variants()))
