@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..trace import RuleError
+from ..vocabulary import computing_in
 from . import coded
 from .batch import Batch, compute_dtype, widen
 
@@ -31,7 +32,8 @@ def _run_one(batch: Batch, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dic
     tensors = {name: _read(x, dtype) for name, x in held.items()}
     inputs = [_read(p, dtype), widen(g, dtype), *tensors.values()]
     versions = [x._version for x in inputs]
-    new_p, new_state = batch.program.update(inputs[0], inputs[1], tensors | scalars, batch.numbers)
+    with computing_in(dtype):
+        new_p, new_state = batch.program.update(inputs[0], inputs[1], tensors | scalars, batch.numbers)
     if versions != [x._version for x in inputs]:
         rule = batch.program.rule.fn.__name__
         raise RuleError(f"{rule} writes to its inputs (such as g += 1); write g = g + 1")
