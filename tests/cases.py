@@ -24,8 +24,11 @@ def defaults(cls: type[Optimizer]) -> Options:
     return {name: field.default for name, field in cls.fields.items()}
 
 
-PLANNED = {name: cls for name, cls in CLASSES.items() if not cls.needs_closure(defaults(cls))}
-"""Classes that step on ``.grad`` alone."""
+LAZY = {name: cls for name, cls in CLASSES.items() if cls.rule_for(defaults(cls)).sparse == "lazy"}
+"""Classes that take sparse gradients alone; see test_sparse.py."""
+
+PLANNED = {name: cls for name, cls in CLASSES.items() if not (cls.needs_closure(defaults(cls)) or name in LAZY)}
+"""Classes that step on a dense ``.grad`` alone."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 
@@ -35,6 +38,9 @@ TWINS: dict[str, Twins] = {
     if hasattr(torch.optim, cls.__name__)
 }
 """Our class and torch's of the same name."""
+
+PLANNED_TWINS = {name: twins for name, twins in TWINS.items() if name in PLANNED}
+"""Those that step on ``.grad`` alone."""
 
 SWITCHES: dict[str, Options] = {
     "reference": {"foreach": False},
@@ -66,6 +72,9 @@ def alternatives(field: Field) -> list[Any]:
         return [not field.default]
     if isinstance(field.default, tuple):
         return [tuple(telling(field) - 0.11 * index for index in range(len(field.default)))]
+    if field.whole:
+        usual, least = field.default or 20, int(field.low or 0)
+        return sorted({max(least, usual // 2), max(least, usual // 8)} - {field.default}, reverse=True)
     if isinstance(field.default, int) and field.default > 0:
         return [field.default + 1, max(int(field.low or 0), field.default // 8)]
     return [telling(field)]
@@ -215,10 +224,18 @@ def closure_for(optimizer: torch.optim.Optimizer) -> Any:
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = loss_of(p for group in optimizer.param_groups for p in group["params"])
-        loss.backward()
+        backward(loss, optimizer)
         return loss
 
     return closure
+
+
+def backward(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Gradients in the layout that the optimizer takes."""
+    loss.backward()
+    if type(optimizer).__name__.lower() in LAZY:
+        for p in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+            p.grad = p.grad.to_sparse()
 
 
 def train(optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -233,11 +250,22 @@ Snapshot = list[tuple[torch.Tensor, dict[str, Any]]]
 def snapshot(optimizer: torch.optim.Optimizer) -> Snapshot:
     """Copies of every parameter and its state."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    return [(p.detach().clone(), {k: v.clone() for k, v in optimizer.state.get(p, {}).items()}) for p in params]
+    return [(p.detach().clone(), {k: copied(v) for k, v in optimizer.state.get(p, {}).items()}) for p in params]
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Bitwise equality of dtype, shape and values (a NaN equals a NaN)."""
+def copied(value: Any) -> Any:
+    """A copy of a tensor, a number, or a list of them."""
+    if isinstance(value, list):
+        return [copied(entry) for entry in value]
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bitwise equality of dtype, shape and values (a NaN equals a NaN); of numbers and lists too."""
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if not isinstance(a, torch.Tensor):
+        return type(a) is type(b) and (a == b or (a != a and b != b))
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     x, y = (torch.view_as_real(t.detach()) if t.is_complex() else t.detach() for t in (a, b))

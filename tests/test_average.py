@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from cases import CLASSES as ALL_CLASSES
 from cases import (
-    CLASSES,
     SWITCHES,
     Options,
     alternatives,
     assert_same,
     defaults,
-    every_class,
     every_executor,
+    is_valid,
     snapshot,
     train,
 )
 from oracles import weight_average
 from steepest import Optimizer
+
+CLASSES = {name: cls for name, cls in ALL_CLASSES.items() if is_valid(cls, {"ema_decay": 0.9})}
+every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 
 
 def tensors(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:

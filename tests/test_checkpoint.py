@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import steepest
-from cases import TWINS, Options, Twins, every_planned_class, give, parameters
+from cases import PLANNED_TWINS, Options, Twins, every_planned_class, give, parameters
 from oracles import problem
 from steepest import Optimizer
 
@@ -81,7 +81,7 @@ def test_several_groups_become_one_only_if_their_options_agree() -> None:
         steepest.Adam(named([0, 1, 2, 3])).load_state_dict(source.state_dict())
 
 
-@pytest.mark.parametrize("twins", TWINS.values(), ids=list(TWINS))
+@pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
 def test_torchs_checkpoints_are_matched_by_name_too(twins: Twins) -> None:
     ours, theirs = twins
     source = theirs(named([0, 1, 2, 3]))

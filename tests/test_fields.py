@@ -162,8 +162,9 @@ def test_state_first_values() -> None:
     assert copied.tolist() == [3.0, 3.0]
     assert not copied.requires_grad
     assert copied.data_ptr() != p.data_ptr()
-    assert State("s", "list").create(p, {}) == []
-    assert State("s", "list").nbytes(p) == 0
+    assert State("s", "shared", init=0).create(p, {}) == 0
+    assert State("s", "shared", init=None).create(p, {}) is None
+    assert State("s", "shared", init=None).nbytes(p) == 0
 
 
 @pytest.mark.parametrize("kind", ["step", "scalar"])

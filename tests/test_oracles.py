@@ -15,6 +15,7 @@ import torch
 
 from cases import (
     CLASSES,
+    PLANNED,
     SWITCHES,
     Options,
     cases,
@@ -34,7 +35,7 @@ STEPS = 10
 SHAPES = [(3, 4), (5,), (), (2, 1, 3), (0,), (1,)]
 RATES = [0.05 / (k + 1) for k in range(STEPS)]
 
-JUDGED = {cls: name for name, cls in CLASSES.items() if name in ORACLES}
+JUDGED = {cls: name for name, cls in PLANNED.items() if name in ORACLES}
 
 
 def gapped() -> tuple[list[Any], list[list[Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, Options, alternatives, hyperparameters
+from cases import CLASSES, Options, alternatives, backward, hyperparameters
 from steepest import Optimizer
 from steepest.drivers.line_search import LineSearchError
 
@@ -34,7 +34,7 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
             loss = (torch.arange(1.0, 5.0, dtype=torch.float64) * p * p).sum()
         else:
             loss = ((p[1:] - p[:-1] ** 2) ** 2).sum() * 10 + ((1 - p) ** 2).sum()
-        loss.backward()
+        backward(loss, optimizer)
         return loss
 
     try:

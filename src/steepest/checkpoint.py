@@ -27,7 +27,7 @@ SHOWN = 8
 
 
 def marked(optimizer: Any, saved: StateDict) -> StateDict:
-    """A state dict in which coded state cannot be taken for plain state (`storage.marked`)."""
+    """A state dict as files have it: coded state cannot be taken for plain state (`storage.marked`)."""
     declared = [state for group in optimizer.param_groups for state in (*optimizer.rule_for(group).state, EMA)]
     state = {
         i: storage.marked(held, declared) if isinstance(held, dict) else held for i, held in saved["state"].items()
@@ -42,7 +42,8 @@ def plain(optimizer: Optimizer, saved: StateDict) -> StateDict:
         i: converted(optimizer, saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]
     }
     options = {name: optimizer.fields[name].default for name in STORAGE_OPTIONS}
-    return {**saved, "state": state, "param_groups": [{**group, **options} for group in saved["param_groups"]]}
+    groups = [{**group, **options} for group in saved["param_groups"]]
+    return marked(optimizer, {**saved, "state": state, "param_groups": groups})
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ def _state_lines(cls: type[Optimizer], options: dict[str, Any]) -> list[str]:
     if not held:
         return ["none: 0 bytes per parameter"]
     per_element = sum(_bytes_per_element(s) for s in held)
-    lines = [f"{per_element:g} bytes per float32 parameter"]
+    shared = " and what all share, which grows as it runs" if any(s.kind == "shared" for s in held) else ""
+    lines = [f"{per_element:g} bytes per float32 parameter{shared}"]
     return lines + _table([(s.name, rule.letters.get(s.name, "t"), _extent(s)) for s in held])
 
 
@@ -110,6 +111,6 @@ def _extent(state: State) -> str:
         "scalar": "one number per tensor, the same for all of equal age",
         "row": "one number per row",
         "column": "one number per column",
-        "list": "grows as it runs",
+        "shared": "one for all parameters, made as it runs",
     }
     return extents[state.kind]

@@ -6,6 +6,7 @@ Signature, bounds, command line, documentation, search and report all read these
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
@@ -15,6 +16,10 @@ from torch import Tensor
 
 Options = Mapping[str, Any]
 """The options of one parameter group: every field's value by its name."""
+
+
+class UnknownWordError(ValueError, RuntimeError):
+    """A word that an option does not know. torch raises one or the other of these, depending on the class."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,14 @@ class Field:
         name: the argument's name; torch's where torch has one.
         default: the default value.
         doc: one sentence.
-        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself, ``high`` only if
-            ``closed``.
+        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself unless ``strict``,
+            ``high`` only if ``closed``.
         names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
         candidates: other values that are worth trying, where a range would not do.
-        invalid: torch's message for a value out of bounds; ``{value}`` and ``{index}`` are filled in.
+        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}`` and
+            ``{index}`` are filled in.
         keyword_only: whether the argument must be passed by name.
         fixed: the class settles the value; it is in every parameter group but is no argument.
         whole: the value must be an int.
@@ -57,6 +63,7 @@ class Field:
     doc: str
     low: float | None = None
     high: float | None = None
+    strict: bool = False
     closed: bool = False
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
@@ -86,7 +93,7 @@ class Field:
             return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:
             return "True or False" + (" or None" if self.default is None else "")
-        low = "" if self.low is None else f" >= {self.low:g}"
+        low = "" if self.low in (None, -math.inf) else f" {'>' if self.strict else '>='} {self.low:g}"
         high = "" if self.high is None else f" {'<=' if self.closed else '<'} {self.high:g}"
         numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.whole else "a number"
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
@@ -97,11 +104,12 @@ class Field:
         return next(known, value)
 
     def validate(self, value: Any) -> None:
-        """Raise `ValueError` (out of bounds; torch's words first) or `TypeError` (not a number at all)."""
+        """Raise `ValueError` (out of bounds, unknown word; torch's message first) or `TypeError` (no number at all)."""
         value = self.settle(value)
         if self.choices:
             if not (value is None or isinstance(value, str)) or value not in (*self.choices, self.default):
-                raise ValueError(f"Invalid {self.name} value: {value!r}; {self.name} must be {self.allowed}")
+                message = (self.invalid or f"Invalid {self.name} value: {{value!r}}").format(value=value)
+                raise UnknownWordError(f"{message}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
         elif not (value is None and self.default is None):
@@ -136,7 +144,7 @@ class Field:
         if value != value:
             return False
         below = self.high is None or value < self.high or (self.closed and value == self.high)
-        return below and (self.low is None or value >= self.low)
+        return below and (self.low is None or value > self.low or (not self.strict and value == self.low))
 
     def unpack(self, value: Any) -> dict[str, Any]:
         """The value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
@@ -155,10 +163,10 @@ def hyper(default: Any, doc: str, **declared: Any) -> Any:
     return Field("", default, doc, **declared)
 
 
-def lr(default: float, low: float = 1e-5, high: float = 1.0) -> Any:
-    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``."""
-    search = Search(low, high)
-    return hyper(default, "learning rate η", low=0.0, search=search, invalid="Invalid learning rate: {value}")
+def lr(default: float, low: float = 1e-5, high: float = 1.0, *, strict: bool = False) -> Any:
+    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is no rate if ``strict``."""
+    invalid = "Invalid learning rate: {value}"
+    return hyper(default, "learning rate η", low=0.0, strict=strict, search=Search(low, high), invalid=invalid)
 
 
 def betas(default: tuple[float, float], doc: str = "decay rates of the averages of g and of g²") -> Any:
@@ -168,10 +176,11 @@ def betas(default: tuple[float, float], doc: str = "decay rates of the averages 
     return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, decay=True)
 
 
-def eps(default: float) -> Any:
-    """Declare torch's ``eps``."""
+def eps(default: float, *, strict: bool = False) -> Any:
+    """Declare torch's ``eps``; 0 is not allowed if ``strict``."""
     doc = "small constant ε that keeps the denominator away from zero"
-    return hyper(default, doc, low=0.0, search=Search(1e-10, 1e-3), invalid="Invalid epsilon value: {value}")
+    invalid = "Invalid epsilon value: {value}"
+    return hyper(default, doc, low=0.0, strict=strict, search=Search(1e-10, 1e-3), invalid=invalid)
 
 
 def eps_in_sqrt() -> Any:
@@ -219,7 +228,7 @@ def differentiable() -> Any:
     return hyper(False, "let autograd differentiate through the step (reference executor)")
 
 
-StateKind = Literal["like", "tensor_scalar", "step", "scalar", "row", "column", "list"]
+StateKind = Literal["like", "tensor_scalar", "step", "scalar", "row", "column", "shared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,32 +240,41 @@ class State:
         kind: ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per tensor, computed from
             it (a norm), 0-dim on its device; ``step`` counts the parameter's own steps; ``scalar`` is a number that
             does not depend on tensors (kept 0-dim as torch keeps it, computed in double); ``row`` and ``column`` are
-            the factored moments of matrices (last, or last but one, dimension of size 1); ``list`` starts empty.
-        init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter.
+            the factored moments of matrices (last, or last but one, dimension of size 1). ``shared`` is one value for
+            all parameters of a driver, kept with the first: a number, a vector of all elements, or a list of them.
+        init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter. Shared
+            state may have None: it does not exist until the rule returns it.
         when: whether the state exists under a group's options; the rule gets None where it does not.
         where: for which parameters it exists (factored state exists for matrices only).
         at_construction: torch makes it in the constructor and not at the first step.
         nonnegative: no value of it is ever negative.
+        sparse: it is made sparse, without any element, where the parameter's gradient is sparse: an element of it that
+            is 0 stays 0 while the gradient there is 0.
+        whole: a count that state dicts have as a plain int, as torch keeps it in its class of the same name.
     """
 
     name: str
     kind: StateKind = "like"
     _: KW_ONLY
-    init: float | str = 0.0
+    init: float | str | None = 0.0
     when: Callable[[Options], bool] = lambda options: True
     where: Callable[[Tensor], bool] = lambda p: True
     at_construction: bool = False
     nonnegative: bool = False
+    sparse: bool = False
+    whole: bool = False
 
     def create(self, p: Tensor, options: Options) -> Any:
         """The state's first value for parameter ``p`` under its group's options."""
-        if self.kind == "list":
-            return []
+        if self.kind == "shared":
+            return self.init
+        if self.sparse and p.grad is not None and p.grad.is_sparse:
+            return torch.zeros_like(p.grad, dtype=p.dtype)
         if self.init == "param":
             return p.detach().clone(memory_format=torch.preserve_format)
-        value = options[self.init] if isinstance(self.init, str) else self.init
+        value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if isinstance(value, Tensor) and not options.get("differentiable"):
-            value = value.item()
+            value = value.detach()
         if self.kind in ("step", "scalar"):
             on_device = options.get("capturable") or options.get("fused")
             return _filled(torch.zeros((), dtype=counter_dtype(), device=p.device if on_device else "cpu"), value)
@@ -273,7 +291,7 @@ class State:
         return tuple(shape[self.kind])
 
     def nbytes(self, p: Tensor) -> int:
-        """Bytes of the first value beside ``p`` (0 for a list, which grows as it runs)."""
+        """Bytes of the first value beside ``p`` (0 for shared state, which the rule makes as it runs)."""
         value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 

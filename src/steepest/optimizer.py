@@ -13,6 +13,7 @@ from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage
@@ -21,15 +22,15 @@ from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import coupled_decay, decoupled_decay, maximized
-from .executors import driver, reference
+from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
-from .executors.choose import choose, without_native
+from .executors.choose import COMPILED, beside_sparse, choose, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
 from .partition import Choice, ExecutorName, Live, Part, Partition
-from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, program
+from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
 
 def _unchanged(p: Any, g: Any) -> Any:
@@ -161,6 +162,8 @@ class Optimizer(torch.optim.Optimizer):
             name = type(self).__name__
             raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
         self._check_storage(group)
+        if self.rule_for(group).sparse == "lazy":
+            sparse.check_lazy(type(self).__name__, self.rule_for(group), groups)
         for p in group["params"]:
             self._create_state(p, group, at_construction=True)
 
@@ -262,6 +265,7 @@ class Optimizer(torch.optim.Optimizer):
             declared
             for declared in (*storage.counts(declared_state, codecs), *declared_state)
             if (declared.at_construction or not at_construction)
+            and declared.kind != "shared"
             and declared.where(p)
             and storage.is_lacking(declared, codecs.get(declared.name), held)
         ]
@@ -303,13 +307,13 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def executor(self) -> ExecutorName:
-        """What runs the first parameter group: ``native``, ``foreach``, ``reference`` or ``driver``.
+        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver``, ``sparse``, ...
 
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
         group = self.param_groups[0]
         ran = self._ran.get(id(group))
-        if ran is not None and ran[0] == self._structure(group, self.values(group)[1]):
+        if ran is not None and ran[0] == self.structure(group, self.values(group)[1]):
             return ExecutorName.of(ran[1])
         return ExecutorName.of(self._choose(group))
 
@@ -330,8 +334,9 @@ class Optimizer(torch.optim.Optimizer):
     def _kernel(self, group: dict[str, Any]) -> Kernel:
         numbers, static = self.values(group)
         rule = self.rule_for(group)
-        if rule.kind not in PLANNED_KINDS:
-            raise RuntimeError(f"{rule.fn.__name__} is a {rule.kind} rule, which the native executor does not run")
+        if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
+            kind = rule.sparse or rule.kind
+            raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
         p = group["params"][0]
         return kernel_like(self.program(group, static, p=p), tuple(numbers), p)
 
@@ -344,6 +349,20 @@ class Optimizer(torch.optim.Optimizer):
         Returns:
             The closure's loss (of its first evaluation, if there are several), or None.
         """
+        before = torch.is_grad_enabled()
+        try:
+            # Under torch.compile the two breaks, as around torch's own steps, make what is between them a graph that
+            # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
+            torch.set_grad_enabled(False)
+            torch._dynamo.graph_break()
+            return self._step(closure)
+        finally:
+            torch._dynamo.graph_break()
+            torch.set_grad_enabled(before)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if torch.compiler.is_compiling() and not compiled.can_trace(self):
+            return self._step_uncompiled(closure)
         if self._averaging:
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
@@ -352,14 +371,32 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self._found_inf():
-            return loss
-        self._forget_stale_partitions()
+        if not self._found_inf():
+            self._step_groups()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
+        return self._step(closure)
+
+    def _step_groups(self) -> None:
         shared = self._gradient_numbers()
+        if torch.compiler.is_compiling():
+            compiled.step(self, shared)
+            return
+        self._forget_stale_partitions()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 self._step_group(group, shared)
-        return loss
+
+    def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Append the parameters that have gradients, and make their state. dynamo runs this outside of its graph."""
+        for p in group["params"]:
+            if p.grad is not None:
+                self._create_state(p, group)
+                params.append(p)
+        self._partitions.pop(id(group), None)
+        self._ran[id(group)] = self.structure(group, self.values(group)[1]), COMPILED
 
     # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
 
@@ -379,8 +416,9 @@ class Optimizer(torch.optim.Optimizer):
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = [group for group in self.param_groups if group["max_norm"] is not None]
+        for group in clipping:
+            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
         params = [p for group in clipping for p in group["params"]]
-        self._refuse_sparse(params)
         if grads := [p.grad for p in params if p.grad is not None]:
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
                 numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
@@ -406,10 +444,10 @@ class Optimizer(torch.optim.Optimizer):
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
             live = [p for p in live if p.grad is not None]
-        structure = self._structure(group, static)
+        structure = self.structure(group, static)
         known = self._partitions.get(id(group))
         if known is None or not known.ready(live, grads, structure):
-            self._refuse_sparse(live)
+            self._check_layouts(group, live)
             self._settle(group)
             self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
@@ -421,10 +459,11 @@ class Optimizer(torch.optim.Optimizer):
                 self._partitions[id(group)] = known
         return known.parts
 
-    def _structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+    def structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All that shapes a group's programs, with its switches and words ``static``."""
         rule = self.rule_for(group)
         steps = self._common_steps(rule, group)
-        return rule, self.declared_state(group), steps, static, torch.compiler.is_compiling()
+        return rule, self.declared_state(group), steps, static
 
     def _partition(
         self,
@@ -434,15 +473,15 @@ class Optimizer(torch.optim.Optimizer):
         structure: tuple[Any, ...],
         numbers: tuple[str, ...],
     ) -> Partition:
-        rule, _, _, static, _ = structure
+        rule, _, _, static = structure
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = self._choose(group)
+        choice = beside_sparse(self._choose(group), rule, live)
         try:
             return Partition(live, structure, choice, list(choice.cut(joined)))
         except UnsupportedError as refusal:
-            choice = without_native(rule, group, refusal)
+            choice = beside_sparse(without_native(rule, group, refusal), rule, live)
             return Partition(live, structure, choice, list(choice.cut(joined)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
@@ -470,12 +509,11 @@ class Optimizer(torch.optim.Optimizer):
         declared = self.declared_state(group)
         codecs = {} if p is None else storage.coding(declared, group, p)
         state = (*storage.counts(declared, codecs), *declared)
-        return program(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
+        make = assembled if torch.compiler.is_compiling() else program
+        return make(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
 
-    def _refuse_sparse(self, params: list[Tensor]) -> None:
-        if any(p.grad is not None and p.grad.is_sparse for p in params):
-            name = type(self).__name__
-            raise RuntimeError(f"{name} does not support sparse gradients; make them dense (sparse=False)")
+    def _check_layouts(self, group: Options, live: list[Tensor]) -> None:
+        sparse.check(type(self).__name__, self.rule_for(group), group, live)
 
     def values(
         self, group: Options, shared: Mapping[str, Any] = MappingProxyType({})
@@ -498,14 +536,15 @@ class Optimizer(torch.optim.Optimizer):
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:
             numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
-        if not (group.get("capturable") or group.get("differentiable")):
-            numbers = {n: v.item() if isinstance(v, Tensor) else v for n, v in numbers.items()}
-        return numbers, static
+        stay_tensors = group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling()
+        read = Tensor.squeeze if stay_tensors else Tensor.item
+        return {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}, static
 
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
-        if group.get("weight_decay") and "weight_decay" not in rule.names:
+        decay = group.get("weight_decay")
+        if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
             steps.append(decoupled_decay if group.get("decoupled_weight_decay") else coupled_decay)
         if group["max_norm"] is not None:
             steps.append(clipped)
@@ -517,18 +556,23 @@ class Optimizer(torch.optim.Optimizer):
             steps.append(averaged)
         return tuple(steps)
 
+    @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:
         (group,) = self.param_groups
-        rule = self.rule_for(group)
         if closure is None:
-            message = f"{type(self).__name__} evaluates new points, so step() needs a closure that zeroes the gradients"
-            raise RuntimeError(f"{message}, computes the loss, calls backward() and returns the loss")
+            name = type(self).__name__
+            missing = f"{name}.step() missing 1 required positional argument: 'closure'"
+            needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
+            raise TypeError(f"{missing}; {name} evaluates new points, so step() needs {needed}")
+        self._settle(group)
+        for name, field in self.fields.items():
+            field.validate(group[name])
         self._check_storage(group)
         for p in group["params"]:
             self._create_state(p, group)
-        held = {name: [self.state[p][name] for p in group["params"]] for name in rule.arguments}
+        numbers, static = self.values(group)
         with torch.no_grad():
-            loss = driver.run(rule, group, closure, held)
+            loss = driver.run(self.rule_for(group), group["params"], {**static, **numbers}, closure, self.state)
             self._average_only(group)
         return loss
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter, is_
 from typing import Any, Protocol
 
@@ -117,6 +117,12 @@ class Live:
             found.setdefault((program, key(program, p, held)), []).append(index)
         return ((program, members) for (program, _), members in found.items())
 
+    def only(self, places: list[int]) -> Live:
+        """Those at ``places`` alone."""
+        params, states, streams = self.of(places)
+        first = [self.first[i] for i in places]
+        return replace(self, params=params, states=states, first=first, streams=streams)
+
     def of(self, members: list[int]) -> tuple[list[Tensor], list[dict[str, Any]], list[int]]:
         """Parameters, state and streams of those at the places ``members``."""
         return [self.params[i] for i in members], [self.states[i] for i in members], [self.streams[i] for i in members]
@@ -220,12 +226,14 @@ class Partition:
         return all(part.ready([grads[i] for i in part.members]) for part in self.parts)
 
 
-def split(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchPart]:
+def split(
+    live: Live, *, run: Callable[[Batch], dict[str, Any]], part: type[BatchPart] = BatchPart
+) -> Iterator[BatchPart]:
     """Put parameters together that share device, dtype, program (and so their age, if it matters) and clock."""
     for program, members in live.together(lambda program, p, held: (p.device, p.dtype, _counts(program, held))):
         params, states, streams = live.of(members)
         clock = Clock.of(program.counted, states, _counts(program, states[0]))
-        yield BatchPart(run, program, members, params, states, clock, streams)
+        yield part(run, program, members, params, states, clock, streams)
 
 
 def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:

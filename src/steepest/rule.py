@@ -14,6 +14,11 @@ from .fields import State
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
 
+Sparse = Literal["exact", "lazy"]
+"""What a rule does with a sparse gradient. Exact: where it is 0, and so is all ``State.sparse``, nothing changes, so
+that the other elements are all that need be run. Lazy: by definition the elements that it has, and their state, are all
+that moves; a dense gradient is an error."""
+
 PLANNED_KINDS = ("pointwise", "per_tensor")
 """The kinds that are traced: they have plans and kernels, and their state can be coded."""
 
@@ -36,14 +41,20 @@ class Rule:
             A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
         state: its state, in torch's order.
+        sparse: what it does with sparse gradients; None refuses them.
     """
 
     fn: Callable[..., Any]
     kind: Kind
     state: tuple[State, ...] = ()
+    sparse: Sparse | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
+        if self.sparse and self.kind != "pointwise":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; pointwise rules alone take sparse gradients")
+        if self.sparse != "exact" and any(s.sparse for s in self.state):
+            raise TypeError(f"{self.fn.__name__} has sparse state, so it must be declared Rule(..., sparse='exact')")
         arguments = inspect.signature(self.fn).parameters.values()
         positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         expected = (1 if self.kind == "driver" else 2) + len(self.arguments)
@@ -114,17 +125,25 @@ class Program:
         rule: the rule.
         state: what the update works on, by its own names.
         storage: the codecs of coded state by its name, and of the parameter under ``"p"``; what is plain is not in it.
+        tensors: the state that executors hand over as tensors.
+        scalars: the state that is a number of its own per parameter.
+        counted: step count and scalar state, under the names that a rule sees.
     """
 
     update: Update
     rule: Rule
     state: tuple[State, ...]
     storage: Mapping[str, Codec] = field(default_factory=dict)
+    tensors: tuple[State, ...] = field(init=False)
+    scalars: tuple[State, ...] = field(init=False)
+    counted: dict[str, State] = field(init=False)
 
-    @cached_property
-    def tensors(self) -> tuple[State, ...]:
-        """The state that executors hand over as tensors."""
-        return tuple(s for s in self.state if s.kind not in ("step", "scalar"))
+    def __post_init__(self) -> None:
+        """Sort the state. Not by cached properties: dynamo cannot trace the lock that they had before Python 3.12."""
+        counted = {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
+        object.__setattr__(self, "tensors", tuple(s for s in self.state if s.kind not in ("step", "scalar")))
+        object.__setattr__(self, "scalars", tuple(s for s in self.state if s.kind == "scalar"))
+        object.__setattr__(self, "counted", counted)
 
     @cached_property
     def stored(self) -> tuple[Stored, ...]:
@@ -149,24 +168,17 @@ class Program:
         """The same update on decoded values."""
         return replace(self, storage={})
 
-    @cached_property
-    def scalars(self) -> tuple[State, ...]:
-        """The state that is a number of its own per parameter."""
-        return tuple(s for s in self.state if s.kind == "scalar")
 
-    @cached_property
-    def counted(self) -> dict[str, State]:
-        """Step count and scalar state, under the names that a rule sees."""
-        return {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
-
-
-@cache
-def program(structure: Structure) -> Program:
+def assembled(structure: Structure) -> Program:
     """Bind the static options of ``structure`` and wrap the common steps around its rule, innermost first."""
     update = bind(structure.rule, dict(structure.static))
     for step in structure.steps:
         update = step(update)
     return Program(update, structure.rule, structure.state, dict(structure.storage))
+
+
+program = cache(assembled)
+"""The one program of a structure: what is traced and compiled once."""
 
 
 def bind(rule: Rule, static: Values) -> Update:

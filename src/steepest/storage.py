@@ -185,7 +185,8 @@ def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str,
         shapes = f"{tuple(values.shape)}, and its parameter {tuple(p.shape)}"
         raise ValueError(f"state {state.name!r} has shape {shapes}; load the state of the same model")
     keep = torch.preserve_format
-    x = torch.empty_like(p.detach(), dtype=torch.float32, device=values.device, memory_format=keep).copy_(values)
+    x = torch.empty_like(p.detach(), dtype=torch.float32, device=values.device, memory_format=keep)
+    x.copy_(values.to_dense())
     parts = codec.zeros(x)
     encode_whole(codec.to_nearest(), x, parts, 0)
     return dict(zip(codec.keys(state.name), parts, strict=True))
@@ -288,9 +289,11 @@ it torch's SGD would silently start a new momentum."""
 
 
 def marked(held: Mapping[str, Any], states: Iterable[State]) -> dict[str, Any]:
-    """``held`` with a mark under the plain name of everything coded."""
+    """``held`` with a mark under the plain name of everything coded, and with whole counts as plain ints."""
+    states = tuple(states)
     coded = (s.name for s in states if s.name not in held and any(key in held for key in _coded_keys(s)))
-    return {**held, **dict.fromkeys(coded, MARK)}
+    counts = {s.name: int(held[s.name]) for s in states if s.whole and s.name in held}
+    return {**held, **dict.fromkeys(coded, MARK), **counts}
 
 
 def _coded_keys(state: State) -> Iterator[str]:

@@ -8,7 +8,7 @@ list with one rate per step.
 
 from collections.abc import Callable
 
-from .adam import adam, adamax, adamw
+from .adam import adam, adamax, adamw, sparse_adam
 from .adam_variants import nadam, radam
 from .adaptive import adadelta, adagrad, rmsprop
 from .averaging import weight_average
@@ -34,6 +34,7 @@ ORACLES: dict[str, Callable[..., list[Result]]] = {
     "novograd": novograd,
     "rprop": rprop,
     "asgd": asgd,
+    "sparseadam": sparse_adam,
 }
 
 __all__ = ["ORACLES", "Array", "Result", "nag_lookahead", "problem", "steepest_descent", "weight_average", "without"]

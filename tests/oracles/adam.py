@@ -1,4 +1,4 @@
-"""Adam, AdamW, Adamax.
+"""Adam, AdamW, Adamax, SparseAdam.
 
 Kingma & Ba 2015 (Algorithms 1 and 2); AMSGrad: Reddi, Kale & Kumar 2018; AdamW: Loshchilov & Hutter 2019.
 As in torch: AMSGrad keeps the maximum of the uncorrected v and corrects it afterwards; AdamW shrinks theta by
@@ -93,6 +93,31 @@ def adamax(
             u = np.maximum(b2 * u, np.abs(g) + eps)
             theta = theta - rate / (1.0 - b1**t) * m / u
         return {"param": theta, "step": len(steps), "exp_avg": m, "exp_inf": u}
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def sparse_adam(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    maximize: bool = False,
+) -> list[Result]:
+    """Where g is 0 nothing moves; elsewhere theta -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
+    b1, b2 = betas
+
+    def one(theta: Array, steps: Steps) -> Result:
+        theta, m, v = theta.copy(), np.zeros_like(theta), np.zeros_like(theta)
+        for t, (rate, g) in enumerate(steps, start=1):
+            for at in np.argwhere(g != 0.0):
+                i = tuple(at)
+                m[i] = b1 * m[i] + (1.0 - b1) * g[i]
+                v[i] = b2 * v[i] + (1.0 - b2) * g[i] ** 2
+                theta[i] -= rate * np.sqrt(1.0 - b2**t) / (1.0 - b1**t) * m[i] / (np.sqrt(v[i]) + eps)
+        return {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import KW_ONLY
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from .. import fields
 from ..optimizer import Optimizer
 from ..rule import Rule
-from .line_search import LineSearchError, Search, armijo, strong_wolfe
+from .line_search import LineSearchError, along, armijo, strong_wolfe
 
 
 def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
@@ -30,8 +28,8 @@ def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
         if line_search == "armijo"
         else strong_wolfe(f, -gg, lr=lr, c1=c1, c2=c2, max_evals=max_evals, noise=noise)
     )
-    step = yield from along(search, x, g)
-    return x - step * g
+    found, _ = yield from along(search, x, -g)
+    return x - found.step * g
 
 
 def is_rounding(g: Tensor, x: Tensor) -> bool:
@@ -47,18 +45,6 @@ def exact_step(gg: float, gh: float) -> float:
             "Use line_search='strong_wolfe' or 'armijo'."
         )
     return gg / (gg - gh)
-
-
-def along(search: Search, x: Tensor, g: Tensor) -> Generator[Tensor, tuple[float, Tensor], float]:
-    """Run a line search along -g: trial points out, losses and slopes in."""
-    answer: Any = None
-    while True:
-        try:
-            step = search.send(answer)
-        except StopIteration as found:
-            return float(found.value)
-        f, h = yield x - step * g
-        answer = f, -float(g.dot(h))
 
 
 class SteepestDescent(Optimizer):

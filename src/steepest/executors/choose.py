@@ -8,11 +8,12 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _get_capturable_supported_devices
 
 from ..fields import Field, Options
-from ..partition import Choice, Cut, Part, singles, split
+from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..rule import PLANNED_KINDS, Rule
-from . import foreach, reference, torch_fused
+from . import foreach, reference, sparse, torch_fused
 from .errors import UnsupportedError
 from .native import part as native
 
@@ -23,8 +24,8 @@ EXECUTORS: dict[str, Cut] = {
 }
 """Executors of rules that take one gradient, by name: how each puts parameters together."""
 
-ON_DEVICE: Cut = partial(singles, run=reference.run)
-"""The reference executor with numbers that stay tensors: for capturable and differentiable steps."""
+WITH_TENSORS: Cut = partial(singles, run=reference.run)
+"""The reference executor with numbers that stay tensors: for differentiable and capturable steps."""
 
 NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
 PLAIN_TYPES = {Tensor, torch.nn.Parameter}
@@ -45,17 +46,31 @@ def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Fi
     if rule.kind == "driver":
         return _driver(rule, options)
     _refuse_contradictions(options)
+    if rule.sparse == "lazy":
+        return Choice("sparse", sparse.together)
     if options.get("fused"):
         return _fused(rule, options, name, fields)
+    if options.get("capturable"):
+        return Choice("reference", capturable, "foreach: capturable=True keeps numbers on the device")
     if options.get("foreach"):
         if rule.kind not in PLANNED_KINDS:
             raise RuntimeError(f"foreach=True cannot run {rule.fn.__name__}, a {rule.kind} rule; leave foreach=None")
         return _choice("foreach")
     if options.get("foreach") is None and _can_be_planned(rule, options):
         return _best(rule, options)
-    if options.get("capturable") or options.get("differentiable"):
-        return Choice("reference", ON_DEVICE)
-    return _choice("reference")
+    return Choice("reference", WITH_TENSORS) if options.get("differentiable") else _choice("reference")
+
+
+def capturable(live: Live) -> Iterator[Part]:
+    """The parts of a capturable step.
+
+    Raises:
+        AssertionError: a parameter is on a device without graphs to capture, in torch's words.
+    """
+    supported = _get_capturable_supported_devices()
+    if any(p.device.type not in supported for p in live.params):
+        raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {supported}.")
+    return WITH_TENSORS(live)
 
 
 def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field]) -> Choice:
@@ -95,6 +110,15 @@ def without_native(rule: Rule, options: Options, refusal: UnsupportedError) -> C
     return Choice(chosen.name, chosen.cut, f"native: {refusal}")
 
 
+def beside_sparse(choice: Choice, rule: Rule, live: list[Tensor]) -> Choice:
+    """The same executor for parameters with dense gradients, and the sparse one for the others, if the rule has any."""
+    if rule.sparse is None:
+        return choice
+    layouts = set(map(IS_SPARSE, (p.grad for p in live)))
+    name = choice.name if True not in layouts else f"{choice.name} and sparse" if False in layouts else "sparse"
+    return Choice(name, partial(sparse.cut, dense=choice.cut), choice.reason if False in layouts else "")
+
+
 def _driver(rule: Rule, options: Options) -> Choice:
     for switch in ("foreach", "fused", "capturable", "differentiable"):
         if options.get(switch):
@@ -102,26 +126,26 @@ def _driver(rule: Rule, options: Options) -> Choice:
     return Choice("driver", _no_parts)
 
 
-def _no_parts(*_: object) -> Iterator[Part]:
-    raise NotImplementedError("a driver moves all parameters as one vector; see executors/driver.py")
+def _no_parts(live: Live) -> Iterator[Part]:
+    raise NotImplementedError("a driver moves all parameters as one vector, and a compiled step is a graph: no parts")
+
+
+COMPILED = Choice("compiled", _no_parts)
+"""What has run a group whose step is compiled; see compiled.py."""
 
 
 def _refuse_contradictions(options: Options) -> None:
     if options.get("fused") and options.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
     for asked in ("fused", "foreach"):
-        for switch in ("differentiable", "capturable"):
-            if options.get(asked) and options.get(switch):
-                message = f"`{asked}=True` cannot run with `{switch}=True`; leave {asked}=None (reference executor)"
-                raise RuntimeError(message)
-    if options.get("foreach") and isinstance(options.get("lr"), Tensor):
-        raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        if options.get(asked) and options.get("differentiable"):
+            raise RuntimeError(f"`{asked}` does not support `differentiable`; leave {asked}=None (reference executor)")
 
 
 def _can_be_planned(rule: Rule, options: Options) -> bool:
-    if rule.kind not in PLANNED_KINDS or options.get("differentiable") or options.get("capturable"):
+    if rule.kind not in PLANNED_KINDS or options.get("differentiable"):
         return False
-    return set(map(type, options["params"])) <= PLAIN_TYPES and not torch.compiler.is_compiling()
+    return set(map(type, options["params"])) <= PLAIN_TYPES
 
 
 def _refuse_native(rule: Rule, options: Options) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..fields import Options
+from ..fields import Options, State
 from ..rule import Rule
-from .batch import compute_dtype, real_view
+from .batch import compute_dtype, real_view, widen
 
 Closure = Callable[[], Any]
 
@@ -36,21 +37,23 @@ class Objective:
             self.raw_loss = self.closure()
         raw = self.raw_loss
         loss = self.sign * float(raw.detach() if isinstance(raw, Tensor) else raw)
-        g = self.sign * self._gradient(x)
+        g = self.sign * gather([_gradient(p) for p in self.params]).to(x.dtype)
         if self.weight_decay:
             loss, g = loss + 0.5 * self.weight_decay * float(x.dot(x)), g + self.weight_decay * x
         return loss, g
 
-    def _gradient(self, x: Tensor) -> Tensor:
-        grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in self.params)
-        return gather(list(grads)).to(x.dtype)
+
+def _gradient(p: Tensor) -> Tensor:
+    """The gradient of ``p`` as a dense tensor; zero where there is none."""
+    if p.grad is None:
+        return torch.zeros_like(p)
+    return p.grad.to_dense() if p.grad.is_sparse else p.grad
 
 
 def gather(tensors: list[Tensor]) -> Tensor:
     """All tensors as one vector, in the dtype to compute in."""
-    flat = [real_view(x.detach()).reshape(-1) for x in tensors]
-    joined = torch.cat(flat)
-    return joined.to(compute_dtype(joined.dtype))
+    joined = torch.cat([real_view(x.detach().resolve_conj()).reshape(-1) for x in tensors])
+    return widen(joined, compute_dtype(joined.dtype))
 
 
 def scatter(x: Tensor, tensors: list[Tensor]) -> None:
@@ -63,30 +66,77 @@ def scatter(x: Tensor, tensors: list[Tensor]) -> None:
             offset += target.numel()
 
 
-def run(rule: Rule, options: Options, closure: Closure, state: dict[str, list[Tensor]]) -> Any:
+@dataclass(frozen=True)
+class Store:
+    """Where a driver's state lies between two steps.
+
+    State like the parameter is kept with each; shared state with the first, its tensors in the dtype that all
+    parameters together have.
+
+    Attributes:
+        params: the group's parameters.
+        held: the optimizer's state, by parameter.
+    """
+
+    params: list[Tensor]
+    held: Mapping[Tensor, dict[str, Any]]
+
+    def read(self, declared: State, dtype: torch.dtype) -> Any:
+        """The state as a rule is handed it, in the dtype to compute in."""
+        if declared.kind == "shared":
+            return _converted(self.held.get(self.params[0], {}).get(declared.name, declared.init), dtype)
+        return gather(self._columns(declared))
+
+    def write(self, declared: State, value: Any) -> None:
+        """Keep what a rule has returned."""
+        if declared.kind != "shared":
+            scatter(value, self._columns(declared))
+        elif value is not None:
+            kept = reduce(torch.promote_types, (p.dtype.to_real() for p in self.params))
+            self.held[self.params[0]][declared.name] = _converted(value, kept)
+
+    def _columns(self, declared: State) -> list[Tensor]:
+        return [self.held[p][declared.name] for p in self.params]
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """Tensors, alone or in a list, in another dtype. A number in a tensor becomes a plain one, so it is not rounded."""
+    if isinstance(value, list):
+        return [_converted(entry, dtype) for entry in value]
+    if not isinstance(value, Tensor) or value.dtype == dtype:
+        return value
+    return value.to(dtype) if value.ndim else value.item()
+
+
+def run(
+    rule: Rule, params: list[Tensor], options: Options, closure: Closure, state: Mapping[Tensor, dict[str, Any]]
+) -> Any:
     """Run one step of a driver and return the loss of its first evaluation.
 
     Args:
         rule: a generator; it yields trial points, is sent ``(loss, gradient)`` and returns the new x (and state).
-        options: the group's options with the parameters under ``params``.
+        params: the group's parameters.
+        options: the group's options, numbers as plain numbers.
         closure: re-evaluates the model and returns the loss, as in torch.
-        state: the rule's state, a list over parameters per name; written in place.
+        state: the optimizer's state by parameter; written once the step is done.
 
-    Whatever the closure or the rule raises, the parameters get back the values they had before the step.
+    Whatever the closure or the rule raises, the parameters get back the values they had before the step, and the state
+    is as it was.
     """
-    params = options["params"]
     sign = -1.0 if options.get("maximize") else 1.0
     objective = Objective(params, closure, sign, options.get("weight_decay", 0.0))
     start = gather(params)
-    held = [gather(tensors) for tensors in state.values()]
+    store = Store(params, state)
+    declared = [s for s in rule.state if s.name in rule.arguments]
+    held = [store.read(s, start.dtype) for s in declared]
     try:
         (x, *new), loss = _drive(rule.fn(start, *held, **rule.keywords(options)), objective)
     except BaseException:
         scatter(start, params)
         raise
     scatter(x, params)
-    for vector, tensors in zip(new, state.values(), strict=True):
-        scatter(vector, tensors)
+    for s, value in zip(declared, new, strict=True):
+        store.write(s, value)
     return loss
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..rule import Program, Values
 from ..trace import RuleError
 from ..vocabulary import computing_in
 from . import coded
@@ -22,23 +24,36 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
     new_scalars: dict[str, Any] = {}
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         held = {name: tensors[index] for name, tensors in batch.state.items()}
-        new_scalars = _run_one(batch, p, g, held)
+        new_scalars = run_one(batch.program, batch.numbers, p, g, held)
     return new_scalars
 
 
-def _run_one(batch: Batch, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
+def run_one(program: Program, numbers: Values, p: Tensor, g: Tensor, held: dict[str, Tensor]) -> dict[str, Any]:
+    """Run ``program`` on one parameter, write it and its tensor state ``held``, and return the new scalar state."""
+    new_p, new_state = updated(program, numbers, p, g, held)
+    _store([(p, new_p), *((x, new_state[name]) for name, x in held.items())])
+    return {s.name: new_state[s.name] for s in program.scalars}
+
+
+def updated(
+    program: Program, numbers: Values, p: Tensor, g: Tensor, held: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Any]]:
+    """The new parameter and state, in the dtype to compute in; nothing is written."""
     dtype = compute_dtype(p.dtype)
-    scalars = {s.name: batch.numbers[s.name] for s in batch.program.scalars}
+    scalars = {s.name: numbers[s.name] for s in program.scalars}
     tensors = {name: _read(x, dtype) for name, x in held.items()}
     inputs = [_read(p, dtype), widen(g, dtype), *tensors.values()]
-    versions = [x._version for x in inputs]
+    before = _versions(inputs)
     with computing_in(dtype):
-        new_p, new_state = batch.program.update(inputs[0], inputs[1], tensors | scalars, batch.numbers)
-    if versions != [x._version for x in inputs]:
-        rule = batch.program.rule.fn.__name__
-        raise RuleError(f"{rule} writes to its inputs (such as g += 1); write g = g + 1")
-    _store({p: new_p} | {held[name]: new_state[name] for name in held})
-    return {name: new_state[name] for name in scalars}
+        new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
+    if before != _versions(inputs):
+        raise RuleError(f"{program.rule.fn.__name__} writes to its inputs (such as g += 1); write g = g + 1")
+    return new_p, new_state
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    """The tensors' version counters; dynamo, which has none, sees a rule only after eager steps or tests have."""
+    return [] if torch.compiler.is_compiling() else [x._version for x in tensors]
 
 
 def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -46,9 +61,9 @@ def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype, copy=True) if torch.is_grad_enabled() else widen(x, dtype)
 
 
-def _store(results: dict[Tensor, Tensor]) -> None:
+def _store(results: list[tuple[Tensor, Tensor]]) -> None:
     """Write every result into its target. A result that is itself a target (state handed on) is copied first."""
-    changed = {target: value for target, value in results.items() if value is not target}
-    values = [value.clone() if value in results else value for value in changed.values()]
-    for target, value in zip(changed, values, strict=True):
+    changed = [(target, value) for target, value in results if value is not target]
+    values = [value.clone() if any(value is target for target, _ in results) else value for _, value in changed]
+    for (target, _), value in zip(changed, values, strict=True):
         target.copy_(value)

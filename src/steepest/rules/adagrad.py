@@ -26,7 +26,8 @@ class Adagrad(Optimizer):
         Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
     Differs:
         torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many
-        articles, Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). Sparse gradients are refused.
+        articles, Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). A sparse gradient costs what its
+        elements cost, as in torch; complex ones are two real ones there too, where torch squares them as complex.
     """
 
     lr: float = fields.lr(1e-2)
@@ -48,4 +49,5 @@ class Adagrad(Optimizer):
             State("step", "step", at_construction=True),
             State("sum", init="initial_accumulator_value", at_construction=True, nonnegative=True),
         ),
+        sparse="exact",
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY
 
+from torch import Tensor
+
 from .. import fields
-from ..fields import State
+from ..fields import Options, State
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import lerp, maximum, sqrt
@@ -59,6 +61,17 @@ class Adam(Optimizer):
             State("max_exp_avg_sq", when=lambda o: o["amsgrad"], nonnegative=True),
         ),
     )
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        """What torch's class refuses of tensors."""
+        betas = options["betas"]
+        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+            raise ValueError("betas must be either both floats or both Tensors")
+        if options["foreach"] and not options["capturable"]:
+            for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(value, Tensor):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
 
 
 class AdamW(Adam):

@@ -28,7 +28,9 @@ class SGD(Optimizer):
     Differs:
         torch: same numbers. Like torch, and unlike Keras and the papers, the learning rate stays outside the buffer,
         which matters once it changes; `Momentum` and `NAG` have it inside. The buffer's first value is g (dampening is
-        skipped once). Sparse gradients are refused.
+        skipped once). A sparse gradient costs what its elements cost; its momentum buffer is sparse and grows to all
+        elements that any gradient has had, as in torch. Where torch fails, a sparse buffer becomes dense with the first
+        dense gradient, and a dense one takes sparse gradients with Nesterov's form too.
     """
 
     lr: float = fields.lr(1e-3, 1e-4, 10.0)
@@ -42,7 +44,12 @@ class SGD(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
 
-    rule = Rule(sgd, "pointwise", (State("momentum_buffer", when=lambda o: o["momentum"] != 0),))
+    rule = Rule(
+        sgd,
+        "pointwise",
+        (State("momentum_buffer", when=lambda o: o["momentum"] != 0, sparse=True),),
+        sparse="exact",
+    )
 
     @classmethod
     def check(cls, options: Options) -> None:

@@ -1,0 +1,224 @@
+"""The sparse executor: the rule itself, on nothing but the elements that sparse gradients (and sparse state) have.
+
+The gradient of an embedding has rows, one from ``to_sparse()`` single elements; both are run alike. What a step costs
+depends on their number and not on the parameter's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
+
+from ..fields import Options
+from ..partition import IS_SPARSE, BatchPart, Cut, Live, Part, split
+from ..rule import Program, Rule
+from . import reference
+from .batch import Batch, compute_dtype, real_view, widen
+
+WHOLE = ("max_norm", "ema_decay", "state_dtype", "parameter_rounding", "capturable", "differentiable")
+"""Options that work on whole parameters or gradients."""
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+def check(name: str, rule: Rule, options: Options, params: list[Tensor]) -> None:
+    """Raise `RuntimeError`, in torch's words first, where a rule or its options cannot take gradients of their layout.
+
+    Args:
+        name: the optimizer's, for the message.
+        rule: the rule of the group.
+        options: the group.
+        params: those of its parameters that have gradients.
+    """
+    sparse = [p for p in params if p.grad is not None and p.grad.is_sparse]
+    if rule.sparse == "lazy" and len(sparse) < len(params):
+        raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
+    if not sparse:
+        return
+    if rule.sparse is None:
+        raise RuntimeError(
+            f"{name} does not support sparse gradients, please consider SparseAdam instead, or make them dense "
+            f"(sparse=False)"
+        )
+    if any(p.is_sparse for p in sparse):
+        raise RuntimeError(f"{name} does not support sparse gradients of sparse parameters; give it dense parameters")
+    if reason := _refusal(name, rule, options):
+        raise RuntimeError(reason)
+
+
+def _refusal(name: str, rule: Rule, options: Options) -> str:
+    """Why no sparse gradient can be run under these options; empty if it can."""
+    if options.get("weight_decay"):
+        return "weight_decay option is not compatible with sparse gradients: it moves all of a parameter; leave it 0"
+    if options.get("fused"):
+        return f"`_fused_{rule.fn.__name__}` does not support sparse gradients; leave fused=None"
+    given = {option: options.get(option) for option in WHOLE}
+    for option, value in given.items():
+        if value is not None and value is not False:
+            return f"{name} does not support sparse gradients with {option}={value!r}; leave {option} out"
+    return ""
+
+
+def check_lazy(name: str, rule: Rule, groups: list[dict[str, Any]]) -> None:
+    """Raise `ValueError` for what no lazy rule can run: parameters (in torch's words), or options.
+
+    Args:
+        name: the optimizer's.
+        rule: the rule.
+        groups: its groups.
+    """
+    places = [([i, j], p) for i, group in enumerate(groups) for j, p in enumerate(group["params"])]
+    if found := [place for place, p in places if p.is_sparse]:
+        raise ValueError(f"Sparse params at indices {found}: {name} requires dense parameter tensors")
+    if found := [place for place, p in places if p.is_complex()]:
+        raise ValueError(f"Complex params at indices {found}: {name} does not support complex parameters")
+    if reason := next(filter(None, (_refusal(name, rule, group) for group in groups)), ""):
+        raise ValueError(reason)
+
+
+# -- putting parameters together ---------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class SparsePart(BatchPart):
+    """Parameters with sparse gradients that share a program, a device, a dtype and their clock's values."""
+
+    def ready(self, grads: list[Tensor]) -> bool:
+        """As for dense gradients, but for their layout."""
+        return all(map(IS_SPARSE, grads)) and super().ready([])
+
+    @_disable_dynamo  # it knows no sparse tensors
+    def step(self, numbers: Mapping[str, Any]) -> None:
+        """Count, run the program on what the gradients have, and keep the results."""
+        moving = [s.name for s in self.program.tensors if s.sparse]
+        gathered = [_gather(p, held, self.program, moving) for p, held in zip(self.params, self.states, strict=True)]
+        self.clock.tick()
+        params, grads = [x.p for x in gathered], [x.g for x in gathered]
+        state = {s.name: [x.state[s.name] for x in gathered] for s in self.program.tensors}
+        self.clock.store(self.run(Batch(self.program, {**numbers, **self.clock.values}, params, grads, state)))
+        for elements in gathered:
+            elements.scatter()
+
+
+together: Cut = partial(split, run=reference.run, part=SparsePart)
+"""How parameters with sparse gradients are put together."""
+
+
+def cut(live: Live, *, dense: Cut) -> Iterator[Part]:
+    """Parameters with sparse gradients for this executor, the others as ``dense`` has them."""
+    for is_sparse, executor in ((False, dense), (True, together)):
+        places = [i for i, p in enumerate(live.params) if IS_SPARSE(p.grad) == is_sparse]
+        for held in () if is_sparse else live.of(places)[1]:
+            _make_dense(held)
+        for part in executor(live.only(places)) if places else ():
+            part.members = [places[i] for i in part.members]
+            yield part
+
+
+def _make_dense(held: dict[str, Any]) -> None:
+    """A gradient that is dense moves everything, so state that was sparse until now is dense from now on."""
+    held.update({name: x.to_dense() for name, x in held.items() if isinstance(x, Tensor) and x.is_sparse})
+
+
+# -- elements ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Elements:
+    """What one parameter's step runs on, as real tensors.
+
+    Attributes:
+        p, g: elements of the parameter and its gradient.
+        state: those of its tensor state, by name.
+        indices: where they are: a row for each sparse dimension.
+        copies: each tensor that they were read from, and the copy that goes back to it; none if ``p`` and ``state``
+            are the tensors themselves.
+    """
+
+    p: Tensor
+    g: Tensor
+    state: dict[str, Tensor]
+    indices: Tensor
+    copies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def scatter(self) -> None:
+        """Write the copies back."""
+        for whole, copy in self.copies:
+            if whole.is_sparse:
+                whole.copy_(_sparse(self.indices, copy.to(whole.dtype), whole))
+            else:
+                _opened(whole, self.indices).index_put_(_places(self.indices), copy)
+
+
+def _gather(p: Tensor, held: dict[str, Any], program: Program, moving: list[str]) -> Elements:
+    """The elements that a step of ``p`` moves: those of its gradient, and those of the state named in ``moving``."""
+    g: Any = p.grad
+    g = _widened(g)
+    if any(not held[name].is_sparse or held[name].sparse_dim() != g.sparse_dim() for name in moving):
+        _make_dense(held)
+        whole = {s.name: real_view(held[s.name]) for s in program.tensors}
+        return Elements(real_view(p), real_view(g.to_dense().resolve_conj()), whole, g._indices())
+    indices, (g, *moved) = _aligned([g, *(_widened(held[name]) for name in moving)])
+    p_copy = _read(p, indices)
+    own = {s.name: _read(held[s.name], indices) for s in program.tensors if s.name not in moving}
+    own |= dict(zip(moving, moved, strict=True))
+    copies = [(p, p_copy), *((held[name], copy) for name, copy in own.items())]
+    state = {name: real_view(copy) for name, copy in own.items()}
+    return Elements(real_view(p_copy), real_view(g.resolve_conj()), state, indices, copies)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """In the dtype to compute in, so that repeated elements are added in it."""
+    return widen(x, compute_dtype(x.dtype))
+
+
+def _aligned(tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The indices that any of the sparse tensors has, and each one's values there: 0 where only others have any."""
+    tensors = [x.coalesce() for x in tensors]
+    if len(tensors) == 1:
+        return tensors[0].indices(), [tensors[0].values()]
+    indices = torch.cat([x.indices() for x in tensors], 1)
+    numbers, places = torch.unique(_numbered(indices, tensors[0].shape), return_inverse=True)
+    union = indices.new_empty((len(indices), len(numbers))).index_copy_(1, places, indices)
+    own = places.split([x._nnz() for x in tensors])
+    return union, [_spread(x.values(), at, len(numbers)) for x, at in zip(tensors, own, strict=True)]
+
+
+def _numbered(indices: Tensor, shape: torch.Size) -> Tensor:
+    """One number for each column of ``indices``, in their order."""
+    numbers = indices.new_zeros(indices.shape[1])
+    for row, size in zip(indices, shape, strict=False):
+        numbers = numbers * size + row
+    return numbers
+
+
+def _spread(values: Tensor, places: Tensor, count: int) -> Tensor:
+    """``count`` zeros, and ``values`` at ``places`` among them."""
+    return values.new_zeros((count, *values.shape[1:])).index_copy_(0, places, values)
+
+
+def _sparse(indices: Tensor, values: Tensor, like: Tensor) -> Tensor:
+    x: Tensor = torch.sparse_coo_tensor(indices, values, like.shape, check_invariants=False, is_coalesced=True)
+    return x
+
+
+def _read(x: Tensor, indices: Tensor) -> Tensor:
+    places = _places(indices)
+    # For rows this is three times as fast as indexing.
+    return _opened(x, indices).index_select(0, places[0]) if len(places) == 1 else x[places]
+
+
+def _opened(x: Tensor, indices: Tensor) -> Tensor:
+    """``x`` with a first dimension of size 1 where it has none to index."""
+    return x if len(indices) else x.unsqueeze(0)
+
+
+def _places(indices: Tensor) -> tuple[Tensor, ...]:
+    return tuple(indices) or (indices.new_zeros(indices.shape[1]),)

@@ -1,0 +1,150 @@
+"""Optimizers as pure functions, for `torch.func`: nothing is written, so everything may be mapped and differentiated.
+
+Example:
+    Three learning rates at once; none of the results depends on the others.
+
+    >>> import torch
+    >>> from steepest import Adam
+    >>> init, step = pair(Adam, betas=(0.8, 0.99))
+    >>> params = {"w": torch.ones(2)}
+    >>> def first_step(lr):
+    ...     new, _ = step(params, {"w": torch.tensor([1.0, -2.0])}, init(params), lr=lr)
+    ...     return new["w"]
+    >>> torch.vmap(first_step)(torch.tensor([0.1, 0.2, 0.3]))
+    tensor([[0.9000, 1.1000],
+            [0.8000, 1.2000],
+            [0.7000, 1.3000]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .clip import total_norm
+from .construction import refuse_unknown
+from .executors import reference
+from .executors.batch import real_view
+from .fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
+from .optimizer import Optimizer
+from .rule import Program
+
+Params = Mapping[str, Tensor]
+State = dict[str, dict[str, Tensor]]
+
+
+class Pair(NamedTuple):
+    """An optimizer without memory of its own.
+
+    Attributes:
+        init: ``init(params) -> state``.
+        step: ``step(params, grads, state, **numbers) -> (new params, new state)``.
+    """
+
+    init: Callable[[Params], State]
+    step: Callable[..., tuple[dict[str, Tensor], State]]
+
+
+def pair(cls: type[Optimizer], **options: Any) -> Pair:
+    """The functions ``init`` and ``step`` of an optimizer.
+
+    ``params``, ``grads`` and ``state`` are dictionaries by parameter name, as `torch.func.functional_call` takes them.
+    A name that ``grads`` lacks, or has None for, keeps its value and state. State has torch's names and shapes; where a
+    rule treats its first step differently (SGD's momentum buffer), it is empty until that step. ``numbers`` given to
+    ``step`` stand for the options of these names: floats, or 0-dim tensors to map over or to differentiate by.
+
+    Args:
+        cls: the optimizer's class.
+        options: as for its constructor. What is 0 here (weight decay, momentum) is left out of the step for good, since
+            a tensor cannot decide what is computed.
+
+    Raises:
+        ValueError: options out of bounds, a rule that evaluates closures, or a number for ``step`` that was left out.
+        TypeError: an option that does not exist.
+    """
+    return Pair(*_Pure(cls, options).functions)
+
+
+class _Pure:
+    def __init__(self, cls: type[Optimizer], options: dict[str, Any]) -> None:
+        for name in sorted((EXECUTION_SWITCHES | STORAGE_OPTIONS) & options.keys()):
+            if options[name]:
+                raise ValueError(
+                    f"{name}={options[name]!r} says how a step writes its results, and a pure one writes none"
+                )
+        # One matrix stands for the parameters: it is never stepped, and its group holds the options.
+        self.optimizer = cls([torch.zeros(1, 1)], **options)
+        self.group = {**self.optimizer.param_groups[0], "differentiable": True}
+        if cls.needs_closure(self.group):
+            raise ValueError(f"{cls.__name__} evaluates closures; a pure step takes one gradient")
+        self.functions = self.init, self.step
+
+    def init(self, params: Params) -> State:
+        """The state before the first step."""
+        return {name: {} if self._has_first else self._made(p) for name, p in params.items()}
+
+    def step(self, params: Params, grads: Params, state: State, **numbers: Any) -> tuple[dict[str, Tensor], State]:
+        """New parameters and state."""
+        group = self._with_numbers(numbers)
+        given = {name: g for name, g in grads.items() if g is not None}
+        if unknown := sorted(given.keys() - params.keys()):
+            raise ValueError(f"gradients of unknown parameters {', '.join(unknown)}; there are {', '.join(params)}")
+        norm = {} if group["max_norm"] is None or not given else {"norm": total_norm(list(given.values()), 1)}
+        values, static = self.optimizer.values(group, norm)
+        new_params, new_state = dict(params), dict(state)
+        for name, g in given.items():
+            p, held = params[name], state[name]
+            program = self.optimizer.program(self.group, static, first=not held, p=p)
+            new_params[name], new_state[name] = _updated(program, values, p, g, held or self._made(p))
+        return new_params, new_state
+
+    @property
+    def _has_first(self) -> bool:
+        return "first" in self.optimizer.rule_for(self.group).names
+
+    def _made(self, p: Tensor) -> dict[str, Tensor]:
+        declared = self.optimizer.declared_state(self.group)
+        return {s.name: s.create(p, self.group) for s in declared if s.where(p)}
+
+    def _with_numbers(self, numbers: dict[str, Any]) -> dict[str, Any]:
+        fields = self.optimizer.fields
+        known = {name: f for name, f in fields.items() if f.is_hyperparameter and not (f.is_flag or f.choices)}
+        refuse_unknown("step", known, numbers)
+        for name, value in numbers.items():
+            if not isinstance(value, Tensor):
+                fields[name].validate(value)
+            if self._shape({name: 0.5 if isinstance(value, Tensor) else value}) != self._shape({}):
+                raise ValueError(
+                    f"{name} is {self.group[name]!r} in pair({type(self.optimizer).__name__}, ...), which settles what "
+                    f"a step computes; give pair(...) a {name} like the one that step gets"
+                )
+        return {**self.group, **numbers}
+
+    def _shape(self, numbers: dict[str, Any]) -> Any:
+        """What options settle beside numbers: which state there is, and which common steps run."""
+        return self.optimizer.structure({**self.group, **numbers}, {})
+
+
+def _updated(
+    program: Program, values: dict[str, Any], p: Tensor, g: Tensor, held: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One parameter's new value and state, as its old ones are kept."""
+    counters = {name: held[s.name] + (s.kind == "step") for name, s in program.counted.items()}
+    tensors = {s.name: real_view(held[s.name]) for s in program.tensors}
+    numbers = {**values, **{name: x.double() for name, x in counters.items()}}
+    new_p, new_state = reference.updated(program, numbers, real_view(p), real_view(g), tensors)
+    made = {s.name: new_state.get(s.name, counters.get(name)) for name, s in program.counted.items()}
+    made |= {s.name: new_state[s.name] for s in program.tensors}
+    return _like(new_p, p), {name: _like(made[name], x) for name, x in held.items()}
+
+
+def _like(value: Any, old: Tensor) -> Tensor:
+    x = real_view(old)
+    new = torch.as_tensor(value, device=x.device).to(x.dtype).expand(x.shape)
+    return torch.view_as_complex(new.contiguous()) if old.is_complex() else new
+
+
+__all__ = ["Pair", "pair"]

@@ -1,0 +1,54 @@
+"""SparseAdam: Adam on those elements alone that a sparse gradient has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch._compile import _disable_dynamo
+
+from .. import fields
+from ..fields import State
+from ..optimizer import Optimizer
+from ..rule import Rule
+from ..vocabulary import lerp, sqrt
+
+
+def sparse_adam(p, g, m, v, *, t, lr, beta1, beta2, eps):
+    """p, g, m, v: same shape, the elements of the gradient alone. Returns new (p, m, v)."""
+    m = lerp(m, g, 1 - beta1)
+    v = beta2 * v + (1 - beta2) * g * g
+    eta = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
+    return p - eta * m / (sqrt(v) + eps), m, v
+
+
+class SparseAdam(Optimizer):
+    """Lazy Adam for sparse gradients: what a gradient does not have keeps its value and its averages, undecayed.
+
+    A step costs what the gradient's elements cost. Every parameter's step count runs with all of its steps, whichever
+    elements they move. Parameters are dense and real; a dense gradient is an error.
+
+    Source:
+        Kingma and Ba 2015, arXiv:1412.6980, section 2 (its last form, "epsilon hat"), on the gradient's elements.
+    Differs:
+        torch: same numbers. As in torch ε is added to the uncorrected root (in `Adam` to the corrected one), and lr and
+        ε are above 0. The step count is a tensor here and a plain int in torch; state dicts have torch's int. Half
+        types add repeated elements, and compute, in float32.
+    """
+
+    lr: float = fields.lr(1e-3, strict=True)
+    betas: tuple[float, float] = fields.betas((0.9, 0.999))
+    eps: float = fields.eps(1e-8, strict=True)
+    maximize: bool = fields.maximize()
+
+    rule = Rule(
+        sparse_adam,
+        "pointwise",
+        (State("step", "step", whole=True), State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
+        sparse="lazy",
+    )
+
+    @_disable_dynamo
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """As in torch, a compiled training loop runs this step as it is: torch.compile knows no sparse tensors."""
+        return super().step(closure)
