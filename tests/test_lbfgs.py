@@ -529,13 +529,13 @@ def test_an_early_checkpoint_of_torchs_has_two_numbers() -> None:
         assert other.state["func_evals"] > 3
 
 
-def test_a_checkpoint_that_lacks_our_options_takes_our_defaults() -> None:
+def test_options_that_a_checkpoint_lacks_stay_as_they_are() -> None:
     theirs = Run(torch.optim.LBFGS, *PROBLEMS["network"], torch.float32, max_iter=4).steps(1)
     checkpoint = theirs.optimizer.state_dict()
     assert "weight_decay" not in checkpoint["param_groups"][0]
     ours = Run(LBFGS, *PROBLEMS["network"], torch.float32, weight_decay=0.5)
     ours.optimizer.load_state_dict(checkpoint)
-    assert ours.optimizer.param_groups[0]["weight_decay"] == 0
+    assert ours.optimizer.param_groups[0]["weight_decay"] == 0.5
     assert ours.optimizer.param_groups[0]["max_eval"] == 5
 
 
