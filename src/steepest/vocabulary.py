@@ -77,8 +77,10 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
 
 def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
     """torch.lerp, and where one of two numbers in tensors is in double, in double as sums and products are."""
-    dtype = torch.result_type(a, b)
-    return torch.lerp(a.to(dtype), b.to(dtype), weight)
+    if a.dtype != b.dtype:
+        dtype = (a + b).dtype
+        a, b = a.to(dtype), b.to(dtype)
+    return torch.lerp(a, b, weight)
 
 
 class _Computing(threading.local):
