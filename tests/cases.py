@@ -64,6 +64,8 @@ def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
 
 def alternatives(field: Field) -> list[Any]:
     """Values beside the default that matter, inside the declared bounds."""
+    if field.candidates:
+        return list(field.candidates)
     if field.choices:
         return [choice for choice in field.choices if choice != field.default]
     if field.is_flag:
@@ -171,6 +173,11 @@ def _covering(rows: list[Options], size: int) -> list[Options]:
 def given(options: Options, cls: type[Optimizer]) -> Options:
     """The options that differ from the defaults."""
     return {name: value for name, value in options.items() if value != cls.fields[name].default}
+
+
+def decaying(cls: type[Optimizer], amount: float = 0.1) -> Options:
+    """Weight decay, where the class has it."""
+    return {"weight_decay": amount} if "weight_decay" in cls.fields else {}
 
 
 # -- parameters for pytest -------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from cases import (
     alternatives,
     assert_same,
     backward,
+    decaying,
     defaults,
     every_class,
     every_executor,
@@ -149,10 +150,6 @@ def test_a_parameter_without_gradient_is_untouched(cls: type[Optimizer]) -> None
     optimizer.step()
     assert same(params[1], before)
     assert not {k for k in optimizer.state.get(params[1], {}) if k != "ema"} - at_construction(cls)
-
-
-def decaying(cls: type[Optimizer]) -> Options:
-    return {"weight_decay": 0.1}
 
 
 def at_construction(cls: type[Optimizer]) -> set[str]:
@@ -966,7 +963,7 @@ def test_steps_are_differentiable(cls: type[Optimizer]) -> None:
     inputs = [start.requires_grad_(), rate, *(g.requires_grad_() for g in grads)]
 
     def two_steps(p: Tensor, lr: Tensor, *g: Tensor) -> Tensor:
-        return differentiable_steps(cls, p, lr, list(g), weight_decay=0.1)
+        return differentiable_steps(cls, p, lr, list(g), **decaying(cls))
 
     assert torch.autograd.gradcheck(two_steps, inputs)
 

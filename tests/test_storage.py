@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import operator
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from cases import CLASSES, PLANNED_TWINS, SWITCHES, assert_same, defaults, every
 from declarations.matrix import Muon
 from steepest import Optimizer, codecs, storage
 from steepest.executors import choose, foreach
+from steepest.trace import Rank, trace
 
 SIZE = 64 * 80
 CODES = {"bfloat16": torch.bfloat16, "int8": torch.uint8}
@@ -83,6 +85,22 @@ FAR = {"bfloat16": 0.01, "int8": 0.1}
 """How far a coded run may be from a plain one after 30 steps, in parts of the way that it went (root mean square).
 Measured over all rules: at most 0.0044 and 0.055."""
 
+FAR_DECIDING = 0.05
+"""The same for rules that compare elements, where the last bit of a number may decide the sign of a step. Measured for
+Rprop: 0.029 with either code."""
+
+
+COMPARISONS = (operator.gt, operator.ge, operator.lt, operator.le, operator.eq, operator.ne)
+
+
+def decides(cls: type[Optimizer]) -> bool:
+    """Whether the rule compares elements of tensors."""
+    optimizer = made(cls)
+    group = optimizer.param_groups[0]
+    numbers, static = optimizer.values(group)
+    graph = trace(optimizer.program(group, static), (*numbers, "t")).graph
+    return any(node.target in COMPARISONS and node.meta["rank"] > Rank.HOST for node in graph.nodes)
+
 
 @every_executor
 @every_state_dtype
@@ -94,7 +112,8 @@ def test_a_coded_run_stays_near_a_plain_one(cls: type[Optimizer], state_dtype: s
     descend(coded, 30)
     assert coded.executor == executor
     (p, _), (q, held) = first(plain), first(coded)
-    assert (p - q).square().mean().sqrt() < FAR[state_dtype] * (p - begin).square().mean().sqrt()
+    far = FAR_DECIDING if decides(cls) else FAR[state_dtype]
+    assert (p - q).square().mean().sqrt() < far * (p - begin).square().mean().sqrt()
     for state in like_states(coded):
         assert state.name not in held
         assert held[f"{state.name}_{state_dtype}"].dtype == CODES[state_dtype]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest.vocabulary import OPERATORS, WORDS, Word, lerp, maximum, minimum, sqrt, where
+from steepest.vocabulary import OPERATORS, WORDS, Word, computing_in, lerp, maximum, minimum, sqrt, where
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
 COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, "norm": 1, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
@@ -84,6 +85,48 @@ def test_where_on_a_tensor_picks_by_element() -> None:
     condition = torch.tensor([True, False])
     assert where(condition, tensor(1.0), tensor(math.nan)).tolist()[0] == 1.0
     assert where(condition, tensor(1.0), 0.1).tolist() == [1.0, 0.1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_where_between_numbers_is_of_the_dtype_that_is_computed_in(dtype: torch.dtype) -> None:
+    """Outside of a step it is the default dtype, as for any tensor that torch makes of numbers."""
+    condition = torch.tensor([True, False])
+    with computing_in(dtype):
+        picked = where(condition, 1.2, 5)
+        host = where(condition, torch.tensor(1.2, dtype=torch.float64), 5)
+    assert picked.dtype == host.dtype == dtype
+    assert picked.tolist() == host.tolist() == torch.tensor([1.2, 5.0], dtype=dtype).tolist()
+    assert where(condition, 1.2, 5).dtype == torch.get_default_dtype()
+
+
+def test_where_between_numbers_on_one_condition_is_double() -> None:
+    """A count or rate that stays on its device is such a condition, and numbers are computed in double."""
+    with computing_in(torch.float32):
+        picked = where(torch.tensor(3.0) > 2, 0.1, 1)
+    assert picked.dtype == torch.float64
+    assert picked.item() == 0.1
+
+
+def test_computing_in_is_of_its_thread_and_ends() -> None:
+    def in_thread() -> None:
+        seen.append(where(torch.tensor([True]), 1.2, 0.5).dtype)
+
+    seen: list[torch.dtype] = []
+    with computing_in(torch.float64):
+        other = threading.Thread(target=in_thread)
+        other.start()
+        other.join()
+        with pytest.raises(ZeroDivisionError), computing_in(torch.bfloat16):
+            1 / 0  # noqa: B018
+        in_thread()
+    in_thread()
+    assert seen == [torch.float32, torch.float64, torch.float32]
+
+
+def test_lerp_between_dtypes_is_in_the_wider_one() -> None:
+    x = lerp(torch.tensor(1.0), torch.tensor(3.0, dtype=torch.float64), 0.1)
+    assert (x.dtype, x.item()) == (torch.float64, pytest.approx(1.2, rel=1e-15))
+    assert lerp(torch.ones(2), torch.tensor(3.0, dtype=torch.float64), 0.1).dtype == torch.float32
 
 
 def test_host_words_compute_in_double() -> None:

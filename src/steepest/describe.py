@@ -82,7 +82,7 @@ def _hyperparameter_rows(fields: Iterable[Field], options: dict[str, Any]) -> li
 def _range(declared: Field) -> str:
     search = declared.search
     if search is None:
-        return "-"
+        return ", ".join(map(str, (declared.default, *declared.candidates))) if declared.candidates else "-"
     what = "1 - " if search.complement else ""
     return f"{what}[{search.low:g}, {search.high:g}] {search.scale}"
 

@@ -48,6 +48,7 @@ class Field:
         names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
+        candidates: other values that are worth trying, where a range would not do.
         invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}`` and
             ``{index}`` are filled in.
         keyword_only: whether the argument must be passed by name.
@@ -67,6 +68,7 @@ class Field:
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     search: Search | None = None
+    candidates: tuple[Any, ...] = ()
     invalid: str = ""
     keyword_only: bool = False
     fixed: bool = False
@@ -281,13 +283,15 @@ class State:
         if self.init == "param":
             return p.detach().clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
+        if isinstance(value, Tensor) and not options.get("differentiable"):
+            value = value.detach()
         if self.kind in ("step", "scalar"):
             dtype = self.counter_dtype(bool(options.get("fused")))
             on_device = options.get("capturable") or options.get("fused")
-            return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
+            return _filled(torch.zeros((), dtype=dtype, device=p.device if on_device else "cpu"), value)
         if self.kind == "like":
-            return _filled_like(p, value)
-        return torch.full(self._shape(p), float(value), dtype=_real_dtype(p), device=p.device)
+            return _filled(torch.zeros_like(p.detach(), memory_format=torch.preserve_format), value)
+        return _filled(torch.zeros(self._shape(p), dtype=_real_dtype(p), device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """The dtype of a step count or scalar, as in torch: float64 only where that is the default, and the count of
@@ -310,9 +314,12 @@ class State:
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
-def _filled_like(p: Tensor, value: Any) -> Tensor:
-    value = complex(float(value), float(value)) if p.is_complex() else float(value)
-    return torch.full_like(p.detach(), value, memory_format=torch.preserve_format)
+def _filled(zeros: Tensor, value: Any) -> Tensor:
+    """``zeros`` with a value everywhere, in both parts of a complex one; a tensor's value keeps its derivative."""
+    both = 1 + 1j if zeros.is_complex() else 1
+    if isinstance(value, Tensor):
+        return zeros + (value.reshape(()) * both).to(zeros)
+    return zeros.fill_(value * both)
 
 
 def _real_dtype(p: Tensor) -> torch.dtype:

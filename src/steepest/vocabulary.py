@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,12 +75,51 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
     return torch.clamp(a, max=b) if isinstance(a, Tensor) else torch.clamp(b, max=a)
 
 
+def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    """torch.lerp, and where one of two numbers in tensors is in double, in double as sums and products are."""
+    if a.dtype != b.dtype:
+        dtype = (a + b).dtype
+        a, b = a.to(dtype), b.to(dtype)
+    return torch.lerp(a, b, weight)
+
+
+class _Computing(threading.local):
+    """The dtype that this thread's step computes in; None outside of a step."""
+
+    dtype: torch.dtype | None = None
+
+
+_COMPUTING = _Computing()
+
+
+@contextmanager
+def computing_in(dtype: torch.dtype) -> Iterator[None]:
+    """Inside the block numbers that `where` picks by element, beside no tensor, become tensors of this dtype."""
+    before = _COMPUTING.dtype
+    _COMPUTING.dtype = dtype
+    try:
+        yield
+    finally:
+        _COMPUTING.dtype = before
+
+
 def _select(condition: Any, a: Any, b: Any) -> Any:
     """A condition on numbers picks one side whole: the other side's NaN never leaks. Beside a tensor it is a tensor."""
     if isinstance(condition, Tensor):
-        return torch.where(condition, a, b)
+        return torch.where(condition, *_sides(condition, a, b))
     picked, other = (a, b) if condition else (b, a)
     return torch.full_like(other, picked) if isinstance(other, Tensor) and not isinstance(picked, Tensor) else picked
+
+
+def _sides(condition: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
+    """Numbers that stand beside no tensor say no dtype: by element they get the step's, and of each tensor double."""
+    tensors = [x for x in (a, b) if isinstance(x, Tensor)]
+    if any(x.dim() for x in tensors) or (tensors and not condition.dim()):
+        return a, b
+    dtype = (_COMPUTING.dtype or torch.get_default_dtype()) if condition.dim() else torch.float64
+    return torch.as_tensor(a, dtype=dtype, device=condition.device), torch.as_tensor(
+        b, dtype=dtype, device=condition.device
+    )
 
 
 sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")
@@ -89,7 +130,7 @@ sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}
 lerp = Word(
     "lerp",
     lambda a, b, w: a + w * (b - a),
-    torch.lerp,
+    _tensor_lerp,
     "lerp({0}, {1}, {2})",
     r"\operatorname{{lerp}}({0}, {1}, {2})",
 )

@@ -27,6 +27,7 @@ from test_plan import tensors as inputs_of_plans
 EPS = torch.finfo(torch.float32).eps
 
 BOUNDS = {
+    "ASGD": (2, 2),
     "Adadelta": (3, 4),
     "Adagrad": (2, 3),
     "Adam": (3, 15),
@@ -38,6 +39,7 @@ BOUNDS = {
     "NovoGrad": (2, 4),
     "RAdam": (10, 10),
     "RMSprop": (3, 65),
+    "Rprop": (1, 1),
     "SGD": (2, 9),
 }
 """k of |error| <= k eps (|p| + |update|), for the defaults and with everything on that a class has.

@@ -27,6 +27,9 @@ CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 """What a product or quotient of two tensors becomes when it is only added to something."""
 
+CONDITIONS = {"gt", "ge", "lt", "le", "eq", "ne", "where", "select"}
+"""What makes the condition of a ``where``: comparisons, and picks of conditions."""
+
 
 @dataclass(eq=False)
 class Op:
@@ -109,6 +112,17 @@ class Lowering:
         key = _key(node)
         special = SPECIAL.get(key)
         self.tensor[node] = special(self, *node.args) if special else (ONE, self.each(node))
+
+    def pick(self, condition: Any, a: Any, b: Any) -> Scaled:
+        """``where`` by element: one of two numbers is made a tensor of the dtype that the condition looked at."""
+        args: list[Any] = [condition, a, b]
+        ops = [self.plain(self.tensor[x]) for x in args if self.is_tensor(x)]
+        pattern = tuple(map(self.is_tensor, args))
+        numbers = tuple(self.number(x) for x in args if not self.is_tensor(x))
+        if len(numbers) == 2:
+            filled = self.op("filled", (_compared(ops[0]),), numbers[:1], (True, False))
+            ops, numbers, pattern = [ops[0], filled], numbers[1:], (True, True, False)
+        return ONE, self.op("where", tuple(ops), numbers, pattern)
 
     def each(self, node: fx.Node) -> Op:
         """A word or operator without a list form: one call per tensor."""
@@ -240,6 +254,11 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
     return lowering, inputs, {name: lowering.plain(lowering.tensor[node]) for name, node in results.items()}
 
 
+def _compared(condition: Op) -> Op:
+    """A tensor of numbers that a condition looks at: not a comparison, nor a pick of conditions, itself."""
+    return _compared(condition.args[0]) if condition.word in CONDITIONS else condition
+
+
 def _added_rather(x: Scaled, y: Scaled) -> bool:
     """Whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
     folds_x, folds_y = x[1].word in FOLDS, y[1].word in FOLDS
@@ -251,9 +270,7 @@ def _is_host(arg: Any) -> bool:
 
 
 def _key(node: fx.Node) -> Any:
-    """What decides how a node lowers: its target, and for where and lerp whether the odd argument is a number."""
-    if node.target is where:
-        return where if _is_host(node.args[0]) else None
+    """What decides how a node lowers: its target, and for lerp and powers whether the odd argument is a number."""
     if node.target is WORDS["lerp"]:
         return node.target if _is_host(node.args[2]) and not any(map(_is_host, node.args[:2])) else None
     if node.target is operator.pow:
@@ -268,7 +285,7 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     operator.truediv: Lowering.div,
     operator.neg: Lowering.neg,
     operator.pow: Lowering.pow,
-    where: Lowering.select,
+    where: lambda self, condition, a, b: (self.pick if self.is_tensor(condition) else self.select)(condition, a, b),
     WORDS["lerp"]: Lowering.lerp,
     WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
