@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -48,6 +49,23 @@ SWITCHES: dict[str, Options] = {
     "native": {"fused": True},
 }
 """How to ask for each executor in torch's words."""
+
+
+@cache
+def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
+    """The executors that a class can be asked for and that run it: the class says so itself."""
+    return tuple(name for name, switch in SWITCHES.items() if switch.keys() <= cls.fields.keys() and _runs(cls, name))
+
+
+def _runs(cls: type[Optimizer], executor: str) -> bool:
+    try:
+        return bool(cls([torch.zeros(2, 2)], **SWITCHES[executor]).executor == executor)
+    except RuntimeError:
+        return False
+
+
+NATIVE = {name: cls for name, cls in PLANNED.items() if "native" in executors_of(cls)}
+"""Classes with a compiled kernel."""
 
 
 # -- values ----------------------------------------------------------------------------------------------------------
@@ -98,7 +116,7 @@ def is_valid(cls: type[Optimizer], options: Options) -> bool:
     """Whether the options go together and need no closure that the defaults do not need."""
     complete = {**defaults(cls), **options}
     try:
-        cls([torch.nn.Parameter(torch.zeros(2))], **options)
+        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
     except ValueError:
         return False
     return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))
@@ -207,7 +225,14 @@ def torch_options(name: str) -> list[str]:
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
+every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
+
+
+def class_under_test(item: Any) -> Any:
+    """The optimizer's class that a test is called with; None where there is none."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return given.get("cls", given.get("twins", (None,))[0])
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

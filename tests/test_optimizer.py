@@ -31,6 +31,7 @@ from cases import (
     defaults,
     every_class,
     every_executor,
+    every_native_class,
     every_planned_class,
     hyperparameters,
     is_valid,
@@ -46,10 +47,13 @@ every_planned_twin = pytest.mark.parametrize("twins", PLANNED_TWINS.values(), id
 DRIVERS = {name: cls for name, cls in CLASSES.items() if cls.needs_closure(defaults(cls))}
 
 
+SHAPES = [(3, 4), (5,), ()]
+
+
 def tensors(dtype: torch.dtype = torch.float32, seed: int = 1) -> list[torch.nn.Parameter]:
     """Three parameters; the same values for the same seed."""
     source = torch.Generator().manual_seed(seed)
-    return [torch.nn.Parameter(torch.randn(shape, generator=source, dtype=dtype)) for shape in [(3, 4), (5,), ()]]
+    return [torch.nn.Parameter(torch.randn(shape, generator=source, dtype=dtype)) for shape in SHAPES]
 
 
 def shown(executor: str, cls: type[Optimizer]) -> Options:
@@ -916,7 +920,7 @@ class Subclass(torch.Tensor):
     """A tensor of another type."""
 
 
-@every_planned_class
+@every_native_class
 def test_fused_is_refused_where_no_kernel_can_run(cls: type[Optimizer]) -> None:
     odd = [torch.ones(2).as_subclass(Subclass)]
     with pytest.raises(RuntimeError, match=r"fused=True.*plain tensors.*Subclass"):

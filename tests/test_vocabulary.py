@@ -12,10 +12,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest.vocabulary import OPERATORS, WORDS, Word, computing_in, lerp, maximum, minimum, sqrt, where
+from steepest.vocabulary import (
+    OPERATORS,
+    WORDS,
+    Word,
+    column_mean,
+    computing_in,
+    lerp,
+    maximum,
+    minimum,
+    norm,
+    rms,
+    row_mean,
+    sqrt,
+    where,
+)
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
-COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, "norm": 1, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
+REDUCING = {"norm": 1, "rms": 1, "row_mean": 1, "column_mean": 1}
+COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, **REDUCING, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
 
 
 def agree(a: float, b: Any) -> bool:
@@ -29,8 +44,18 @@ def tensor(x: float) -> torch.Tensor:
 
 
 def check(word: Word, numbers: tuple[float, ...]) -> None:
-    on_tensors = word(*map(tensor, numbers)) if word.name != "norm" else word(tensor(numbers[0])[:1])
+    on_tensors = word(*map(tensor, numbers)) if word.reduces == "nothing" else word(tensor(numbers[0])[:1, None])
     assert agree(word(*numbers), on_tensors.reshape(-1)[0]), (word.name, numbers, on_tensors)
+
+
+def test_what_words_make_one_number_of() -> None:
+    x = torch.arange(1.0, 13.0).view(2, 2, 3)
+    assert {w.name for w in WORDS.values() if w.reduces != "nothing"} == REDUCING.keys()
+    assert norm(x).item() == pytest.approx(math.sqrt(650))
+    assert rms(x).item() == pytest.approx(math.sqrt(650 / 12))
+    assert row_mean(x).tolist() == [[[2.0], [5.0]], [[8.0], [11.0]]]
+    assert column_mean(x).tolist() == [[[2.5, 3.5, 4.5]], [[8.5, 9.5, 10.5]]]
+    assert rms(torch.ones(0)).isnan()
 
 
 def test_every_word_is_tested_and_every_operator_has_a_symbol() -> None:
@@ -143,7 +168,7 @@ def test_operators_agree(symbol: str) -> None:
 
 
 def test_half_precision_words_keep_their_dtype() -> None:
-    x = torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    x = torch.tensor([[0.5, 2.0]], dtype=torch.bfloat16)
     for name, count in COUNT.items():
         arguments = [x] * count if name != "where" else [x > 1, x, x]
         assert WORDS[name](*arguments).dtype == torch.bfloat16, name

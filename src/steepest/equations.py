@@ -32,6 +32,8 @@ GREEK = {
     "eta": ("η'", r"\eta'"),
     "eta_minus": ("η⁻", r"\eta^-"),
     "eta_plus": ("η⁺", r"\eta^+"),
+    "eps1": ("ε₁", r"\epsilon_1"),
+    "eps2": ("ε₂", r"\epsilon_2"),
     "lambd": ("λ'", r"\lambda'"),
     "t0": ("t₀", "t_0"),
     "beta1": ("β₁", r"\beta_1"),

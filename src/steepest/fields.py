@@ -49,8 +49,8 @@ class Field:
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
         candidates: other values that are worth trying, where a range would not do.
-        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}`` and
-            ``{index}`` are filled in.
+        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}``, ``{index}``
+            (in a tuple, from 0) and ``{number}`` (from 1) are filled in.
         keyword_only: whether the argument must be passed by name.
         fixed: the class settles the value; it is in every parameter group but is no argument.
         whole: the value must be an int.
@@ -137,7 +137,9 @@ class Field:
             if value.device.type == "meta" or torch.compiler.is_compiling():
                 return
         if not self._contains(float(value.detach() if isinstance(value, Tensor) else value)):
-            message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(value=value, index=index)
+            message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(
+                value=value, index=index, number=index + 1
+            )
             raise ValueError(f"{message} ({self.name} must be {self.allowed})")
 
     def _contains(self, value: float) -> bool:
@@ -163,9 +165,15 @@ def hyper(default: Any, doc: str, **declared: Any) -> Any:
     return Field("", default, doc, **declared)
 
 
-def lr(default: float, low: float = 1e-5, high: float = 1.0, *, strict: bool = False) -> Any:
-    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is no rate if ``strict``."""
-    invalid = "Invalid learning rate: {value}"
+def lr(
+    default: float,
+    low: float = 1e-5,
+    high: float = 1.0,
+    *,
+    strict: bool = False,
+    invalid: str = "Invalid learning rate: {value}",
+) -> Any:
+    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is not allowed if ``strict``."""
     return hyper(default, "learning rate η", low=0.0, strict=strict, search=Search(low, high), invalid=invalid)
 
 
@@ -193,14 +201,17 @@ def eps_hat(default: bool) -> Any:
     return hyper(default, "add ε to the root of v itself (the paper's ε̂), and not to the root of the corrected v")
 
 
-def momentum(default: float) -> Any:
+def momentum(default: float, *, invalid: str = "") -> Any:
     """Declare ``momentum``."""
-    return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True), decay=True)
+    search = Search(0.01, 1.0, complement=True)
+    return hyper(default, "momentum factor μ", low=0.0, search=search, decay=True, invalid=invalid)
 
 
-def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ") -> Any:
+def weight_decay(
+    default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ", *, invalid: str = ""
+) -> Any:
     """Declare torch's ``weight_decay``."""
-    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1))
+    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1), invalid=invalid)
 
 
 def decoupled_weight_decay() -> Any:

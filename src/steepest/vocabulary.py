@@ -12,11 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+
+Reduced = Literal["nothing", "tensor", "rows", "columns"]
+"""What a word makes one number of: a whole tensor, all rows (of each column), or all columns (of each row)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Word:
     on_tensors: Callable[..., Any]
     plain: str
     latex: str
-    reduces: bool = False
+    reduces: Reduced = "nothing"
 
     def __call__(self, *args: Any) -> Any:
         """Apply to floats or tensors, or record in a trace."""
@@ -75,6 +78,12 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
     return torch.clamp(a, max=b) if isinstance(a, Tensor) else torch.clamp(b, max=a)
 
 
+def _tensor_rms(x: Tensor) -> Tensor:
+    """The root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one."""
+    root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    return root
+
+
 def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
     """torch.lerp, and where one of two numbers in tensors is in double, in double as sums and products are."""
     if a.dtype != b.dtype:
@@ -84,9 +93,10 @@ def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
 
 
 class _Computing(threading.local):
-    """The dtype that this thread's step computes in; None outside of a step."""
+    """The dtype that this thread's step computes in; None outside of a step. Not a class attribute, for dynamo."""
 
-    dtype: torch.dtype | None = None
+    def __init__(self) -> None:
+        self.dtype: torch.dtype | None = None
 
 
 _COMPUTING = _Computing()
@@ -141,9 +151,26 @@ where = Word(
     "({1} if {0} else {2})",
     r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
 )
-norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces=True)
+norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
+rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
+row_mean = Word(
+    "row_mean",
+    float,
+    lambda x: x.mean(-1, keepdim=True),
+    "rowmean({0})",
+    r"\operatorname{{rowmean}}({0})",
+    reduces="columns",
+)
+column_mean = Word(
+    "column_mean",
+    float,
+    lambda x: x.mean(-2, keepdim=True),
+    "colmean({0})",
+    r"\operatorname{{colmean}}({0})",
+    reduces="rows",
+)
 
-WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm)}
+WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm, rms, row_mean, column_mean)}
 """Every word by its name."""
 
 OPERATORS: dict[Callable[..., Any], str] = {

@@ -13,6 +13,7 @@ from .adam_variants import nadam, radam
 from .adaptive import adadelta, adagrad, rmsprop
 from .averaging import weight_average
 from .common import Array, Result
+from .factored import adafactor
 from .momentum import momentum, nag, nag_lookahead, sgd
 from .novograd import novograd
 from .problems import problem, without
@@ -34,6 +35,7 @@ ORACLES: dict[str, Callable[..., list[Result]]] = {
     "novograd": novograd,
     "rprop": rprop,
     "asgd": asgd,
+    "adafactor": adafactor,
     "sparseadam": sparse_adam,
 }
 

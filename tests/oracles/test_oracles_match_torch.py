@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from shapes import comparable
+
 from . import ORACLES, Array, Result, nag_lookahead, problem, steepest_descent, weight_average, without
 from .common import FLOAT_STATE, Gradients
 
@@ -65,6 +67,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "maximize": True,
     },
     "rprop": {"etas": (0.3, 1.9), "step_sizes": (0.02, 0.1), "maximize": True},
+    "adafactor": {"beta2_decay": -0.5, "eps": (0.1, 1.5), "d": 1.4, "weight_decay": 0.1, "maximize": True},
     "asgd": {"lambd": 0.1, "alpha": 0.5, "t0": 2.0, "weight_decay": 0.1, "maximize": True},
 }
 TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -79,7 +82,15 @@ TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "radam": torch.optim.RAdam,
     "rprop": torch.optim.Rprop,
     "asgd": torch.optim.ASGD,
+    "adafactor": torch.optim.Adafactor,
 }
+
+
+@pytest.fixture(autouse=True)
+def _shapes_fit_torchs_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if given.get("name") in TORCH:
+        monkeypatch.setattr(request.module, "SHAPES", comparable(TORCH[given["name"]], SHAPES))
 
 
 @pytest.fixture

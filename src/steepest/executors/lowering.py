@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from torch import fx
 
-from ..trace import Rank, Trace
+from ..trace import Rank, Trace, together
 from ..vocabulary import OPERATORS, WORDS, where
 
 ONE = "1"
@@ -84,10 +84,16 @@ class Lowering:
     ops: list[Op] = field(default_factory=list)
     _scaled: dict[tuple[str, Op], Op] = field(default_factory=dict)
 
-    def op(self, word: str, args: tuple[Op, ...], numbers: tuple[str, ...] = (), pattern: tuple[bool, ...] = ()) -> Op:
-        """Append an operation."""
-        rank = Rank.REDUCED if word == "norm" else max(a.rank for a in args)
-        made = Op(word, args, numbers, rank, pattern)
+    def op(
+        self,
+        word: str,
+        args: tuple[Op, ...],
+        numbers: tuple[str, ...] = (),
+        pattern: tuple[bool, ...] = (),
+        averaged: Rank = Rank.FULL,
+    ) -> Op:
+        """Append an operation whose result changes along no more than ``averaged``."""
+        made = Op(word, args, numbers, together(a.rank for a in args) & averaged, pattern)
         self.ops.append(made)
         return made
 
@@ -129,7 +135,7 @@ class Lowering:
         pattern = tuple(map(self.is_tensor, node.args))
         plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in node.args if self.is_tensor(a))
         numbers = tuple(self.number(a) for a in node.args if not self.is_tensor(a))
-        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern)
+        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern, node.meta["rank"])
 
     def host_lines(self, trace: Trace) -> list[tuple[str, str]]:
         """The host part: a name and an expression for each number, in order."""
@@ -290,7 +296,7 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
     WORDS["sign"]: lambda self, a: self.unary("sign")(a),
-    WORDS["norm"]: lambda self, a: self.unary("norm")(a),
+    WORDS["norm"]: lambda self, a: (ONE, self.op("norm", (self.plain(self.tensor[a]),), averaged=Rank.REDUCED)),
     WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),
     WORDS["minimum"]: lambda self, a, b: self.extreme("minimum", a, b),
 }
