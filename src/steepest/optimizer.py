@@ -551,12 +551,12 @@ class Optimizer(torch.optim.Optimizer):
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
-        decay = group.get("weight_decay")
+        decay = "weight_decay" in self.fields and group["weight_decay"]  # a key that is no field does nothing
         if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
             steps.append(decay_for(group))
         if group["max_norm"] is not None:
             steps.append(clipped)
-        if group.get("maximize"):
+        if "maximize" in self.fields and group["maximize"]:
             steps.append(maximized)
         if self._grad_scale() is not None:
             steps.append(unscaled)
