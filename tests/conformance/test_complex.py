@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .support import Configuration, assert_close, every_configuration, every_way, source, state_of, takes, values
+from .support import Configuration, assert_close, every_configuration, every_input, source, state_of, takes, values
 
 
 def supports_complex(configuration: Configuration) -> bool:
@@ -83,7 +83,7 @@ def rosenbrock(x: Tensor, y: Tensor) -> Tensor:
     return ((1 - x) ** 2 + 100 * (y - x**2) ** 2).sum()
 
 
-@every_way(supports_complex)
+@every_input(supports_complex)
 def test_it_is_two_real_tensors(configuration: Configuration) -> None:
     """Rosenbrock's valley with x and y as real and imaginary part. Wide tolerance: the valley is badly conditioned."""
     (z, *_) = starts_of(configuration)

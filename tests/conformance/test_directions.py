@@ -18,7 +18,6 @@ from .support import (
     configurations,
     every_configuration,
     every_input,
-    every_way,
     grouped,
     skipped_by_torch,
     source,
@@ -141,7 +140,7 @@ def test_a_group_keeps_to_its_own_options(configuration: Configuration) -> None:
         assert_close(values(together[0]), values(together[1]), 64)
 
 
-@every_way(grouped)
+@every_input(grouped)
 def test_a_tiny_rate_outside_rules_what_has_none_of_its_own(configuration: Configuration) -> None:
     """lr is 1e-28 for the group that says nothing. Rprop and Adafactor have least steps of their own: hence 1e-4."""
     problem = Problem(configuration)
