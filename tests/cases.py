@@ -79,13 +79,16 @@ def alternatives(field: Field) -> list[Any]:
 
 
 def telling(field: Field) -> float:
-    """A number well away from the usual default: three quarters up the search range, or the middle of the bounds."""
+    """A number well away from the usual default: three quarters up the search range, or the middle of the bounds.
+
+    Without either a quarter more, which half types hold exactly: state that starts there starts equal in all dtypes.
+    """
     if field.search is not None:
         low, high = field.search.low, field.search.high
         value = low * (high / low) ** (0.75 if low * (high / low) ** 0.75 != field.default else 0.5)
         return 1 - value if field.search.complement else value
     if field.high is None:
-        return float(field.default or 0) + 0.3
+        return float(field.default or 0) + 0.25
     return ((field.low or 0.0) + field.high) / 2
 
 
@@ -140,7 +143,8 @@ def _first_valid(cls: type[Optimizer], pair: Options, offered: dict[str, list[An
 
 
 def structures(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
-    """Every valid combination of what shapes the program (flags, words, terms that are off at 0).
+    """Valid combinations of what shapes the program (flags, words, terms that are off at 0): any three values that may
+    meet do so in one of them.
 
     Numbers that are worth searching are moved off their defaults in all of them.
     """
@@ -149,7 +153,19 @@ def structures(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
         if name in offered and field.search is not None and field.default != 0:
             offered[name] = offered[name][1:]
     rows = (dict(zip(offered, picked, strict=True)) for picked in itertools.product(*offered.values()))
-    return [row for row in rows if is_valid(cls, row)]
+    return _covering([row for row in rows if is_valid(cls, row)], 3)
+
+
+def _covering(rows: list[Options], size: int) -> list[Options]:
+    """A few of the rows in which any ``size`` values meet that meet in any of them, the most telling first."""
+    meetings = [set(itertools.combinations(row.items(), min(size, len(row)))) for row in rows]
+    missing = set().union(*meetings)
+    chosen: list[Options] = []
+    while missing:
+        row, met = max(zip(rows, meetings, strict=True), key=lambda candidate: len(candidate[1] & missing))
+        chosen.append(row)
+        missing -= met
+    return chosen
 
 
 def given(options: Options, cls: type[Optimizer]) -> Options:

@@ -342,11 +342,12 @@ def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Op
 
 @every_row
 def test_temporaries_of_a_long_list_are_one_chunk(cls: type[Optimizer], options: Options) -> None:
+    """Beside it there are boxed numbers, and for clipping each tensor's norm, alone and stacked: 8 bytes."""
     chunk = foreach.CHUNK // 5_000
     lists = ([(5_000,)] * n for n in (chunk, 3 * chunk))
     short, long = (watched(cls(with_gradients(shapes), foreach=True, **options)) for shapes in lists)
     assert short.peak <= 4 * 4 * foreach.CHUNK
-    assert long.peak <= short.peak + 16 * 4
+    assert long.peak <= short.peak + 16 * 4 + 8 * 2 * chunk
 
 
 @every_row

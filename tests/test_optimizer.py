@@ -302,6 +302,15 @@ def test_tensor_betas_act_as_numbers(executor: str) -> None:
     assert_equal(moved(optimizer, 2), moved(plain, 2))
 
 
+@every_planned_class
+def test_keys_that_are_no_fields_do_nothing(cls: type[Optimizer]) -> None:
+    """A recipe that puts weight_decay into every group may meet a class that has none; torch's ignores it."""
+    foreign = {name: 0.5 for name in ("weight_decay", "maximize") if name not in cls.fields}
+    optimizer, plain = (cls([{"params": tensors(), **extra}]) for extra in (foreign, {}))
+    assert_equal(moved(optimizer, 2), moved(plain, 2))
+    assert foreign.items() <= optimizer.param_groups[0].items()
+
+
 # -- schedulers ------------------------------------------------------------------------------------------------------
 
 SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {

@@ -1,10 +1,15 @@
-"""Common steps before a rule: the gradient's sign and weight decay, in torch's order (maximize, then decay)."""
+"""Common steps before a rule: the gradient's sign and weight decay, in torch's order (maximize, then decay).
+
+The decay is coupled (λθ joins the gradient), decoupled (θ ← θ - ηλθ before the rule) or decoupled and independent of
+the rate (θ ← θ - λθ).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .rule import Update, Values
+from .fields import Options
+from .rule import CommonStep, Update, Values
 
 
 def maximized(update: Update) -> Update:
@@ -32,3 +37,25 @@ def decoupled_decay(update: Update) -> Update:
         return update(p * (1 - scalars["lr"] * scalars["weight_decay"]), g, state, scalars)
 
     return decayed
+
+
+def independent_decay(update: Update) -> Update:
+    """Decay of the weights themselves whatever the rate, before the rule: ``p * (1 - weight_decay)``."""
+
+    def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
+        return update(p * (1 - scalars["weight_decay"]), g, state, scalars)
+
+    return decayed
+
+
+def decay_for(options: Options) -> CommonStep:
+    """The decay that a group's switches name: ``decoupled_weight_decay``, then ``lr_in_decay``."""
+    if not options.get("decoupled_weight_decay"):
+        return coupled_decay
+    return decoupled_decay if options.get("lr_in_decay", True) else independent_decay
+
+
+def check_decay(options: Options) -> None:
+    """Raise `ValueError` for ``lr_in_decay=False`` with coupled decay, which reaches the weights as a gradient does."""
+    if not options.get("lr_in_decay", True) and not options.get("decoupled_weight_decay"):
+        raise ValueError("lr_in_decay=False is a form of decoupled decay; give decoupled_weight_decay=True too")

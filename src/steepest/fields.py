@@ -186,6 +186,11 @@ def eps_in_sqrt() -> Any:
     return hyper(False, "add ε under the square root, as the paper does, and not to the root, as torch does")
 
 
+def eps_hat(default: bool) -> Any:
+    """Declare the switch for Kingma and Ba's ε̂, the ε that is added before the correction of v."""
+    return hyper(default, "add ε to the root of v itself (the paper's ε̂), and not to the root of the corrected v")
+
+
 def momentum(default: float) -> Any:
     """Declare ``momentum``."""
     return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True), decay=True)
@@ -199,6 +204,11 @@ def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gra
 def decoupled_weight_decay() -> Any:
     """Declare torch's ``decoupled_weight_decay``."""
     return hyper(False, "decay the weights themselves, as AdamW does")
+
+
+def lr_in_decay() -> Any:
+    """Declare whether ``lr`` scales the decoupled decay."""
+    return hyper(True, "scale the decoupled decay by η, θ ← θ - ηλθ; False: θ ← θ - λθ whatever η is")
 
 
 def maximize() -> Any:

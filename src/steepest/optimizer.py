@@ -21,7 +21,7 @@ from .average import EMA, averaged, ema_decay, swapped
 from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
-from .decay import coupled_decay, decoupled_decay, maximized
+from .decay import check_decay, decay_for, maximized
 from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
 from .executors.choose import COMPILED, beside_sparse, choose, without_native
@@ -109,7 +109,8 @@ class Optimizer(torch.optim.Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """Raise `ValueError` for options that do not go together. Overridden where a class has such options."""
+        """Raise `ValueError` for options that do not go together. A class with some of its own extends this."""
+        check_decay(options)
 
     @classmethod
     def needs_closure(cls, options: Options) -> bool:
@@ -550,12 +551,12 @@ class Optimizer(torch.optim.Optimizer):
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
         steps: list[CommonStep] = []
-        decay = group.get("weight_decay")
+        decay = "weight_decay" in self.fields and group["weight_decay"]  # a key that is no field does nothing
         if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
-            steps.append(decoupled_decay if group.get("decoupled_weight_decay") else coupled_decay)
+            steps.append(decay_for(group))
         if group["max_norm"] is not None:
             steps.append(clipped)
-        if group.get("maximize"):
+        if "maximize" in self.fields and group["maximize"]:
             steps.append(maximized)
         if self._grad_scale() is not None:
             steps.append(unscaled)

@@ -29,15 +29,15 @@ EPS = torch.finfo(torch.float32).eps
 BOUNDS = {
     "Adadelta": (3, 4),
     "Adagrad": (2, 3),
-    "Adam": (3, 10),
-    "AdamW": (4, 10),
+    "Adam": (3, 15),
+    "AdamW": (4, 15),
     "Adamax": (5, 6),
     "Momentum": (16, 20),
     "NAG": (26, 20),
     "NAdam": (3, 6),
     "NovoGrad": (2, 4),
     "RAdam": (10, 10),
-    "RMSprop": (3, 50),
+    "RMSprop": (3, 65),
     "SGD": (2, 9),
 }
 """k of |error| <= k eps (|p| + |update|), for the defaults and with everything on that a class has.

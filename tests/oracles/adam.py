@@ -1,16 +1,18 @@
 """Adam, AdamW, Adamax, SparseAdam.
 
 Kingma & Ba 2015 (Algorithms 1 and 2); AMSGrad: Reddi, Kale & Kumar 2018; AdamW: Loshchilov & Hutter 2019.
-As in torch: AMSGrad keeps the maximum of the uncorrected v and corrects it afterwards; AdamW shrinks theta by
-1 - lr lambda before the update; Adamax adds eps to |g| before the maximum.
+As in torch: AMSGrad keeps the maximum of the uncorrected v and corrects it afterwards (optax, `amsgrad_corrected`: it
+corrects v and keeps the maximum of that); AdamW shrinks theta by 1 - lr lambda before the update; Adamax adds eps to
+|g| before the maximum (Keras, without `eps_in_max`: to u at the division). `eps_hat`: Kingma & Ba, end of section 2.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from .adaptive import root
-from .common import Array, Gradients, Rate, Result, Steps, l2, trace
+from .common import Array, Gradients, Rate, Result, Steps, decayed, trace
 
 
 def adam(
@@ -24,21 +26,30 @@ def adam(
     amsgrad: bool = False,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
     eps_in_sqrt: bool = False,
+    eps_hat: bool = False,
+    amsgrad_corrected: bool = False,
 ) -> list[Result]:
-    """m, v: moving averages of g, g^2; theta -= lr mhat / (sqrt(vhat) + eps)."""
+    """m, v: moving averages of g, g^2; theta -= lr mhat / (sqrt(vhat) + eps), or with eps_hat
+    theta -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps).
+    """
     b1, b2 = betas
 
     def one(theta: Array, steps: Steps) -> Result:
         m, v, largest = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
         for t, (rate, g) in enumerate(steps, start=1):
-            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             m = b1 * m + (1.0 - b1) * g
             v = b2 * v + (1.0 - b2) * g * g
-            largest = np.maximum(largest, v)
-            mhat = m / (1.0 - b1**t)
-            vhat = (largest if amsgrad else v) / (1.0 - b2**t)
-            theta = theta - rate * mhat / root(vhat, eps, eps_in_sqrt)
+            largest = np.maximum(largest, v / (1.0 - b2**t) if amsgrad_corrected else v)
+            second = largest if amsgrad else v
+            if eps_hat:
+                alpha = rate * math.sqrt(1.0 - b2**t) / (1.0 - b1**t)
+                theta = theta - alpha * m / (np.sqrt(second) + eps)
+            else:
+                vhat = second if amsgrad_corrected else second / (1.0 - b2**t)
+                theta = theta - rate * (m / (1.0 - b1**t)) / root(vhat, eps, eps_in_sqrt)
         state = {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
         return {**state, "max_exp_avg_sq": largest} if amsgrad else state
 
@@ -55,7 +66,10 @@ def adamw(
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
     maximize: bool = False,
+    lr_in_decay: bool = True,
     eps_in_sqrt: bool = False,
+    eps_hat: bool = False,
+    amsgrad_corrected: bool = False,
 ) -> list[Result]:
     """Adam whose weight decay shrinks theta and stays out of m and v."""
     return adam(
@@ -68,7 +82,10 @@ def adamw(
         amsgrad=amsgrad,
         maximize=maximize,
         decoupled_weight_decay=True,
+        lr_in_decay=lr_in_decay,
         eps_in_sqrt=eps_in_sqrt,
+        eps_hat=eps_hat,
+        amsgrad_corrected=amsgrad_corrected,
     )
 
 
@@ -81,17 +98,20 @@ def adamax(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
+    eps_in_max: bool = True,
 ) -> list[Result]:
-    """u = max(b2 u, |g| + eps); theta -= lr mhat / u."""
+    """u = max(b2 u, |g| + eps), theta -= lr mhat / u; or eps joins u there: theta -= lr mhat / (u + eps)."""
     b1, b2 = betas
 
     def one(theta: Array, steps: Steps) -> Result:
         m, u = np.zeros_like(theta), np.zeros_like(theta)
         for t, (rate, g) in enumerate(steps, start=1):
-            g = l2(g, theta, weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             m = b1 * m + (1.0 - b1) * g
-            u = np.maximum(b2 * u, np.abs(g) + eps)
-            theta = theta - rate / (1.0 - b1**t) * m / u
+            u = np.maximum(b2 * u, np.abs(g) + (eps if eps_in_max else 0.0))
+            theta = theta - rate / (1.0 - b1**t) * m / (u + (0.0 if eps_in_max else eps))
         return {"param": theta, "step": len(steps), "exp_avg": m, "exp_inf": u}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
@@ -120,10 +140,3 @@ def sparse_adam(
         return {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
-
-
-def decayed(theta: Array, g: Array, lr: float, weight_decay: float, decoupled: bool) -> tuple[Array, Array]:
-    """(theta, g) after weight decay: decoupled it acts on theta alone, otherwise on g alone."""
-    if decoupled:
-        return theta * (1.0 - lr * weight_decay), g
-    return theta, l2(g, theta, weight_decay)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .adam import decayed
-from .common import Array, Gradients, Rate, Result, Steps, trace
+from .common import Array, Gradients, Rate, Result, Steps, decayed, trace
 
 
 def nadam(
@@ -19,6 +18,7 @@ def nadam(
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
     decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
     maximize: bool = False,
     momentum_schedule: str = "torch",
 ) -> list[Result]:
@@ -31,7 +31,7 @@ def nadam(
     def one(theta: Array, steps: Steps) -> Result:
         m, v, product = np.zeros_like(theta), np.zeros_like(theta), 1.0
         for t, (rate, g) in enumerate(steps, start=1):
-            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             m = b1 * m + (1.0 - b1) * g
             v = b2 * v + (1.0 - b2) * g * g
             product *= torch_mu(t, b1, momentum_decay)
@@ -66,32 +66,37 @@ def radam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
     maximize: bool = False,
+    eps_hat: bool = True,
+    threshold: float = 5.0,
 ) -> list[Result]:
-    """theta -= lr r mhat l once rho_t > 5, and lr mhat before.
+    """theta -= lr r mhat l once rho_t > threshold (paper: 4), and lr mhat before.
 
-    As in torch l is sqrt(1 - b2^t) / (sqrt(v) + eps), so eps is not bias-corrected, and the threshold is 5 (paper: 4).
+    As in torch l is sqrt(1 - b2^t) / (sqrt(v) + eps), so eps is not bias-corrected; without eps_hat, as in optax, it is
+    1 / (sqrt(v / (1 - b2^t)) + eps).
     """
     b1, b2 = betas
 
     def one(theta: Array, steps: Steps) -> Result:
         m, v = np.zeros_like(theta), np.zeros_like(theta)
         for t, (rate, g) in enumerate(steps, start=1):
-            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             m = b1 * m + (1.0 - b1) * g
             v = b2 * v + (1.0 - b2) * g * g
-            r = rectification(t, b2)
-            l = 1.0 if r is None else r * math.sqrt(1.0 - b2**t) / (np.sqrt(v) + eps)  # noqa: E741 (the paper's letter)
-            theta = theta - rate * m / (1.0 - b1**t) * l
+            correction = math.sqrt(1.0 - b2**t)
+            d = (np.sqrt(v) + eps) / correction if eps_hat else np.sqrt(v) / correction + eps
+            r = rectification(t, b2, threshold)
+            theta = theta - rate * m / (1.0 - b1**t) * (1.0 if r is None else r / d)
         return {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
 
 
-def rectification(t: int, b2: float) -> float | None:
-    """The variance rectification r_t, or None while the variance of v is not tractable (rho_t <= 5)."""
+def rectification(t: int, b2: float, threshold: float) -> float | None:
+    """The variance rectification r_t, or None while the variance of v is not tractable (rho_t <= threshold)."""
     rho_inf = 2.0 / (1.0 - b2) - 1.0
     rho = rho_inf - 2.0 * t * b2**t / (1.0 - b2**t)
-    if rho <= 5.0:
+    if rho <= threshold:
         return None
     return math.sqrt((rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho))

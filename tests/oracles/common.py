@@ -50,9 +50,15 @@ def per_step(value: Rate, steps: int) -> list[float]:
     return [float(value)] * steps if isinstance(value, int | float) else [float(v) for v in value]
 
 
-def l2(g: Array, theta: Array, weight_decay: float) -> Array:
-    """Weight decay as a penalty: its gradient joins g."""
-    return g + weight_decay * theta if weight_decay else g
+def decayed(
+    theta: Array, g: Array, rate: float, weight_decay: float, decoupled: bool, lr_in_decay: bool
+) -> tuple[Array, Array]:
+    """(theta, g) after weight decay: as a penalty its gradient joins g; decoupled it shrinks theta, by lr lambda or by
+    lambda alone.
+    """
+    if decoupled:
+        return theta * (1.0 - (rate * weight_decay if lr_in_decay else weight_decay)), g
+    return theta, g + weight_decay * theta if weight_decay else g
 
 
 def _plain(name: str, value: Any) -> Any:

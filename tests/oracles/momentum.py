@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .common import Array, Gradients, Rate, Result, Steps, l2, per_step, trace
+from .common import Array, Gradients, Rate, Result, Steps, decayed, per_step, trace
 
 
 def sgd(
@@ -21,20 +21,23 @@ def sgd(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
 ) -> list[Result]:
     """b = mu b + (1 - tau) g, but b = g the first time; theta -= lr (g + mu b if nesterov else b)."""
 
     def one(theta: Array, steps: Steps) -> Result:
         b = None
         for rate, g in steps:
-            g = l2(g, theta, weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             b = g if b is None else momentum * b + (1.0 - dampening) * g
             theta = theta - rate * (g + momentum * b if nesterov else b)
         return {"param": theta, "momentum_buffer": b}
 
     def plain(theta: Array, steps: Steps) -> Result:
         for rate, g in steps:
-            theta = theta - rate * l2(g, theta, weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
+            theta = theta - rate * g
         return {"param": theta}
 
     return trace(one if momentum else plain, theta0, grads, lr=lr, maximize=maximize)
@@ -48,13 +51,16 @@ def momentum(
     momentum: float,
     weight_decay: float = 0.0,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
 ) -> list[Result]:
     """v = mu v + lr g; theta -= v."""
 
     def one(theta: Array, steps: Steps) -> Result:
         v = np.zeros_like(theta)
         for rate, g in steps:
-            v = momentum * v + rate * l2(g, theta, weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
+            v = momentum * v + rate * g
             theta = theta - v
         return {"param": theta, "momentum_buffer": v}
 
@@ -69,13 +75,15 @@ def nag(
     momentum: float,
     weight_decay: float = 0.0,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
 ) -> list[Result]:
     """Nesterov's rule with the gradient at the stored point: v = mu v + lr g; theta -= lr g + mu v."""
 
     def one(theta: Array, steps: Steps) -> Result:
         v = np.zeros_like(theta)
         for rate, g in steps:
-            g = l2(g, theta, weight_decay)
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             v = momentum * v + rate * g
             theta = theta - (rate * g + momentum * v)
         return {"param": theta, "momentum_buffer": v}

@@ -17,11 +17,13 @@ def novograd(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     maximize: bool = False,
+    grad_averaging: bool = False,
 ) -> list[Result]:
     """v = b2 v + (1 - b2) ||g||^2 per tensor; m = b1 m + (g / (sqrt(v) + eps) + lambda theta); theta -= lr m.
 
-    The first time v = ||g||^2 and m is the bracket alone. The gradient's share of m is not multiplied by 1 - b1. eps is
-    there at the first step too, so that a first gradient of zero is no division by zero.
+    The first time v = ||g||^2 and m is the bracket alone. The bracket is not multiplied by 1 - b1, but with
+    `grad_averaging` (NVIDIA Apex, Jasper). eps is there at the first step too, so that a first gradient of zero is no
+    division by zero.
     """
     b1, b2 = betas
 
@@ -30,7 +32,8 @@ def novograd(
         for t, (rate, g) in enumerate(steps, start=1):
             square = float(np.sum(g * g))
             v = square if t == 1 else b2 * v + (1.0 - b2) * square
-            m = b1 * m + (g / np.float64(math.sqrt(v) + eps) + weight_decay * theta)
+            bracket = g / np.float64(math.sqrt(v) + eps) + weight_decay * theta
+            m = b1 * m + (1.0 - b1 if grad_averaging else 1.0) * bracket
             theta = theta - rate * m
         return {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_sq": v}
 

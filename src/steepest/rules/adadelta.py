@@ -26,7 +26,7 @@ class Adadelta(Optimizer):
         Zeiler 2012, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, Algorithm 1.
     Differs:
         torch: same numbers; it and we add η (the paper has none: lr = 1). ε is under both roots everywhere. Keras:
-        η = 0.001, ρ = 0.95, ε = 1e-7.
+        η = 0.001, ρ = 0.95, ε = 1e-7, decay always decoupled. optax couples it, as torch does.
     """
 
     lr: float = fields.lr(1.0, 1e-2, 10.0)
@@ -47,6 +47,8 @@ class Adadelta(Optimizer):
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         adadelta,

@@ -26,8 +26,10 @@ class Adagrad(Optimizer):
         Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and stochastic optimization".
     Differs:
         torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in many
-        articles, Keras and optax (which also start the sum at 0.1 and use ε = 1e-7). A sparse gradient costs what its
-        elements cost, as in torch; complex ones are two real ones there too, where torch squares them as complex.
+        articles, Keras and optax (which also start the sum at 0.1, ``initial_accumulator_value=0.1``, and use ε =
+        1e-7). Decay is coupled, as in torch; Keras decouples it, ``decoupled_weight_decay=True``. A sparse gradient
+        costs what its elements cost, as in torch; complex ones are two real ones there too, where torch squares them as
+        complex.
     """
 
     lr: float = fields.lr(1e-2)
@@ -41,6 +43,8 @@ class Adagrad(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         adagrad,

@@ -13,16 +13,31 @@ from ..rule import Rule
 from ..vocabulary import lerp, maximum, sqrt
 
 
-def adam(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt):
+def adam(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat, amsgrad_corrected):
     """p, g, m, v, vmax: same shape; vmax is None without amsgrad. Returns new (p, m, v, vmax)."""
     m = lerp(m, g, 1 - beta1)
     v = beta2 * v + (1 - beta2) * g * g
+    c = 1 - beta2**t
     if vmax is not None:
-        vmax = maximum(vmax, v)
+        vmax = maximum(vmax, v / c if amsgrad_corrected else v)
+    w = v if vmax is None else vmax
     mhat = m / (1 - beta1**t)
-    vhat = (v if vmax is None else vmax) / (1 - beta2**t)
+    vhat = w if amsgrad_corrected else w / c
+    if eps_hat:
+        eps = eps / sqrt(c)
     d = sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
     return p - lr * mhat / d, m, v, vmax
+
+
+def _check_tensors(options):
+    """Raise `ValueError` for what torch's class refuses of tensors."""
+    betas = options["betas"]
+    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+        raise ValueError("betas must be either both floats or both Tensors")
+    if options["foreach"] and not options["capturable"]:
+        for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            if isinstance(value, Tensor):
+                raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
 
 
 class Adam(Optimizer):
@@ -31,10 +46,11 @@ class Adam(Optimizer):
     Source:
         Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1; AMSGrad: Reddi, Kale and Kumar 2018.
     Differs:
-        torch: same numbers. ε is added to the corrected root, as in the paper and torch; Keras adds its "ε hat" (1e-7)
-        to the uncorrected root; ``eps_in_sqrt=True`` puts it under the root. AMSGrad keeps the maximum of the
-        uncorrected v, as torch and Keras do; optax takes it of the corrected v. lerp(m, g, 1 - β1) is torch's way to
-        write β1·m + (1 - β1)·g.
+        torch: same numbers. ε is added to the corrected root, as in the paper's Algorithm 1, torch and optax's ``eps``;
+        with ``eps_hat=True`` to the root of the uncorrected v, as in the paper's section 2 and Keras (1e-7); with
+        ``eps_in_sqrt=True`` it is under the corrected root (optax's ``eps_root``). AMSGrad keeps the maximum of the
+        uncorrected v, as torch and Keras do; ``amsgrad_corrected=True`` that of the corrected v, as optax does. Decay
+        is coupled, as in torch; Keras decouples it. lerp(m, g, 1 - β1) is torch's way to write β1·m + (1 - β1)·g.
     """
 
     lr: float = fields.lr(1e-3)
@@ -50,6 +66,9 @@ class Adam(Optimizer):
     fused: bool | None = fields.fused()
     decoupled_weight_decay: bool = fields.decoupled_weight_decay()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
+    eps_hat: bool = fields.eps_hat(False)
+    amsgrad_corrected: bool = fields.hyper(False, "amsgrad's maximum is of the corrected v")
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         adam,
@@ -64,14 +83,14 @@ class Adam(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """What torch's class refuses of tensors."""
-        betas = options["betas"]
-        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-            raise ValueError("betas must be either both floats or both Tensors")
-        if options["foreach"] and not options["capturable"]:
-            for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
-                if isinstance(value, Tensor):
-                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
+        """ε has one place, and a maximum of the corrected v has no uncorrected root to add ε to."""
+        super().check(options)
+        if options["amsgrad_corrected"] and not options["amsgrad"]:
+            raise ValueError("amsgrad_corrected=True says which maximum amsgrad keeps; give amsgrad=True too")
+        for other in ("eps_in_sqrt", "amsgrad_corrected"):
+            if options["eps_hat"] and options[other]:
+                raise ValueError(f"eps_hat=True adds ε to the root of the uncorrected v; leave {other}=False")
+        _check_tensors(options)
 
 
 class AdamW(Adam):
@@ -80,8 +99,9 @@ class AdamW(Adam):
     Source:
         Loshchilov and Hutter 2019, "Decoupled weight decay regularization", arXiv:1711.05101, Algorithm 2.
     Differs:
-        torch: same numbers. As in torch the decay is ηλ; in the paper it is λ times the schedule's multiplier, without
-        the base rate. Keras as torch; optax's adamw adds λθ to the update before it is scaled by η, which is the same.
+        torch: same numbers. As in torch the decay is ηλ, η with its schedule; Keras as torch; optax's adamw adds λθ to
+        the update before it is scaled by η, which is the same. In the paper it is λ times the schedule's multiplier,
+        without the base rate: give λ divided by the base rate. ``lr_in_decay=False`` decays by λ, whatever η is.
     """
 
     weight_decay: float = fields.weight_decay(1e-2, "decay λ of the weights themselves, θ ← θ - ηλθ before the step")

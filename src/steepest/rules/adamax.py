@@ -11,11 +11,12 @@ from ..rule import Rule
 from ..vocabulary import lerp, maximum
 
 
-def adamax(p, g, m, u, *, t, lr, beta1, beta2, eps):
+def adamax(p, g, m, u, *, t, lr, beta1, beta2, eps, eps_in_max):
     """p, g, m, u: same shape. Returns new (p, m, u)."""
     m = lerp(m, g, 1 - beta1)
-    u = maximum(beta2 * u, abs(g) + eps)
-    return p - lr / (1 - beta1**t) * m / u, m, u
+    u = maximum(beta2 * u, abs(g) + eps if eps_in_max else abs(g))
+    d = u if eps_in_max else u + eps
+    return p - lr / (1 - beta1**t) * m / d, m, u
 
 
 class Adamax(Optimizer):
@@ -24,8 +25,9 @@ class Adamax(Optimizer):
     Source:
         Kingma and Ba 2015, arXiv:1412.6980, section 7.1, Algorithm 2.
     Differs:
-        torch: same numbers. The paper has no ε; torch adds it to |g| inside the maximum, as here; Keras adds it to u at
-        the division.
+        torch: same numbers. The paper has no ε; torch and optax add it to |g| inside the maximum, as here; Keras adds
+        it to u at the division, ``eps_in_max=False``. Decay is coupled, as in torch; Keras and optax's adamaxw decouple
+        it.
     """
 
     lr: float = fields.lr(2e-3)
@@ -38,5 +40,8 @@ class Adamax(Optimizer):
     differentiable: bool = fields.differentiable()
     capturable: bool = fields.capturable()
     fused: bool | None = fields.fused()
+    eps_in_max: bool = fields.hyper(True, "add ε to |g| inside the maximum, and not to u at the division")
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(adamax, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_inf", nonnegative=True)))

@@ -39,7 +39,7 @@ class Momentum(Optimizer):
         Polyak 1964, "Some methods of speeding up the convergence of iteration methods"; Sutskever et al. 2013, eq. 1-2.
     Differs:
         torch.optim.SGD(momentum=μ) keeps η outside the buffer: equal while η is constant, different after it changes.
-        Keras has η inside, as here.
+        Keras's SGD has η inside, as here, and decouples its decay, ``decoupled_weight_decay=True``.
     """
 
     lr: float = fields.lr(1e-2, 1e-4, 10.0)
@@ -50,6 +50,8 @@ class Momentum(Optimizer):
     foreach: bool | None = fields.foreach()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(classical_momentum, "pointwise", (VELOCITY,))
 
@@ -78,3 +80,10 @@ class NAG(Momentum):
     def rule_for(cls, options: Options) -> Rule:
         """The look-ahead form asks for gradients; the rewritten form does not."""
         return cls.ahead if options["lookahead"] else cls.rule
+
+    @classmethod
+    def check(cls, options: Options) -> None:
+        """The look-ahead form decays through the function that it evaluates."""
+        super().check(options)
+        if options["lookahead"] and options["decoupled_weight_decay"]:
+            raise ValueError("lookahead=True takes the decay's gradient at the point ahead; it has no decoupled decay")

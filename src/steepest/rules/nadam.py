@@ -36,7 +36,8 @@ class NAdam(Optimizer):
         torch: same numbers with ``momentum_schedule="torch"``, μ_t = β1(1 - ½·0.96^(t·momentum_decay)), its running
         product kept in the state. ``"constant"`` is the simple form of the literature and of timm's NAdamW, β1·mhat +
         (1 - β1)·g/(1 - β1^t); ``"dozat"`` divides m by 1 - β1^(t+1), as Dozat's constant-momentum form and optax do.
-        momentum_decay = 0 gives μ = β1/2, not β1. Keras: 0.96^t.
+        momentum_decay = 0 gives μ = β1/2, not β1. Keras's schedule, 0.96^t, is ``momentum_decay=1``; it decouples its
+        decay, torch does not.
     """
 
     lr: float = fields.lr(2e-3)
@@ -56,6 +57,7 @@ class NAdam(Optimizer):
     momentum_schedule: str = fields.hyper(
         "torch", "how the momentum runs over the steps", choices=("torch", "constant", "dozat")
     )
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         nadam,
@@ -71,6 +73,7 @@ class NAdam(Optimizer):
     @classmethod
     def check(cls, options: Options) -> None:
         """momentum_decay shapes torch's schedule; the constant forms have none."""
+        super().check(options)
         untouched = options["momentum_decay"] == cls.fields["momentum_decay"].default
         if options["momentum_schedule"] != "torch" and not untouched:
             raise ValueError("momentum_decay belongs to momentum_schedule='torch'; leave it out with the others")

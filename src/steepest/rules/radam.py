@@ -11,18 +11,20 @@ from ..rule import Rule
 from ..vocabulary import lerp, maximum, sqrt, where
 
 
-def radam(p, g, m, v, *, t, lr, beta1, beta2, eps):
+def radam(p, g, m, v, *, t, lr, beta1, beta2, eps, eps_hat, threshold):
     """p, g, m, v: same shape. Returns new (p, m, v)."""
     m = lerp(m, g, 1 - beta1)
     v = beta2 * v + (1 - beta2) * g * g
     mhat = m / (1 - beta1**t)
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
-    # r is used where rho_inf > rho > 5 alone; below, 5 stands in so that no denominator is 0.
-    a, b = maximum(rho, 5), maximum(rho_inf, 5)
+    # r is used where rho_inf > rho > threshold >= 4 alone; elsewhere 5 stands in so that no denominator is 0.
+    a = where(rho > threshold, rho, 5)
+    b = maximum(rho_inf, a)
     r = sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
-    l = sqrt(1 - beta2**t) / (sqrt(v) + eps)  # noqa: E741 - the paper's letter
-    return p - lr * where(rho > 5, r * mhat * l, mhat), m, v
+    c = sqrt(1 - beta2**t)
+    l = c / (sqrt(v) + (eps if eps_hat else c * eps))  # noqa: E741 - the paper's letter
+    return p - lr * where(rho > threshold, r * mhat * l, mhat), m, v
 
 
 class RAdam(Optimizer):
@@ -31,8 +33,9 @@ class RAdam(Optimizer):
     Source:
         Liu et al. 2020, "On the variance of the adaptive learning rate and beyond", arXiv:1908.03265, Algorithm 2.
     Differs:
-        torch: same numbers. As in torch the rectified step begins at ρ > 5 (the paper: 4), and ε is added to the
-        uncorrected root. optax has the threshold 5 as well and adds ε to the corrected root.
+        torch: same numbers. As in torch and optax the rectified step begins at ρ > 5; in the paper at ρ > 4,
+        ``threshold=4``. The paper has no ε; torch adds it to the root of the uncorrected v, as here; optax to that of
+        the corrected v, ``eps_hat=False``.
     """
 
     lr: float = fields.lr(1e-3)
@@ -46,5 +49,8 @@ class RAdam(Optimizer):
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
+    eps_hat: bool = fields.eps_hat(True)
+    threshold: float = fields.hyper(5, "the rectified step begins at ρ above it (paper: 4)", low=4.0)
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)))

@@ -11,7 +11,7 @@ from ..rule import Rule
 from ..vocabulary import lerp, sqrt
 
 
-def rmsprop(p, g, v, b, a, *, lr, alpha, eps, momentum, eps_in_sqrt):
+def rmsprop(p, g, v, b, a, *, lr, alpha, eps, momentum, eps_in_sqrt, lr_in_momentum):
     """p, g, v, b, a: same shape; b is None without momentum, a without centering. Returns new (p, v, b, a)."""
     v = alpha * v + (1 - alpha) * g * g
     s = v
@@ -21,8 +21,8 @@ def rmsprop(p, g, v, b, a, *, lr, alpha, eps, momentum, eps_in_sqrt):
     u = g / sqrt(s + eps) if eps_in_sqrt else g / (sqrt(s) + eps)
     if b is None:
         return p - lr * u, v, b, a
-    b = momentum * b + u
-    return p - lr * b, v, b, a
+    b = momentum * b + (lr * u if lr_in_momentum else u)
+    return p - (b if lr_in_momentum else lr * b), v, b, a
 
 
 class RMSprop(Optimizer):
@@ -32,9 +32,11 @@ class RMSprop(Optimizer):
         Tieleman and Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850, eq. 38-41.
     Differs:
         torch: same numbers. ε is added to the root, as in torch; under it with ``eps_in_sqrt=True``, as in articles,
-        Keras and optax (decay 0.9 there, 0.99 here and in torch). TensorFlow 1 starts v at 1 and keeps η inside the
-        momentum buffer. Centered, rounding can make v - a² slightly negative and the step NaN, in torch as here;
-        clamping at 0 would make it g/ε, far worse.
+        Keras and optax (decay 0.9 there, 0.99 here and in torch). η is outside the momentum buffer, as in torch;
+        ``lr_in_momentum=True`` has it inside, as in Keras, optax and TensorFlow 1, which matters once it changes.
+        TensorFlow 1 also starts v at 1, ``initial_accumulator_value=1``. Keras decouples its decay, torch does not.
+        Centered, rounding can make v - a² slightly negative and the step NaN, in torch as here; clamping at 0 would
+        make it g/ε, far worse.
     """
 
     lr: float = fields.lr(1e-2)
@@ -52,13 +54,17 @@ class RMSprop(Optimizer):
     _: KW_ONLY
     fused: bool | None = fields.fused()
     eps_in_sqrt: bool = fields.eps_in_sqrt()
+    lr_in_momentum: bool = fields.hyper(False, "keep η inside the momentum buffer, b ← μb + ηu, θ ← θ - b")
+    initial_accumulator_value: float = fields.hyper(0, "the value that v starts at", low=0.0)
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         rmsprop,
         "pointwise",
         (
             State("step", "step"),
-            State("square_avg", nonnegative=True),
+            State("square_avg", init="initial_accumulator_value", nonnegative=True),
             State("momentum_buffer", when=lambda o: o["momentum"] > 0),
             State("grad_avg", when=lambda o: o["centered"]),
         ),
@@ -67,6 +73,9 @@ class RMSprop(Optimizer):
     @classmethod
     def check(cls, options: Options) -> None:
         """v - a² of rounded averages is negative wherever g hardly varies, and its root NaN."""
+        super().check(options)
+        if options["lr_in_momentum"] and options["momentum"] == 0:
+            raise ValueError("lr_in_momentum=True puts η inside the momentum buffer; give momentum > 0 too")
         if options["centered"] and options["state_dtype"]:
             raise ValueError(
                 f"state_dtype={options['state_dtype']!r} cannot keep what centered=True subtracts from each other; use "

@@ -28,9 +28,10 @@ class SGD(Optimizer):
     Differs:
         torch: same numbers. Like torch, and unlike Keras and the papers, the learning rate stays outside the buffer,
         which matters once it changes; `Momentum` and `NAG` have it inside. The buffer's first value is g (dampening is
-        skipped once). A sparse gradient costs what its elements cost; its momentum buffer is sparse and grows to all
-        elements that any gradient has had, as in torch. Where torch fails, a sparse buffer becomes dense with the first
-        dense gradient, and a dense one takes sparse gradients with Nesterov's form too.
+        skipped once), as in torch and optax. Decay is coupled, as in torch; Keras decouples it. A sparse gradient costs
+        what its elements cost; its momentum buffer is sparse and grows to all elements that any gradient has had, as in
+        torch. Where torch fails, a sparse buffer becomes dense with the first dense gradient, and a dense one takes
+        sparse gradients with Nesterov's form too.
     """
 
     lr: float = fields.lr(1e-3, 1e-4, 10.0)
@@ -43,6 +44,8 @@ class SGD(Optimizer):
     foreach: bool | None = fields.foreach()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         sgd,
@@ -54,6 +57,7 @@ class SGD(Optimizer):
     @classmethod
     def check(cls, options: Options) -> None:
         """Nesterov's form is defined with momentum and without dampening only."""
+        super().check(options)
         momentum: Any = options["momentum"]
         if options["nesterov"] and (momentum <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")

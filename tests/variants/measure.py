@@ -1,0 +1,92 @@
+"""Measure every comparison whose library is installed; as a program it prints them as JSON.
+
+`measured` starts that program, with float64 in jax, jax under Keras, and a folder of its own for Keras's settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cases import CLASSES
+
+from .comparisons import COMPARISONS, Comparison
+from .peers import PEERS, largest_difference, ours, start_and_gradients
+
+NEEDS = {"keras": ("keras", "jax"), "optax": ("optax", "jax"), "torch": ("torch",), "formula": ("numpy",)}
+"""The distributions that each side needs."""
+
+
+def lacking(library: str) -> list[str]:
+    """Which distributions are not installed."""
+    return [name for name in NEEDS[library] if find_spec(name) is None]
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of the compared libraries."""
+    return {name: metadata.version(name) for name in ("torch", "keras", "optax", "jax") if find_spec(name)}
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """``paths``: what was measured, by the other side's expression (see `_measure`); ``offered``: the names that each
+    library has for optimizers, in small letters.
+    """
+    tests = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax", "KERAS_HOME": folder}
+        path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            env={**os.environ, **settings, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"measuring failed with status {done.returncode}:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _measure(comparison: Comparison) -> dict[str, float]:
+    """``difference`` between the paths; ``without`` what selects the convention; the ``largest`` parameter; the ``way``
+    of the parameter that went farthest.
+    """
+    options: dict[str, Any] = {**comparison.numbers, **comparison.selecting}
+    base = options.get("lr", CLASSES[comparison.name.lower()].fields["lr"].default)
+    theirs = PEERS[comparison.library](comparison.theirs, base)
+    start, _ = start_and_gradients()
+    return {
+        "difference": largest_difference(ours(comparison.name, options), theirs),
+        "without": largest_difference(ours(comparison.name, comparison.numbers), theirs),
+        "largest": largest_difference(theirs, [[0 * x for x in start]] * len(theirs)),
+        "way": largest_difference(theirs, [start] * len(theirs)),
+    }
+
+
+def _offered() -> dict[str, list[str]]:
+    modules = {"keras": "keras.optimizers", "optax": "optax"}
+    found = {library: dir(import_module(name)) for library, name in modules.items() if not lacking(library)}
+    return {library: sorted({name.lower() for name in names}) for library, names in found.items()}
+
+
+def main() -> None:
+    """Print the measurements."""
+    torch.set_default_dtype(torch.float64)
+    paths = {c.theirs: _measure(c) for c in COMPARISONS if not lacking(c.library)}
+    print(json.dumps({"paths": paths, "offered": _offered()}))
+
+
+if __name__ == "__main__":
+    main()
