@@ -35,7 +35,7 @@ from cases import (
     snapshot,
 )
 from steepest import Optimizer, Rule, State, fields
-from steepest.executors import foreach
+from steepest.executors import choose, foreach
 from steepest.executors.choose import EXECUTORS
 from steepest.vocabulary import lerp, maximum, norm, sign, sqrt, where
 
@@ -246,11 +246,31 @@ def test_none_leaves_tensor_subclasses_to_the_reference_executor() -> None:
 @every_planned_class
 def test_switches_that_contradict_each_other_raise(cls: type[Optimizer]) -> None:
     params = [torch.nn.Parameter(torch.ones(2))]
-    for asked in ("foreach", "fused"):
-        for other in {"differentiable", "capturable", "foreach", "fused"} - {asked}:
-            if other in cls.fields:
-                with pytest.raises(RuntimeError, match=asked):
-                    cls(params, **{asked: True, other: True})
+    for asked, other in (("foreach", "differentiable"), ("fused", "differentiable"), ("fused", "foreach")):
+        if {asked, other} <= cls.fields.keys():
+            with pytest.raises(RuntimeError, match=f"`{asked}` (does not support|and) `{other}`"):
+                cls(params, **{asked: True, other: True})
+
+
+@every_planned_class
+def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU has no graphs to capture: torch's error. Where a device had, the step would be the plain one."""
+    if "capturable" not in cls.fields:
+        pytest.skip("torch's class, or ours, has no capturable")
+    options = {"lr": torch.tensor(0.01), "max_norm": 0.5, "ema_decay": 0.9}
+    grads = [[drawn((3, 2), torch.float32, torch.Generator().manual_seed(seed))] for seed in (2, 3, 4)]
+    capturable, plain = (
+        cls([torch.nn.Parameter(torch.ones(3, 2))], **options, **o) for o in ({"capturable": True}, {})
+    )
+    capturable.param_groups[0]["params"][0].grad = grads[0][0]
+    with pytest.raises(AssertionError, match="If capturable=True, params and state_steps must be on supported devices"):
+        capturable.step()
+    monkeypatch.setattr(choose, "_get_capturable_supported_devices", lambda: ["cpu"])
+    for of_step in grads:
+        step(capturable, of_step)
+        step(plain, of_step)
+    assert capturable.executor == "reference"
+    assert_agree(capturable, plain, torch.float32)
 
 
 @every_planned_class

@@ -282,12 +282,19 @@ class State:
             return p.detach().clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if self.kind in ("step", "scalar"):
-            dtype = counter_dtype()
+            dtype = self.counter_dtype(bool(options.get("fused")))
             on_device = options.get("capturable") or options.get("fused")
             return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
         if self.kind == "like":
             return _filled_like(p, value)
         return torch.full(self._shape(p), float(value), dtype=_real_dtype(p), device=p.device)
+
+    def counter_dtype(self, is_fused: bool) -> torch.dtype:
+        """The dtype of a step count or scalar, as in torch: float64 only where that is the default, and the count of
+        ``fused=True`` never.
+        """
+        is_double = torch.get_default_dtype() == torch.float64 and not (is_fused and self.kind == "step")
+        return torch.float64 if is_double else torch.float32
 
     def _shape(self, p: Tensor) -> tuple[int, ...]:
         shape = {
@@ -301,11 +308,6 @@ class State:
         """Bytes of the first value beside ``p`` (0 for shared state, which the rule makes as it runs)."""
         value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
-
-
-def counter_dtype() -> torch.dtype:
-    """The dtype of step counts and scalar state, as in torch: float64 only where that is the default."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
 def _filled_like(p: Tensor, value: Any) -> Tensor:

@@ -344,7 +344,7 @@ class Optimizer(torch.optim.Optimizer):
             kind = rule.sparse or rule.kind
             raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
         p = group["params"][0]
-        return kernel_like(self.program(group, static, p=p), tuple(numbers), p)
+        return kernel_like(self.program(group, static, p=p), tuple(numbers), p, bool(group.get("fused")))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one update of every parameter that has a gradient.

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 from torch.optim.optimizer import _get_capturable_supported_devices
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ..fields import Field, Options
 from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
@@ -73,8 +74,22 @@ def capturable(live: Live) -> Iterator[Part]:
     return WITH_TENSORS(live)
 
 
+def _nowhere(live: Live) -> Iterator[Part]:
+    """A fused step on meta: a model may be made there, and its parameters put somewhere before the first step.
+
+    Raises:
+        RuntimeError: always, in torch's words.
+    """
+    supported = _get_fused_kernels_supported_devices()
+    p = next(p for p in live.params if p.is_meta)
+    message = "`fused=True` requires all the params to be floating point Tensors of supported devices:"
+    raise RuntimeError(f"{message} {supported} but {p.dtype} and {p.device.type}")
+
+
 def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field]) -> Choice:
     devices = {p.device for p in options["params"]}
+    if rule.kind in PLANNED_KINDS and any(device.type == "meta" for device in devices):
+        return Choice("native", _nowhere)
     if devices and all(map(torch_fused.runs_on, devices)):
         if reason := torch_fused.refusal(name, fields, options):
             where = ", ".join(sorted({d.type for d in devices}))

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ...fields import counter_dtype
 from ...partition import Live
 from ...rule import Program, Stored
 from ...trace import trace
@@ -61,14 +60,16 @@ def _layout(stored: Stored, program: Program) -> str:
     return "like" if kinds[stored.of] == "like" else "number"
 
 
-def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor) -> Kernel:
-    """The kernel for a parameter like ``p``, with a gradient and plain state of its dtype."""
+def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused: bool) -> Kernel:
+    """The kernel for a parameter like ``p``, with a gradient and plain state of its dtype.
+
+    ``is_fused`` says whether the group asks for it: step counts have another dtype then.
+    """
     dtype = _real(p)
     _check_dtypes([dtype], FLOATS)
     stored = [dtype if s.codec is None else s.codec.dtypes[s.part] for s in program.stored]
-    return kernel_for(
-        program, _names(program, numbers), (dtype, dtype, *stored), (counter_dtype(),) * len(program.counted)
-    )
+    counters = tuple(s.counter_dtype(is_fused) for s in program.counted.values())
+    return kernel_for(program, _names(program, numbers), (dtype, dtype, *stored), counters)
 
 
 def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""State dicts change hands between torch's class and ours in mid-training, and the run goes on as if nothing had been.
+
+Tolerance: 2^14 eps of float64, over six steps; torch's foreach path rounds its factors once more than its loop. A
+matrix rule iterates in bfloat16, where two orders of multiplication differ in the last bits: there 2^-6 of the largest
+element.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .support import Configuration, Problem, assert_close, assert_states_close, every_configuration, filed, values
+
+STEPS = 3
+
+pytestmark = pytest.mark.usefixtures("float64_default")
+
+
+def factor(configuration: Configuration) -> float:
+    """See the module's docstring."""
+    rule = configuration.cls.rule_for({name: f.default for name, f in configuration.cls.fields.items()})
+    return 2.0**46 if rule.kind == "matrix" else 2.0**14
+
+
+@pytest.mark.parametrize("torch_first", [True, False], ids=["torch-to-ours", "ours-to-torch"])
+@every_configuration(lambda configuration: not configuration.is_differentiable)
+def test_a_run_changes_hands(configuration: Configuration, torch_first: bool) -> None:
+    """The one that goes on all the time, and the other class from its file on: parameters and state."""
+    classes = [configuration.build_torchs, configuration.build]
+    first, second = classes if torch_first else reversed(classes)
+    problem = Problem(configuration)
+    whole = first(problem.params)
+    problem.advance(whole, STEPS)
+    twin = Problem(configuration, starts=values(problem.params))
+    taken_over = second(twin.params)
+    taken_over.load_state_dict(filed(whole.state_dict()))
+    ours, theirs = (taken_over, whole) if torch_first else (whole, taken_over)
+    assert_states_close(ours, theirs, 0.0)
+    if torch_first:
+        switches = {name: taken_over.defaults[name] for name in configuration.info.supported_impls}
+        taken_over.param_groups[0].update(switches)
+    problem.advance(whole, STEPS)
+    twin.advance(taken_over, STEPS)
+    assert_close(values(twin.params), values(problem.params), factor(configuration))
+    assert_states_close(ours, theirs, factor(configuration))
