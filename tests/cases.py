@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,6 +51,23 @@ SWITCHES: dict[str, Options] = {
 """How to ask for each executor in torch's words."""
 
 
+@cache
+def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
+    """The executors that a class can be asked for and that run it: the class says so itself."""
+    return tuple(name for name, switch in SWITCHES.items() if switch.keys() <= cls.fields.keys() and _runs(cls, name))
+
+
+def _runs(cls: type[Optimizer], executor: str) -> bool:
+    try:
+        return bool(cls([torch.zeros(2, 2)], **SWITCHES[executor]).executor == executor)
+    except RuntimeError:
+        return False
+
+
+NATIVE = {name: cls for name, cls in PLANNED.items() if "native" in executors_of(cls)}
+"""Classes with a compiled kernel."""
+
+
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
@@ -64,6 +82,8 @@ def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
 
 def alternatives(field: Field) -> list[Any]:
     """Values beside the default that matter, inside the declared bounds."""
+    if field.candidates:
+        return list(field.candidates)
     if field.choices:
         return [choice for choice in field.choices if choice != field.default]
     if field.is_flag:
@@ -96,7 +116,7 @@ def is_valid(cls: type[Optimizer], options: Options) -> bool:
     """Whether the options go together and need no closure that the defaults do not need."""
     complete = {**defaults(cls), **options}
     try:
-        cls([torch.nn.Parameter(torch.zeros(2))], **options)
+        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
     except ValueError:
         return False
     return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))
@@ -173,6 +193,11 @@ def given(options: Options, cls: type[Optimizer]) -> Options:
     return {name: value for name, value in options.items() if value != cls.fields[name].default}
 
 
+def decaying(cls: type[Optimizer], amount: float = 0.1) -> Options:
+    """Weight decay, where the class has it."""
+    return {"weight_decay": amount} if "weight_decay" in cls.fields else {}
+
+
 # -- parameters for pytest -------------------------------------------------------------------------------------------
 
 
@@ -200,7 +225,15 @@ def torch_options(name: str) -> list[str]:
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
+every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
+
+
+def class_under_test(item: Any) -> Any:
+    """Our class that a test is called with; None where there is none."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    cls = given.get("cls", given.get("twins", (None,))[0])
+    return cls if isinstance(cls, type) and issubclass(cls, Optimizer) else None
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

@@ -29,15 +29,19 @@ from cases import (
     cases,
     every_executor,
     every_planned_class,
+    executors_of,
     hyperparameters,
     is_valid,
     label,
+    same,
     snapshot,
 )
 from steepest import Optimizer, Rule, State, fields
 from steepest.executors import choose, foreach
 from steepest.executors.choose import EXECUTORS
-from steepest.vocabulary import lerp, maximum, norm, sign, sqrt, where
+from steepest.executors.plan import make_plan
+from steepest.trace import trace
+from steepest.vocabulary import absolute, column_mean, lerp, maximum, norm, rms, row_mean, sign, sqrt, where
 
 HALVES = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float32, torch.float64, torch.complex64, *HALVES]
@@ -191,7 +195,12 @@ def test_nan_and_inf_stand_where_reference_has_them(cls: type[Optimizer], option
 def test_half_types_are_float32_rounded_once(
     cls: type[Optimizer], options: Options, executor: str, dtype: torch.dtype
 ) -> None:
-    """Before each step the float32 twin takes over what the half-type run holds; after it, rounding gives its bits."""
+    """Before each step the float32 twin takes over what the half-type run holds; after it, rounding gives its bits.
+
+    lr is a number of the half type, since state may start at it, and what follows from the dtype (None) is given.
+    """
+    given = {name: f.candidates[0] for name, f in cls.fields.items() if f.candidates and has_none(f.default)}
+    options = {**given, **options, "lr": 2.0**-6}
     optimizer = build(cls, odd_tensors(dtype, 1), executor, options)
     twin = build(cls, [x.detach().float() for x in optimizer.param_groups[0]["params"]], executor, options)
     for seed in (2, 3, 4):
@@ -200,8 +209,12 @@ def test_half_types_are_float32_rounded_once(
         step(optimizer, grads)
         step(twin, [g.float() for g in grads])
         for (p, held), (q, wide) in zip(snapshot(optimizer), snapshot(twin), strict=True):
-            assert torch.equal(p, q.to(dtype))
-            assert all(torch.equal(held[name], wide[name].to(held[name].dtype)) for name in held)
+            assert same(p, q.to(dtype))
+            assert all(same(held[name], wide[name].to(held[name].dtype)) for name in held)
+
+
+def has_none(value: Any) -> bool:
+    return isinstance(value, tuple) and None in value
 
 
 def take_over(twin: torch.optim.Optimizer, optimizer: torch.optim.Optimizer) -> None:
@@ -215,13 +228,35 @@ def take_over(twin: torch.optim.Optimizer, optimizer: torch.optim.Optimizer) -> 
 
 
 @every_planned_class
-def test_none_chooses_native_and_switches_are_obeyed(cls: type[Optimizer]) -> None:
-    params = [torch.nn.Parameter(torch.ones(2))]
-    assert cls(params).executor == "native"
-    assert cls(params, fused=False).executor == "foreach"
-    assert cls(params, foreach=False).executor == "reference"
-    assert cls(params, foreach=True).executor == "foreach"
-    assert cls(params, fused=True).executor == "native"
+def test_none_chooses_the_last_executor_and_switches_are_obeyed(cls: type[Optimizer]) -> None:
+    """Executors are listed from the slowest to the fastest."""
+    params = [torch.nn.Parameter(torch.ones(2, 2))]
+    slowest, *_, fastest = executors_of(cls)
+    assert slowest == "reference"
+    assert cls(params).executor == fastest != slowest
+    if "fused" in cls.fields:
+        assert cls(params, fused=False).executor == "foreach"
+    for executor, switch in SWITCHES.items():
+        if executor in executors_of(cls):
+            assert cls(params, **switch).executor == executor
+
+
+@every_planned_class
+def test_what_a_class_does_not_offer_is_refused(cls: type[Optimizer]) -> None:
+    """An executor, when it is asked for; complex parameters, at the first step as in torch."""
+    for executor in SWITCHES.keys() - set(executors_of(cls)):
+        if SWITCHES[executor] not in (SWITCHES[name] for name in executors_of(cls)):
+            with pytest.raises((TypeError, RuntimeError), match="fused"):
+                cls([torch.ones(2, 2)], **SWITCHES[executor])
+    p = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))
+    p.grad = torch.ones_like(p)
+    optimizer = cls([p])
+    if cls.rule.is_real:
+        with pytest.raises(RuntimeError, match=f"^{cls.__name__} does not support complex parameters"):
+            optimizer.step()
+    else:
+        optimizer.step()
+        assert p.ne(1).all()
 
 
 @every_planned_class
@@ -245,7 +280,7 @@ def test_none_leaves_tensor_subclasses_to_the_reference_executor() -> None:
 
 @every_planned_class
 def test_switches_that_contradict_each_other_raise(cls: type[Optimizer]) -> None:
-    params = [torch.nn.Parameter(torch.ones(2))]
+    params = [torch.nn.Parameter(torch.ones(2, 2))]
     for asked, other in (("foreach", "differentiable"), ("fused", "differentiable"), ("fused", "foreach")):
         if {asked, other} <= cls.fields.keys():
             with pytest.raises(RuntimeError, match=f"`{asked}` (does not support|and) `{other}`"):
@@ -259,9 +294,7 @@ def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], mo
         pytest.skip("torch's class, or ours, has no capturable")
     options = {"lr": torch.tensor(0.01), "max_norm": 0.5, "ema_decay": 0.9}
     grads = [[drawn((3, 2), torch.float32, torch.Generator().manual_seed(seed))] for seed in (2, 3, 4)]
-    capturable, plain = (
-        cls([torch.nn.Parameter(torch.ones(3, 2))], **options, **o) for o in ({"capturable": True}, {})
-    )
+    capturable, plain = (cls([torch.nn.Parameter(torch.ones(3, 2))], capturable=c, **options) for c in (True, False))
     capturable.param_groups[0]["params"][0].grad = grads[0][0]
     with pytest.raises(AssertionError, match="If capturable=True, params and state_steps must be on supported devices"):
         capturable.step()
@@ -352,12 +385,15 @@ def twin_rows() -> Iterator[Any]:
 @pytest.mark.parametrize("count", [10, 60], ids=["below-a-chunk", "above-a-chunk"])
 @pytest.mark.parametrize(("cls", "options"), list(twin_rows()))
 def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Options, count: int) -> None:
-    """Beside them a plan boxes its numbers, 0-dim tensors of 4 bytes: at most 16."""
+    """Beside them a plan boxes its numbers, 0-dim tensors of 4 bytes: at most 16. Words without a list form make lists
+    where torch works tensor by tensor: at most three lists of numbers live at a time, of one chunk.
+    """
     shapes = [(10_000,)] * count
     assert (10_000 * count > foreach.CHUNK) == (count == 60)
     ours = watched(cls(with_gradients(shapes), foreach=True, **options))
     theirs = watched(TWINS[cls.__name__.lower()][1](with_gradients(shapes), foreach=True, **options))
-    assert ours.peak <= theirs.peak + 16 * 4
+    lists = 3 * 4 * min(10_000 * count, foreach.CHUNK) if one_by_one(cls, options) else 0
+    assert ours.peak <= theirs.peak + lists + 16 * 4
 
 
 @every_row
@@ -370,18 +406,36 @@ def test_temporaries_of_a_long_list_are_one_chunk(cls: type[Optimizer], options:
     assert long.peak <= short.peak + 16 * 4 + 8 * 2 * chunk
 
 
+def one_by_one(cls: type[Optimizer], options: Options) -> int:
+    """How many words of the plan have no list form, and are called for each tensor."""
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = cls([p], **options)
+    group = optimizer.param_groups[0]
+    numbers, static = optimizer.values(group)
+    return make_plan(trace(optimizer.program(group, static, p=p), (*numbers, "t"))).source.count(" for x0")
+
+
 @every_row
-def test_the_number_of_calls_does_not_grow_with_the_list(cls: type[Optimizer], options: Options) -> None:
+def test_the_number_of_calls_grows_with_the_list_by_words_without_a_list_form(
+    cls: type[Optimizer], options: Options
+) -> None:
+    """Such a word is one call of torch's for each tensor, or two."""
     few, many = (watched(cls(with_gradients([(3,)] * n), foreach=True, **options)) for n in (3, 40))
-    assert few.calls == many.calls
+    words = one_by_one(cls, options)
+    assert few.list_calls == many.list_calls
+    assert 37 * words <= many.calls - few.calls <= 2 * 37 * words
     plain = watched(cls(with_gradients([(3,)] * 40), foreach=False, **options))
     assert plain.calls > many.calls
 
 
 @pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
 def test_no_more_calls_than_torchs_foreach(twins: Twins) -> None:
+    """Where words have no list form torch works tensor by tensor too, and all calls count."""
     ours, theirs = (watched(cls(with_gradients([(3,)] * 50), foreach=True)) for cls in twins)
-    assert ours.list_calls <= theirs.list_calls
+    if one_by_one(twins[0], {}):
+        assert ours.calls <= theirs.calls
+    else:
+        assert ours.list_calls <= theirs.list_calls
 
 
 # -- rules that are defined here -------------------------------------------------------------------------------------
@@ -428,6 +482,27 @@ def with_where(p: Any, g: Any, last: Any, rate: Any, *, lr: Any) -> Any:
     return p - lr * rate * sign(g), g, rate
 
 
+def with_numbers(p: Any, g: Any, *, lr: Any) -> Any:
+    """Numbers that float32 cannot hold: of a tensor's comparison, of a pick between two, of a comparison per tensor."""
+    positive, large = g > 0, absolute(g) > 0.7
+    rate = where(positive, 1.2, 0.3) + where(where(positive, large, g == 0), 0.1, -0.7)
+    return p - lr * lerp(rate, where(norm(g) > 1.9, 0.9, p), 0.6) * g
+
+
+def factored(p: Any, g: Any, r: Any, c: Any, m: Any, *, lr: Any, rho: Any) -> Any:
+    """Every rank meets every other; on what has no rows there is nothing but the number."""
+    if r is None:
+        return p - lr * rms(g) * g, r, c, m
+    r = lerp(r, row_mean(g * c), 1 - rho)
+    whole, mean = maximum(absolute(r * c) + 1, row_mean(c) + 0.5), column_mean(row_mean(p))
+    c = c * rho + column_mean(r + mean * g) / (rms(r) + 1)
+    return p - lr * where(r > mean, whole, g) / norm(whole), r, c, m + r * g
+
+
+def has_rows(p: Tensor) -> bool:
+    return p.dim() > 1
+
+
 def returning_gradient(p: Any, g: Any, last: Any, *, lr: Any) -> Any:
     return p - lr * (2 * g - last), g
 
@@ -462,6 +537,14 @@ LOCAL = [
     optimizer_of(per_tensor, "per_tensor", State("v", "tensor_scalar", init=1.0)),
     optimizer_of(with_scalar_state, "pointwise", State("k", "scalar", init=0.5)),
     optimizer_of(with_where, "pointwise", State("last"), State("rate", init=1.0)),
+    optimizer_of(with_numbers, "per_tensor"),
+    optimizer_of(
+        factored,
+        "per_tensor",
+        State("r", "row", where=has_rows, init=0.5),
+        State("c", "column", where=has_rows, init=1.0),
+        State("m", where=has_rows),
+    ),
     optimizer_of(returning_gradient, "pointwise", State("last")),
     optimizer_of(swapping, "pointwise", State("a"), State("b", init=0.5)),
     optimizer_of(exchanging, "pointwise", State("a"), State("b", init=0.5)),
@@ -485,12 +568,12 @@ def test_a_rule_of_a_test_file_gets_every_executor(cls: type[Optimizer], dtype: 
 @every_executor
 def test_and_computes_what_it_says(cls: type[Optimizer], executor: str) -> None:
     """The rule's function itself, called by hand on float64 tensors for four steps."""
-    tensors, rule = [drawn((4,), torch.float64, torch.Generator().manual_seed(7))], cls.rule
+    tensors, rule = [drawn((2, 3), torch.float64, torch.Generator().manual_seed(7))], cls.rule
     optimizer = build(cls, [x.clone() for x in tensors], executor, {})
     p = tensors[0]
     held = [s.create(p, {}) if s.kind != "scalar" else s.init for s in rule.state if s.kind != "step"]
     for t in (1, 2, 3, 4):
-        g = drawn((4,), torch.float64, torch.Generator().manual_seed(t))
+        g = drawn((2, 3), torch.float64, torch.Generator().manual_seed(t))
         step(optimizer, [g])
         result = rule.fn(p, g, *held, **{n: v for n, v in {"lr": 0.1, "rho": 0.9, "t": t}.items() if n in rule.names})
         p, *held = result if isinstance(result, tuple) else (result,)
@@ -498,6 +581,37 @@ def test_and_computes_what_it_says(cls: type[Optimizer], executor: str) -> None:
         torch.testing.assert_close(q, p, rtol=1e-13, atol=1e-13)
         for name, value in zip(rule.arguments, held, strict=True):
             torch.testing.assert_close(state[name], torch.as_tensor(value), rtol=1e-13, atol=1e-13)
+
+
+def relative(p: Any, g: Any, *, lr: Any) -> Any:
+    return p - lr * rms(p) * g
+
+
+@pytest.mark.parametrize("fn", [relative, factored], ids=["rms", "rows"])
+def test_what_the_native_executor_does_not_know_runs_on_foreach(fn: Callable[..., Any]) -> None:
+    """By default, with the reason; and what was asked for raises."""
+    names = () if fn is relative else ("r", "c", "m")
+    cls = optimizer_of(fn, "per_tensor", *map(State, names, ("row", "column", "like")))
+    params = [torch.nn.Parameter(torch.ones(2, 2))]
+    optimizer = cls(params)
+    step(optimizer, [torch.ones(2, 2)])
+    assert optimizer.executor == "foreach"
+    assert "rows" in optimizer.executor.reason
+    with pytest.raises(RuntimeError, match=r"`fused=True` cannot run .*rows.*; leave fused=None"):
+        step(cls(params, fused=True), [torch.ones(2, 2)])
+
+
+def doubled(p: Any, g: Any, *, lr: Any) -> Any:
+    return p - where(g > 0, 0.1, 0.3)
+
+
+@every_executor
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_numbers_picked_by_element_have_the_parameters_dtype(dtype: torch.dtype, executor: str) -> None:
+    """Whatever the default dtype is."""
+    optimizer = build(optimizer_of(doubled), [torch.zeros(2, dtype=dtype)], executor, {})
+    step(optimizer, [torch.tensor([1.0, -1.0], dtype=dtype)])
+    assert optimizer.param_groups[0]["params"][0].tolist() == torch.tensor([-0.1, -0.3], dtype=dtype).tolist()
 
 
 def branches_on_a_tensor(p: Any, g: Any, *, lr: Any) -> Any:
@@ -556,6 +670,26 @@ def number_becomes_full(p: Any, g: Any, v: Any, *, lr: Any) -> Any:
     return p - lr * g, v + g
 
 
+def rows_of_a_number(p: Any, g: Any, *, lr: Any) -> Any:
+    return p - lr * row_mean(norm(g)) * g
+
+
+def columns_of_columns(p: Any, g: Any, *, lr: Any) -> Any:
+    return p - lr * column_mean(column_mean(g)) * g
+
+
+def rows_in_a_pointwise_rule(p: Any, g: Any, *, lr: Any) -> Any:
+    return p - lr * row_mean(g)
+
+
+def row_becomes_full(p: Any, g: Any, r: Any, *, lr: Any) -> Any:
+    return p - lr * g, r + g
+
+
+def row_becomes_a_column(p: Any, g: Any, r: Any, *, lr: Any) -> Any:
+    return p - lr * g, column_mean(g)
+
+
 def too_few_states(p: Any, g: Any, a: Any, *, lr: Any) -> Any:
     return p - lr * g
 
@@ -579,6 +713,11 @@ FORBIDDEN: list[tuple[Callable[..., Any], Any, tuple[State, ...], str]] = [
     (state_becomes_a_constant, "pointwise", (State("a"),), r"returns .* for state 'a'"),
     (scalar_becomes_a_tensor, "pointwise", (State("k", "scalar"),), r"returns .* for state 'k'"),
     (number_becomes_full, "per_tensor", (State("v", "tensor_scalar"),), r"returns .* for state 'v'"),
+    (rows_of_a_number, "per_tensor", (), r"takes row_mean of one number per tensor, which has no columns to average"),
+    (columns_of_columns, "per_tensor", (), r"takes column_mean of one number per column, which has no rows to average"),
+    (rows_in_a_pointwise_rule, "pointwise", (), r"declared pointwise but uses row_mean"),
+    (row_becomes_full, "per_tensor", (State("r", "row"),), r"returns a tensor like p for state 'r'.*per row"),
+    (row_becomes_a_column, "per_tensor", (State("r", "row"),), r"returns one number per column for state 'r'"),
     (too_few_states, "pointwise", (State("a"),), r"returned 0 states; it must return p and \('a',\)"),
     (too_many_states, "pointwise", (), r"returned 1 states; it must return p and \(\)"),
 ]
@@ -588,10 +727,10 @@ FORBIDDEN: list[tuple[Callable[..., Any], Any, tuple[State, ...], str]] = [
 def test_what_a_rule_may_not_do_teaches(
     fn: Callable[..., Any], kind: Any, state: tuple[State, ...], message: str
 ) -> None:
-    optimizer = build(optimizer_of(fn, kind, *state), [torch.ones(2)], "foreach", {})
+    optimizer = build(optimizer_of(fn, kind, *state), [torch.ones(1, 2)], "foreach", {})
     with pytest.raises(TypeError, match=f"{fn.__name__} .*({message})" if "declared" not in message else message):
-        step(optimizer, [torch.ones(2)])
-    assert optimizer.param_groups[0]["params"][0].tolist() == [1.0, 1.0]
+        step(optimizer, [torch.ones(1, 2)])
+    assert optimizer.param_groups[0]["params"][0].tolist() == [[1.0, 1.0]]
 
 
 def wants_more(p: Any, g: Any, a: Any, *, lr: Any) -> Any:

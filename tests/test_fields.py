@@ -90,7 +90,7 @@ def test_declarations_are_complete(cls: type[Optimizer]) -> None:
         assert field.doc
         assert field.allowed
         if name not in EXECUTION_SWITCHES and isinstance(field.default, float):
-            assert field.low is not None or field.choices, name
+            assert field.low is not None or field.choices or field.search or field.candidates, name
         if field.search is not None:
             assert 0 < field.search.low < field.search.high
     assert "lr" in hyperparameters(cls)

@@ -118,6 +118,7 @@ def test_numbers_are_mapped(cls: type[Optimizer], name: str) -> None:
         torch.testing.assert_close(row, trained(cls, options, **{name: value}), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
 def test_hypergradients_of_the_rate(cls: type[Optimizer]) -> None:
     """Against central differences; nothing here is rounded below double, so they agree."""

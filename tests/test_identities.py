@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import PLANNED, SWITCHES, Options, every_executor, every_planned_class, parameters
+from cases import PLANNED, SWITCHES, Options, decaying, every_executor, every_planned_class, parameters
 from oracles import problem
 from steepest import Optimizer
 
@@ -228,12 +228,14 @@ def test_maximizing_is_minimizing_the_negative(cls: type[Optimizer], executor: s
     _, grads = start_and_gradients()
     negative = [[-g for g in of_step] for of_step in grads]
     for decay in (0.0, 0.1):
-        options: Options = {"weight_decay": decay, **SWITCHES[executor]}
+        options: Options = {**decaying(cls, decay), **SWITCHES[executor]}
         assert_near(path(cls, grads, maximize=True, **options), path(cls, negative, **options), 0.0)
 
 
 def couples(cls: type[Optimizer]) -> bool:
-    """Whether weight decay joins the gradient (it may be decoupled, or the rule's own)."""
+    """Whether weight decay joins the gradient (it may be decoupled, or the rule's own, or there is none)."""
+    if "weight_decay" not in cls.fields:
+        return False
     return "weight_decay" not in cls.rule.names and not cls.fields.get("decoupled_weight_decay", cls.fields["lr"]).fixed
 
 
@@ -266,11 +268,16 @@ def test_decoupled_decay_shrinks_before_the_step(cls: type[Optimizer], executor:
     assert_near(ours, path(cls, grads[:1], shrunk, lr=0.05, weight_decay=0, **SWITCHES[executor]))
 
 
-@every_planned_class
+def has_rate(cls: type[Optimizer]) -> bool:
+    """Whether lr scales the steps: it may be where state starts, and no more."""
+    return "lr" in cls.rule.names
+
+
+@pytest.mark.parametrize("cls", [c for c in PLANNED.values() if has_rate(c)], ids=lambda c: c.__name__)
 @every_executor
 def test_a_rate_of_zero_moves_nothing(cls: type[Optimizer], executor: str) -> None:
     theta0, grads = start_and_gradients()
-    stayed = path(cls, grads, theta0, lr=0.0, weight_decay=0.1, **SWITCHES[executor])
+    stayed = path(cls, grads, theta0, lr=0.0, **decaying(cls), **SWITCHES[executor])
     assert all(torch.equal(p, torch.as_tensor(q)) for p, q in zip(stayed, theta0, strict=True))
 
 
@@ -295,7 +302,7 @@ def test_pointwise_rules_do_not_know_shapes(cls: type[Optimizer], executor: str)
     """One matrix is its elements, each a parameter of its own. 1e-14: vector code may fuse a multiply and an add."""
     theta0, grads = start_and_gradients()
     (whole,), pieces = parameters(theta0[:1]), parameters(list(theta0[0].reshape(-1)))
-    options: Options = {"weight_decay": 0.1, **SWITCHES[executor]}
+    options: Options = {**decaying(cls), **SWITCHES[executor]}
     first, second = cls([whole], **options), cls(pieces, **options)
     for of_step in grads:
         whole.grad = of_step[0].clone()

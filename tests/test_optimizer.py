@@ -27,9 +27,11 @@ from cases import (
     alternatives,
     assert_same,
     backward,
+    decaying,
     defaults,
     every_class,
     every_executor,
+    every_native_class,
     every_planned_class,
     hyperparameters,
     is_valid,
@@ -45,10 +47,13 @@ every_planned_twin = pytest.mark.parametrize("twins", PLANNED_TWINS.values(), id
 DRIVERS = {name: cls for name, cls in CLASSES.items() if cls.needs_closure(defaults(cls))}
 
 
+SHAPES = [(3, 4), (5,), ()]
+
+
 def tensors(dtype: torch.dtype = torch.float32, seed: int = 1) -> list[torch.nn.Parameter]:
     """Three parameters; the same values for the same seed."""
     source = torch.Generator().manual_seed(seed)
-    return [torch.nn.Parameter(torch.randn(shape, generator=source, dtype=dtype)) for shape in [(3, 4), (5,), ()]]
+    return [torch.nn.Parameter(torch.randn(shape, generator=source, dtype=dtype)) for shape in SHAPES]
 
 
 def shown(executor: str, cls: type[Optimizer]) -> Options:
@@ -149,10 +154,6 @@ def test_a_parameter_without_gradient_is_untouched(cls: type[Optimizer]) -> None
     optimizer.step()
     assert same(params[1], before)
     assert not {k for k in optimizer.state.get(params[1], {}) if k != "ema"} - at_construction(cls)
-
-
-def decaying(cls: type[Optimizer]) -> Options:
-    return {"weight_decay": 0.1}
 
 
 def at_construction(cls: type[Optimizer]) -> set[str]:
@@ -919,7 +920,7 @@ class Subclass(torch.Tensor):
     """A tensor of another type."""
 
 
-@every_planned_class
+@every_native_class
 def test_fused_is_refused_where_no_kernel_can_run(cls: type[Optimizer]) -> None:
     odd = [torch.ones(2).as_subclass(Subclass)]
     with pytest.raises(RuntimeError, match=r"fused=True.*plain tensors.*Subclass"):
@@ -966,7 +967,7 @@ def test_steps_are_differentiable(cls: type[Optimizer]) -> None:
     inputs = [start.requires_grad_(), rate, *(g.requires_grad_() for g in grads)]
 
     def two_steps(p: Tensor, lr: Tensor, *g: Tensor) -> Tensor:
-        return differentiable_steps(cls, p, lr, list(g), weight_decay=0.1)
+        return differentiable_steps(cls, p, lr, list(g), **decaying(cls))
 
     assert torch.autograd.gradcheck(two_steps, inputs)
 

@@ -22,6 +22,7 @@ from cases import (
     Twins,
     assert_same,
     cases,
+    class_under_test,
     every_executor,
     give,
     given,
@@ -31,6 +32,7 @@ from cases import (
     torch_options,
 )
 from oracles import problem
+from shapes import comparable
 from steepest import Optimizer
 
 STEPS = 10
@@ -41,6 +43,12 @@ FACTOR = {torch.float32: 64, torch.complex64: 64, torch.float64: 1024}
 every_twin = pytest.mark.parametrize("twins", TWINS.values(), ids=list(TWINS))
 every_planned_twin = pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
+
+
+@pytest.fixture(autouse=True)
+def _shapes_fit_torchs_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = class_under_test(request.node)
+    monkeypatch.setattr(request.module, "SHAPES", comparable(getattr(torch.optim, cls.__name__), SHAPES))
 
 
 def values(seed: int, dtype: torch.dtype, steps: int = STEPS) -> tuple[list[Any], list[list[Any]]]:

@@ -26,7 +26,7 @@ from steepest.executors.batch import Batch
 from steepest.executors.plan import Plan, make_plan
 from steepest.rule import Program, bind
 from steepest.trace import trace
-from steepest.vocabulary import absolute, lerp, maximum, minimum, norm, sign, sqrt, where
+from steepest.vocabulary import absolute, computing_in, lerp, maximum, minimum, norm, sign, sqrt, where
 
 HOST, REDUCED, FULL = "host", "reduced", "full"
 NUMBERS = {"t": 3.0, "x": 0.7, "y": -1.3}
@@ -113,6 +113,11 @@ def where_positive(leaf: Any, a: Any, b: Any) -> Any:
     return where(leaf > 0, a, b)
 
 
+def where_numbers(leaf: Any, other: Any) -> Any:
+    """Two numbers, neither of which float32 can hold."""
+    return where(leaf >= other, 0.3, -1.1)
+
+
 def where_less(leaf: Any, other: Any, a: Any, b: Any) -> Any:
     return where(leaf < other, a, b)
 
@@ -162,7 +167,15 @@ class Writer:
 
     def statement(self) -> None:
         forms = [self.unary] + [self.binary] * 3
-        forms += [self.averaged, self.picked, self.where_positive, self.where_less, self.reused, self.rare]
+        forms += [
+            self.averaged,
+            self.picked,
+            self.where_positive,
+            self.where_less,
+            self.where_numbers,
+            self.reused,
+            self.rare,
+        ]
         self.choose(forms)()
 
     def unary(self) -> None:
@@ -195,6 +208,9 @@ class Writer:
     def where_less(self) -> None:
         other = self.leaf(FULL) if self.draw(st.booleans()) else 0.25
         self.add(where_less, self.leaf(FULL), other, self.value(FULL), self.value(FULL))
+
+    def where_numbers(self) -> None:
+        self.add(where_numbers, self.leaf(FULL), self.leaf(FULL))
 
     def rare(self) -> None:
         if self.reduces:
@@ -254,7 +270,8 @@ def check(drawn: Drawn, kind: Any, run: Callable[[Batch], dict[str, Any]]) -> No
         new_scalars = run(batch)
     for index in range(len(SHAPES)):
         held = [inputs[name][index] for name in ("p", "g", "a", "b", "c")]
-        values = drawn.evaluate([*(x.clone() for x in held), k, *NUMBERS.values()])
+        with computing_in(torch.float64):
+            values = drawn.evaluate([*(x.clone() for x in held), k, *NUMBERS.values()])
         wanted = [values[i] for i in drawn.outputs]
         got = [batch.params[index], *(batch.state[name][index] for name in ("a", "b", "c")), new_scalars["k"]]
         tolerance = 1e-10 * largest(values) ** 2

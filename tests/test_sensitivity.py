@@ -24,7 +24,7 @@ MOVES = [
 ]
 
 
-def result(cls: type[Optimizer], options: Options) -> torch.Tensor | str:
+def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> torch.Tensor | str:
     """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys.
 
     Half-way the rate is halved: only then does it matter whether a buffer holds it.
@@ -48,8 +48,9 @@ def result(cls: type[Optimizer], options: Options) -> torch.Tensor | str:
             optimizer.step(closure)
     except LineSearchError as error:
         return str(error)
-    average = [optimizer.state[p]["ema"]] if "ema" in optimizer.state.get(p, {}) else []
-    return torch.cat([p.detach(), *average])
+    held = optimizer.state.get(p, {})
+    seen = [x.reshape(-1).double() for name, x in held.items() if with_state or name == "ema"]
+    return torch.cat([p.detach(), *seen])
 
 
 def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
@@ -81,11 +82,16 @@ def usable(cls: type[Optimizer], options: Options) -> bool:
 
 @pytest.mark.parametrize(("cls", "name", "value"), MOVES, ids=[f"{c.__name__}-{n}={v}" for c, n, v in MOVES])
 def test_moving_it_moves_the_result(cls: type[Optimizer], name: str, value: Any) -> None:
-    """The move happens under the defaults, or under one or two others that bring this one to life, or it is refused."""
+    """The move happens under the defaults, or under one or two others that bring this one to life, or it is refused.
+
+    Where the parameters cannot move the state does: an average that the rule keeps and does not read (ASGD's ``ax``),
+    or gradients of another size under a rule that looks at their signs alone (Rprop).
+    """
     looked = False
-    for base in settings(cls, name):
-        if usable(cls, base) and usable(cls, {**base, name: value}):
-            looked = True
-            if moves(result(cls, base), result(cls, {**base, name: value})):
-                return
+    for with_state in (False, True):
+        for base in settings(cls, name):
+            if usable(cls, base) and usable(cls, {**base, name: value}):
+                looked = True
+                if moves(result(cls, base, with_state), result(cls, {**base, name: value}, with_state)):
+                    return
     assert not looked, f"{name}={value} changes nothing"

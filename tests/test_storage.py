@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import operator
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +15,31 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import CLASSES, PLANNED_TWINS, SWITCHES, assert_same, defaults, every_planned_class, same, snapshot
+from cases import (
+    CLASSES,
+    PLANNED,
+    PLANNED_TWINS,
+    SWITCHES,
+    Twins,
+    assert_same,
+    class_under_test,
+    defaults,
+    same,
+    snapshot,
+)
 from declarations.matrix import Muon
 from steepest import Optimizer, codecs, storage
 from steepest.executors import choose, foreach
+from steepest.rule import PLANNED_KINDS
+from steepest.trace import Rank, trace
 
 SIZE = 64 * 80
 CODES = {"bfloat16": torch.bfloat16, "int8": torch.uint8}
 """The dtype of the codes of every state_dtype."""
 
+CODABLE = {name: cls for name, cls in PLANNED.items() if cls.rule.kind in PLANNED_KINDS}
+CODABLE_TWINS = {name: twins for name, twins in PLANNED_TWINS.items() if name in CODABLE}
+every_codable_class = pytest.mark.parametrize("cls", CODABLE.values(), ids=list(CODABLE))
 every_state_dtype = pytest.mark.parametrize("state_dtype", list(CODES))
 every_executor = pytest.mark.parametrize("executor", ["reference", "foreach"])
 
@@ -32,10 +49,21 @@ def lively(cls: type[Optimizer]) -> dict[str, Any]:
     return {"momentum": 0.9} if "momentum" in cls.fields else {}
 
 
+SHAPES: list[tuple[int, ...]] = [(64, 80), (7,)]
+
+
+@pytest.fixture(autouse=True)
+def _state_can_be_coded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a matrix has no state like it (Adafactor's is factored), the large parameter is a vector."""
+    cls, p = class_under_test(request.node), torch.zeros(SHAPES[0])
+    if cls is not None and not any(s.kind == "like" and s.where(p) for s in cls.rule.state):
+        monkeypatch.setattr(request.module, "SHAPES", [(p.numel(),), *SHAPES[1:]])
+
+
 def problem(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
-    """A matrix that is large enough to be coded, and a vector that is not."""
+    """A parameter that is large enough to be coded, and a vector that is not."""
     source = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(torch.randn(shape, generator=source).to(dtype)) for shape in ((64, 80), (7,))]
+    return [torch.nn.Parameter(torch.randn(shape, generator=source).to(dtype)) for shape in SHAPES]
 
 
 def descend(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
@@ -83,10 +111,26 @@ FAR = {"bfloat16": 0.01, "int8": 0.1}
 """How far a coded run may be from a plain one after 30 steps, in parts of the way that it went (root mean square).
 Measured over all rules: at most 0.0044 and 0.055."""
 
+FAR_DECIDING = 0.05
+"""The same for rules that compare elements, where the last bit of a number may decide the sign of a step. Measured for
+Rprop: 0.029 with either code."""
+
+
+COMPARISONS = (operator.gt, operator.ge, operator.lt, operator.le, operator.eq, operator.ne)
+
+
+def decides(cls: type[Optimizer]) -> bool:
+    """Whether the rule compares elements of tensors."""
+    optimizer = made(cls)
+    group = optimizer.param_groups[0]
+    numbers, static = optimizer.values(group)
+    graph = trace(optimizer.program(group, static), (*numbers, "t")).graph
+    return any(node.target in COMPARISONS and node.meta["rank"] > Rank.HOST for node in graph.nodes)
+
 
 @every_executor
 @every_state_dtype
-@every_planned_class
+@every_codable_class
 def test_a_coded_run_stays_near_a_plain_one(cls: type[Optimizer], state_dtype: str, executor: str) -> None:
     plain, coded = made(cls), made(cls, state_dtype=state_dtype, **SWITCHES[executor])
     begin = problem()[0]
@@ -94,7 +138,8 @@ def test_a_coded_run_stays_near_a_plain_one(cls: type[Optimizer], state_dtype: s
     descend(coded, 30)
     assert coded.executor == executor
     (p, _), (q, held) = first(plain), first(coded)
-    assert (p - q).square().mean().sqrt() < FAR[state_dtype] * (p - begin).square().mean().sqrt()
+    far = FAR_DECIDING if decides(cls) else FAR[state_dtype]
+    assert (p - q).square().mean().sqrt() < far * (p - begin).square().mean().sqrt()
     for state in like_states(coded):
         assert state.name not in held
         assert held[f"{state.name}_{state_dtype}"].dtype == CODES[state_dtype]
@@ -102,7 +147,7 @@ def test_a_coded_run_stays_near_a_plain_one(cls: type[Optimizer], state_dtype: s
 
 
 @every_state_dtype
-@every_planned_class
+@every_codable_class
 def test_small_tensors_are_plain_and_have_torchs_names(cls: type[Optimizer], state_dtype: str) -> None:
     plain, coded = made(cls, foreach=True), made(cls, foreach=True, state_dtype=state_dtype)
     descend(plain, 3)
@@ -473,10 +518,10 @@ def test_a_state_dict_is_a_snapshot_of_plain_values() -> None:
 
 @every_state_dtype
 @pytest.mark.parametrize("switches", [{}, {"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
-@pytest.mark.parametrize("name", list(PLANNED_TWINS))
-def test_torchs_class_fails_on_coded_state(name: str, switches: dict[str, Any], state_dtype: str) -> None:
+@pytest.mark.parametrize("twins", CODABLE_TWINS.values(), ids=list(CODABLE_TWINS))
+def test_torchs_class_fails_on_coded_state(twins: Twins, switches: dict[str, Any], state_dtype: str) -> None:
     """Also SGD, which would start a new momentum where it finds none. Decoded, the same state runs."""
-    ours, theirs = PLANNED_TWINS[name]
+    ours, theirs = twins
     optimizer = made(ours, state_dtype=state_dtype)
     descend(optimizer, 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from typing import Any
 
 import pytest
@@ -11,10 +12,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steepest.vocabulary import OPERATORS, WORDS, Word, lerp, maximum, minimum, sqrt, where
+from steepest.vocabulary import (
+    OPERATORS,
+    WORDS,
+    Word,
+    column_mean,
+    computing_in,
+    lerp,
+    maximum,
+    minimum,
+    norm,
+    rms,
+    row_mean,
+    sqrt,
+    where,
+)
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
-COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, "norm": 1, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
+REDUCING = {"norm": 1, "rms": 1, "row_mean": 1, "column_mean": 1}
+COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, **REDUCING, "maximum": 2, "minimum": 2, "lerp": 3, "where": 3}
 
 
 def agree(a: float, b: Any) -> bool:
@@ -28,8 +44,18 @@ def tensor(x: float) -> torch.Tensor:
 
 
 def check(word: Word, numbers: tuple[float, ...]) -> None:
-    on_tensors = word(*map(tensor, numbers)) if word.name != "norm" else word(tensor(numbers[0])[:1])
+    on_tensors = word(*map(tensor, numbers)) if word.reduces == "nothing" else word(tensor(numbers[0])[:1, None])
     assert agree(word(*numbers), on_tensors.reshape(-1)[0]), (word.name, numbers, on_tensors)
+
+
+def test_what_words_make_one_number_of() -> None:
+    x = torch.arange(1.0, 13.0).view(2, 2, 3)
+    assert {w.name for w in WORDS.values() if w.reduces != "nothing"} == REDUCING.keys()
+    assert norm(x).item() == pytest.approx(math.sqrt(650))
+    assert rms(x).item() == pytest.approx(math.sqrt(650 / 12))
+    assert row_mean(x).tolist() == [[[2.0], [5.0]], [[8.0], [11.0]]]
+    assert column_mean(x).tolist() == [[[2.5, 3.5, 4.5]], [[8.5, 9.5, 10.5]]]
+    assert rms(torch.ones(0)).isnan()
 
 
 def test_every_word_is_tested_and_every_operator_has_a_symbol() -> None:
@@ -86,6 +112,48 @@ def test_where_on_a_tensor_picks_by_element() -> None:
     assert where(condition, tensor(1.0), 0.1).tolist() == [1.0, 0.1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_where_between_numbers_is_of_the_dtype_that_is_computed_in(dtype: torch.dtype) -> None:
+    """Outside of a step it is the default dtype, as for any tensor that torch makes of numbers."""
+    condition = torch.tensor([True, False])
+    with computing_in(dtype):
+        picked = where(condition, 1.2, 5)
+        host = where(condition, torch.tensor(1.2, dtype=torch.float64), 5)
+    assert picked.dtype == host.dtype == dtype
+    assert picked.tolist() == host.tolist() == torch.tensor([1.2, 5.0], dtype=dtype).tolist()
+    assert where(condition, 1.2, 5).dtype == torch.get_default_dtype()
+
+
+def test_where_between_numbers_on_one_condition_is_double() -> None:
+    """A count or rate that stays on its device is such a condition, and numbers are computed in double."""
+    with computing_in(torch.float32):
+        picked = where(torch.tensor(3.0) > 2, 0.1, 1)
+    assert picked.dtype == torch.float64
+    assert picked.item() == 0.1
+
+
+def test_computing_in_is_of_its_thread_and_ends() -> None:
+    def in_thread() -> None:
+        seen.append(where(torch.tensor([True]), 1.2, 0.5).dtype)
+
+    seen: list[torch.dtype] = []
+    with computing_in(torch.float64):
+        other = threading.Thread(target=in_thread)
+        other.start()
+        other.join()
+        with pytest.raises(ZeroDivisionError), computing_in(torch.bfloat16):
+            1 / 0  # noqa: B018
+        in_thread()
+    in_thread()
+    assert seen == [torch.float32, torch.float64, torch.float32]
+
+
+def test_lerp_between_dtypes_is_in_the_wider_one() -> None:
+    x = lerp(torch.tensor(1.0), torch.tensor(3.0, dtype=torch.float64), 0.1)
+    assert (x.dtype, x.item()) == (torch.float64, pytest.approx(1.2, rel=1e-15))
+    assert lerp(torch.ones(2), torch.tensor(3.0, dtype=torch.float64), 0.1).dtype == torch.float32
+
+
 def test_host_words_compute_in_double() -> None:
     assert sqrt(2.0) == math.sqrt(2.0)
     assert isinstance(sqrt(2.0), float)
@@ -100,7 +168,7 @@ def test_operators_agree(symbol: str) -> None:
 
 
 def test_half_precision_words_keep_their_dtype() -> None:
-    x = torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    x = torch.tensor([[0.5, 2.0]], dtype=torch.bfloat16)
     for name, count in COUNT.items():
         arguments = [x] * count if name != "where" else [x > 1, x, x]
         assert WORDS[name](*arguments).dtype == torch.bfloat16, name

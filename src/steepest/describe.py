@@ -55,7 +55,7 @@ def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool 
 
 def _program(cls: type[Optimizer], options: dict[str, Any]) -> tuple[Program, tuple[str, ...]]:
     given = {name: value for name, value in options.items() if not cls.fields[name].fixed}
-    optimizer = cls([torch.nn.Parameter(torch.zeros(1))], **given)
+    optimizer = cls([torch.nn.Parameter(torch.zeros(1, 1))], **given)
     group = optimizer.param_groups[0]
     numbers, static = optimizer.values(group)
     counted = any(s.kind == "step" for s in optimizer.declared_state(group))
@@ -82,7 +82,7 @@ def _hyperparameter_rows(fields: Iterable[Field], options: dict[str, Any]) -> li
 def _range(declared: Field) -> str:
     search = declared.search
     if search is None:
-        return "-"
+        return ", ".join(map(str, (declared.default, *declared.candidates))) if declared.candidates else "-"
     what = "1 - " if search.complement else ""
     return f"{what}[{search.low:g}, {search.high:g}] {search.scale}"
 

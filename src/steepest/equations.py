@@ -30,6 +30,12 @@ GREEK = {
     "p": ("θ", r"\theta"),
     "lr": ("η", r"\eta"),
     "eta": ("η'", r"\eta'"),
+    "eta_minus": ("η⁻", r"\eta^-"),
+    "eta_plus": ("η⁺", r"\eta^+"),
+    "eps1": ("ε₁", r"\epsilon_1"),
+    "eps2": ("ε₂", r"\epsilon_2"),
+    "lambd": ("λ'", r"\lambda'"),
+    "t0": ("t₀", "t_0"),
     "beta1": ("β₁", r"\beta_1"),
     "beta2": ("β₂", r"\beta_2"),
     "eps": ("ε", r"\epsilon"),
@@ -80,6 +86,12 @@ def _binary(template: str, left: int, right: int, result: int) -> Callable[[Text
     return lambda a, b: Text(template.format(a.inside(left), b.inside(right)), result)
 
 
+def _comparisons(*signs: str) -> dict[Any, Callable[[Text, Text], Text]]:
+    """The six comparisons; ``signs`` are those that not every notation has on its keyboard."""
+    compared = (operator.gt, operator.lt, operator.ge, operator.le, operator.eq, operator.ne)
+    return {f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in zip(compared, (">", "<", *signs), strict=True)}
+
+
 PLAIN = Style(
     0,
     {
@@ -88,7 +100,7 @@ PLAIN = Style(
         operator.mul: _binary("{}·{}", PRODUCT, POWER, PRODUCT),
         operator.truediv: _binary("{} / {}", PRODUCT, POWER, QUOTIENT),
         operator.pow: _binary("{}^{}", ATOM, ATOM, POWER),
-        **{f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in ((operator.gt, ">"), (operator.lt, "<"))},
+        **_comparisons("≥", "≤", "=", "≠"),
     },
     "{}²",
 )
@@ -100,7 +112,7 @@ LATEX = Style(
         operator.mul: _binary(r"{} \, {}", PRODUCT, POWER, PRODUCT),
         operator.truediv: _binary(r"\frac{{{}}}{{{}}}", SUM, SUM, POWER),
         operator.pow: _binary("{{{}}}^{{{}}}", ATOM, SUM, POWER),
-        **{f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in ((operator.gt, ">"), (operator.lt, "<"))},
+        **_comparisons(r"\ge", r"\le", "=", r"\ne"),
     },
     "{{{}}}^2",
 )

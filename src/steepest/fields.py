@@ -48,8 +48,9 @@ class Field:
         names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
-        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}`` and
-            ``{index}`` are filled in.
+        candidates: other values that are worth trying, where a range would not do.
+        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}``, ``{index}``
+            (in a tuple, from 0) and ``{number}`` (from 1) are filled in.
         keyword_only: whether the argument must be passed by name.
         fixed: the class settles the value; it is in every parameter group but is no argument.
         whole: the value must be an int.
@@ -67,6 +68,7 @@ class Field:
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     search: Search | None = None
+    candidates: tuple[Any, ...] = ()
     invalid: str = ""
     keyword_only: bool = False
     fixed: bool = False
@@ -135,7 +137,9 @@ class Field:
             if value.device.type == "meta" or torch.compiler.is_compiling():
                 return
         if not self._contains(float(value.detach() if isinstance(value, Tensor) else value)):
-            message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(value=value, index=index)
+            message = (self.invalid or f"Invalid {self.name} value: {{value}}").format(
+                value=value, index=index, number=index + 1
+            )
             raise ValueError(f"{message} ({self.name} must be {self.allowed})")
 
     def _contains(self, value: float) -> bool:
@@ -161,9 +165,15 @@ def hyper(default: Any, doc: str, **declared: Any) -> Any:
     return Field("", default, doc, **declared)
 
 
-def lr(default: float, low: float = 1e-5, high: float = 1.0, *, strict: bool = False) -> Any:
-    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is no rate if ``strict``."""
-    invalid = "Invalid learning rate: {value}"
+def lr(
+    default: float,
+    low: float = 1e-5,
+    high: float = 1.0,
+    *,
+    strict: bool = False,
+    invalid: str = "Invalid learning rate: {value}",
+) -> Any:
+    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is not allowed if ``strict``."""
     return hyper(default, "learning rate η", low=0.0, strict=strict, search=Search(low, high), invalid=invalid)
 
 
@@ -191,14 +201,17 @@ def eps_hat(default: bool) -> Any:
     return hyper(default, "add ε to the root of v itself (the paper's ε̂), and not to the root of the corrected v")
 
 
-def momentum(default: float) -> Any:
+def momentum(default: float, *, invalid: str = "") -> Any:
     """Declare ``momentum``."""
-    return hyper(default, "momentum factor μ", low=0.0, search=Search(0.01, 1.0, complement=True), decay=True)
+    search = Search(0.01, 1.0, complement=True)
+    return hyper(default, "momentum factor μ", low=0.0, search=search, decay=True, invalid=invalid)
 
 
-def weight_decay(default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ") -> Any:
+def weight_decay(
+    default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ", *, invalid: str = ""
+) -> Any:
     """Declare torch's ``weight_decay``."""
-    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1))
+    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1), invalid=invalid)
 
 
 def decoupled_weight_decay() -> Any:
@@ -281,13 +294,15 @@ class State:
         if self.init == "param":
             return p.detach().clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
+        if isinstance(value, Tensor) and not options.get("differentiable"):
+            value = value.detach()
         if self.kind in ("step", "scalar"):
             dtype = self.counter_dtype(bool(options.get("fused")))
             on_device = options.get("capturable") or options.get("fused")
-            return torch.full((), float(value), dtype=dtype, device=p.device if on_device else "cpu")
+            return _filled(torch.zeros((), dtype=dtype, device=p.device if on_device else "cpu"), value)
         if self.kind == "like":
-            return _filled_like(p, value)
-        return torch.full(self._shape(p), float(value), dtype=_real_dtype(p), device=p.device)
+            return _filled(torch.zeros_like(p.detach(), memory_format=torch.preserve_format), value)
+        return _filled(torch.zeros(self._shape(p), dtype=_real_dtype(p), device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """The dtype of a step count or scalar, as in torch: float64 only where that is the default, and the count of
@@ -310,9 +325,12 @@ class State:
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
-def _filled_like(p: Tensor, value: Any) -> Tensor:
-    value = complex(float(value), float(value)) if p.is_complex() else float(value)
-    return torch.full_like(p.detach(), value, memory_format=torch.preserve_format)
+def _filled(zeros: Tensor, value: Any) -> Tensor:
+    """``zeros`` with a value everywhere, in both parts of a complex one; a tensor's value keeps its derivative."""
+    both = 1 + 1j if zeros.is_complex() else 1
+    if isinstance(value, Tensor):
+        return zeros + (value.reshape(()) * both).to(zeros)
+    return zeros.fill_(value * both)
 
 
 def _real_dtype(p: Tensor) -> torch.dtype:

@@ -254,10 +254,10 @@ class Optimizer(torch.optim.Optimizer):
 
     # -- state -------------------------------------------------------------------------------------------------------
 
-    def declared_state(self, group: Options) -> tuple[State, ...]:
-        """The state that exists under a group's options: the rule's, then the average's."""
+    def declared_state(self, group: Options, p: Tensor | None = None) -> tuple[State, ...]:
+        """The state that exists under a group's options, for ``p`` or any parameter: the rule's, then the average's."""
         declared = (*self.rule_for(group).state, EMA)
-        return tuple(s for s in declared if s.when(group))
+        return tuple(s for s in declared if s.when(group) and (p is None or s.where(p)))
 
     def codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
         """How ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
@@ -509,12 +509,19 @@ class Optimizer(torch.optim.Optimizer):
             group: the group.
             static: its switches and words.
             first: whether the parameter's state has just been made.
-            p: the parameter, whose size decides how its state is kept; None for a program on plain values.
+            p: the parameter, whose shape and dtype decide which state it has and how that is kept; None for a program
+                on plain values that has all state there is.
+
+        Raises:
+            RuntimeError: the parameter is complex and the rule is for real numbers, in torch's words.
         """
         rule = self.rule_for(group)
-        settled = {**static, "first": first}
+        if rule.is_real and p is not None and p.is_complex():
+            raise RuntimeError(f"{type(self).__name__} does not support complex parameters; give them to another class")
+        eps = torch.finfo(torch.get_default_dtype() if p is None else p.dtype).eps
+        settled = {**static, "first": first, "machine_eps": eps}
         named = tuple((name, settled[name]) for name in settled if name in rule.names)
-        declared = self.declared_state(group)
+        declared = self.declared_state(group, p)
         codecs = {} if p is None else storage.coding(declared, group, p)
         state = (*storage.counts(declared, codecs), *declared)
         make = assembled if torch.compiler.is_compiling() else program
@@ -539,7 +546,9 @@ class Optimizer(torch.optim.Optimizer):
             elif value is None or kind is bool or kind is str:
                 static[name] = value
             else:
-                numbers.update(field.unpack(value))
+                entries = field.unpack(value)
+                static.update({entry: v for entry, v in entries.items() if v is None})
+                numbers.update({entry: v for entry, v in entries.items() if v is not None})
         if "grad_scale" in shared:
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:

@@ -251,10 +251,9 @@ def singles(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[B
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:
-    """In double: 1 - beta2**t of a float32 t has lost five digits. Copies: the next step counts in place, and autograd
-    needs what this one had.
-    """
-    return {name: column[0].to(torch.float64, copy=True) for name, column in columns.items()}
+    """In double: 1 - beta2**t of a float32 t has lost five digits. A backward needs the values that it has seen."""
+    keep = torch.is_grad_enabled()
+    return {name: column[0].to(torch.float64, copy=keep) for name, column in columns.items()}
 
 
 class TensorClock(Clock):

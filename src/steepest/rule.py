@@ -37,17 +37,20 @@ class Rule:
     Attributes:
         fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state
             in order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its
-            signature names: fields, ``t`` (the parameter's step count, from 1), ``first`` (its state is just made).
+            signature names: fields, ``t`` (the parameter's step count, from 1), ``first`` (its state is just made),
+            ``machine_eps`` (the distance from 1 to the next number of the parameter's dtype).
             A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
         state: its state, in torch's order.
         sparse: what it does with sparse gradients; None refuses them.
+        is_real: it is not for complex parameters; other rules take them as pairs of real numbers, in a last dimension.
     """
 
     fn: Callable[..., Any]
     kind: Kind
     state: tuple[State, ...] = ()
     sparse: Sparse | None = None
+    is_real: bool = False
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntFlag
+from functools import reduce
+from operator import or_
 from types import CodeType, FrameType
 from typing import Any
 
@@ -15,15 +17,37 @@ from torch import Tensor, fx
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
 from .rule import Program
-from .vocabulary import OPERATORS, WORDS, Word
+from .vocabulary import OPERATORS, WORDS, Reduced, Word
 
 
-class Rank(IntEnum):
-    """What a traced value is: a number of the host, one number per tensor, or a tensor like the parameter."""
+class Rank(IntFlag):
+    """What a traced value is: a number of the host, or a tensor, and along what it changes.
+
+    REDUCED is one number per tensor, MATRIX one for each matrix of a tensor with more than two dimensions, ROW one for
+    each row, COLUMN one for each column; FULL is a tensor like the parameter. Together with another value it is what
+    broadcasting makes of the two: ``ROW | COLUMN == FULL``.
+    """
 
     HOST = 0
-    REDUCED = 1
-    FULL = 2
+    REDUCED = 0b0001
+    MATRIX = 0b0011
+    ROW = 0b0111
+    COLUMN = 0b1011
+    FULL = 0b1111
+
+
+AVERAGED: dict[Reduced, Rank] = {
+    "nothing": Rank.FULL,
+    "tensor": Rank.REDUCED,
+    "rows": Rank.COLUMN,
+    "columns": Rank.ROW,
+}
+"""Along what the result of a word may still change."""
+
+
+def together(ranks: Iterable[Rank]) -> Rank:
+    """What broadcasting makes of values of these ranks."""
+    return reduce(or_, ranks, Rank.HOST)
 
 
 class RuleError(TypeError):
@@ -65,7 +89,7 @@ class _Tracer(GraphAppendingTracer):
             raise RuleError(f"{self.rule} calls .{target}(); a rule may use {allowed}")
         proxy: fx.Proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         if kind == "call_function":
-            proxy.node.meta["rank"] = _rank(target, proxy.node)
+            proxy.node.meta["rank"] = self._rank(target, proxy.node)
         return proxy
 
     def _check(self, target: Any, args: tuple[Any, ...]) -> None:
@@ -77,6 +101,16 @@ class _Tracer(GraphAppendingTracer):
             if isinstance(arg, Tensor):
                 raise RuleError(f"{self.rule} makes a tensor of its own; declare it as a State, or use a plain number")
 
+    def _rank(self, target: Any, node: fx.Node) -> Rank:
+        rank = together(Rank(n.meta["rank"]) for n in node.all_input_nodes)
+        if not isinstance(target, Word):
+            return rank
+        if target.reduces in ("rows", "columns") and not rank & ~AVERAGED[target.reduces]:
+            raise RuleError(
+                f"{self.rule} takes {target.name} of {WORDED[rank]}, which has no {target.reduces} to average"
+            )
+        return rank & AVERAGED[target.reduces]
+
     def to_bool(self, obj: fx.Proxy) -> bool:
         what = "a tensor" if obj.node.meta["rank"] > Rank.HOST else "a number that changes from step to step"
         raise RuleError(f"{self.rule} branches on {what}; use where(condition, a, b) or maximum(a, b)")
@@ -85,13 +119,13 @@ class _Tracer(GraphAppendingTracer):
         raise RuleError(f"{self.rule} iterates over a traced value; a rule works on whole tensors")
 
 
-def _rank(target: Any, node: fx.Node) -> Rank:
-    if isinstance(target, Word) and target.reduces:
-        return Rank.REDUCED
-    return max((Rank(n.meta["rank"]) for n in node.all_input_nodes), default=Rank.HOST)
-
-
-_RANKS = {"like": Rank.FULL, "tensor_scalar": Rank.REDUCED, "scalar": Rank.HOST}
+_RANKS = {
+    "like": Rank.FULL,
+    "row": Rank.ROW,
+    "column": Rank.COLUMN,
+    "tensor_scalar": Rank.REDUCED,
+    "scalar": Rank.HOST,
+}
 
 
 def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
@@ -141,7 +175,7 @@ def _run(program: Program, tracer: _Tracer, inputs: tuple[Any, ...]) -> tuple[fx
 
 
 def _check_kind(program: Program, graph: fx.Graph) -> None:
-    reductions = [n.name for n in graph.nodes if isinstance(n.target, Word) and n.target.reduces]
+    reductions = [n.name for n in graph.nodes if isinstance(n.target, Word) and n.target.reduces != "nothing"]
     if program.rule.kind == "pointwise" and reductions:
         rule = program.rule.fn.__name__
         raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
@@ -154,16 +188,24 @@ def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> N
         raise RuleError(f"{rule} must return the new p first, a tensor like p, not {new_p!r}")
     for state in (*program.tensors, *program.scalars):
         rank, declared = _rank_of(new_state[state.name]), _RANKS[state.kind]
-        if rank != declared and not (declared == Rank.FULL and rank == Rank.REDUCED):
-            wanted = f"for state {state.name!r}, declared {_WORDS[declared]}"
-            raise RuleError(f"{rule} returns {_WORDS[rank]} {wanted}")
+        if (rank == Rank.HOST) != (declared == Rank.HOST) or rank & ~declared:
+            wanted = f"for state {state.name!r}, declared {WORDED[declared]}"
+            raise RuleError(f"{rule} returns {WORDED[rank]} {wanted}")
 
 
 def _rank_of(value: Any) -> Rank:
     return Rank(value.node.meta["rank"]) if isinstance(value, fx.Proxy) else Rank.HOST
 
 
-_WORDS = {Rank.HOST: "a plain number", Rank.REDUCED: "one number per tensor", Rank.FULL: "a tensor like p"}
+WORDED = {
+    Rank.HOST: "a plain number",
+    Rank.REDUCED: "one number per tensor",
+    Rank.MATRIX: "one number per matrix",
+    Rank.ROW: "one number per row",
+    Rank.COLUMN: "one number per column",
+    Rank.FULL: "a tensor like p",
+}
+"""What a value is, in words."""
 
 
 @contextmanager

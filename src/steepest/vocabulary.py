@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+
+Reduced = Literal["nothing", "tensor", "rows", "columns"]
+"""What a word makes one number of: a whole tensor, all rows (of each column), or all columns (of each row)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Word:
     on_tensors: Callable[..., Any]
     plain: str
     latex: str
-    reduces: bool = False
+    reduces: Reduced = "nothing"
 
     def __call__(self, *args: Any) -> Any:
         """Apply to floats or tensors, or record in a trace."""
@@ -73,12 +78,58 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
     return torch.clamp(a, max=b) if isinstance(a, Tensor) else torch.clamp(b, max=a)
 
 
+def _tensor_rms(x: Tensor) -> Tensor:
+    """The root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one."""
+    root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    return root
+
+
+def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    """torch.lerp, and where one of two numbers in tensors is in double, in double as sums and products are."""
+    if a.dtype != b.dtype:
+        dtype = (a + b).dtype
+        a, b = a.to(dtype), b.to(dtype)
+    return torch.lerp(a, b, weight)
+
+
+class _Computing(threading.local):
+    """The dtype that this thread's step computes in; None outside of a step. Not a class attribute, for dynamo."""
+
+    def __init__(self) -> None:
+        self.dtype: torch.dtype | None = None
+
+
+_COMPUTING = _Computing()
+
+
+@contextmanager
+def computing_in(dtype: torch.dtype) -> Iterator[None]:
+    """Inside the block numbers that `where` picks by element, beside no tensor, become tensors of this dtype."""
+    before = _COMPUTING.dtype
+    _COMPUTING.dtype = dtype
+    try:
+        yield
+    finally:
+        _COMPUTING.dtype = before
+
+
 def _select(condition: Any, a: Any, b: Any) -> Any:
     """A condition on numbers picks one side whole: the other side's NaN never leaks. Beside a tensor it is a tensor."""
     if isinstance(condition, Tensor):
-        return torch.where(condition, a, b)
+        return torch.where(condition, *_sides(condition, a, b))
     picked, other = (a, b) if condition else (b, a)
     return torch.full_like(other, picked) if isinstance(other, Tensor) and not isinstance(picked, Tensor) else picked
+
+
+def _sides(condition: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
+    """Numbers that stand beside no tensor say no dtype: by element they get the step's, and of each tensor double."""
+    tensors = [x for x in (a, b) if isinstance(x, Tensor)]
+    if any(x.dim() for x in tensors) or (tensors and not condition.dim()):
+        return a, b
+    dtype = (_COMPUTING.dtype or torch.get_default_dtype()) if condition.dim() else torch.float64
+    return torch.as_tensor(a, dtype=dtype, device=condition.device), torch.as_tensor(
+        b, dtype=dtype, device=condition.device
+    )
 
 
 sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")
@@ -89,7 +140,7 @@ sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}
 lerp = Word(
     "lerp",
     lambda a, b, w: a + w * (b - a),
-    torch.lerp,
+    _tensor_lerp,
     "lerp({0}, {1}, {2})",
     r"\operatorname{{lerp}}({0}, {1}, {2})",
 )
@@ -100,9 +151,26 @@ where = Word(
     "({1} if {0} else {2})",
     r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
 )
-norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces=True)
+norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
+rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
+row_mean = Word(
+    "row_mean",
+    float,
+    lambda x: x.mean(-1, keepdim=True),
+    "rowmean({0})",
+    r"\operatorname{{rowmean}}({0})",
+    reduces="columns",
+)
+column_mean = Word(
+    "column_mean",
+    float,
+    lambda x: x.mean(-2, keepdim=True),
+    "colmean({0})",
+    r"\operatorname{{colmean}}({0})",
+    reduces="rows",
+)
 
-WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm)}
+WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm, rms, row_mean, column_mean)}
 """Every word by its name."""
 
 OPERATORS: dict[Callable[..., Any], str] = {

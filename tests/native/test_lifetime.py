@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import PLANNED, assert_same, every_planned_class, snapshot
+from cases import NATIVE, assert_same, every_native_class, snapshot
 from steepest import SGD, AdamW, NovoGrad, Optimizer
 
 from .support import drawn, parameters, ran_native, stepped
@@ -109,7 +109,7 @@ def test_two_thousand_steps_need_no_more_memory(strided: bool) -> None:
 # -- versions -------------------------------------------------------------------------------------------------------
 
 
-@every_planned_class
+@every_native_class
 def test_versions_grow_where_a_step_writes_and_nowhere_else(cls: type[Optimizer]) -> None:
     optimizer = cls(params := parameters(SHAPES), fused=True)
     stepped(optimizer, 2)
@@ -345,9 +345,9 @@ def test_a_group_that_is_added_late_counts_its_own_steps() -> None:
 # -- copies ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("name", NATIVE)
 def test_deep_copies_and_pickles_go_on_bit_by_bit_and_share_nothing(name: str) -> None:
-    optimizer = PLANNED[name](parameters(SHAPES), fused=True)
+    optimizer = NATIVE[name](parameters(SHAPES), fused=True)
     stepped(optimizer, 3)
     copies: list[Any] = [copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))]
     grads = [p.grad for p in optimizer.param_groups[0]["params"]]

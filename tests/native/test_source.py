@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import PLANNED, every_planned_class
+from cases import NATIVE, every_native_class
 from steepest import Momentum, Optimizer, SteepestDescent
 from steepest.executors.native.emit import Kernel
 from test_executors import everything_on
@@ -134,7 +134,7 @@ needs_gcc = pytest.mark.skipif(GCC is None, reason="calls gcc by name, for its w
 
 
 @needs_gcc
-@every_planned_class
+@every_native_class
 def test_what_is_explained_is_printed_and_compiles(
     cls: type[Optimizer], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -195,7 +195,7 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 def test_sanitizers_find_nothing(
     name: str, dtype: torch.dtype, everything: bool, tmp_path: Path, sanitizers: tuple[str, ...]
 ) -> None:
-    kernel = kernel_of(PLANNED[name], dtype, everything_on(PLANNED[name]) if everything else {})
+    kernel = kernel_of(NATIVE[name], dtype, everything_on(NATIVE[name]) if everything else {})
     program = compiled(with_main(kernel), tmp_path, *sanitizers)
     phases = 2 if kernel.sums else 1
     assert run(program) == f"ran {2 * phases} times in the pool, and moved"
@@ -214,7 +214,7 @@ def run(program: Path) -> str:
 
 def test_the_sanitizers_would_find_a_step_beyond_the_end(tmp_path: Path, sanitizers: tuple[str, ...]) -> None:
     """The check of the check: one element too many."""
-    kernel = kernel_of(PLANNED["adamw"], torch.float32, {})
+    kernel = kernel_of(NATIVE["adamw"], torch.float32, {})
     beyond = with_main(kernel).replace("i < high - low", "i <= high - low")
     program = compiled(beyond, tmp_path, *sanitizers)
     done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)

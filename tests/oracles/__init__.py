@@ -2,8 +2,8 @@
 
 `ORACLES[name](theta0, grads, **hyperparameters)` takes a list of arrays, for each step a list of gradients (None: this
 tensor has no gradient at this step) and hyperparameters named as the class's arguments. It returns for each tensor the
-final "param" and its state under torch's names: arrays, and floats for "step" and "mu_product". `lr` may be a list with
-one rate per step.
+final "param" and its state under torch's names: arrays, and floats for the step count and other numbers. `lr` may be a
+list with one rate per step.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,12 @@ from .adam_variants import nadam, radam
 from .adaptive import adadelta, adagrad, rmsprop
 from .averaging import weight_average
 from .common import Array, Result
+from .factored import adafactor
 from .momentum import momentum, nag, nag_lookahead, sgd
 from .novograd import novograd
 from .problems import problem, without
 from .quadratic import steepest_descent
+from .signs import asgd, rprop
 
 ORACLES: dict[str, Callable[..., list[Result]]] = {
     "sgd": sgd,
@@ -31,6 +33,9 @@ ORACLES: dict[str, Callable[..., list[Result]]] = {
     "nadam": nadam,
     "radam": radam,
     "novograd": novograd,
+    "rprop": rprop,
+    "asgd": asgd,
+    "adafactor": adafactor,
     "sparseadam": sparse_adam,
 }
 

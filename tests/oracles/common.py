@@ -16,7 +16,7 @@ Rate = float | Sequence[float]
 Steps = list[tuple[float, Array]]
 Result = dict[str, Any]
 
-FLOAT_STATE = ("step", "mu_product")
+FLOAT_STATE = ("step", "mu_product", "eta", "mu")
 
 
 def trace(

@@ -55,6 +55,7 @@ DECAYING = [cls for cls in CLASSES.values() if "lr_in_decay" in cls.fields]
 def test_each_form_of_decay_alone(cls: type[Optimizer]) -> None:
     """Under a gradient of zero a decoupled decay is all that moves a parameter: by ηλ, or by λ alone at every rate."""
     decoupled = {} if cls.fields["decoupled_weight_decay"].fixed else {"decoupled_weight_decay": True}
+    decoupled |= {"lambd": 0.0} if "lambd" in cls.fields else {}  # ASGD's own decay
     for options, factor in (({}, 1 - 0.5 * 0.25), ({"lr_in_decay": False}, 1 - 0.25)):
         (p,) = params = parameters([[2.0, -4.0]])
         p.grad = torch.zeros_like(p)

@@ -168,6 +168,10 @@ def _refuse_native(rule: Rule, options: Options) -> None:
     params = options["params"]
     if rule.kind not in PLANNED_KINDS:
         raise RuntimeError(f"`fused=True` cannot run {rule.fn.__name__}, a {rule.kind} rule; leave fused=None")
+    if any(state.kind in ("row", "column") for state in rule.state):
+        raise RuntimeError(
+            f"`fused=True` cannot run {rule.fn.__name__}, which keeps rows and columns; leave fused=None"
+        )
     if other := sorted({p.device.type for p in params} - {"cpu"}):
         raise RuntimeError(f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}")
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from torch import fx
 
-from ..trace import Rank, Trace
+from ..trace import Rank, Trace, together
 from ..vocabulary import OPERATORS, WORDS, where
 
 ONE = "1"
@@ -26,6 +26,9 @@ CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
 
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 """What a product or quotient of two tensors becomes when it is only added to something."""
+
+CONDITIONS = {"gt", "ge", "lt", "le", "eq", "ne", "where", "select"}
+"""What makes the condition of a ``where``: comparisons, and picks of conditions."""
 
 
 @dataclass(eq=False)
@@ -81,10 +84,16 @@ class Lowering:
     ops: list[Op] = field(default_factory=list)
     _scaled: dict[tuple[str, Op], Op] = field(default_factory=dict)
 
-    def op(self, word: str, args: tuple[Op, ...], numbers: tuple[str, ...] = (), pattern: tuple[bool, ...] = ()) -> Op:
-        """Append an operation."""
-        rank = Rank.REDUCED if word == "norm" else max(a.rank for a in args)
-        made = Op(word, args, numbers, rank, pattern)
+    def op(
+        self,
+        word: str,
+        args: tuple[Op, ...],
+        numbers: tuple[str, ...] = (),
+        pattern: tuple[bool, ...] = (),
+        averaged: Rank = Rank.FULL,
+    ) -> Op:
+        """Append an operation whose result changes along no more than ``averaged``."""
+        made = Op(word, args, numbers, together(a.rank for a in args) & averaged, pattern)
         self.ops.append(made)
         return made
 
@@ -110,12 +119,23 @@ class Lowering:
         special = SPECIAL.get(key)
         self.tensor[node] = special(self, *node.args) if special else (ONE, self.each(node))
 
+    def pick(self, condition: Any, a: Any, b: Any) -> Scaled:
+        """``where`` by element: one of two numbers is made a tensor of the dtype that the condition looked at."""
+        args: list[Any] = [condition, a, b]
+        ops = [self.plain(self.tensor[x]) for x in args if self.is_tensor(x)]
+        pattern = tuple(map(self.is_tensor, args))
+        numbers = tuple(self.number(x) for x in args if not self.is_tensor(x))
+        if len(numbers) == 2:
+            filled = self.op("filled", (_compared(ops[0]),), numbers[:1], (True, False))
+            ops, numbers, pattern = [ops[0], filled], numbers[1:], (True, True, False)
+        return ONE, self.op("where", tuple(ops), numbers, pattern)
+
     def each(self, node: fx.Node) -> Op:
         """A word or operator without a list form: one call per tensor."""
         pattern = tuple(map(self.is_tensor, node.args))
         plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in node.args if self.is_tensor(a))
         numbers = tuple(self.number(a) for a in node.args if not self.is_tensor(a))
-        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern)
+        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern, node.meta["rank"])
 
     def host_lines(self, trace: Trace) -> list[tuple[str, str]]:
         """The host part: a name and an expression for each number, in order."""
@@ -240,6 +260,11 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
     return lowering, inputs, {name: lowering.plain(lowering.tensor[node]) for name, node in results.items()}
 
 
+def _compared(condition: Op) -> Op:
+    """A tensor of numbers that a condition looks at: not a comparison, nor a pick of conditions, itself."""
+    return _compared(condition.args[0]) if condition.word in CONDITIONS else condition
+
+
 def _added_rather(x: Scaled, y: Scaled) -> bool:
     """Whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
     folds_x, folds_y = x[1].word in FOLDS, y[1].word in FOLDS
@@ -251,9 +276,7 @@ def _is_host(arg: Any) -> bool:
 
 
 def _key(node: fx.Node) -> Any:
-    """What decides how a node lowers: its target, and for where and lerp whether the odd argument is a number."""
-    if node.target is where:
-        return where if _is_host(node.args[0]) else None
+    """What decides how a node lowers: its target, and for lerp and powers whether the odd argument is a number."""
     if node.target is WORDS["lerp"]:
         return node.target if _is_host(node.args[2]) and not any(map(_is_host, node.args[:2])) else None
     if node.target is operator.pow:
@@ -268,12 +291,12 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     operator.truediv: Lowering.div,
     operator.neg: Lowering.neg,
     operator.pow: Lowering.pow,
-    where: Lowering.select,
+    where: lambda self, condition, a, b: (self.pick if self.is_tensor(condition) else self.select)(condition, a, b),
     WORDS["lerp"]: Lowering.lerp,
     WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
     WORDS["sign"]: lambda self, a: self.unary("sign")(a),
-    WORDS["norm"]: lambda self, a: self.unary("norm")(a),
+    WORDS["norm"]: lambda self, a: (ONE, self.op("norm", (self.plain(self.tensor[a]),), averaged=Rank.REDUCED)),
     WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),
     WORDS["minimum"]: lambda self, a, b: self.extreme("minimum", a, b),
 }

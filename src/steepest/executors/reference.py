@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..rule import Program, Values
 from ..trace import RuleError
+from ..vocabulary import computing_in
 from . import coded
 from .batch import Batch, compute_dtype, widen
 
@@ -43,7 +44,8 @@ def updated(
     tensors = {name: _read(x, dtype) for name, x in held.items()}
     inputs = [_read(p, dtype), widen(g, dtype), *tensors.values()]
     before = _versions(inputs)
-    new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
+    with computing_in(dtype):
+        new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
     if before != _versions(inputs):
         raise RuleError(f"{program.rule.fn.__name__} writes to its inputs (such as g += 1); write g = g + 1")
     return new_p, new_state

@@ -15,7 +15,8 @@ from torch.autograd.graph import increment_version
 
 from ...partition import Live
 from ...rule import Program, Stored
-from ...trace import trace
+from ...trace import Rank, Trace, trace
+from ...vocabulary import rms
 from ..errors import UnsupportedError
 from .compiler import find_compiler
 from .emit import Kernel, emit
@@ -45,12 +46,23 @@ MENDED = {3, 5}
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """The kernel of a program for tensors (p, g, stored state) and counters of these dtypes; made once."""
     traced = trace(program, numbers)
+    _check_ranks(traced)
     stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
     parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
     parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
     for entry, slot in zip(program.stored, stored, strict=True):
         parts[entry.of] += (slot,)
     return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
+
+
+RANKS = (Rank.HOST, Rank.REDUCED, Rank.FULL)
+"""What the kernel's loops know: numbers, numbers per tensor, and elements."""
+
+
+def _check_ranks(traced: Trace) -> None:
+    for node in traced.graph.nodes:
+        if node.meta.get("rank", Rank.HOST) not in RANKS or node.target is rms:
+            raise UnsupportedError("the native executor knows elements, norms and numbers, no rows, columns or means")
 
 
 def _layout(stored: Stored, program: Program) -> str:

@@ -13,7 +13,7 @@
   static inline T sign_##SUFFIX(T x) { return (T)((x > 0) - (x < 0)); }                                               \
   static inline T where_##SUFFIX(T condition, T a, T b) { return condition != 0 ? a : b; }                            \
   static inline T filled_##SUFFIX(T like, T value) { return (void)like, value; }                                      \
-  static inline T lerp_##SUFFIX(T a, T b, T w) { return fabs(w) < (T)0.5 ? a + w * (b - a) : b - (b - a) * (1 - w); } \
+  static inline T lerp_##SUFFIX(T a, T b, T w) { return fabs(w) < (T)0.5 ? a + w * (b - a) : b + (w - 1) * (b - a); } \
   static inline T gt_##SUFFIX(T a, T b) { return a > b; }                                                             \
   static inline T ge_##SUFFIX(T a, T b) { return a >= b; }                                                            \
   static inline T lt_##SUFFIX(T a, T b) { return a < b; }                                                             \
