@@ -1,4 +1,4 @@
-"""State dicts change hands between torch's class and ours in mid-training, and the run goes on as it would have."""
+"""State dicts change hands between torch's class and ours in mid-training, and the run goes on undisturbed."""
 
 from __future__ import annotations
 
