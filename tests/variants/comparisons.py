@@ -224,9 +224,9 @@ FORMULAS = [
 COMPARISONS = [*TORCH, *KERAS, *OPTAX, *FORMULAS]
 
 NOT_COMPARED: dict[str, str] = {
-    "adafactor": "Keras's and optax's add ε1 to g² and have other caps; torch's, which we follow, bounds the mean and root",
+    "adafactor": "Keras's and optax's add ε1 to g²; torch's, which we follow, bounds the mean of rows and the root",
     "lbfgs": "optax's has another line search and is given the function, not gradients",
     "muon": "Keras's iterates in the parameter's dtype, torch's and ours in bfloat16",
-    "rprop": "optax's takes a rate as the sizes' start, as ours does, and cannot follow the schedule of the measurement",
+    "rprop": "optax's, like ours, reads the rate once, and cannot follow the schedule of the measurement",
 }
 """Our classes, in small letters, that a library has under the same name and that are not compared: why."""
