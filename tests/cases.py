@@ -240,9 +240,10 @@ every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
 
 
 def class_under_test(item: Any) -> Any:
-    """The optimizer's class that a test is called with; None where there is none."""
+    """Our class that a test is called with; None where there is none."""
     given = item.callspec.params if hasattr(item, "callspec") else {}
-    return given.get("cls", given.get("twins", (None,))[0])
+    cls = given.get("cls", given.get("twins", (None,))[0])
+    return cls if isinstance(cls, type) and issubclass(cls, Optimizer) else None
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

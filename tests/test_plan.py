@@ -9,7 +9,10 @@ at inputs alone, so that no rounding decides a branch.
 
 from __future__ import annotations
 
+import cProfile
+import math
 import operator
+import pstats
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -452,3 +455,23 @@ def test_a_pick_between_a_number_per_tensor_and_a_tensor(lr: float) -> None:
     run_plan(plan_of(rule, kind="per_tensor"), *columns, lr=lr)
     torch.testing.assert_close(columns[0][0], rule(p, g, lr=lr))
     assert torch.equal(columns[1][0], g)
+
+
+def test_a_profiler_stays_on() -> None:
+    """Tracing looks at the rule through the same hook that profilers use."""
+
+    def rule(p, g, *, lr):
+        u = lr * g
+        return p - u
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        profiled = trace(Program(bind(Rule(rule, "pointwise"), {}), Rule(rule, "pointwise"), ()), ("lr",))
+        math.hypot(3.0, 4.0)
+    finally:
+        profiler.disable()
+    assert any("hypot" in name for _, _, name in pstats.Stats(profiler).stats)
+    plain = trace(Program(bind(Rule(rule, "pointwise"), {}), Rule(rule, "pointwise"), ()), ("lr",))
+    assert [n.target for n in profiled.graph.nodes] == [n.target for n in plain.graph.nodes]
+    assert (list(profiled.names.values()), list(plain.names.values())) == ([], ["p", "g", "lr", "u"])

@@ -210,7 +210,10 @@ WORDED = {
 
 @contextmanager
 def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
-    """Collect what a function's local variables hold when it returns, so that equations print with the rule's names."""
+    """Collect what a function's local variables hold when it returns, so that equations print with the rule's names.
+
+    Nothing is collected under a profiler: it stays on, and cProfile's could not be put back from Python.
+    """
     names: dict[str, fx.Node] = {}
 
     def watch(frame: FrameType, event: str, arg: Any) -> None:
@@ -218,9 +221,11 @@ def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
             held = frame.f_locals.items()
             names.update({name: value.node for name, value in held if isinstance(value, fx.Proxy)})
 
-    before = sys.getprofile()
+    if sys.getprofile() is not None:
+        yield names
+        return
     sys.setprofile(watch)
     try:
         yield names
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None)

@@ -1,8 +1,8 @@
-"""State dicts change hands between torch's class and ours in mid-training, and the run goes on as if nothing had been."""
+"""State dicts change hands between torch's class and ours in mid-training, and the run goes on undisturbed."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
 from .support import (
     Configuration,
@@ -10,6 +10,7 @@ from .support import (
     assert_close,
     assert_states_close,
     every_configuration,
+    every_input,
     filed,
     rounding,
     values,
@@ -18,24 +19,36 @@ from .support import (
 STEPS = 3
 
 
-@pytest.mark.parametrize("torch_first", [True, False], ids=["torch-to-ours", "ours-to-torch"])
 @every_configuration(lambda configuration: not configuration.is_differentiable)
-def test_a_run_changes_hands(configuration: Configuration, torch_first: bool) -> None:
-    """The one that goes on all the time, and the other class from its file on: parameters and state."""
-    classes = [configuration.build_torchs, configuration.build]
-    first, second = classes if torch_first else reversed(classes)
+def test_torchs_run_goes_on_in_ours(configuration: Configuration) -> None:
+    """In every executor."""
+    problem, theirs, twin, ours = handed_over(configuration, configuration.build_torchs, configuration.build)
+    switches = {name: ours.defaults[name] for name in configuration.info.supported_impls}
+    ours.param_groups[0].update(switches)  # torch's dict says how torch ran
+    assert_same_end(configuration, (problem, theirs), (twin, ours))
+
+
+@every_input()
+def test_our_run_goes_on_in_torchs(configuration: Configuration) -> None:
+    problem, ours, twin, theirs = handed_over(configuration, configuration.build, configuration.build_torchs)
+    assert_same_end(configuration, (twin, theirs), (problem, ours))
+
+
+def handed_over(configuration: Configuration, first: Any, second: Any) -> tuple[Problem, Any, Problem, Any]:
+    """An optimizer that has taken some steps, and the other class's, which has loaded its file."""
     problem = Problem(configuration)
     whole = first(problem.params)
     problem.advance(whole, STEPS)
     twin = Problem(configuration, starts=values(problem.params))
     taken_over = second(twin.params)
     taken_over.load_state_dict(filed(whole.state_dict()))
-    ours, theirs = (taken_over, whole) if torch_first else (whole, taken_over)
-    assert_states_close(ours, theirs, 0.0)
-    if torch_first:
-        switches = {name: taken_over.defaults[name] for name in configuration.info.supported_impls}
-        taken_over.param_groups[0].update(switches)
-    problem.advance(whole, STEPS)
-    twin.advance(taken_over, STEPS)
-    assert_close(values(twin.params), values(problem.params), rounding(configuration.cls))
-    assert_states_close(ours, theirs, rounding(configuration.cls))
+    return problem, whole, twin, taken_over
+
+
+def assert_same_end(configuration: Configuration, torchs: tuple[Problem, Any], ours: tuple[Problem, Any]) -> None:
+    """Equal state now; equal parameters and state after some steps of both."""
+    assert_states_close(ours[1], torchs[1], 0.0)
+    for problem, optimizer in (torchs, ours):
+        problem.advance(optimizer, STEPS)
+    assert_close(values(ours[0].params), values(torchs[0].params), rounding(configuration.cls))
+    assert_states_close(ours[1], torchs[1], rounding(configuration.cls))

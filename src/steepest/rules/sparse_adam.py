@@ -6,15 +6,14 @@ from .. import fields
 from ..fields import State
 from ..optimizer import Optimizer
 from ..rule import Rule
-from ..vocabulary import lerp, sqrt
+from .adam import adam
 
 
 def sparse_adam(p, g, m, v, *, t, lr, beta1, beta2, eps):
-    """p, g, m, v: same shape, the elements of the gradient alone. Returns new (p, m, v)."""
-    m = lerp(m, g, 1 - beta1)
-    v = beta2 * v + (1 - beta2) * g * g
-    eta = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
-    return p - eta * m / (sqrt(v) + eps), m, v
+    """p, g, m, v: same shape, the elements of the gradient alone. Adam's rule with ε̂. Returns new (p, m, v)."""
+    static = {"eps_in_sqrt": False, "eps_hat": True, "amsgrad_corrected": False}
+    p, m, v, _ = adam(p, g, m, v, None, t=t, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **static)
+    return p, m, v
 
 
 class SparseAdam(Optimizer):
@@ -26,8 +25,8 @@ class SparseAdam(Optimizer):
     Source:
         Kingma and Ba 2015, arXiv:1412.6980, section 2 (its last form, "epsilon hat"), on the gradient's elements.
     Differs:
-        torch: same numbers. As in torch ε is added to the uncorrected root (in `Adam` to the corrected one), and lr and
-        ε are above 0. The step count is a tensor here and a plain int in torch; state dicts have torch's int. Half
+        torch: same numbers. As in torch ε is added to the uncorrected root (`Adam` with ``eps_hat=True``), and lr and ε
+        are above 0. The step count is a tensor here and a plain int in torch; state dicts have torch's int. Half
         types add repeated elements, and compute, in float32.
     """
 
