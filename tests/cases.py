@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,9 +47,10 @@ PLANNED_TWINS = {name: twins for name, twins in TWINS.items() if name in PLANNED
 SWITCHES: dict[str, Options] = {
     "reference": {"foreach": False},
     "foreach": {"foreach": True},
+    "stacked": {"foreach": True},
     "native": {"fused": True},
 }
-"""How to ask for each executor in torch's words."""
+"""How to ask for each executor in torch's words, from the slowest to the fastest that a class may have."""
 
 
 @cache
@@ -62,6 +64,14 @@ def _runs(cls: type[Optimizer], executor: str) -> bool:
         return bool(cls([torch.zeros(2, 2)], **SWITCHES[executor]).executor == executor)
     except RuntimeError:
         return False
+
+
+@cache
+def exactly(cls: type[Optimizer]) -> type[Optimizer]:
+    """The class; if its rule rounds to a dtype of its own (Muon's bfloat16), one whose rule rounds to float64."""
+    if cls.rule.precision is None:
+        return cls
+    return type(cls.__name__, (cls,), {"rule": dataclasses.replace(cls.rule, precision=torch.float64)})
 
 
 NATIVE = {name: cls for name, cls in PLANNED.items() if "native" in executors_of(cls)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,11 @@ CLASSES = {name: cls for name, cls in ALL_CLASSES.items() if is_valid(cls, {"ema
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 
 
+SHAPES: list[tuple[int, ...]] = [(4,), (1,), (3,)]
+
+
 def tensors(dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
-    return [torch.nn.Parameter(torch.linspace(-1.0, 2.0, n, dtype=dtype)) for n in (4, 1, 3)]
+    return [torch.nn.Parameter(torch.linspace(-1.0, 2.0, math.prod(s), dtype=dtype).view(s)) for s in SHAPES]
 
 
 def switch(cls: type[Optimizer], executor: str) -> Options:

@@ -112,7 +112,7 @@ def test_a_scaler_changes_nothing_and_an_infinity_stops_everything(
             p.grad, q.grad = g * scaler.get_scale(), g.clone()
         is_inf = step == 2
         if is_inf:
-            params[1].grad[3] = torch.inf
+            params[1].grad.view(-1)[3] = torch.inf
         given = [p.grad.clone() for p in params]
         before = snapshot(optimizer)
         scaler.scale(torch.ones(()))  # creates the scale, as scaling a loss does

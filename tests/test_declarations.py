@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from cases import alternatives, defaults, hyperparameters
-from declarations import DECLARED
+from cases import CLASSES, alternatives, defaults, hyperparameters
 from steepest import Optimizer
 from steepest.executors.choose import choose
 
+DECLARED = CLASSES.values()
 every_declaration = pytest.mark.parametrize("cls", DECLARED, ids=lambda c: c.__name__)
 TWINNED = [cls for cls in DECLARED if hasattr(torch.optim, cls.__name__)]
 every_twin = pytest.mark.parametrize("cls", TWINNED, ids=lambda c: c.__name__)
@@ -123,11 +123,4 @@ def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
         return
     has_rows = any(s.kind in ("row", "column") for s in cls.rule.state)
     planned = {"pointwise": "native", "per_tensor": "foreach" if has_rows else "native"}
-    assert ran.name == {**planned, "matrix": "reference", "driver": "driver"}[cls.rule_for(optimizer.defaults).kind]
-
-
-def test_a_matrix_rule_refuses_foreach() -> None:
-    (muon,) = [cls for cls in DECLARED if cls.rule.kind == "matrix"]
-    group = {**muon(parameters(muon)).param_groups[0], "foreach": True}
-    with pytest.raises(RuntimeError, match="foreach=True cannot run muon, a matrix rule"):
-        choose(muon.rule, group)
+    assert ran.name == {**planned, "matrix": "stacked", "driver": "driver"}[cls.rule_for(optimizer.defaults).kind]

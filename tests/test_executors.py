@@ -29,6 +29,7 @@ from cases import (
     cases,
     every_executor,
     every_planned_class,
+    exactly,
     executors_of,
     hyperparameters,
     is_valid,
@@ -36,6 +37,7 @@ from cases import (
     same,
     snapshot,
 )
+from shapes import fitted
 from steepest import Optimizer, Rule, State, fields
 from steepest.executors import choose, foreach
 from steepest.executors.choose import EXECUTORS
@@ -61,6 +63,8 @@ def everything_on(cls: type[Optimizer]) -> Options:
 
 ROWS = [(cls, options) for cls in PLANNED.values() for options in ({}, everything_on(cls))]
 every_row = pytest.mark.parametrize(("cls", "options"), cases(ROWS))
+PLANNED_ROWS = [(cls, options) for cls, options in ROWS if "foreach" in executors_of(cls)]
+every_planned_row = pytest.mark.parametrize(("cls", "options"), cases(PLANNED_ROWS))
 
 
 def test_every_executor_is_tested() -> None:
@@ -102,7 +106,8 @@ def odd_gradients(dtype: torch.dtype, seed: int) -> list[Tensor]:
 
 
 def build(cls: type[Optimizer], tensors: list[Tensor], executor: str, options: Options) -> Any:
-    optimizer = cls([torch.nn.Parameter(x.detach()) for x in tensors], **options, **SWITCHES[executor])
+    tensors = [x.detach().reshape(fitted(cls, tuple(x.shape))) for x in tensors]
+    optimizer = cls([torch.nn.Parameter(x) for x in tensors], **options, **SWITCHES[executor])
     assert optimizer.executor == executor
     return optimizer
 
@@ -110,6 +115,7 @@ def build(cls: type[Optimizer], tensors: list[Tensor], executor: str, options: O
 def step(optimizer: torch.optim.Optimizer, grads: list[Tensor]) -> None:
     """One step, after which every gradient is bit by bit what it was, and has never been written to."""
     params = optimizer.param_groups[0]["params"]
+    grads = [g.reshape(p.shape) for p, g in zip(params, grads, strict=True)]
     for p, g in zip(params, grads, strict=True):
         p.grad = g
     before = [(g.clone(), g._version) for g in grads]
@@ -139,8 +145,9 @@ def assert_agree(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, dty
 
 
 def compare(cls: type[Optimizer], options: Options, tensors: list[Tensor], grads: list[list[Tensor]]) -> None:
-    """foreach against reference."""
-    fast, plain = (build(cls, [x.clone() for x in tensors], executor, options) for executor in ("foreach", "reference"))
+    """The executor of many tensors (foreach, or stacked) against reference."""
+    cls = exactly(cls)
+    fast, plain = (build(cls, [x.clone() for x in tensors], executor, options) for executor in executors_of(cls)[1::-1])
     for of_step in grads:
         step(fast, of_step)
         step(plain, [g.clone() for g in of_step])
@@ -375,10 +382,10 @@ def with_gradients(shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.flo
 
 def twin_rows() -> Iterator[Any]:
     """Classes that torch has, plain and with all of torch's options on."""
-    for cls, options in ROWS:
+    for cls, options in PLANNED_ROWS:
         if cls.__name__.lower() in TWINS:
             theirs = TWINS[cls.__name__.lower()][1]
-            probe = theirs([torch.nn.Parameter(torch.ones(1))])
+            probe = theirs([torch.nn.Parameter(torch.ones(1, 1))])
             yield pytest.param(cls, {n: v for n, v in options.items() if n in probe.defaults}, id=label(cls, options))
 
 
@@ -396,7 +403,7 @@ def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Op
     assert ours.peak <= theirs.peak + lists + 16 * 4
 
 
-@every_row
+@every_planned_row
 def test_temporaries_of_a_long_list_are_one_chunk(cls: type[Optimizer], options: Options) -> None:
     """Beside it there are boxed numbers, and for clipping each tensor's norm, alone and stacked: 8 bytes."""
     chunk = foreach.CHUNK // 5_000
@@ -415,7 +422,7 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     return make_plan(trace(optimizer.program(group, static, p=p), (*numbers, "t"))).source.count(" for x0")
 
 
-@every_row
+@every_planned_row
 def test_the_number_of_calls_grows_with_the_list_by_words_without_a_list_form(
     cls: type[Optimizer], options: Options
 ) -> None:
@@ -428,7 +435,10 @@ def test_the_number_of_calls_grows_with_the_list_by_words_without_a_list_form(
     assert plain.calls > many.calls
 
 
-@pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
+FOREACH_TWINS = {name: twins for name, twins in PLANNED_TWINS.items() if "foreach" in executors_of(twins[0])}
+
+
+@pytest.mark.parametrize("twins", FOREACH_TWINS.values(), ids=list(FOREACH_TWINS))
 def test_no_more_calls_than_torchs_foreach(twins: Twins) -> None:
     """Where words have no list form torch works tensor by tensor too, and all calls count."""
     ours, theirs = (watched(cls(with_gradients([(3,)] * 50), foreach=True)) for cls in twins)

@@ -555,7 +555,7 @@ def new_layout(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter
 
 
 def new_parameter(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
-    params[1] = optimizer.param_groups[0]["params"][1] = torch.nn.Parameter(torch.ones(2))
+    params[1] = optimizer.param_groups[0]["params"][1] = torch.nn.Parameter(torch.ones(2, 1))
 
 
 def reorder(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
@@ -747,11 +747,11 @@ def test_a_checkpoint_before_the_first_step_is_a_fresh_start(cls: type[Optimizer
 
 @every_class
 def test_named_parameters(cls: type[Optimizer]) -> None:
-    module = torch.nn.Linear(3, 2)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False), torch.nn.Linear(2, 1, bias=False))
     optimizer = cls(module.named_parameters())
     train(optimizer, 2)
-    assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
-    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+    assert optimizer.param_groups[0]["param_names"] == ["0.weight", "1.weight"]
+    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["0.weight", "1.weight"]
 
 
 @every_class
@@ -788,7 +788,7 @@ def test_bad_parameters_are_refused_as_torch_does(
 
 @every_class
 def test_duplicates(cls: type[Optimizer]) -> None:
-    p = torch.nn.Parameter(torch.ones(2))
+    p = torch.nn.Parameter(torch.ones(2, 2))
     with pytest.warns(UserWarning, match="duplicate parameters"):
         cls([p, p])
     with pytest.raises(ValueError, match=r"some parameters appear in more than one parameter group|parameter groups"):
@@ -871,7 +871,8 @@ def bad_options(cls: type[Optimizer]) -> list[Options]:
     bad: list[Options] = []
     for name, field in hyperparameters(cls).items():
         if len(field.names) > 1:
-            bad += [{name: (-0.5, 0.9)}, {name: (0.9, 1.0)}, {name: (0.9, 1.5)}]
+            pairs = ((-0.5, 0.9), (0.9, 1.0), (0.9, 1.5))
+            bad += [{name: (*pair, *pair)[: len(field.names)]} for pair in pairs]
         elif not (field.is_flag or field.choices or field.whole):
             bad += [{name: -0.5}, {name: 1.5}]
     return bad
@@ -1019,9 +1020,9 @@ def test_parameters_of_several_types_in_one_group() -> None:
 @every_planned_class
 def test_writing_through_a_step_is_seen_by_autograd(cls: type[Optimizer]) -> None:
     """A backward through a graph that saved the old parameter must fail, not be silently wrong."""
-    optimizer = cls(params := [torch.nn.Parameter(torch.ones(3))])
+    optimizer = cls(params := [torch.nn.Parameter(torch.ones(3, 1))])
     y = (params[0] ** 2).sum()
-    params[0].grad = torch.ones(3)
+    params[0].grad = torch.ones(3, 1)
     optimizer.step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.backward()

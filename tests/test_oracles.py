@@ -21,6 +21,7 @@ from cases import (
     cases,
     defaults,
     every_executor,
+    exactly,
     give,
     hyperparameters,
     oracle_options,
@@ -64,7 +65,7 @@ def assert_equal(optimizer: Optimizer, params: list[Any], expected: list[dict[st
 def judge(cls: type[Optimizer], executor: str, options: Options, tolerance: float = TOLERANCE) -> None:
     theta0, grads = gapped()
     params = parameters(theta0)
-    optimizer = cls(params, lr=RATES[0], **options, **SWITCHES[executor])
+    optimizer = exactly(cls)(params, lr=RATES[0], **options, **SWITCHES[executor])
     assert optimizer.executor == executor
     for rate, of_step in zip(RATES, grads, strict=True):
         give(params, of_step)

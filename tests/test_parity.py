@@ -72,7 +72,8 @@ def run(optimizer: torch.optim.Optimizer, grads: list[list[Any]]) -> None:
 def pair(twins: Twins, dtype: torch.dtype, ours: Options, theirs: Options | None = None) -> tuple[Any, Any]:
     """Ours and torch's over equal parameters."""
     theta0, _ = values(3, dtype, 1)
-    theirs = {name: value for name, value in ours.items() if name != "fused"} if theirs is None else theirs
+    known = inspect.signature(twins[1]).parameters
+    theirs = {name: value for name, value in (ours if theirs is None else theirs).items() if name in known}
     return twins[0](parameters(theta0, dtype), **ours), twins[1](parameters(theta0, dtype), **theirs)
 
 
@@ -142,7 +143,7 @@ def test_signature_starts_with_torchs(twins: Twins) -> None:
 
 @every_twin
 def test_defaults_are_torchs(twins: Twins) -> None:
-    ours, theirs = (cls([torch.nn.Parameter(torch.zeros(1))]) for cls in twins)
+    ours, theirs = (cls([torch.nn.Parameter(torch.zeros(1, 1))]) for cls in twins)
     assert theirs.defaults.items() <= ours.defaults.items()
     assert all(repr(ours.defaults[name]) == repr(value) for name, value in theirs.defaults.items())
     assert next(iter(ours.param_groups[0])) == "params"
@@ -152,14 +153,14 @@ def test_defaults_are_torchs(twins: Twins) -> None:
 def test_positional_arguments_mean_the_same(twins: Twins) -> None:
     count = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(twins[1]).parameters.values())
     values = [p.default for p in list(inspect.signature(twins[1]).parameters.values())[1:count]]
-    ours, theirs = (cls([torch.nn.Parameter(torch.zeros(1))], 0.125, *values[1:]) for cls in twins)
+    ours, theirs = (cls([torch.nn.Parameter(torch.zeros(1, 1))], 0.125, *values[1:]) for cls in twins)
     assert {name: ours.defaults[name] for name in theirs.defaults} == theirs.defaults
 
 
 @every_twin
 def test_state_after_construction_is_torchs(twins: Twins) -> None:
     """Adagrad's exists at construction; the others' does not, and an untouched parameter has no entry."""
-    ours, theirs = (cls([torch.nn.Parameter(torch.ones(3))]).state_dict()["state"] for cls in twins)
+    ours, theirs = (cls([torch.nn.Parameter(torch.ones(3, 1))]).state_dict()["state"] for cls in twins)
     assert {k: {n: v.tolist() for n, v in held.items()} for k, held in ours.items()} == {
         k: {n: v.tolist() for n, v in held.items()} for k, held in theirs.items()
     }
@@ -233,7 +234,7 @@ def test_a_fixed_option_survives_a_foreign_checkpoint(twins: Twins) -> None:
     """torch's AdamW stays decoupled whatever it loads; so does every option that a class of ours settles."""
     cls = twins[0]
     fixed = {f.name: f.default for f in cls.fields.values() if f.fixed}
-    optimizer = cls([torch.nn.Parameter(torch.ones(1))])
+    optimizer = cls([torch.nn.Parameter(torch.ones(1, 1))])
     checkpoint = optimizer.state_dict()
     checkpoint["param_groups"][0].update({name: not value for name, value in fixed.items()})
     optimizer.load_state_dict(checkpoint)

@@ -71,7 +71,7 @@ def test_round_trip(cls: type[Optimizer]) -> None:
             recipe = parse(f"{cls.__name__.lower()}[{name}={spell(value)}]")
             assert recipe.options == {name: value}
             assert recipe.resolved()[name] == value
-            assert recipe.build([torch.nn.Parameter(torch.ones(1))]).param_groups[0][name] == value
+            assert recipe.build([torch.nn.Parameter(torch.ones(1, 1))]).param_groups[0][name] == value
 
 
 @every_class

@@ -27,7 +27,6 @@ from cases import (
     same,
     snapshot,
 )
-from declarations.matrix import Muon
 from steepest import Optimizer, codecs, storage
 from steepest.executors import choose, foreach
 from steepest.rule import PLANNED_KINDS
@@ -548,9 +547,9 @@ CODEC_ERROR = {"bfloat16": 2**-8, "int8": 2**-3}
 
 
 @every_state_dtype
-@pytest.mark.parametrize("name", list(PLANNED_TWINS))
-def test_torchs_state_is_encoded_and_decoded_state_is_torchs(name: str, state_dtype: str) -> None:
-    ours, theirs = PLANNED_TWINS[name]
+@pytest.mark.parametrize("twins", CODABLE_TWINS.values(), ids=list(CODABLE_TWINS))
+def test_torchs_state_is_encoded_and_decoded_state_is_torchs(twins: Twins, state_dtype: str) -> None:
+    ours, theirs = twins
     source = theirs(problem(), **lively(ours))
     descend(source, 3)
     coded = ours([torch.nn.Parameter(p.detach().clone()) for p in source.param_groups[0]["params"]], **lively(ours))
@@ -853,7 +852,7 @@ def test_sparse_gradients_are_refused() -> None:
 def test_rules_that_cannot_be_coded() -> None:
     p = torch.nn.Parameter(torch.ones(64, 80))
     with pytest.raises(ValueError, match="pointwise and per_tensor rules, and Muon runs muon, a matrix rule"):
-        Muon([p], state_dtype="int8")
+        steepest.Muon([p], state_dtype="int8")
     for cls in CLASSES.values():
         if cls.needs_closure(defaults(cls)):
             with pytest.raises(ValueError, match="a driver rule; leave state_dtype=None"):

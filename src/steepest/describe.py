@@ -13,7 +13,7 @@ from . import registry
 from .equations import equations
 from .fields import Field, State
 from .optimizer import Optimizer
-from .rule import Program
+from .rule import Program, Rule
 from .trace import trace
 
 
@@ -38,16 +38,27 @@ def describe(text: str, latex: bool = False) -> str:
         _section("Update" + (" (LaTeX)" if latex else ""), update_equations(cls, options, latex)),
         _section("Hyperparameters", _table(_hyperparameter_rows(cls.fields.values(), options))),
         _section("State", _state_lines(cls, options)),
-        _section("Rule", textwrap.dedent(inspect.getsource(rule.fn)).splitlines()),
+        _section("Rule", _source(rule)),
     ]
     return "\n\n".join(parts)
 
 
+def _source(rule: Rule) -> list[str]:
+    """The rule's code; of a matrix rule with the functions of its file, which hold the mathematics."""
+    functions = [rule.fn]
+    if rule.kind == "matrix":
+        own = inspect.getmembers(inspect.getmodule(rule.fn), inspect.isfunction)
+        functions += [f for _, f in own if f.__module__ == rule.fn.__module__]
+    return "\n\n".join(textwrap.dedent(inspect.getsource(f)) for f in dict.fromkeys(functions)).splitlines()
+
+
 def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool = False) -> list[str]:
-    """The equations of one step under ``options``, after the first step; a driver is told in words and code."""
+    """The equations of one step under ``options``, after the first; what is not traced is told in words and code."""
     rule = cls.rule_for(options)
     if rule.kind == "driver":
         return ["This rule asks for new gradients on its way: read it below; each yield is a point to evaluate."]
+    if rule.kind == "matrix":
+        return ["This rule multiplies matrices, and has a loop: read it below."]
     program, numbers = _program(cls, options)
     letters = rule.letters
     return equations(trace(program, numbers), letters, latex)

@@ -87,6 +87,8 @@ class _Pure:
 
     def init(self, params: Params) -> State:
         """The state before the first step."""
+        for p in params.values():
+            self.optimizer.check_parameter(p)
         return {name: {} if self._has_first else self._made(p) for name, p in params.items()}
 
     def step(self, params: Params, grads: Params, state: State, **numbers: Any) -> tuple[dict[str, Tensor], State]:

@@ -113,6 +113,10 @@ class Optimizer(torch.optim.Optimizer):
         check_decay(options)
 
     @classmethod
+    def check_parameter(cls, p: Tensor) -> None:
+        """Raise `ValueError` for a parameter that the class cannot update. Overridden where there are such shapes."""
+
+    @classmethod
     def needs_closure(cls, options: Options) -> bool:
         """Whether ``step`` needs a closure under these options, because the rule asks for new gradients."""
         return cls.rule_for(options).kind == "driver"
@@ -161,6 +165,7 @@ class Optimizer(torch.optim.Optimizer):
             if not (p.is_floating_point() or p.is_complex()):
                 message = f"{type(self).__name__} updates floating-point and complex tensors, not {p.dtype}"
                 raise ValueError(f"{message}; convert the parameter of shape {tuple(p.shape)} or leave it out")
+            self.check_parameter(p)
         if self.needs_closure(group) and len(groups) > 1:
             name = type(self).__name__
             raise ValueError(f"{name} doesn't support per-parameter options (parameter groups); give it one group")
@@ -519,7 +524,7 @@ class Optimizer(torch.optim.Optimizer):
         if rule.is_real and p is not None and p.is_complex():
             raise RuntimeError(f"{type(self).__name__} does not support complex parameters; give them to another class")
         eps = torch.finfo(torch.get_default_dtype() if p is None else p.dtype).eps
-        settled = {**static, "first": first, "machine_eps": eps}
+        settled = {**static, "first": first, "machine_eps": eps, "precision": rule.precision}
         named = tuple((name, settled[name]) for name in settled if name in rule.names)
         declared = self.declared_state(group, p)
         codecs = {} if p is None else storage.coding(declared, group, p)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
+import torch
+
 from .codecs import Codec
 from .fields import State
 
@@ -38,12 +40,13 @@ class Rule:
         fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state
             in order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its
             signature names: fields, ``t`` (the parameter's step count, from 1), ``first`` (its state is just made),
-            ``machine_eps`` (the distance from 1 to the next number of the parameter's dtype).
+            ``machine_eps`` (the distance from 1 to the next number of the parameter's dtype), ``precision``.
             A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
         state: its state, in torch's order.
         sparse: what it does with sparse gradients; None refuses them.
         is_real: it is not for complex parameters; other rules take them as pairs of real numbers, in a last dimension.
+        precision: a dtype that the rule itself computes in, whatever the parameter's; it must round to it by itself.
     """
 
     fn: Callable[..., Any]
@@ -51,6 +54,7 @@ class Rule:
     state: tuple[State, ...] = ()
     sparse: Sparse | None = None
     is_real: bool = False
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
@@ -58,6 +62,8 @@ class Rule:
             raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; pointwise rules alone take sparse gradients")
         if self.sparse != "exact" and any(s.sparse for s in self.state):
             raise TypeError(f"{self.fn.__name__} has sparse state, so it must be declared Rule(..., sparse='exact')")
+        if self.kind == "matrix" and any(s.kind == "tensor_scalar" for s in self.state):
+            raise TypeError(f"{self.fn.__name__} is a matrix rule, run on stacks; it cannot keep one number per tensor")
         arguments = inspect.signature(self.fn).parameters.values()
         positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         expected = (1 if self.kind == "driver" else 2) + len(self.arguments)

@@ -16,6 +16,7 @@ from .common import Array, Result
 from .factored import adafactor
 from .momentum import momentum, nag, nag_lookahead, sgd
 from .novograd import novograd
+from .orthogonal import muon
 from .problems import problem, without
 from .quadratic import steepest_descent
 from .signs import asgd, rprop
@@ -36,6 +37,7 @@ ORACLES: dict[str, Callable[..., list[Result]]] = {
     "rprop": rprop,
     "asgd": asgd,
     "adafactor": adafactor,
+    "muon": muon,
     "sparseadam": sparse_adam,
 }
 

@@ -106,6 +106,8 @@ def _cannot_be_timed(recipe: Recipe) -> str:
     rule = recipe.optimizer.rule_for(recipe.resolved())
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"
+    if rule.kind == "matrix":
+        return "updates matrices alone, and every case has vectors"
     return "takes sparse gradients alone, and those of all cases are dense" if rule.sparse == "lazy" else ""
 
 

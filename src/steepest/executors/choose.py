@@ -14,7 +14,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from ..fields import Field, Options
 from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..rule import PLANNED_KINDS, Rule
-from . import foreach, reference, sparse, torch_fused
+from . import foreach, reference, sparse, stacked, torch_fused
 from .errors import UnsupportedError
 from .native import part as native
 
@@ -22,6 +22,7 @@ EXECUTORS: dict[str, Cut] = {
     "reference": partial(split, run=reference.run),
     "foreach": partial(split, run=foreach.run),
     "native": native.cut,
+    "stacked": partial(split, run=stacked.run),
 }
 """Executors of rules that take one gradient, by name: how each puts parameters together."""
 
@@ -54,11 +55,9 @@ def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Fi
     if options.get("capturable"):
         return Choice("reference", capturable, "foreach: capturable=True keeps numbers on the device")
     if options.get("foreach"):
-        if rule.kind not in PLANNED_KINDS:
-            raise RuntimeError(f"foreach=True cannot run {rule.fn.__name__}, a {rule.kind} rule; leave foreach=None")
-        return _choice("foreach")
-    if options.get("foreach") is None and _can_be_planned(rule, options):
-        return _best(rule, options)
+        return _choice("stacked" if rule.kind == "matrix" else "foreach")
+    if options.get("foreach") is None and _is_plain(options):
+        return _choice("stacked") if rule.kind == "matrix" else _best(rule, options)
     return Choice("reference", WITH_TENSORS) if options.get("differentiable") else _choice("reference")
 
 
@@ -157,10 +156,9 @@ def _refuse_contradictions(options: Options) -> None:
             raise RuntimeError(f"`{asked}` does not support `differentiable`; leave {asked}=None (reference executor)")
 
 
-def _can_be_planned(rule: Rule, options: Options) -> bool:
-    if rule.kind not in PLANNED_KINDS or options.get("differentiable"):
-        return False
-    return set(map(type, options["params"])) <= PLAIN_TYPES
+def _is_plain(options: Options) -> bool:
+    """Whether nothing asks for one tensor after the other."""
+    return not options.get("differentiable") and set(map(type, options["params"])) <= PLAIN_TYPES
 
 
 def _refuse_native(rule: Rule, options: Options) -> None:

@@ -1,0 +1,51 @@
+"""The stacked executor: parameters of one shape become one tensor with a dimension more, and a matrix rule runs once.
+
+A matrix rule works on the last two dimensions, so a stack of matrices is to it what one matrix is: with many small
+layers the products are a few large ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .batch import Batch, runs
+
+MOST = 2**24
+"""Elements per stack: what is stacked is copied, and a rule's temporaries are as many again. 64 MiB in float32."""
+
+
+def run(batch: Batch) -> dict[str, Any]:
+    """Run ``batch`` and return the new scalar state. Parameters and state are written in place."""
+    new_scalars: dict[str, Any] = {}
+    for members in stacks(batch.params):
+        new_scalars = _run_alone(batch, members) if len(members) == 1 else _run_stack(batch, members)
+    return new_scalars
+
+
+def stacks(params: list[Tensor]) -> Iterator[list[int]]:
+    """The places of parameters of one shape, in runs of together at most `MOST` elements."""
+    shapes: dict[torch.Size, list[int]] = {}
+    for index, p in enumerate(params):
+        shapes.setdefault(p.shape, []).append(index)
+    for members in shapes.values():
+        yield from runs(members, lambda index: params[index].numel(), MOST)
+
+
+def _run_alone(batch: Batch, members: list[int]) -> dict[str, Any]:
+    params, grads, *state = ([slot[i] for i in members] for slot in batch.slots)
+    return reference.run(Batch(batch.program, batch.numbers, params, grads, dict(zip(batch.state, state, strict=True))))
+
+
+def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
+    slots = [[slot[i] for i in members] for slot in batch.slots]
+    p, g, *state = map(torch.stack, slots)
+    held = dict(zip(batch.state, state, strict=True))
+    new_scalars = reference.run(Batch(batch.program, batch.numbers, [p], [g], {name: [x] for name, x in held.items()}))
+    for slot, stack in zip((slots[0], *slots[2:]), (p, *state), strict=True):
+        torch._foreach_copy_(slot, stack.unbind())
+    return new_scalars
