@@ -66,7 +66,7 @@ def test_each_form_of_decay_alone(cls: type[Optimizer]) -> None:
 @pytest.mark.parametrize("twins", TWINS.values(), ids=list(TWINS))
 def test_a_checkpoint_of_torchs_takes_our_defaults(twins: tuple[Any, Any]) -> None:
     """torch's dictionary lacks our arguments: they stay what torch does."""
-    ours, theirs = (cls(parameters([1.0])) for cls in twins)
+    ours, theirs = (cls(parameters([[[1.0]]])) for cls in twins)
     saved = theirs.state_dict()
     own = {name: field.default for name, field in twins[0].fields.items() if name not in theirs.defaults}
     ours.load_state_dict(saved)
