@@ -236,6 +236,7 @@ def torch_options(name: str) -> list[str]:
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
 every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
+every_pointwise_executor = pytest.mark.parametrize("executor", executors_of(NATIVE["adam"]))
 every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
 
 

@@ -29,6 +29,7 @@ from cases import (
     cases,
     every_executor,
     every_planned_class,
+    every_pointwise_executor,
     exactly,
     executors_of,
     hyperparameters,
@@ -615,7 +616,7 @@ def doubled(p: Any, g: Any, *, lr: Any) -> Any:
     return p - where(g > 0, 0.1, 0.3)
 
 
-@every_executor
+@every_pointwise_executor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_numbers_picked_by_element_have_the_parameters_dtype(dtype: torch.dtype, executor: str) -> None:
     """Whatever the default dtype is."""

@@ -33,6 +33,7 @@ from cases import (
     every_executor,
     every_native_class,
     every_planned_class,
+    every_pointwise_executor,
     hyperparameters,
     is_valid,
     loss_of,
@@ -295,7 +296,7 @@ def test_tensor_betas_are_refused_as_torch_refuses_them(cls: type[Optimizer], se
         cls(tensors(), betas=betas, foreach=True)
 
 
-@every_executor
+@every_pointwise_executor
 def test_tensor_betas_act_as_numbers(executor: str) -> None:
     tensor_betas = torch.tensor(0.8, dtype=torch.float64), torch.tensor([0.9], dtype=torch.float64)
     switch = {} if executor == "foreach" else SWITCHES[executor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import steepest
-from cases import SWITCHES, every_executor, same
+from cases import SWITCHES, every_pointwise_executor, same
 from steepest.executors import choose
 
 EVERY_WAY = [*({**switch} for switch in SWITCHES.values()), {"capturable": True}]
@@ -62,7 +62,7 @@ def test_rprop_has_torchs_nan(switch: dict[str, bool]) -> None:
     assert results[0][1].isnan().tolist() == [False, True, False, False]
 
 
-@every_executor
+@every_pointwise_executor
 def test_rprop_reads_lr_once(executor: str) -> None:
     p, q = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
     first, second = (steepest.Rprop([x], lr=0.5, **SWITCHES[executor]) for x in (p, q))
