@@ -18,7 +18,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cases import PLANNED_TWINS, SWITCHES, Options, Twins, is_valid, torch_options
+from cases import PLANNED_TWINS, SWITCHES, Options, Twins, executors_of, is_valid, torch_options
+from shapes import comparable
 from steepest import Field, Optimizer
 
 EXAMPLES = int(os.environ.get("STEEPEST_SOAK", "300"))
@@ -26,7 +27,6 @@ FACTOR = 256
 DTYPES = [torch.float32, torch.float64, torch.complex64]
 DIMENSIONS = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 SHAPES = st.lists(DIMENSIONS, min_size=1, max_size=4)
-MATRICES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=4)
 
 
 def value_of(field: Field) -> st.SearchStrategy[Any]:
@@ -56,9 +56,8 @@ def configurations(draw: st.DrawFn) -> tuple[Twins, Options, str, torch.dtype]:
     betas = draw(st.tuples(st.floats(0.5, 0.99), st.floats(0.8, 0.9999)))
     if "betas" in ours.fields and draw(st.booleans()):
         options["betas"] = betas
-    executor = draw(
-        st.sampled_from([e for e, switch in SWITCHES.items() if switch.keys() <= ours.fields.keys()] or [""])
-    )
+    # In bfloat16 another order of operations is another result: of Muon the loop alone is compared (and test_muon.py).
+    executor = draw(st.sampled_from(executors_of(ours) if ours.rule.precision is None else ["reference"]))
     return twins, options, executor, draw(st.sampled_from(DTYPES), label="dtype")
 
 
@@ -85,7 +84,8 @@ def precision(cls: type[Optimizer], dtype: torch.dtype) -> float:
 @given(configuration=configurations(), data=st.data())
 def test_a_step_is_torchs(configuration: tuple[Twins, Options, str, torch.dtype], data: Any) -> None:
     (cls, twin), options, executor, dtype = configuration
-    shapes = data.draw(MATRICES if cls.rule.kind == "matrix" else SHAPES, label="shapes")
+    shapes = comparable(twin, data.draw(SHAPES, label="shapes"))
+    assume(shapes)
     gaps = data.draw(st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=5), label="parameters at rest, by step")
     source = torch.Generator().manual_seed(3)
     starts = [drawn(shape, dtype, source) for shape in shapes]
