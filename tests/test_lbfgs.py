@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cases import Options, copied, same
+from cases import Options, copied, same, through_file
 from steepest import LBFGS, Optimizer, Rule, State, fields
 from steepest.drivers.lbfgs import times_inverse_hessian, updated
 from steepest.drivers.line_search import Goal, Point, _lowest_of_cubic, strong_wolfe_cubic
@@ -488,14 +487,6 @@ def test_pairs_without_curvature_are_not_remembered() -> None:
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def through_a_file(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    buffer.seek(0)
-    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
-    return loaded
-
-
 @every_problem
 @searching
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
@@ -510,7 +501,7 @@ def test_checkpoints_change_hands(
     (second,) = (cls for cls in EITHER if cls is not first)
     one = Run(first, loss, start, dtype, line_search_fn=search, max_iter=5).steps(3)
     other = Run(second, loss, one.values, dtype)
-    other.optimizer.load_state_dict(through_a_file(one.optimizer.state_dict()))
+    other.optimizer.load_state_dict(through_file(one.optimizer.state_dict()))
     one.points.clear()
     one.returned.clear()
     ours, theirs = (one.steps(3), other.steps(3)) if first is LBFGS else (other.steps(3), one.steps(3))

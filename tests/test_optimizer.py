@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import math
 import pickle
 import re
@@ -39,6 +38,7 @@ from cases import (
     loss_of,
     same,
     snapshot,
+    through_file,
     train,
 )
 from steepest import Optimizer, fields
@@ -684,10 +684,7 @@ def everything(cls: type[Optimizer]) -> Options:
 
 def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Through a file, as a user's checkpoint goes."""
-    buffer = io.BytesIO()
-    torch.save(optimizer.state_dict(), buffer)
-    buffer.seek(0)
-    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
+    loaded: dict[str, Any] = through_file(optimizer.state_dict())
     return loaded
 
 

@@ -7,7 +7,6 @@ Tolerances: float64 1e-12 of the tensor's largest element (the same arithmetic i
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import math
 import pickle
@@ -39,6 +38,7 @@ from cases import (
     same,
     snapshot,
     structures,
+    through_file,
     torch_options,
 )
 from oracles import ORACLES, problem, without
@@ -477,14 +477,6 @@ def test_a_row_without_gradient_moves_on_with_its_momentum() -> None:
     for indices, total in (([1], 1.0), ([2], 1.9), ([1], 3.71)):
         step(optimizer, [p], [rows(indices)])
         torch.testing.assert_close(p.detach()[1], start - 0.1 * total)
-
-
-def through_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize("torch_first", [True, False], ids=["torch-to-ours", "ours-to-torch"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import operator
 import pickle
@@ -26,6 +25,7 @@ from cases import (
     defaults,
     same,
     snapshot,
+    through_file,
 )
 from steepest import Optimizer, codecs, storage
 from steepest.executors import choose, foreach
@@ -80,14 +80,6 @@ def descend(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> Non
 def made(cls: type[Optimizer], dtype: torch.dtype = torch.float32, **options: Any) -> Optimizer:
     """An optimizer of the problem, everything lively."""
     return cls(problem(dtype), **{**lively(cls), **options})
-
-
-def through_file(state: Any) -> Any:
-    """What comes back from a file that is loaded safely."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 def first(optimizer: torch.optim.Optimizer) -> tuple[Tensor, dict[str, Any]]:

@@ -144,13 +144,8 @@ def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
     """The saved groups in the order of our names, if both sides have the same ones; else as they are."""
     names = [name for group in own for name in _names(group)]
     places = _places(saved)
-    counts = {
-        len(names),
-        len(set(names)),
-        len(places),
-        *(sum(len(g["params"]) for g in groups) for groups in (own, saved)),
-    }
-    if set(names) != places.keys() or len(counts) > 1:
+    sizes = {sum(len(group["params"]) for group in groups) for groups in (own, saved)}
+    if set(names) != places.keys() or {len(names), len(places)} != sizes:
         return saved
     return [_gathered(group, [places[name] for name in group["param_names"]]) for group in own]
 

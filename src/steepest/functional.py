@@ -113,8 +113,7 @@ class _Pure:
         return "first" in self.optimizer.rule_for(self.group).names
 
     def _made(self, p: Tensor) -> dict[str, Tensor]:
-        declared = self.optimizer.declared_state(self.group)
-        return {s.name: s.create(p, self.group) for s in declared if s.where(p)}
+        return {s.name: s.create(p, self.group) for s in self.optimizer.declared_state(self.group, p)}
 
     def _with_numbers(self, numbers: dict[str, Any]) -> dict[str, Any]:
         fields = self.optimizer.fields

@@ -271,13 +271,12 @@ class Optimizer(torch.optim.Optimizer):
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
         held, codecs = self.state.get(p, {}), self.codecs(group, p)
-        declared_state = self.declared_state(group)
+        declared_state = self.declared_state(group, p)
         lacking = [
             declared
             for declared in (*storage.counts(declared_state, codecs), *declared_state)
             if (declared.at_construction or not at_construction)
             and declared.kind != "shared"
-            and declared.where(p)
             and storage.is_lacking(declared, codecs.get(declared.name), held)
         ]
         for declared in lacking:
@@ -551,9 +550,8 @@ class Optimizer(torch.optim.Optimizer):
             elif value is None or kind is bool or kind is str:
                 static[name] = value
             else:
-                entries = field.unpack(value)
-                static.update({entry: v for entry, v in entries.items() if v is None})
-                numbers.update({entry: v for entry, v in entries.items() if v is not None})
+                for entry, v in field.unpack(value).items():
+                    (static if v is None else numbers)[entry] = v
         if "grad_scale" in shared:
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:

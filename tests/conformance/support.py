@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import unittest
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -330,12 +329,3 @@ def copy_of(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: copy_of(value) for key, value in tree.items()}
     return [copy_of(x) for x in tree] if isinstance(tree, list) else copy.deepcopy(tree)
-
-
-def filed(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The same through a file."""
-    file = io.BytesIO()
-    torch.save(state_dict, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded

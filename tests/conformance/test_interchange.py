@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cases import through_file
+
 from .support import (
     Configuration,
     Problem,
@@ -11,7 +13,6 @@ from .support import (
     assert_states_close,
     every_configuration,
     every_input,
-    filed,
     rounding,
     values,
 )
@@ -41,7 +42,7 @@ def handed_over(configuration: Configuration, first: Any, second: Any) -> tuple[
     problem.advance(whole, STEPS)
     twin = Problem(configuration, starts=values(problem.params))
     taken_over = second(twin.params)
-    taken_over.load_state_dict(filed(whole.state_dict()))
+    taken_over.load_state_dict(through_file(whole.state_dict()))
     return problem, whole, twin, taken_over
 
 

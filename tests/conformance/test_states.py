@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from cases import through_file
+
 from .support import (
     Configuration,
     Info,
@@ -20,7 +22,6 @@ from .support import (
     every_configuration,
     every_info,
     every_input,
-    filed,
     inputs,
     state_of,
     takes,
@@ -55,7 +56,7 @@ def test_a_loaded_optimizer_goes_on_as_the_saved_one(configuration: Configuratio
     optimizer = configuration.build(problem.params)
     problem.advance(optimizer, 2)
     saved = copy_of(optimizer.state_dict())
-    read = filed(optimizer.state_dict())
+    read = through_file(optimizer.state_dict())
     assert_close(copy_of(read), saved)
     twin, loaded = restarted(configuration, problem)
     loaded.load_state_dict(read)
