@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import steepest
+from steepest.study.data import fashion_mnist as clothes
 from steepest.study.memory import keep_freed_memory
 from steepest.study.workloads import fashion_mnist
 
@@ -66,7 +67,7 @@ def text_batches(seed: int) -> Batches:
 
 def image_batches(seed: int) -> Batches:
     """Fashion-MNIST's training images, 32 at a time."""
-    data = fashion_mnist.WORKLOAD.load(None).train
+    data = clothes.load(None).train
     source = torch.Generator().manual_seed(seed)
     while True:
         chosen = torch.randint(len(data.targets), (32,), generator=source)

@@ -85,6 +85,8 @@ class Optimizer(torch.optim.Optimizer):
     """The declared arguments, by name, in the constructor's order."""
     rule: ClassVar[Rule]
     """The update rule."""
+    takes_schedule: ClassVar[bool] = True
+    """Whether a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 
     params: ParamsT
     _: KW_ONLY

@@ -11,11 +11,11 @@ import pytest
 from steepest import registry
 from steepest.cli import reporting
 from steepest.study import workloads
-from steepest.study.data import fashion_mnist, fetch, places
+from steepest.study.data import digits, fashion_mnist, fetch, places
 from steepest.study.store import StudyFolder
 
 WRITE = reporting.write
-SMOKE = ("study", "digits", "--preset", "smoke")
+SMOKE = ("study", "digits", "--preset", "smoke", "--timing-rounds", "0")
 
 
 def test_a_study_says_what_it_runs_and_what_came_out(steepest: Any, no_report: None) -> None:
@@ -104,7 +104,7 @@ def test_options_reach_the_study(steepest: Any, no_report: None) -> None:
     document = StudyFolder(Path("here")).read_document() or {}
     config = document["config"]
     assert (config["epochs"], config["precision"], config["all_train"]) == (2, "bf16", True)
-    assert document["command"].startswith("steepest study digits --preset smoke -o sgd --epochs 2")
+    assert document["command"].startswith("steepest study digits --preset smoke --timing-rounds 0 -o sgd --epochs 2")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_show_prints_a_page(steepest: Any) -> None:
 
 def test_fetch_says_where_the_data_is(steepest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fashion_mnist, "FILES", ())
-    monkeypatch.setattr(fashion_mnist, "read", lambda folder: workloads.find("digits").load(None))
+    monkeypatch.setattr(fashion_mnist, "read", lambda folder: digits.load())
     answer = steepest("data", "fetch", "fashion-mnist", "--data-dir", "there")
     assert answer.code == 0
     assert answer.out == "fashion-mnist: there (1,437 training and 360 test examples, SHA-256 right)\n"

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from steepest.cli.live import LiveTable, window
 from steepest.study import workloads
+from steepest.study.data import adapt
 from steepest.study.plan import make_plan
 from steepest.study.progress import Progress, Row
 from steepest.study.request import Request
@@ -17,7 +18,7 @@ from steepest.study.trial import run_trial
 
 def rows(finished: int, running: int, waiting: int) -> list[Row]:
     states = ["finished"] * finished + ["running"] * running + ["waiting"] * waiting
-    return [Row(f"row {number}", number, 100, status) for number, status in enumerate(states)]
+    return [Row(f"row {number}", "evaluation", number, 100, status) for number, status in enumerate(states)]
 
 
 @pytest.mark.parametrize("height", [3, 5, 20])
@@ -44,14 +45,16 @@ def test_the_end_is_shown_when_all_is_done() -> None:
 def progress(tmp_path, seeds: int) -> Progress:
     workload = workloads.find("digits")
     request = Request(workload, "smoke", ("sgd", "adam[eps=0.5]"), seeds_wanted=seeds)
-    plan = make_plan(request, workload.load(None), "command")
+    plan = make_plan(request, adapt.load(workload().data), "command")
     watched = Progress(plan, StudyFolder(tmp_path))
-    watched.trial_started(plan.trials[0])
-    for event in run_trial(plan.trials[0], plan.task):
-        watched.trial_event(plan.trials[0], event)
-    watched.trial_started(plan.trials[1])
-    for event, _ in zip(run_trial(plan.trials[1], plan.task), range(3), strict=False):
-        watched.trial_event(plan.trials[1], event)
+    trials = [trial.spec for trial in plan.evaluation_trials(plan.given)]
+    watched.stage_started(trials)
+    watched.trial_started(trials[0])
+    for event in run_trial(trials[0], plan.task):
+        watched.trial_event(trials[0], event)
+    watched.trial_started(trials[1])
+    for event, _ in zip(run_trial(trials[1], plan.task), range(3), strict=False):
+        watched.trial_event(trials[1], event)
     return watched
 
 
@@ -70,7 +73,7 @@ def render(watched: Progress, height: int, terminal: bool = True) -> str:
 def test_a_row_for_every_trial(tmp_path) -> None:
     text = render(progress(tmp_path, 2), 40, terminal=False)
     lines = [line.rstrip() for line in text.splitlines()]
-    assert re.split(r"  +", lines[0])[:5] == ["optimizer", "seed", "epoch", "loss", "validation accuracy"]
+    assert re.split(r"  +", lines[0])[:5] == ["optimizer", "phase", "seed", "epoch", "loss"]
     assert lines[1].split()[:3] == ["SGD", "0", "1/1"]
     assert lines[1].endswith("finished")
     assert lines[2].startswith("Adam[eps=0.5]")

@@ -1,4 +1,4 @@
-"""Writes realistic study folders (schema 1) without training anything: seeded, every status, every oddity."""
+"""Writes realistic study folders (schema 2) without training anything: seeded, every status, every oddity."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def write_study(folder: Path, plan: Plan = MIXED) -> Path:
     for name in ("trials", "times"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     entries = [
-        {"id": f"{index:02d}-seed{seed}-0a1b2c3d", "optimizer": label, "seed": seed}
+        {"id": f"{index:02d}-seed{seed}-0a1b2c3d", "optimizer": label, "seed": seed, "phase": "evaluation"}
         for index, label in enumerate(plan.labels)
         for seed in range(plan.seeds)
     ]
@@ -89,7 +89,7 @@ def _records(plan: Plan, entry: dict[str, Any], status: str) -> tuple[list[dict[
         status, total
     )
     losses = _losses(index, total, rng, explode=stop if status == "diverged" else None)
-    records: list[dict[str, Any]] = [{"kind": "trial", "schema": 1, "spec": {"optimizer": entry["optimizer"]}}]
+    records: list[dict[str, Any]] = [{"kind": "trial", "schema": 2, "spec": {"optimizer": entry["optimizer"]}}]
     times: list[dict[str, Any]] = []
     speed = 1300 - 25 * index + rng.normal(0, 12)
     if stop:
@@ -183,7 +183,7 @@ def _study(plan: Plan, entries: list[dict[str, Any]]) -> dict[str, Any]:
         for label in plan.labels
     ]
     return {
-        "schema": 1,
+        "schema": 2,
         "name": f"fashion-mnist {plan.preset}",
         "workload": "fashion-mnist",
         "preset": plan.preset,

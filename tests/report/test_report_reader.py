@@ -94,23 +94,23 @@ def test_a_folder_without_a_study_is_refused_with_what_to_do(tmp_path: Path) -> 
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("schema", [2, None, "1"])
+@pytest.mark.parametrize("schema", [1, None, "2"])
 def test_an_unknown_schema_is_refused(tmp_path: Path, schema: object) -> None:
     folder = write_study(tmp_path, Plan(labels=("Adam",), seeds=1, overrides={"schema": schema}))
-    with pytest.raises(ReportError, match=r"has schema .* this version of Steepest reads schema 1"):
+    with pytest.raises(ReportError, match=r"has schema .* this version of Steepest reads schema 2"):
         read_study(folder)
 
 
 def test_an_unknown_schema_of_a_record_is_refused(tmp_path: Path) -> None:
     folder = write_study(tmp_path, Plan(labels=("Adam",), seeds=1))
     path = next((folder / "trials").iterdir())
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 9'))
     with pytest.raises(ReportError, match="has schema 9"):
         read_study(folder)
 
 
 def test_a_study_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 1, ')
+    (tmp_path / "study.json").write_text('{"schema": 2, ')
     with pytest.raises(ReportError, match="not readable JSON"):
         read_study(tmp_path)
     (tmp_path / "study.json").write_text("[]")
@@ -119,7 +119,7 @@ def test_a_study_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_study_with_nothing_but_its_schema_is_read(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 1}')
+    (tmp_path / "study.json").write_text('{"schema": 2}')
     study = read_study(tmp_path)
     assert (study.trials, study.optimizers, study.published, study.fallback) == ((), (), None, None)
 

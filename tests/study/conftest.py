@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from steepest.study import workloads
-from steepest.study.data import fashion_mnist, fetch, idx, places
+from steepest.study.data import adapt, fashion_mnist, fetch, idx, places
 from steepest.study.data.fashion_mnist import File
 from steepest.study.plan import Plan, make_plan
 from steepest.study.request import Request
-from steepest.study.spec import Task
+from steepest.study.task import Task
 
 from .support import PlanMaker, Silent, encode_idx
 
@@ -36,9 +36,10 @@ def plan() -> PlanMaker:
     """Plan a smoke-sized study: `plan("adam", "sgd[lr=1]", workload="digits", seeds=2, ...)`."""
 
     def make(*optimizers: str, workload: str = "digits", seeds: int = 1, **wanted: object) -> Plan:
+        wanted = {"trials_wanted": 0, "timing_rounds": 0, **wanted}
         declared = workloads.find(workload)
         request = Request(declared, "smoke", optimizers, seeds_wanted=seeds, **wanted)
-        return make_plan(request, declared.load(None), "steepest study digits")
+        return make_plan(request, adapt.load(request.workload.data), "steepest study digits")
 
     return make
 

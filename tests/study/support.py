@@ -1,7 +1,7 @@
 """What several of these tests use and is no fixture."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -19,6 +19,9 @@ class Silent:
     def __init__(self) -> None:
         self.started: list[str] = []
 
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        pass
+
     def trial_started(self, trial: TrialSpec) -> None:
         self.started.append(trial.id)
 
@@ -30,3 +33,8 @@ def encode_idx(array: torch.Tensor) -> bytes:
     """Return an IDX file of unsigned bytes."""
     header = bytes([0, 0, idx.UNSIGNED_BYTE, array.dim()]) + struct.pack(f">{array.dim()}I", *array.shape)
     return header + array.to(torch.uint8).numpy().tobytes()
+
+
+def evaluations(plan: Plan) -> list[TrialSpec]:
+    """Return the trials of a plan that searches nothing."""
+    return [trial.spec for trial in plan.evaluation_trials(plan.given)]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from steepest.registry import Recipe
-from steepest.study import engine, workloads
-from steepest.study.contestant import Contestant, contestant
+from steepest.study import engine, origins, workloads
+from steepest.study.contestant import contestant
 from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
+from steepest.study.origins import Ours
 from steepest.study.plan import Plan, make_plan
 from steepest.study.request import Request
 from steepest.study.spec import TrialSpec
@@ -22,7 +22,7 @@ from steepest.study.store import StudyFolder
 from steepest.study.summary import summarize
 from steepest.study.trial import Event
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, evaluations
 
 
 @pytest.fixture
@@ -30,20 +30,20 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "study")
 
 
-class Broken(Recipe):
-    """A recipe whose optimizer cannot be built any more when its trial begins."""
+class Broken(Ours):
+    """An optimizer that cannot be built any more when its trial begins."""
 
-    def build(self, params: Any) -> Any:
+    def build(self, params: Any, options: Any) -> Any:
         raise ZeroDivisionError("the optimizer broke")
 
 
-def with_broken(plan: Plan, number: int) -> Plan:
-    trials = list(plan.trials)
-    good = trials[number].contestant
-    trials[number] = dataclasses.replace(trials[number], contestant=Contestant(good.label, Broken(good.recipe.name)))
-    document = {**plan.document, "trials": [*plan.document["trials"]]}
-    document["trials"][number] = {**document["trials"][number], "id": trials[number].id}
-    return dataclasses.replace(plan, trials=tuple(trials), document=document)
+@pytest.fixture
+def break_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let an optimizer of the library break from now on."""
+    whole = origins.find
+    return lambda name: monkeypatch.setattr(
+        origins, "find", lambda source: Broken(name) if source == name else whole(source)
+    )
 
 
 def contents(folder: StudyFolder) -> dict[str, bytes]:
@@ -79,16 +79,19 @@ def test_two_runs_of_a_study_are_equal_bytes(plan: PlanMaker, tmp_path: Path, si
     assert contents(one) == contents(two)
 
 
-def test_a_crash_is_recorded_and_the_study_goes_on(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
-    made = with_broken(plan("sgd", "adam", "rmsprop"), 1)
+def test_a_crash_is_recorded_and_the_study_goes_on(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent, break_later: Callable[[str], None]
+) -> None:
+    made = plan("sgd", "adam", "rmsprop")
+    break_later("adam")
     tally = engine.run(made, folder, silent)
     assert dict(tally.ended) == {"finished": 2, "failed": 1}
-    end = folder.read_trial(made.trials[1].id).end
+    end = folder.read_trial(evaluations(made)[1].id).end
     assert end is not None
     assert (end["status"], end["step"], end["epoch"]) == ("failed", 0, 0)
     assert end["error"] == "ZeroDivisionError: the optimizer broke"
     assert "Traceback" in end["traceback"]
-    assert engine.pending(made, folder) == [made.trials[1]]
+    assert engine.pending(made.evaluation_trials(made.given), folder) == [made.evaluation_trials(made.given)[1]]
 
 
 def test_a_crash_in_the_middle_tells_its_step(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
@@ -101,7 +104,7 @@ def test_a_crash_in_the_middle_tells_its_step(plan: PlanMaker, folder: StudyFold
         return made.task.loss(outputs, targets)
 
     engine.run(dataclasses.replace(made, task=dataclasses.replace(made.task, loss=loss)), folder, silent)
-    end = folder.read_trial(made.trials[0].id).end
+    end = folder.read_trial(evaluations(made)[0].id).end
     assert end is not None
     # Two losses in the warm-up, a validation, two steps and a validation; the eighth is the second epoch's second step.
     assert (end["status"], end["epoch"], end["step"]) == ("failed", 2, 3)
@@ -109,13 +112,13 @@ def test_a_crash_in_the_middle_tells_its_step(plan: PlanMaker, folder: StudyFold
 
 def test_a_failed_trial_runs_again_and_can_succeed(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     made = plan("sgd", "adam")
-    path = folder.path / "trials" / f"{made.trials[0].id}.jsonl"
+    path = folder.path / "trials" / f"{evaluations(made)[0].id}.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text('{"kind":"end","status":"failed","error":"x","epoch":0,"step":0}\n')
     assert engine.run(made, folder, silent).ended == {"finished": 2}
 
 
-class Stopping:
+class Stopping(Silent):
     """Presses Ctrl-C, or does worse, at a trial's step."""
 
     def __init__(self, trial: int, action: Callable[[], None]) -> None:
@@ -141,7 +144,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_again_continues(
     tally = engine.run(made, folder, Stopping(1, press_ctrl_c))
     assert tally.interrupted
     assert tally.ended == {"finished": 1}
-    statuses = [folder.read_trial(trial.id).status for trial in made.trials]
+    statuses = [folder.read_trial(trial.id).status for trial in evaluations(made)]
     assert statuses == ["finished", "interrupted", "interrupted"]
     assert engine.run(made, folder, silent).skipped == 1
     whole = StudyFolder(tmp_path / "whole")
@@ -163,12 +166,12 @@ def test_a_full_disk_stops_the_study_and_leaves_finished_trials(
     with pytest.raises(StoreError, match=r"No space left on device.*Finished trials are kept"):
         engine.run(made, folder, Stopping(1, fill))
     monkeypatch.undo()
-    assert folder.is_done(made.trials[0].id)
+    assert folder.is_done(evaluations(made)[0].id)
     assert engine.run(made, folder, silent).skipped == 1
 
 
 def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
-    order = list(workloads.find("digits").settings)
+    order = list(workloads.find("digits")().settings)
     engine.run(plan("adam"), folder, silent, order)
     engine.run(plan("sgd", "adam[lr=0.1]", seeds=2), folder, silent, order)
     document = folder.read_document() or {}
@@ -212,9 +215,10 @@ def test_labels_name_only_what_differs_from_the_setting() -> None:
     settings = {"adam": {"lr": 0.01}}
     labels = {text: contestant(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
     assert list(labels.values()) == ["Adam", "Adam", "Adam[lr=0.001]", "AdamW"]
-    assert contestant("adam", settings).recipe.resolved()["lr"] == 0.01
-    assert contestant("adam[eps=0.1]", settings).recipe.resolved()["lr"] == 0.01
-    assert contestant("adamw", settings).recipe.resolved()["lr"] == 0.001
+    rates = {
+        text: contestant(text, settings).document()["options"]["lr"] for text in ("adam", "adam[eps=0.1]", "adamw")
+    }
+    assert list(rates.values()) == [0.01, 0.01, 0.001]
 
 
 @pytest.mark.parametrize(
@@ -250,13 +254,13 @@ def test_folder_names_tell_studies_apart() -> None:
 
 def fashion_plan(preset: str, fallback: bool, *optimizers: str, **wanted: Any) -> Plan:
     """Plan the reference study on digits; without `fallback` they pass for the real data, in a small number."""
-    workload = workloads.find("fashion-mnist")
+    declared = workloads.find("fashion-mnist")
     data = digits.stand_in("Fashion-MNIST", 28, "Advice.")
     if not fallback:
         data = dataclasses.replace(data, fallback=None)
-        small = dataclasses.replace(workload.presets[preset], sizes=Sizes(128, 64, 64))
-        workload = dataclasses.replace(workload, presets={preset: small})
-    return make_plan(Request(workload, preset, optimizers, **wanted), data, "command")
+        small = dataclasses.replace(declared(preset), sizes=Sizes(128, 64, 64))
+        declared = dataclasses.replace(declared, build=lambda: small)
+    return make_plan(Request(declared, preset, optimizers, **wanted), data, "command")
 
 
 @pytest.mark.parametrize(
@@ -299,10 +303,10 @@ def test_a_record_that_was_cut_off_is_told_and_its_trial_runs_again(
 ) -> None:
     made = plan("sgd", "adam")
     engine.run(made, folder, silent)
-    path = folder.path / "trials" / f"{made.trials[1].id}.jsonl"
+    path = folder.path / "trials" / f"{evaluations(made)[1].id}.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     tally = engine.run(made, folder, silent)
     assert (tally.skipped, dict(tally.ended)) == (1, {"finished": 1})
-    assert tally.notes == [f"{path.name} ends in the middle of a line, which was left out"]
+    assert tally.notes == [f"{path.name} ends in the middle of a line, which was left out; the trial ran again"]
     assert path.read_bytes() == whole

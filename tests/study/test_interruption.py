@@ -23,7 +23,7 @@ def test_ctrl_c_ends_at_once_and_says_how_to_continue(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("[3/400] SGD seed 2: finished"):
+            if line.startswith("evaluation [3/400] SGD seed 2: finished"):
                 break
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

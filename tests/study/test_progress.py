@@ -10,7 +10,7 @@ from steepest.study.progress import Progress
 from steepest.study.store import StudyFolder
 from steepest.study.trial import Event
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, evaluations
 
 
 class Clock:
@@ -35,7 +35,8 @@ def step(examples: int) -> Event:
 def test_time_left_follows_the_pace(plan: PlanMaker, tmp_path: Path, clock: Clock) -> None:
     made = plan("sgd", "adam", "rmsprop")
     progress = Progress(made, StudyFolder(tmp_path))
-    first, second, _ = made.trials
+    first, second, _ = evaluations(made)
+    progress.stage_started(evaluations(made))
     assert progress.seconds_left() is None  # nothing has been seen yet
     progress.trial_started(first)
     assert progress.seconds_left() is None
@@ -59,7 +60,8 @@ def test_done_trials_show_their_stored_figures_and_leave_no_time(
     made, folder = plan("sgd", "sgd[lr=1e20]"), StudyFolder(tmp_path / "study")
     run(made, folder, silent)
     progress = Progress(made, folder)
-    good, bad = (progress.rows[trial.id] for trial in made.trials)
+    progress.stage_started(evaluations(made))
+    good, bad = (progress.rows[trial.id] for trial in evaluations(made))
     assert (good.status, bad.status) == ("finished", "diverged")
     assert good.test is not None
     assert good.speed is not None

@@ -14,7 +14,7 @@ def test_streams_are_the_same_on_every_machine() -> None:
 
 
 def test_an_unknown_purpose_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown purpose 'optimizer'.*init, order, dropout, split"):
+    with pytest.raises(ValueError, match=r"unknown purpose 'optimizer'.*init, order, dropout, search, split"):
         seeds.derive("optimizer", 0)
 
 

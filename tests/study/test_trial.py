@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from steepest.study import records, training
+from steepest.study.declaration import Metric
 from steepest.study.plan import Plan
 from steepest.study.trial import Event, run_trial
-from steepest.study.workload import Metric
 
-from .support import PlanMaker
+from .support import PlanMaker, evaluations
 
 Lines = list[dict[str, Any]]
 
 
 def run(plan: Plan, number: int = 0, **changes: Any) -> list[Event]:
-    return list(run_trial(dataclasses.replace(plan.trials[number], **changes), plan.task))
+    return list(run_trial(dataclasses.replace(evaluations(plan)[number], **changes), plan.task))
 
 
 def lines(events: list[Event], kind: str | None = None) -> Lines:
@@ -37,7 +37,7 @@ def test_the_records_of_a_trial(plan: PlanMaker) -> None:
     epoch = ["step", "step", "epoch"]
     assert [line["kind"] for line in lines(events)] == ["trial", "epoch", *epoch, *epoch, "end"]
     first, *others = lines(events, "epoch")
-    assert set(first) == {"kind", "epoch", "step", "validation_loss", "validation_accuracy"}
+    assert set(first) == {"kind", "epoch", "step", "evaluations", "validation_loss", "validation_accuracy"}
     assert [(line["epoch"], line["step"]) for line in others] == [(1, 2), (2, 4)]
     assert set(others[0]) == {*first, "train_loss", "train_accuracy"}
     end = lines(events)[-1]
@@ -55,20 +55,20 @@ def test_the_specification_is_complete_and_is_json(plan: PlanMaker) -> None:
     assert spec["threads"] == torch.get_num_threads()
     for key in ("seed", "epochs", "batch_size", "precision", "workload", "model", "metric"):
         assert key in spec
-    assert made.trials[0].id.startswith("adam-seed0-")
+    assert evaluations(made)[0].id.startswith("adam-evaluation-seed0-")
 
 
 def test_the_identity_depends_on_everything(plan: PlanMaker) -> None:
-    spec = plan("adam").trials[0]
+    spec = evaluations(plan("adam"))[0]
     changed = [
-        plan("adam[lr=0.02]").trials[0],
-        plan("adam", precision="bf16").trials[0],
-        plan("adam", all_train=True).trials[0],
+        evaluations(plan("adam[lr=0.02]"))[0],
+        evaluations(plan("adam", precision="bf16"))[0],
+        evaluations(plan("adam", all_train=True))[0],
         dataclasses.replace(spec, seed=1),
         dataclasses.replace(spec, epochs=9),
     ]
     assert len({one.id for one in (spec, *changed)}) == 6
-    assert plan("adam").trials[0].id == spec.id
+    assert evaluations(plan("adam"))[0].id == spec.id
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "steepestdescent"])
@@ -127,7 +127,7 @@ def test_evaluation_uses_running_statistics_and_no_dropout(plan: PlanMaker) -> N
     """Evaluating again gives the same, and training goes on as if nobody had looked."""
     made = plan("sgd", epochs_wanted=2)
     blind = dataclasses.replace(made.task.splits, validation=made.task.splits.validation.at(torch.arange(0)))
-    unseen = list(run_trial(made.trials[0], dataclasses.replace(made.task, splits=blind)))
+    unseen = list(run_trial(evaluations(made)[0], dataclasses.replace(made.task, splits=blind)))
     assert lines(unseen, "step") == lines(run(made), "step")
     assert "validation_loss" not in lines(unseen, "epoch")[-1]
 
@@ -156,11 +156,11 @@ def test_the_clock_stands_still_during_metrics_and_evaluation(plan: PlanMaker, m
         return made.task.loss(outputs, targets)
 
     task = dataclasses.replace(made.task, loss=loss, metric=Metric("accuracy", "maximize", accuracy))
-    timing = list(run_trial(made.trials[0], task))[-1].timing
+    timing = list(run_trial(evaluations(made)[0], task))[-1].timing
     assert timing is not None
     assert timing["train_seconds"] == 2.0  # two steps
-    warm_up, evaluations = 2 * 11.0, 3 * 110.0  # two validations and a test
-    assert timing["total_seconds"] == warm_up + evaluations + 2 * 11.0
+    warm_up, measured = 2 * 11.0, 3 * 110.0  # two validations and a test
+    assert timing["total_seconds"] == warm_up + measured + 2 * 11.0
 
 
 def test_times_count_examples_and_name_the_executor(plan: PlanMaker) -> None:
@@ -191,7 +191,7 @@ def test_a_validation_loss_that_is_no_number_is_divergence_too(plan: PlanMaker) 
         honest = made.task.loss(outputs, targets)
         return honest if torch.is_grad_enabled() else honest * math.inf
 
-    events = list(run_trial(made.trials[0], dataclasses.replace(made.task, loss=loss)))
+    events = list(run_trial(evaluations(made)[0], dataclasses.replace(made.task, loss=loss)))
     assert lines(events)[-1]["reason"] == "validation loss is inf at step 0"
     assert [line["kind"] for line in lines(events)] == ["trial", "epoch", "end"]
 
@@ -224,4 +224,4 @@ def test_any_other_trouble_raises(plan: PlanMaker) -> None:
     made = plan("sgd")
     broken = dataclasses.replace(made.task, model=lambda: torch.nn.Linear(3, 3))
     with pytest.raises(RuntimeError, match="shape"):
-        list(run_trial(made.trials[0], broken))
+        list(run_trial(evaluations(made)[0], broken))

@@ -9,6 +9,7 @@ import typer
 from steepest.cli import bench, listing, run_study, upkeep
 from steepest.study import workloads
 from steepest.study.request import Request
+from steepest.study.search import read_spaces
 
 app = typer.Typer(
     name="steepest",
@@ -35,6 +36,27 @@ Optimizers = Annotated[
 PresetName = Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the study.")]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead of the preset's.")]
 Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Search trials of every optimizer, a power of two; 0 runs the settings as they are."
+    ),
+]
+TuningSeeds = Annotated[int, typer.Option(metavar="N", help="Seeds on which every point of the search is tried.")]
+TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
+Sampler = Annotated[str, typer.Option(metavar="sobol|random", help="How the points of the search are drawn.")]
+Searched = Annotated[str, typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all.")]
+SpaceFile = Annotated[
+    Path | None, typer.Option("--space", metavar="FILE.toml", help="Search ranges of your own: docs/protocol.md.")
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="constant, cosine or linear. Default: cosine with warm-up in tuned studies."),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL", help="The optimizer that all others are compared with. Default: the first."),
+]
 Precision = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")]
 AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
@@ -66,6 +88,14 @@ def study(
     preset: PresetName = "quick",
     epochs: Epochs = None,
     seeds: Seeds = None,
+    trials: Trials = None,
+    tuning_seeds: TuningSeeds = 1,
+    timing_rounds: TimingRounds = 3,
+    sampler: Sampler = "sobol",
+    searched: Searched = "lr",
+    space: SpaceFile = None,
+    schedule: Schedule = None,
+    reference: Reference = None,
     precision: Precision = "fp32",
     all_train: AllTrain = False,
     out: Out = None,
@@ -76,11 +106,19 @@ def study(
     The same command again skips what is done; further optimizers or seeds are added to the same folder.
     """
     request = Request(
-        workload=workloads.find(workload),
+        declared=workloads.find(workload),
         preset_name=preset,
         optimizers=tuple(optimizers or ()),
         epochs_wanted=epochs,
         seeds_wanted=seeds,
+        trials_wanted=trials,
+        tuning_seeds=tuning_seeds,
+        timing_rounds=timing_rounds,
+        sampler=sampler,
+        searched=tuple(searched.split(",")),
+        spaces=read_spaces(space) if space else {},
+        schedule_wanted=schedule,
+        reference_wanted=reference,
         precision=precision,
         all_train=all_train,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from steepest.cli import text
+from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.plan import Plan
@@ -48,7 +49,7 @@ def _training(plan: Plan) -> str:
 
 def _settings(contestant: Contestant) -> str:
     """Return an optimizer with every hyperparameter that is in force, defaults too."""
-    fields = contestant.recipe.optimizer.fields
-    values = {key: value for key, value in contestant.recipe.resolved().items() if fields[key].is_hyperparameter}
+    mathematics = contestant.origin.resolved(contestant.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
+    values = {key: value for key, value in contestant.origin.resolved(contestant.options).items() if key in mathematics}
     shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]
     return f"{contestant.label}: {', '.join(shown)}"

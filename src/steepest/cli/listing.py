@@ -10,6 +10,7 @@ from rich.table import Table
 from steepest import registry
 from steepest.cli import console
 from steepest.study import workloads
+from steepest.study.declaration import PRESETS, Declared, Workload
 from steepest.study.errors import UsageError
 from steepest.study.records import plain
 from steepest.study.suggest import choices
@@ -56,22 +57,28 @@ def _optimizers() -> list[dict[str, Any]]:
 
 
 def _workloads() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "title": workload.title,
-            "description": workload.description,
-            "metric": {"name": workload.metric.name, "direction": workload.metric.direction},
-            "batch_size": workload.batch_size,
-            "presets": {key: _preset(preset) for key, preset in workload.presets.items()},
-            "settings": workload.settings,
-        }
-        for name, workload in workloads.workloads().items()
-    ]
+    return [_workload(declared) for declared in workloads.workloads().values()]
 
 
-def _preset(preset: Any) -> dict[str, int]:
-    return {**vars(preset.sizes), "epochs": preset.epochs, "seeds": preset.seeds}
+def _workload(declared: Declared) -> dict[str, Any]:
+    made = declared()
+    return {
+        "name": declared.name,
+        "title": made.title,
+        "description": made.description,
+        "metric": {"name": made.metric.name, "direction": made.metric.direction},
+        "batch_size": made.batch_size,
+        "margin": made.margin,
+        "needs": made.needs,
+        "presets": {preset: _preset(declared(preset)) for preset in PRESETS},
+        "settings": made.settings,
+    }
+
+
+def _preset(workload: Workload) -> dict[str, Any]:
+    sizes = vars(workload.sizes) if workload.sizes else {}
+    numbers = {name: getattr(workload, name) for name in ("horizon", "evaluations", "seeds", "trials", "targets")}
+    return {**sizes, **numbers}
 
 
 KINDS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {"optimizers": _optimizers, "workloads": _workloads}

@@ -28,8 +28,18 @@ class LiveTable:
     def _table(self, rows: list[Row]) -> Table:
         metric = text.words(self._progress.metric)
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        for name in ("optimizer", "seed", "epoch", "loss", f"validation {metric}", "examples/s", "time left", ""):
-            table.add_column(name, justify="left" if name in ("optimizer", "") else "right", no_wrap=True)
+        for name in (
+            "optimizer",
+            "phase",
+            "seed",
+            "epoch",
+            "loss",
+            f"validation {metric}",
+            "examples/s",
+            "time left",
+            "",
+        ):
+            table.add_column(name, justify="left" if name in ("optimizer", "phase", "") else "right", no_wrap=True)
         for row in rows:
             table.add_row(*self._cells(row), style=STYLES[row.status])
         return table
@@ -37,8 +47,9 @@ class LiveTable:
     def _cells(self, row: Row) -> tuple[str | Text, ...]:
         return (
             Text(row.label),  # as it is: rich would read its brackets as markup
+            row.phase,
             str(row.seed),
-            f"{row.epoch}/{self._progress.epochs}",
+            f"{row.epoch:g}/{self._progress.epochs}",
             text.number(row.loss),
             text.score(row.validation, self._progress.metric),
             text.speed(row.speed),

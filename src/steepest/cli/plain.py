@@ -1,9 +1,12 @@
 """Lines that follow a study where there is no terminal: one for every epoch and every end."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from steepest.cli import text
 from steepest.study.progress import Progress
+from steepest.study.records import Record
 from steepest.study.spec import TrialSpec
 from steepest.study.trial import Event
 
@@ -14,7 +17,12 @@ class PlainLines:
     def __init__(self, progress: Progress, console: Console) -> None:
         self._progress = progress
         self._console = console
-        self._places = {one: place for place, one in enumerate(progress.rows, 1)}
+        self._places: dict[str, int] = {}
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        """Pass on, and count the trials of the stage."""
+        self._progress.stage_started(trials)
+        self._places = {trial.id: place for place, trial in enumerate(trials, 1)}
 
     def trial_started(self, trial: TrialSpec) -> None:
         """Pass on."""
@@ -24,8 +32,8 @@ class PlainLines:
         """Pass on, and print what ends an epoch or a trial."""
         self._progress.trial_event(trial, event)
         kind = event.record["kind"]
-        if kind == "end" or (kind == "epoch" and event.record["epoch"]):
-            self._print(trial, self._end(event) if kind == "end" else self._epoch(trial))
+        if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == "evaluation"):
+            self._print(trial, self._end(trial, event) if kind == "end" else self._epoch(trial))
 
     def _epoch(self, trial: TrialSpec) -> str:
         row, metric = self._progress.rows[trial.id], self._progress.metric
@@ -35,13 +43,21 @@ class PlainLines:
         parts += [f"{text.speed(row.speed)} examples/s", f"{text.duration(self._progress.seconds_left())} left"]
         return ", ".join(parts)
 
-    def _end(self, event: Event) -> str:
-        record, metric = event.record, self._progress.metric
+    def _end(self, trial: TrialSpec, event: Event) -> str:
+        record = event.record
         if record["status"] == "finished":
-            return f"finished, test {text.words(metric)} {text.score(record[f'test_{metric}'], metric)}"
+            return f"finished{self._result(trial, record)}"
         return f"{record['status']}: {record.get('reason') or record.get('error')}"
+
+    def _result(self, trial: TrialSpec, record: Record) -> str:
+        """Return the test figure of a trial that reads it, the validation figure of one that searches."""
+        metric, row = self._progress.metric, self._progress.rows[trial.id]
+        words = text.words(metric)
+        if f"test_{metric}" in record:
+            return f", test {words} {text.score(record[f'test_{metric}'], metric)}"
+        return "" if row.validation is None else f", validation {words} {text.score(row.validation, metric)}"
 
     def _print(self, trial: TrialSpec, message: str) -> None:
         place = f"[{self._places[trial.id]}/{len(self._places)}]"
-        line = f"{place} {trial.contestant.label} seed {trial.seed}: {message}"
+        line = f"{trial.phase} {place} {trial.contestant.label} seed {trial.seed}: {message}"
         self._console.print(line, markup=False)

@@ -13,6 +13,7 @@ from steepest.cli import console, introduction, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.study import engine
+from steepest.study.data import adapt
 from steepest.study.engine import Tally, Watcher
 from steepest.study.memory import keep_freed_memory
 from steepest.study.plan import make_plan
@@ -29,7 +30,7 @@ def study(request: Request, out: Path | None, data_dir: Path | None) -> int:
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
     with console.messages():
-        data = request.workload.load(data_dir)
+        data = adapt.load(request.workload.data, data_dir)
     plan = make_plan(request, data, command)
     folder = StudyFolder(out or request.folder(fallback=data.fallback is not None))
     screen = console.out()
@@ -37,7 +38,7 @@ def study(request: Request, out: Path | None, data_dir: Path | None) -> int:
     with _watching(screen, Progress(plan, folder)) as watcher:
         tally = engine.run(plan, folder, watcher, order=list(request.workload.settings))
     for note in tally.notes:
-        console.err().print(f"note: {note}; the trial ran again", markup=False)
+        console.err().print(f"note: {note}", markup=False)
     if tally.interrupted:
         return _interrupted(folder, command)
     _conclude(screen, folder, tally)

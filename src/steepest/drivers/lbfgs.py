@@ -121,6 +121,7 @@ class LBFGS(Optimizer):
     weight_decay: float = fields.weight_decay()
     maximize: bool = fields.maximize()
 
+    takes_schedule = False
     rule = Rule(
         lbfgs,
         "driver",

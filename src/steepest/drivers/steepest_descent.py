@@ -74,4 +74,5 @@ class SteepestDescent(Optimizer):
     weight_decay: float = fields.weight_decay()
     maximize: bool = fields.maximize()
 
+    takes_schedule = False
     rule = Rule(steepest_descent, "driver")

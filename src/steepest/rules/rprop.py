@@ -50,6 +50,7 @@ class Rprop(Optimizer):
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
 
+    takes_schedule = False
     rule = Rule(
         rprop, "pointwise", (State("step", "step"), State("prev"), State("step_size", init="lr", nonnegative=True))
     )

@@ -7,13 +7,13 @@ from torch import nn
 
 from steepest.study.data.dataset import Examples
 from steepest.study.precision import autocast
-from steepest.study.workload import Loss, Metric
+from steepest.study.task import Task
 
 CHUNK: Final = 500  # examples at once; fixed, because sums in other chunks round differently
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples, loss: Loss, metric: Metric, precision: str) -> tuple[float, float]:
+def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str) -> tuple[float, float]:
     """Return the mean loss and the mean metric; batch normalisation uses its running statistics, dropout is off.
 
     The model is left in training mode.
@@ -25,7 +25,8 @@ def evaluate(model: nn.Module, examples: Examples, loss: Loss, metric: Metric, p
         with autocast(precision):
             outputs = model(inputs)
         outputs = outputs.float()
-        total_loss += loss(outputs, targets).item() * len(targets)
-        total_metric += metric.of(outputs, targets).sum().item()
+        loss = task.loss(outputs, targets).item()
+        total_loss += loss * len(targets)
+        total_metric += task.merit(outputs, targets, loss)
     model.train()
     return total_loss / len(examples), total_metric / len(examples)

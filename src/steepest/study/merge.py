@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from steepest.study.errors import UsageError
 
-ALIKE: Final = ("workload", "preset", "config", "metric", "model", "data", "threads")
+ALIKE: Final = ("workload", "preset", "config", "protocol", "metric", "model", "data", "threads")
 FREE: Final = {"config.seeds", "data.source"}
 VERSIONS: Final = ("steepest", "torch")
 
@@ -18,7 +18,8 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
     seeds cannot share a folder: their trials would not be comparable.
     """
     if old is None:
-        return dict(new)
+        return {**new, "protocol": _with_reference(new, new["optimizers"][0]["label"])}
+    new = {**new, "protocol": _with_reference(new, old["protocol"]["reference"])}
     different = _differences(old, new)
     if different:
         raise UsageError(
@@ -29,11 +30,22 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
         **new,
         "config": {**new["config"], "seeds": sorted({*old["config"]["seeds"], *new["config"]["seeds"]})},
         "optimizers": sorted(_union(old, new, "optimizers", "label"), key=lambda entry: _rank(entry["name"], order)),
-        "trials": _union(old, new, "trials", "id"),
+        "trials": old["trials"],
+        "chosen": old["chosen"],
         "published": _merge_published(old["published"], new["published"]),
         "created": old["created"],
         "command": old["command"] if new["command"] in old["command"] else f"{old['command']} && {new['command']}",
     }
+
+
+def with_trials(document: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the document with further trials in its list."""
+    return {**document, "trials": _union(document, {"trials": trials}, "trials", "id")}
+
+
+def _with_reference(document: Mapping[str, Any], usual: str) -> dict[str, Any]:
+    """Return the protocol with the optimizer that others are compared with: the one asked for, or the usual one."""
+    return {**document["protocol"], "reference": document["protocol"]["reference"] or usual}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """How far a study is, for whatever shows it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -18,6 +18,7 @@ class Row:
     """What is known of one trial; None where nothing is known yet."""
 
     label: str
+    phase: str
     seed: int
     examples_to_see: int
     status: str = "waiting"
@@ -47,8 +48,14 @@ class Progress:
 
     def __init__(self, plan: Plan, folder: StudyFolder) -> None:
         self.metric: str = plan.task.metric.name
-        self.epochs = plan.trials[0].epochs
-        self.rows = {trial.id: self._row(plan, trial, folder) for trial in plan.trials}
+        self.epochs = plan.pattern.epochs
+        self.rows: dict[str, Row] = {}
+        self._plan = plan
+        self._folder = folder
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        """Add a row for every trial of a stage."""
+        self.rows |= {trial.id: self._row(self._plan, trial, self._folder) for trial in trials}
 
     def trial_started(self, trial: TrialSpec) -> None:
         """Mark a trial as running."""
@@ -76,7 +83,7 @@ class Progress:
         return rest + waiting * fmean(typical) if waiting else rest
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
-        row = Row(trial.contestant.label, trial.seed, trial.epochs * len(plan.task.splits.train))
+        row = Row(trial.contestant.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))
         if folder.is_done(trial.id):
             for record in folder.read_trial(trial.id).lines:
                 self._read(row, record, {})

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 Record = dict[str, Any]
 

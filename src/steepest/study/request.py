@@ -1,69 +1,151 @@
 """What somebody asks of a study, checked before anything is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from steepest.study import precision
+import torch
+
+from steepest.study import precision, schedules, search
 from steepest.study.contestant import Contestant, contestant
+from steepest.study.declaration import Declared, Workload
 from steepest.study.errors import UsageError
+from steepest.study.search import Space
 from steepest.study.suggest import choices
-from steepest.study.workload import Preset, Workload
 
 FOLDER: Final = Path("studies")
+FIRST_TUNING_SEED: Final = 1_000_000
+"""Tuning seeds are counted from here and evaluation seeds from 0, so that no seed is both."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A workload and what was chosen about it; None means the preset's own number."""
+    """A workload and what was chosen about it; None means the preset's own number.
 
-    workload: Workload
+    Attributes:
+        declared: the workload.
+        preset_name: its size.
+        optimizers: as `-o` names them; none means the workload's usual ones.
+        epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
+        tuning_seeds: seeds on which every point of a search is tried.
+        timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
+        sampler: how points are drawn.
+        searched: names of the hyperparameters to search, or `all`.
+        spaces: the user's own search spaces, by optimizer.
+        schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
+        reference_wanted: the label of the optimizer that all others are compared with; None is the first.
+        precision: see `steepest.study.precision`.
+        all_train: whether validation examples are trained on too.
+        threads: torch's threads in every trial; None is what torch uses now.
+    """
+
+    declared: Declared
     preset_name: str = "quick"
     optimizers: tuple[str, ...] = ()
     epochs_wanted: int | None = None
     seeds_wanted: int | None = None
+    trials_wanted: int | None = None
+    tuning_seeds: int = 1
+    timing_rounds: int = 3
+    sampler: str = "sobol"
+    searched: tuple[str, ...] = ("lr",)
+    spaces: Mapping[str, Space] = field(default_factory=dict)
+    schedule_wanted: str | None = None
+    reference_wanted: str | None = None
     precision: str = "fp32"
     all_train: bool = False
-    contestants: tuple[Contestant, ...] = field(init=False)
+    threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.preset_name not in self.workload.presets:
-            raise UsageError(choices("preset", self.preset_name, self.workload.presets))
+        """Check everything that can be checked without data."""
         precision.check(self.precision)
-        for name, value in (("epochs", self.epochs_wanted), ("seeds", self.seeds_wanted)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, not {value}")
-        object.__setattr__(self, "contestants", tuple(self._contestants()))
+        for name, value, least in (
+            ("epochs", self.epochs_wanted, 1),
+            ("seeds", self.seeds_wanted, 1),
+            ("trials", self.trials_wanted, 0),
+            ("tuning-seeds", self.tuning_seeds, 1),
+            ("timing-rounds", self.timing_rounds, 0),
+            ("threads", self.threads, 1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"--{name} must be at least {least}, not {value}")
+        search.check(self.sampler, self.trials)
+        if self.trials and self.all_train:
+            raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
+        search.check_names(self.spaces, (one.source for one in self.contestants))
+        _ = self.reference
 
-    @property
-    def preset(self) -> Preset:
-        """The sizes asked for."""
-        return self.workload.presets[self.preset_name]
+    @cached_property
+    def workload(self) -> Workload:
+        """The workload at the size asked for."""
+        return self.declared(self.preset_name)
 
     @property
     def epochs(self) -> int:
         """How often the training set is gone through."""
-        return self.epochs_wanted or self.preset.epochs
+        return self.epochs_wanted or self.workload.horizon
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds to run."""
-        return list(range(self.seeds_wanted or self.preset.seeds))
+        """The evaluation seeds."""
+        return list(range(self.seeds_wanted or self.workload.seeds))
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The tuning seeds; none of them is an evaluation seed."""
+        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds)]
+
+    @property
+    def trials(self) -> int:
+        """The number of search trials of every optimizer."""
+        return self.workload.trials if self.trials_wanted is None else self.trials_wanted
+
+    @property
+    def schedule(self) -> str:
+        """The schedule of the learning rate."""
+        usual = schedules.TUNED if self.trials else schedules.CONSTANT
+        return schedules.check(usual if self.schedule_wanted is None else self.schedule_wanted)
+
+    @property
+    def thread_count(self) -> int:
+        """Torch's threads in every trial."""
+        return self.threads or torch.get_num_threads()
+
+    @cached_property
+    def contestants(self) -> tuple[Contestant, ...]:
+        """The optimizers, in the order of asking."""
+        found: dict[str, Contestant] = {}
+        for text in self.optimizers or self.workload.settings:
+            one = contestant(text, self.workload.settings, self.schedule)
+            if one.label in found:
+                raise UsageError(f"{text!r} asks for {one.label} a second time; give each optimizer once")
+            found[one.label] = one
+        if not found:
+            raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")
+        return tuple(found.values())
+
+    @property
+    def reference(self) -> str | None:
+        """The label of the optimizer that the others are compared with, if one was asked for."""
+        labels = [one.label for one in self.contestants]
+        wanted = self.reference_wanted
+        known = {label.lower(): label for label in labels}
+        if wanted is not None and wanted.lower() not in known:
+            raise UsageError(choices("reference", wanted, labels))
+        return None if wanted is None else known[wanted.lower()]
+
+    def own_space(self, contestant: Contestant) -> Space:
+        """Return the user's search space for an optimizer, empty without one."""
+        return self.spaces.get(contestant.source, {})
 
     def folder(self, fallback: bool) -> Path:
         """Return the default folder; what cannot share a folder with the preset's own study is part of its name."""
-        parts = [self.workload.name, self.preset_name]
-        parts += [f"{self.epochs}-epochs"] if self.epochs != self.preset.epochs else []
+        parts = [self.declared.name, self.preset_name]
+        parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
+        parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)
-
-    def _contestants(self) -> list[Contestant]:
-        found: dict[str, Contestant] = {}
-        for text in self.optimizers or self.workload.settings:
-            one = contestant(text, self.workload.settings)
-            if one.label in found:
-                raise UsageError(f"{text!r} asks for {one.label} a second time; give each optimizer once")
-            found[one.label] = one
-        return list(found.values())

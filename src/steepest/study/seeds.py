@@ -20,6 +20,7 @@ PURPOSES: Final = {
     "init": "the model's initial weights; one stream per seed",
     "order": "the order of the training examples in every epoch; one stream per seed",
     "dropout": "random layers during training; one stream per seed",
+    "search": "the points of the search space; one stream for all optimizers",
     "split": "which examples are for training, validation and test; one stream for all seeds",
 }
 

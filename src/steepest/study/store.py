@@ -6,7 +6,7 @@ times/<id>.jsonl     wall times of the same trial
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,13 @@ class StudyFolder:
                 file.write(records.encode_document(document))
                 flush(file)
             temporary.replace(self.document_path)
+
+    def change_document(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replace the study's document by what `change` makes of it, if that is anything else."""
+        old = self.read_document() or {}
+        new = change(old)
+        if new != old:
+            self.write_document(new)
 
     def read_trial(self, trial: str) -> TrialRecords:
         """Return a trial's records; a last line that was cut off is left out, and the note says so."""

@@ -43,7 +43,8 @@ def summarize(folder: StudyFolder) -> list[Line]:
 
 
 def _line(label: str, document: Mapping[str, Any], folder: StudyFolder) -> Line:
-    ids = [trial["id"] for trial in document["trials"] if trial["optimizer"] == label]
+    evaluated = [trial for trial in document["trials"] if trial["phase"] == "evaluation"]
+    ids = [trial["id"] for trial in evaluated if trial["optimizer"] == label]
     trials = {one: folder.read_trial(one) for one in ids}
     finished = [one for one in ids if trials[one].status == "finished"]
     ends = [trials[one].lines[-1] for one in finished]

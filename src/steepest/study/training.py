@@ -1,17 +1,22 @@
 """A model and its optimizer, advanced one batch at a time while a clock runs."""
 
+import inspect
+import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from steepest.optimizer import Optimizer
 from steepest.study import seeds
 from steepest.study.precision import autocast
-from steepest.study.spec import Task, TrialSpec
+from steepest.study.schedules import CONSTANT, SCHEDULES
+from steepest.study.spec import TrialSpec
+from steepest.study.task import Task
 
 WARM_UP_STEPS: Final = 2
 
@@ -52,10 +57,13 @@ class Trainer:
             self.model = task.model()
         if task.splits.train.images:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = spec.contestant.recipe.build(self.model.parameters())
-        self._asks_for_gradients = self.optimizer.needs_closure(self.optimizer.param_groups[0])
+        self.optimizer = spec.contestant.build(self.model)
+        self._asks_for_gradients = asks_for_gradients(self.optimizer)
         self.clock = Stopwatch()
+        self.steps = 0
         self.evaluations = 0  # of the gradient: more than steps for a rule that tries several points
+        self._total = spec.epochs * steps_per_epoch(spec, task)
+        self._rates = [group.get("lr") for group in self.optimizer.param_groups]
         self._dropout = seeds.GlobalStream("dropout", spec.seed)
 
     def warm_up(self, batch: Batch) -> None:
@@ -76,22 +84,40 @@ class Trainer:
             seen.append((loss.detach(), outputs.detach()))
             return loss
 
+        self._schedule()
         with self._dropout.active(), self.clock.running():
             if self._asks_for_gradients:
-                self.optimizer.step(closure)
+                self.optimizer.step(closure)  # type: ignore[arg-type]
             else:
                 closure()
                 self.optimizer.step()
+        self.steps += 1
         self.evaluations += len(seen)
         return self._outcome(*seen[0], batch[1])
 
-    def weights_to_measure(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def weights_to_measure(self) -> Iterator[None]:
         """Return the context in which the model is evaluated: with its averaged weights if the optimizer keeps them.
 
-        Running statistics of batch normalisation are not averaged; they are those of the raw weights.
+        Running statistics of batch normalisation are not averaged; they are those of the raw weights. An optimizer that
+        has `eval()` and `train()`, as schedule-free ones do, is told.
         """
-        averages = self.optimizer.param_groups[0]["ema_decay"] is not None
-        return self.optimizer.averaged() if averages else nullcontext()
+        modes = [getattr(self.optimizer, name, None) for name in ("eval", "train")]
+        to_measure, to_train = [mode if callable(mode) else _nothing for mode in modes]
+        averages = self.optimizer.param_groups[0].get("ema_decay") is not None
+        with self.optimizer.averaged() if averages else nullcontext():  # type: ignore[attr-defined]
+            to_measure()
+            yield
+            to_train()
+
+    def _schedule(self) -> None:
+        """Set every group's rate for the step that follows."""
+        if self._spec.contestant.schedule == CONSTANT:
+            return
+        factor = SCHEDULES[self._spec.contestant.schedule](self.steps, self._total)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            if rate is not None:
+                group["lr"] = rate * factor
 
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
@@ -104,4 +130,27 @@ class Trainer:
         return loss, outputs
 
     def _outcome(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Outcome:
-        return Outcome(loss.item(), self._task.metric.of(outputs, targets).sum().item())
+        value = loss.item()
+        return Outcome(value, self._task.merit(outputs, targets, value))
+
+
+def steps_per_epoch(spec: TrialSpec, task: Task) -> int:
+    """Return the number of batches in one pass over the training set, the last one perhaps smaller."""
+    return math.ceil(len(task.splits.train) / spec.batch_size)
+
+
+def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step needs a closure: a rule of ours that says so, or a signature that leaves no choice."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer.needs_closure(optimizer.param_groups[0])
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def executor_of(optimizer: torch.optim.Optimizer) -> str:
+    """Return what runs the steps: an executor of ours, or the class's own code."""
+    return optimizer.executor if isinstance(optimizer, Optimizer) else "its own"
+
+
+def _nothing() -> None:
+    pass

@@ -16,8 +16,10 @@ from torch import Tensor
 from steepest.study import seeds
 from steepest.study.evaluation import evaluate
 from steepest.study.records import SCHEMA, Record
-from steepest.study.spec import Task, TrialSpec
-from steepest.study.training import Trainer
+from steepest.study.spec import TrialSpec
+from steepest.study.task import Task
+from steepest.study.timing import time_steps
+from steepest.study.training import Outcome, Trainer, executor_of, steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,17 @@ class _DivergedError(Exception):
 
 
 def run_trial(spec: TrialSpec, task: Task) -> Iterator[Event]:
-    """Train and yield an event for the start, every step, every epoch and the end.
+    """Train and yield an event for the start, every step, every evaluation and the end.
 
-    The trial ends as `finished`, after a single look at the test set, or as `diverged` at the step whose loss, or
-    whose model's validation loss, was no finite number. Any other trouble raises.
+    The trial ends as `finished`, an evaluation after a single look at the test set, or as `diverged` at the step whose
+    loss, or whose model's validation loss, was no finite number. Any other trouble raises. A trial of the phase
+    `timing` only takes steps.
     """
     yield Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
+    yield from _timed(spec, task) if spec.phase == "timing" else _trained(spec, task)
+
+
+def _trained(spec: TrialSpec, task: Task) -> Iterator[Event]:
     run = _Run(spec, task)
     try:
         yield from run.untrained()
@@ -47,6 +54,14 @@ def run_trial(spec: TrialSpec, task: Task) -> Iterator[Event]:
         yield run.finish()
     except _DivergedError as diverged:
         yield run.end(status="diverged", reason=str(diverged))
+
+
+def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
+    found = time_steps(spec, task)
+    position = {"epoch": 0, "step": 0}
+    record = {"kind": "end", "status": "finished", "state_bytes_per_parameter": found.state_bytes_per_parameter}
+    seconds = {"step_seconds": found.step_seconds, "steps": found.steps}
+    yield Event(record | position, {"kind": "end", "executor": found.executor} | seconds | position)
 
 
 class _Run:
@@ -58,61 +73,67 @@ class _Run:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.perf_counter()
         self._order = seeds.generator("order", spec.seed)
+        self._marks = evaluation_marks(steps_per_epoch(spec, task), spec.evaluations)
         self._epoch = self._step = self._examples = 0
+        self._sums = _Sums()
         self._trainer = Trainer(spec, task)
         self._trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
 
     def train_epoch(self) -> Iterator[Event]:
+        done = self._epoch
         self._epoch += 1
-        train = self._task.splits.train
-        loss = metric = 0.0
-        for indices in self._batches():
-            outcome = self._trainer.advance(train.batch(indices))
+        batches = self._batches()
+        for number, indices in enumerate(batches, 1):
+            outcome = self._trainer.advance(self._task.splits.train.batch(indices))
             self._step += 1
             self._examples += len(indices)
             yield self._event({"kind": "step", "loss": outcome.loss})
             self._finite("loss", outcome.loss)
-            loss += outcome.loss * len(indices)
-            metric += outcome.metric
-        yield from self._epoch_end(self._named("train", loss / len(train), metric / len(train)))
+            self._sums.add(outcome, len(indices))
+            if number in self._marks:
+                yield from self._evaluation(self._epoch if number == len(batches) else done + number / len(batches))
 
     def untrained(self) -> Iterator[Event]:
-        for event in self._epoch_end({}):
+        for event in self._evaluation(0):
             yield Event(event.record)  # nothing has been trained, so there is no time to tell
 
     def finish(self) -> Event:
+        if self._spec.phase == "search":
+            return self.end(status="finished")
         test = self._measure("test")
         self._finite("test loss", test["test_loss"])
         return self.end(status="finished", **test)
-
-    def _batches(self) -> tuple[Tensor, ...]:
-        order = torch.randperm(len(self._task.splits.train), generator=self._order)
-        return torch.split(order, self._spec.batch_size)
-
-    def _epoch_end(self, figures: dict[str, float]) -> Iterator[Event]:
-        if len(self._task.splits.validation):
-            figures |= self._measure("validation")
-        yield self._event({"kind": "epoch", **figures})
-        self._finite("validation loss", figures.get("validation_loss", 0.0))
-
-    def _measure(self, which: str) -> dict[str, float]:
-        examples = getattr(self._task.splits, which)
-        task = self._task
-        with self._trainer.weights_to_measure():
-            loss, metric = evaluate(self._trainer.model, examples, task.loss, task.metric, self._spec.precision)
-        return self._named(which, loss, metric)
 
     def end(self, **outcome: Any) -> Event:
         event = self._event({"kind": "end", "evaluations": self._trainer.evaluations, **outcome})
         extra = {
             "total_seconds": time.perf_counter() - self._start,
-            "executor": self._trainer.optimizer.executor,
+            "executor": executor_of(self._trainer.optimizer),
             "started": self._started,
         }
         return Event(event.record, {**(event.timing or {}), **extra})
 
-    def _event(self, record: Record) -> Event:
-        position = {"epoch": self._epoch, "step": self._step}
+    def _batches(self) -> tuple[Tensor, ...]:
+        order = torch.randperm(len(self._task.splits.train), generator=self._order)
+        return torch.split(order, self._spec.batch_size)
+
+    def _evaluation(self, epoch: float) -> Iterator[Event]:
+        """Tell of the batches since the last evaluation, and of the validation set where there is one."""
+        figures = self._named("train", *self._sums.means()) if self._sums.examples else {}
+        self._sums = _Sums()
+        if len(self._task.splits.validation):
+            figures |= self._measure("validation")
+        yield self._event({"kind": "epoch", "evaluations": self._trainer.evaluations, **figures}, epoch)
+        self._finite("validation loss", figures.get("validation_loss", 0.0))
+
+    def _measure(self, which: str) -> dict[str, float]:
+        examples = getattr(self._task.splits, which)
+        with self._trainer.weights_to_measure():
+            loss, metric = evaluate(self._trainer.model, examples, self._task, self._spec.precision)
+        return self._named(which, loss, metric)
+
+    def _event(self, record: Record, epoch: float | None = None) -> Event:
+        position = {"epoch": self._epoch if epoch is None else epoch, "step": self._step}
         timing = {"kind": record["kind"], "train_seconds": self._trainer.clock.seconds, "examples": self._examples}
         return Event(record | position, timing | position)
 
@@ -122,3 +143,29 @@ class _Run:
     def _finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             raise _DivergedError(f"{what} is {value} at step {self._step}")
+
+
+@dataclass
+class _Sums:
+    """Loss and metric of the batches since the last evaluation, summed over their examples."""
+
+    loss: float = 0.0
+    metric: float = 0.0
+    examples: int = 0
+
+    def add(self, outcome: Outcome, examples: int) -> None:
+        self.loss += outcome.loss * examples
+        self.metric += outcome.metric
+        self.examples += examples
+
+    def means(self) -> tuple[float, float]:
+        return self.loss / self.examples, self.metric / self.examples
+
+
+def evaluation_marks(batches: int, evaluations: int) -> set[int]:
+    """Return the batches of an epoch, counted from 1, after which the model is evaluated; the last one is among them.
+
+    >>> sorted(evaluation_marks(10, 4)), sorted(evaluation_marks(2, 4))
+    ([3, 5, 8, 10], [1, 2])
+    """
+    return {-(-batches * number // evaluations) for number in range(1, evaluations + 1)}

@@ -27,8 +27,13 @@ class Examples:
         return Examples(self.inputs[indices], self.targets[indices], self.divisor)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return float inputs and targets; images come out channels_last, which suits convolutions on CPU."""
-        inputs = self.inputs[indices].to(torch.float32)
+        """Return inputs and targets: floats, or indices (64-bit integers) as they are.
+
+        Images come out channels_last, which suits convolutions on CPU.
+        """
+        inputs = self.inputs[indices]
+        if inputs.dtype != torch.int64:
+            inputs = inputs.to(torch.float32)
         if self.divisor != 1.0:
             inputs.div_(self.divisor)
         if self.images:

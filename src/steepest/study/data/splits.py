@@ -32,6 +32,12 @@ class Sizes:
         return Sizes(available - validation, validation, min(self.test, tests))
 
     @classmethod
+    def usual(cls, data: DataSet) -> "Sizes":
+        """A tenth of the training examples for validation, everything else as it is."""
+        validation = max(1, len(data.train) // 10)
+        return cls(len(data.train) - validation, validation, len(data.test))
+
+    @classmethod
     def everything(cls, data: DataSet) -> "Sizes":
         """All training examples for training, so none is left for validation."""
         return cls(len(data.train), 0, len(data.test))

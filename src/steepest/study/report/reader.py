@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from steepest.study.report.errors import ReportError
 
-SCHEMA = 1
+SCHEMA = 2
+EVALUATION = "evaluation"
 UNSTARTED = "not started"
 INTERRUPTED = "interrupted"
 FINISHED = "finished"
@@ -133,7 +134,8 @@ def read_study(folder: Path) -> Study:
     """Read a study folder; raises `ReportError` if it is none or has another schema."""
     plan = _plan(folder)
     notices: list[str] = []
-    trials = tuple(_trial(folder, entry, notices) for entry in _sequence(plan.get("trials")))
+    entries = [_mapping(entry) for entry in _sequence(plan.get("trials"))]
+    trials = tuple(_trial(folder, entry, notices) for entry in entries if entry.get("phase") == EVALUATION)
     return _study(plan, _with_missing_optimizers(_optimizers(plan), trials), trials, tuple(notices))
 
 

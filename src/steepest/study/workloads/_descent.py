@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
-from steepest.study.workload import ACCURACY, Preset, Workload
+from steepest.study.declaration import ACCURACY, Workload
 
 TRAIN = 1_137
 
@@ -18,25 +18,22 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 
 
-def workload(name: str, title: str, lesson: str, batch_size: int, **others: Mapping[str, Any]) -> Workload:
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
+    "quick": {"sizes": Sizes(TRAIN, 300, 360), "horizon": 10, "seeds": 3, "trials": 0},
+    "full": {"sizes": Sizes(TRAIN, 300, 360), "horizon": 50, "seeds": 5, "trials": 0},
+}
+
+
+def descent(preset: str, batch_size: int, **others: Mapping[str, Any]) -> Workload:
     """Return gradient descent on the digits with a batch size; `others` are settings beside plain SGD's."""
     return Workload(
-        name=name,
-        title=title,
-        description=(
-            f"{lesson} Scikit-learn's digits, a network with one hidden layer of 32 units, learning rate 0.1. "
-            "The workloads full-batch, mini-batch and single-example differ in the batch size alone."
-        ),
-        load=digits.load,
+        data=digits.load,
         network="MLP 64-32-10",
         model=model,
         loss=cross_entropy,
         metric=ACCURACY,
         batch_size=batch_size,
-        presets={
-            "smoke": Preset(Sizes(128, 64, 64), epochs=1, seeds=1),
-            "quick": Preset(Sizes(TRAIN, 300, 360), epochs=10, seeds=3),
-            "full": Preset(Sizes(TRAIN, 300, 360), epochs=50, seeds=5),
-        },
         settings={"sgd": {"lr": 0.1}, **others},
+        **SIZES[preset],
     )

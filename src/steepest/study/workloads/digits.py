@@ -1,11 +1,13 @@
 """Scikit-learn's digits with a tiny convolutional network: seconds per trial, every kind of layer."""
 
+from typing import Any
+
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from steepest.study.data import digits
+from steepest.study.data import digits as data
 from steepest.study.data.splits import Sizes
-from steepest.study.workload import ACCURACY, Preset, Workload
+from steepest.study.declaration import ACCURACY, Workload, workload
 
 
 def model() -> nn.Module:
@@ -21,28 +23,32 @@ def model() -> nn.Module:
     )
 
 
-WORKLOAD = Workload(
-    name="digits",
-    title="Handwritten digits, small convolutional network",
-    description=(
-        "1,797 grey images of 8x8 (scikit-learn's digits), classified by one 3x3 convolution with batch normalisation, "
-        "2x2 max-pooling, dropout and a linear layer. Small enough to try things out in seconds."
-    ),
-    load=digits.load,
-    network="CNN 8 with batch normalisation and dropout",
-    model=model,
-    loss=cross_entropy,
-    metric=ACCURACY,
-    batch_size=64,
-    presets={
-        "smoke": Preset(Sizes(128, 64, 64), epochs=1, seeds=1),
-        "quick": Preset(Sizes(1_137, 300, 360), epochs=10, seeds=3),
-        "full": Preset(Sizes(1_137, 300, 360), epochs=40, seeds=5),
-    },
-    settings={
-        "sgd": {"lr": 0.1},
-        "momentum": {"lr": 0.01, "momentum": 0.9},
-        "rmsprop": {"lr": 0.01},
-        "adam": {"lr": 0.01},
-    },
-)
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
+    "quick": {"sizes": Sizes(1_137, 300, 360), "horizon": 10, "seeds": 3, "trials": 0},
+    "full": {"sizes": Sizes(1_137, 300, 360), "horizon": 40, "seeds": 5, "trials": 0},
+}
+
+
+@workload
+def digits(preset: str) -> Workload:
+    """Handwritten digits, small convolutional network.
+
+    1,797 grey images of 8x8 (scikit-learn's digits), classified by one 3x3 convolution with batch normalisation,
+    2x2 max-pooling, dropout and a linear layer. Small enough to try things out in seconds.
+    """
+    return Workload(
+        data=data.load,
+        network="CNN 8 with batch normalisation and dropout",
+        model=model,
+        loss=cross_entropy,
+        metric=ACCURACY,
+        batch_size=64,
+        settings={
+            "sgd": {"lr": 0.1},
+            "momentum": {"lr": 0.01, "momentum": 0.9},
+            "rmsprop": {"lr": 0.01},
+            "adam": {"lr": 0.01},
+        },
+        **SIZES[preset],
+    )

@@ -1,6 +1,7 @@
 """A straight line through noisy points: the literature's smallest example, with a known answer."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.nn.functional import mse_loss
 from steepest.study import seeds
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes
-from steepest.study.workload import Metric, Preset, Workload
+from steepest.study.declaration import Metric, Workload, workload
 
 SLOPE, INTERCEPT, NOISE = 2.0, 1.0, 0.1
 TRAIN, TEST = 800, 200
@@ -41,27 +42,31 @@ def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).abs().mean(dim=1)
 
 
-WORKLOAD = Workload(
-    name="linear-regression",
-    title="Linear regression, y = 2x + 1 + noise",
-    description=(
-        "A slope and an intercept fitted to 1,000 noisy points in batches of 32 by the mean squared error. "
-        "With noise of standard deviation 0.1 no fit has a mean absolute error much under 0.08."
-    ),
-    load=load,
-    network="line",
-    model=model,
-    loss=mse_loss,
-    metric=Metric("absolute_error", "minimize", absolute_error),
-    batch_size=32,
-    presets={
-        "smoke": Preset(Sizes(128, 64, 64), epochs=1, seeds=1),
-        "quick": Preset(Sizes(600, 200, 200), epochs=20, seeds=3),
-        "full": Preset(Sizes(600, 200, 200), epochs=100, seeds=10),
-    },
-    settings={
-        "sgd": {"lr": 0.1},
-        "rmsprop": {"lr": 0.01},
-        "adam": {"lr": 0.01},
-    },
-)
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
+    "quick": {"sizes": Sizes(600, 200, 200), "horizon": 20, "seeds": 3, "trials": 0},
+    "full": {"sizes": Sizes(600, 200, 200), "horizon": 100, "seeds": 10, "trials": 0},
+}
+
+
+@workload
+def linear_regression(preset: str) -> Workload:
+    """Linear regression, y = 2x + 1 + noise.
+
+    A slope and an intercept fitted to 1,000 noisy points in batches of 32 by the mean squared error. With noise of
+    standard deviation 0.1 no fit has a mean absolute error much under 0.08.
+    """
+    return Workload(
+        data=load,
+        network="line",
+        model=model,
+        loss=mse_loss,
+        metric=Metric("absolute_error", "minimize", absolute_error),
+        batch_size=32,
+        settings={
+            "sgd": {"lr": 0.1},
+            "rmsprop": {"lr": 0.01},
+            "adam": {"lr": 0.01},
+        },
+        **SIZES[preset],
+    )

@@ -1,10 +1,16 @@
 """Stochastic gradient descent in the old sense: every update uses one example."""
 
+from steepest.study.declaration import Workload, workload
 from steepest.study.workloads import _descent
 
-WORKLOAD = _descent.workload(
-    name="single-example",
-    title="Gradient descent on single examples",
-    lesson="Every update uses the gradient of one example: very noisy, many updates, little work for each.",
-    batch_size=1,
-)
+
+@workload
+def single_example(preset: str) -> Workload:
+    """Gradient descent on single examples.
+
+    Every update uses the gradient of one example: very noisy, many updates, little work for each.
+
+    Scikit-learn's digits, a network with one hidden layer of 32 units, learning rate 0.1. The workloads full-batch,
+    mini-batch and single-example differ in the batch size alone.
+    """
+    return _descent.descent(preset, 1)

@@ -1,0 +1,168 @@
+"""What a workload declares: data, model, loss, metric, sizes, targets, and the settings of its usual optimizers."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from torch import Tensor, nn
+
+from steepest.study.data.adapt import Source
+from steepest.study.data.splits import Sizes
+from steepest.study.errors import UsageError
+from steepest.study.suggest import choices
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Preset = Literal["smoke", "quick", "full"]
+PRESETS: Final = ("smoke", "quick", "full")
+
+Need = Literal["closure", "sparse", "matrices"]
+NEEDS: Final[Mapping[Need, str]] = {
+    "closure": "its loss is evaluated several times in a step",
+    "sparse": "its gradients are sparse tensors",
+    "matrices": "its parameters are matrices only",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit: `of(outputs, targets)` is its value for every example, and its mean is reported.
+
+    The loss itself is the metric of a `Metric` without `of`.
+    """
+
+    name: str
+    direction: Literal["maximize", "minimize"]
+    of: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self.direction == "maximize" else -1
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures that somebody published for the preset `full` of a workload, keyed by optimizer name."""
+
+    source: str
+    setting: str
+    epochs: int
+    rows: Mapping[str, Mapping[str, float]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Published":
+        """Read the figures from a JSON file."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A task to train on, at one size.
+
+    Attributes:
+        data: a `DataSet`, `(inputs, targets)`, `((inputs, targets), (test inputs, test targets))`, torch datasets in
+            their place, or a function of the data folder (or of nothing) that returns one of these.
+        model: builds the network from torch's global generator, which the trial seeds.
+        loss: mean loss of (outputs, targets); a scalar tensor.
+        metric: figure of merit, with its direction.
+        batch_size: examples of a step.
+        horizon: epochs of a trial.
+        sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
+        evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
+        target: values of the validation metric whose first crossing is timed: none, one, or several.
+        margin: difference of the metric that makes no practical difference, in the metric's unit; 0 if none is known.
+        seeds: number of evaluation seeds, unless asked otherwise.
+        trials: number of search trials of every optimizer, unless asked otherwise; 0 runs the given settings.
+        needs: what an optimizer must be able to do here.
+        title, description: words for people; without them, the function's docstring.
+        network: the model in a few words.
+        settings: the usual optimizers, in display order, with the options that they are run with here.
+        published: figures to set beside the results of the preset `full`.
+    """
+
+    data: Source
+    model: Callable[[], nn.Module]
+    loss: Loss
+    metric: Metric
+    batch_size: int
+    horizon: int
+    sizes: Sizes | None = None
+    evaluations: int = 1
+    target: float | tuple[float, ...] = ()
+    margin: float = 0.0
+    seeds: int = 10
+    trials: int = 16
+    needs: tuple[Need, ...] = ()
+    title: str = ""
+    description: str = ""
+    network: str = ""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: Published | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse at once what a study would stumble over later."""
+        counts = {"batch_size": 1, "horizon": 1, "evaluations": 1, "seeds": 1, "trials": 0}
+        for name, least in counts.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} of a workload must be a whole number of at least {least}, not {value!r}")
+        if not isinstance(self.metric, Metric):
+            raise UsageError(
+                f"metric of a workload must be a Metric with its name and direction, not {self.metric!r}; "
+                "for classes there is steepest.study.ACCURACY, for the loss itself steepest.study.LOSS"
+            )
+        for need in self.needs:
+            if need not in NEEDS:
+                raise UsageError(choices("need", need, NEEDS))
+        if self.margin < 0:
+            raise UsageError(f"margin of a workload must be at least 0, not {self.margin!r}")
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The targets, easiest first."""
+        given = self.target if isinstance(self.target, tuple) else (self.target,)
+        return tuple(sorted(given, key=lambda value: self.metric.sign * value))
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A workload by name: a function from the preset to the workload, and where it was found.
+
+    `source` is what a command line names it by: its name, or `FILE.py:FUNCTION`.
+    """
+
+    name: str
+    build: Callable[..., Workload]
+    source: str
+
+    def __call__(self, preset: str = "quick") -> Workload:
+        """Return the workload at a size: `smoke`, `quick` or `full`."""
+        if preset not in PRESETS:
+            raise UsageError(choices("preset", preset, PRESETS))
+        made = self.build(preset) if inspect.signature(self.build).parameters else self.build()
+        if not isinstance(made, Workload):
+            raise UsageError(f"{self.source} must return a Workload; it returned a {type(made).__name__}")
+        title, _, description = inspect.cleandoc(self.build.__doc__ or self.name).partition("\n")
+        words = " ".join(description.split())
+        return replace(made, title=made.title or title.rstrip("."), description=made.description or words)
+
+
+def workload(function: Callable[..., Workload]) -> Declared:
+    """Declare the function's result as a workload: `@workload def my_task(preset): return Workload(...)`.
+
+    The function takes the preset's name, or nothing if all presets are alike.
+    """
+    name = function.__name__.replace("_", "-")
+    return Declared(name, function, name)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 for every example whose highest output is its class, else 0."""
+    return (outputs.argmax(dim=1) == targets).float()
+
+
+ACCURACY: Final = Metric("accuracy", "maximize", accuracy)
+LOSS: Final = Metric("loss", "minimize")

@@ -1,0 +1,54 @@
+"""Learning-rate schedules of a recipe: a factor on every group's rate, as a pure function of how far a trial is."""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from steepest.study.errors import UsageError
+from steepest.study.suggest import choices
+
+CONSTANT: Final = "constant"
+TUNED: Final = "cosine"
+WARM_UP: Final = 0.05
+
+
+def constant(step: int, steps: int) -> float:
+    """1 throughout."""
+    return 1.0
+
+
+def cosine(step: int, steps: int) -> float:
+    """Warm-up and cosine to zero (Loshchilov and Hutter 2017, without restarts).
+
+    The rate grows linearly over the first 5 % of the steps, then falls along half a cosine; it would be zero one step
+    after the last.
+
+    >>> [round(cosine(step, 40), 3) for step in (0, 1, 2, 21, 39)]
+    [0.5, 1.0, 1.0, 0.5, 0.002]
+    """
+    warm_up = round(WARM_UP * steps)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def linear(step: int, steps: int) -> float:
+    """Warm-up as `cosine` has it, then straight to zero.
+
+    >>> [linear(step, 40) for step in (0, 2, 21)]
+    [0.5, 1.0, 0.5]
+    """
+    warm_up = round(WARM_UP * steps)
+    return (step + 1) / warm_up if step < warm_up else (steps - step) / max(1, steps - warm_up)
+
+
+SCHEDULES: Final[dict[str, Callable[[int, int], float]]] = {
+    schedule.__name__: schedule for schedule in (constant, cosine, linear)
+}
+
+
+def check(name: str) -> str:
+    """Return the schedule's name if it is one, or say which one may have been meant."""
+    if name not in SCHEDULES:
+        raise UsageError(choices("schedule", name, SCHEDULES))
+    return name

@@ -1,0 +1,21 @@
+"""The winner of a search: on the validation set, over the tuning seeds, after the last step of the schedule."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+Scores = Mapping[int | str, Sequence[float]]
+
+
+def choose(scores: Scores, maximize: bool) -> tuple[int | str, float]:
+    """Return the point with the best mean score over seeds, and the mean; of equal ones the first.
+
+    A trial that diverged or failed scores NaN, and a point that holds one comes after all that hold none: a point that
+    works on some seeds only is no setting to recommend.
+
+    >>> choose({"defaults": [0.7], 0: [math.nan], 1: [0.9]}, maximize=True)
+    (1, 0.9)
+    """
+    sign = 1 if maximize else -1
+    means = {point: math.fsum(values) / len(values) for point, values in scores.items()}
+    best = max(means, key=lambda point: -math.inf if math.isnan(means[point]) else sign * means[point])
+    return best, means[best]

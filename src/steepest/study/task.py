@@ -1,0 +1,61 @@
+"""What a trial trains and measures on, and how a process that was told only its name comes by it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from steepest.study import workloads
+from steepest.study.data import adapt
+from steepest.study.data.dataset import DataSet, Splits
+from steepest.study.data.splits import Sizes, split
+from steepest.study.declaration import Loss, Metric, Workload
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, its loss and metric, and three sets of examples."""
+
+    model: Callable[[], nn.Module]
+    loss: Loss
+    metric: Metric
+    splits: Splits
+
+    def merit(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
+        """Return the metric of a batch, summed over its examples; `loss` is the batch's mean loss."""
+        if self.metric.of is None:
+            return loss * len(targets)
+        return self.metric.of(outputs, targets).sum().item()
+
+
+@dataclass(frozen=True)
+class TaskName:
+    """What it takes to load a task in another process: where the workload is declared, the preset, the sizes."""
+
+    source: str
+    preset: str
+    sizes: Sizes
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> "TaskName":
+        """Return what `document` described."""
+        return cls(document["source"], document["preset"], Sizes(**document["sizes"]))
+
+    def document(self) -> dict[str, Any]:
+        """Return the name as plain data."""
+        return {"source": self.source, "preset": self.preset, "sizes": dict(vars(self.sizes))}
+
+
+def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
+    """Return the task of a workload on these data."""
+    return Task(workload.model, workload.loss, workload.metric, split(data, sizes))
+
+
+@cache
+def load_task(name: TaskName, data_dir: Path | None = None) -> Task:
+    """Return the task of this name, loading its code and data once per process."""
+    workload = workloads.find(name.source)(name.preset)
+    return task_of(workload, adapt.load(workload.data, data_dir), name.sizes)
