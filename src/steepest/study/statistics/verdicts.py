@@ -98,10 +98,11 @@ def compare(
     if not differences:
         return ()
     level = per_comparison(len(differences), alpha)
-    p_values = [sign_flip_p_value(values) for values in differences.values()]
-    rows = zip(differences.items(), p_values, holm(p_values), strict=True)
+    vectors = {label: vector(values, f"differences of {label}") for label, values in differences.items()}
+    p_values = [sign_flip_p_value(values.tolist()) for values in vectors.values()]
+    rows = zip(vectors.items(), p_values, holm(p_values), strict=True)
     return tuple(
-        _comparison(label, reference, vector(values, label), p, adjusted, _Rules(margin, alpha, level))
+        _comparison(label, reference, values, p, adjusted, _Rules(margin, alpha, level))
         for (label, values), p, adjusted in rows
     )
 
