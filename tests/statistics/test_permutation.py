@@ -75,7 +75,7 @@ def test_neither_the_sign_of_all_nor_their_order_changes_the_p_value(differences
 
 def test_rounding_does_not_break_a_tie() -> None:
     """0.91 - 0.90 and 0.11 - 0.10 differ by 9e-17; in exact numbers every pattern of {1, 1, -1} reaches 1."""
-    assert sign_flip_p_value([0.91 - 0.90, 0.11 - 0.10, 0.90 - 0.91]) == 1.0
+    assert sign_flip_p_value([0.91 - 0.90, 0.11 - 0.10, 0.10 - 0.11]) == 1.0
     assert sign_flip_p_value([1e-5, 1e-5, -1e-5 * (1 - 1e-6)]) < 1.0
 
 

@@ -119,6 +119,7 @@ def test_one_rate_is_no_range_and_no_finite_score_no_curve() -> None:
         ([0.1, NAN], [0.5, 0.6], 0.1, "NaN at position 1"),
         ([], [], 0.1, "at least one number"),
         ([0.1], [0.5], -0.1, "margin of the basin is -0.1"),
+        ([0.1], [0.5], INF, "margin of the basin is inf"),
     ],
 )
 def test_what_makes_no_sense_is_refused(rates: list[float], scores: list[float], margin: float, message: str) -> None:

@@ -91,7 +91,8 @@ def sensitivity(
         margin: by how much a score may fall short of the best, at least 0, in the score's unit.
 
     Raises:
-        UsageError: no rate, lengths that differ, a rate that is not positive and finite, or a negative margin.
+        UsageError: no rate, lengths that differ, a rate that is not positive and finite, or a margin that
+            is negative or infinite.
     """
     _check(rates, scores, margin)
     direction = 1.0 if maximize else -1.0
@@ -118,8 +119,8 @@ def _check(rates: Sequence[float], scores: Sequence[float], margin: float) -> No
         raise UsageError(f"{len(rates)} learning rates and {len(scores)} scores; give one of each per trial.")
     if not all(0.0 < rate < math.inf for rate in finite_vector(rates, "learning rates")):
         raise UsageError(f"The smallest learning rate is {min(rates)}; on a logarithmic axis all must be positive.")
-    if not margin >= 0.0:
-        raise UsageError(f"The margin of the basin is {margin}; give a number of at least 0.")
+    if not 0.0 <= margin < math.inf:
+        raise UsageError(f"The margin of the basin is {margin}; give a finite number of at least 0.")
 
 
 def _profile(rates: Sequence[float], scores: Sequence[float], direction: float) -> list[tuple[float, float]]:
@@ -132,10 +133,10 @@ def _profile(rates: Sequence[float], scores: Sequence[float], direction: float) 
 
 
 def _basin_end(curve: list[tuple[float, float]], floor: float) -> float:
-    """Where a curve that starts at the best point first falls below the floor, or its last finite point before."""
+    """Where a curve that starts at the best point first falls below the floor; the slope to a height of -inf has no
+    length, and the basin ends at its foot.
+    """
     for (rate, height), (next_rate, next_height) in pairwise(curve):
-        if next_height == -math.inf:
-            return rate
         if next_height < floor:
             return rate * math.pow(next_rate / rate, (height - floor) / (height - next_height))
     return curve[-1][0]
