@@ -1,0 +1,99 @@
+"""Time to target, with misses: a trial that never reaches its target has an infinite time.
+
+A miss is a censored value. It takes part in medians and ranks, where only order counts, and never in a mean.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from scipy.stats import rankdata
+
+from steepest.study.errors import UsageError
+from steepest.study.statistics.vectors import vector
+
+
+def crossing(positions: Sequence[float], values: Sequence[float], target: float, *, maximize: bool) -> float | None:
+    """The first position whose value meets the target and whose successor meets it too; None if there is none.
+
+    The second evaluation confirms the first, so that one lucky evaluation is no success. A crossing at the last
+    evaluation is unconfirmed: None. NaN never meets a target; equality does.
+
+    Args:
+        positions: where the evaluations took place (steps, epochs, gradient evaluations), rising, shape (n,).
+        values: what they measured, shape (n,).
+        target: the value to reach.
+        maximize: whether larger values are better.
+
+    Raises:
+        UsageError: lengths that differ, positions that do not rise, or a target that is NaN.
+
+    >>> crossing([10, 20, 30, 40], [0.7, 0.9, 0.92, 0.95], target=0.9, maximize=True)
+    20.0
+    >>> crossing([10, 20, 30, 40], [0.9, 0.8, 0.85, 0.95], target=0.9, maximize=True)
+    """
+    _check(positions, values, target)
+    met = [value >= target if maximize else value <= target for value in values]
+    for place in range(len(met) - 1):
+        if met[place] and met[place + 1]:
+            return float(positions[place])
+    return None
+
+
+def time_to_target(positions: Sequence[float], values: Sequence[float], target: float, *, maximize: bool) -> float:
+    """The `crossing`, infinite for a miss.
+
+    >>> time_to_target([10, 20], [0.7, 0.9], target=0.9, maximize=True)
+    inf
+    """
+    position = crossing(positions, values, target, maximize=maximize)
+    return math.inf if position is None else position
+
+
+def misses(times: Sequence[float]) -> int:
+    """How many of the times are infinite."""
+    return sum(math.isinf(time) for time in vector(times, "times"))
+
+
+def median_with_censoring(times: Sequence[float]) -> float:
+    """The median of times of which some are infinite: infinite itself where half of them or more are.
+
+    Raises:
+        UsageError: no time, or one is NaN.
+
+    >>> median_with_censoring([3.0, math.inf, 1.0]), median_with_censoring([1.0, math.inf])
+    (3.0, inf)
+    """
+    ordered = sorted(float(time) for time in vector(times, "times"))
+    return ordered[(len(ordered) - 1) // 2] / 2.0 + ordered[len(ordered) // 2] / 2.0
+
+
+def mean_without_misses(times: Sequence[float]) -> float | None:
+    """The mean, None where a time is infinite: the mean of the others would reward missing.
+
+    Raises:
+        UsageError: no time, or one is NaN.
+    """
+    values = vector(times, "times")
+    return None if misses(times) else float(values.mean())
+
+
+def ranks_with_censoring(times: Sequence[float]) -> list[float]:
+    """Ranks from 1, the shortest; equal times share their average rank, so that all misses are tied last.
+
+    Raises:
+        UsageError: no time, or one is NaN.
+
+    >>> ranks_with_censoring([5.0, math.inf, 2.0, math.inf])
+    [2.0, 3.5, 1.0, 3.5]
+    """
+    return [float(rank) for rank in rankdata(vector(times, "times"))]
+
+
+def _check(positions: Sequence[float], values: Sequence[float], target: float) -> None:
+    if len(positions) != len(values):
+        raise UsageError(f"{len(positions)} positions and {len(values)} values; give one of each per evaluation.")
+    if any(not before < after for before, after in pairwise(positions)):
+        raise UsageError("The positions of the evaluations do not rise; give them in the order they were made.")
+    if math.isnan(target):
+        raise UsageError("The target is NaN; give a number.")
