@@ -1,4 +1,4 @@
-"""`steepest report`, `steepest data fetch` and `steepest doctor`."""
+"""`steepest report`, `steepest rerun`, `steepest data fetch` and `steepest doctor`."""
 
 from pathlib import Path
 from typing import Final
@@ -9,6 +9,8 @@ from steepest.cli import console, reporting
 from steepest.study import doctor as doctors
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
+from steepest.study.memory import keep_freed_memory
+from steepest.study.rerun import rerun as repeat
 from steepest.study.store import StudyFolder
 from steepest.study.suggest import choices
 
@@ -31,6 +33,20 @@ def fetch(name: str, data_dir: Path | None) -> None:
         data = DATA_SETS[name].read(folder)
     sizes = f"{len(data.train):,} training and {len(data.test):,} test examples, SHA-256 right"
     console.out().print(f"{name}: {folder} ({sizes})", markup=False)
+
+
+def rerun(folder: Path, trial: str, data_dir: Path | None) -> int:
+    """Run a trial again and tell how it compares; return the exit code."""
+    keep_freed_memory()
+    found = repeat(StudyFolder(folder), trial, data_dir)
+    screen = console.out()
+    if found.bit_equal:
+        screen.print(f"bit-equal: {found.lines:,} records of {trial}", markup=False)
+        return 0
+    screen.print(
+        f"different from record {found.different} on\n  there  {found.there}\n  here   {found.here}", markup=False
+    )
+    return 1
 
 
 def doctor() -> int:

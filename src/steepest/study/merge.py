@@ -54,15 +54,16 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     pairs.append(("machine.cpu", old["machine"]["cpu"], new["machine"]["cpu"]))
     known = {entry["label"]: entry for entry in old["optimizers"]}
     pairs += [(entry["label"], known.get(entry["label"], entry), entry) for entry in new["optimizers"]]
-    return [line for pair in pairs for line in _compare(*pair)]
+    return [line for pair in pairs for line in compare(*pair)]
 
 
-def _compare(key: str, old: Any, new: Any) -> list[str]:
+def compare(key: str, old: Any, new: Any) -> list[str]:
+    """Return a sentence for every value that two documents do not share, by its path."""
     if key in FREE or old == new:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         names = [*old, *(name for name in new if name not in old)]
-        return [line for name in names for line in _compare(f"{key}.{name}", old.get(name), new.get(name))]
+        return [line for name in names for line in compare(f"{key}.{name}", old.get(name), new.get(name))]
     return [f"{key} is {old!r} and {new!r}"]
 
 

@@ -24,7 +24,11 @@ from steepest.study.records import plain
 UNDECLARED: Final = 100.0
 """The rate of an optimizer that declares no range is searched from a hundredth to a hundred times its default."""
 
+HERE: Final = "here"
+"""Before the colon of a source: the class or function was handed over in Python, and only this process has it."""
+
 Options = Mapping[str, Any]
+_HANDED_OVER: dict[str, Callable[..., Any]] = {}
 
 
 class Origin(Protocol):
@@ -121,7 +125,7 @@ class Foreign:
     def label(self, options: Options) -> str:
         """Return the name that it was found by, without its file, and the options in brackets."""
         module, _, name = self.source.rpartition(":")
-        shown = name if module.endswith(".py") else f"{module}.{name}"
+        shown = name if module.endswith(".py") or module == HERE else f"{module}.{name}"
         given = ",".join(f"{key}={_spell(value)}" for key, value in options.items())
         return shown + (f"[{given}]" if given else "")
 
@@ -180,6 +184,8 @@ def find(source: str) -> Origin:
     if ":" not in source:
         return Ours(registry.find(source).__name__.lower())
     place, _, name = source.rpartition(":")
+    if place == HERE:
+        return _handed_over(source, name)
     if place.endswith(".py"):
         module = user_files.load(place)
     else:
@@ -193,6 +199,24 @@ def find(source: str) -> Origin:
         hint = registry.suggest(name, callables) or "."
         raise UsageError(f"{place} has no class or function {name!r}{hint}")
     return Foreign(source, target)
+
+
+def give(label: str, target: Callable[..., Any]) -> str:
+    """Hand over a class or function under a label; return the source that names it in this process."""
+    if not callable(target):
+        raise UsageError(f"{label!r} must be a class or a function of the parameters, not {target!r}")
+    ours = registry.optimizers().get(label.lower())
+    if target is ours:
+        return label.lower()
+    _HANDED_OVER[label] = target
+    find.cache_clear()  # the label may have meant another one before
+    return f"{HERE}:{label}"
+
+
+def _handed_over(source: str, name: str) -> Origin:
+    if name not in _HANDED_OVER:
+        raise UsageError(f"{name!r} was an object of the program that called compare; only that program can run it")
+    return Foreign(source, _HANDED_OVER[name])
 
 
 def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
