@@ -65,6 +65,10 @@ AllTrain = Annotated[
 PlanOnly = Annotated[
     bool, typer.Option("--plan-only", help="Print what would run, its time and disk on this machine, and stop.")
 ]
+Extend = Annotated[
+    bool,
+    typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -105,6 +109,7 @@ def study(
     out: Out = None,
     data_dir: DataDir = None,
     plan_only: PlanOnly = False,
+    extend: Extend = False,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -132,7 +137,7 @@ def study(
     if plan_only:
         planning.show(request, data_dir)
         return
-    raise typer.Exit(run_study.study(request, out, data_dir))
+    raise typer.Exit(run_study.study(request, out, data_dir, extend))
 
 
 @app.command()

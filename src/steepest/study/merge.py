@@ -20,6 +20,7 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
     if old is None:
         return {**new, "protocol": _with_reference(new, new["optimizers"][0]["label"])}
     new = {**new, "protocol": _with_reference(new, old["protocol"]["reference"])}
+    old = _extended(old, new)
     different = _differences(old, new)
     if different:
         raise UsageError(
@@ -46,6 +47,16 @@ def with_trials(document: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
 def _with_reference(document: Mapping[str, Any], usual: str) -> dict[str, Any]:
     """Return the protocol with the optimizer that others are compared with: the one asked for, or the usual one."""
     return {**document["protocol"], "reference": document["protocol"]["reference"] or usual}
+
+
+def _extended(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the old document as it is after the new one's extensions, if those continue its own."""
+    before, after = old["protocol"]["extensions"], new["protocol"]["extensions"]
+    if after[: len(before)] != before:
+        return old
+    points = {entry["label"]: entry["points"] for entry in new["optimizers"]}
+    optimizers = [{**entry, "points": points.get(entry["label"], entry["points"])} for entry in old["optimizers"]]
+    return {**old, "protocol": {**old["protocol"], "extensions": after}, "optimizers": optimizers}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ equally many hyperparameters try the same points of the cube.
 import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +60,10 @@ class Range:
         """Return the dimension as plain data."""
         return dict(vars(self.search))
 
+    def between(self, low: float, high: float) -> "Range":
+        """Return it with other ends."""
+        return Range(replace(self.search, low=low, high=high))
+
 
 Dimension = Choice | Range
 Space = Mapping[str, Dimension]
@@ -76,11 +80,12 @@ def space_of(origin: Origin, names: Sequence[str], given: Collection[str], own: 
     return {name: one for name, one in wanted.items() if name not in given}
 
 
-def points(space: Space, count: int, sampler: str) -> list[dict[str, Any]]:
-    """Return so many points of a space, in the order of drawing; none in a space without dimensions."""
+def points(space: Space, count: int, sampler: str, start: int = 0) -> list[dict[str, Any]]:
+    """Return so many points of a space, in the order of drawing, after the first `start`; none without dimensions."""
     if not space or not count:
         return []
-    return [dict(zip(space, _values(space, row), strict=True)) for row in _unit_points(len(space), count, sampler)]
+    rows = _unit_points(len(space), start + count, sampler)[start:]
+    return [dict(zip(space, _values(space, row), strict=True)) for row in rows]
 
 
 def check(sampler: str, count: int) -> None:
