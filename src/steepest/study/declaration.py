@@ -44,9 +44,7 @@ class Metric:
         if not isinstance(self.name, str) or not self.name:
             raise UsageError(f"name of a metric must be a text, such as 'accuracy', not {self.name!r}")
         if self.of is not None and not (callable(self.of) and _takes(self.of, 2)):
-            raise UsageError(
-                f"of of the metric {self.name!r} must be a function of (outputs, targets), not {self.of!r}"
-            )
+            raise UsageError(f"metric {self.name!r} must have a function of (outputs, targets), not {self.of!r}")
         if self.direction not in ("maximize", "minimize"):
             raise UsageError(choices("direction of a metric", str(self.direction), ("maximize", "minimize")))
 
@@ -122,10 +120,8 @@ class Workload:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} of a workload must be a whole number of at least {least}, not {value!r}")
-        _check_function("loss", self.loss, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
-        _check_function(
-            "model", self.model, "of nothing that builds it, because every trial starts from a model of its own"
-        )
+        _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
+        _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
         if not isinstance(self.metric, Metric):
             raise UsageError(
                 f"metric of a workload must be a Metric with its name and direction, not {self.metric!r}; "
@@ -136,13 +132,11 @@ class Workload:
                 raise UsageError(f"target of a workload must be a number or a tuple of numbers, not {value!r}")
         if not _is_finite(self.margin) or self.margin < 0:
             raise UsageError(f"margin of a workload must be a number of at least 0, not {self.margin!r}")
-        if not (self.sizes is None or isinstance(self.sizes, Sizes)):
-            raise UsageError(f"sizes of a workload must be Sizes(train, validation, test) or None, not {self.sizes!r}")
+        if self.sizes is not None:
+            _check_sizes(self.sizes)
         self._check_words()
 
     def _check_words(self) -> None:
-        if isinstance(self.needs, str):
-            raise UsageError(f"needs of a workload must be a tuple of words, such as ({self.needs!r},), not a text")
         for need in self.needs:
             if need not in NEEDS:
                 raise UsageError(choices("need", need, NEEDS))
@@ -165,6 +159,15 @@ class Workload:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_sizes(sizes: object) -> None:
+    counts = tuple(vars(sizes).values()) if isinstance(sizes, Sizes) else ()
+    if not counts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in counts):
+        raise UsageError(
+            f"sizes of a workload must be Sizes(train, validation, test), each a whole number of at least 1, or None; "
+            f"not {sizes!r}"
+        )
 
 
 def _check_function(name: str, value: object, arguments: int, of: str) -> None:

@@ -222,12 +222,12 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def canonical(source: str) -> str:
-    """Return the one spelling of an optimizer's source: lower case for the library's names, no spaces."""
+    """Return the one spelling of an optimizer's source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
     place, colon, name = (part.strip() for part in source.rpartition(":"))
     if colon and (not place or not name):
         raise UsageError(f"{source!r} names no optimizer; write MODULE:NAME or FILE.py:NAME")
     if colon:
-        return f"{place}:{name}"
+        return f"{Path(place) if place.endswith('.py') else place}:{name}"
     if name.endswith(".py"):
         raise UsageError(f"{name} is a file; name the optimizer in it: {name}:NAME")
     try:
