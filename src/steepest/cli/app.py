@@ -46,7 +46,10 @@ Trials = Annotated[
 TuningSeeds = Annotated[int, typer.Option(metavar="N", help="Seeds on which every point of the search is tried.")]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[str, typer.Option(metavar="sobol|random", help="How the points of the search are drawn.")]
-Searched = Annotated[str, typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all.")]
+Searched = Annotated[
+    str | None,
+    typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all. Default: lr."),
+]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", metavar="FILE.toml", help="Search ranges of your own: docs/protocol.md.")
 ]
@@ -100,7 +103,7 @@ def study(
     tuning_seeds: TuningSeeds = 1,
     timing_rounds: TimingRounds = 3,
     sampler: Sampler = "sobol",
-    searched: Searched = "lr",
+    searched: Searched = None,
     space: SpaceFile = None,
     schedule: Schedule = None,
     reference: Reference = None,
@@ -127,7 +130,7 @@ def study(
         tuning_seeds=tuning_seeds,
         timing_rounds=timing_rounds,
         sampler=sampler,
-        searched=tuple(searched.split(",")),
+        searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},
         schedule_wanted=schedule,
         reference_wanted=reference,

@@ -48,7 +48,7 @@ def compare(
     trials: int = 0,
     target: float | tuple[float, ...] = (),
     margin: float = 0.0,
-    searched: Sequence[str] = ("lr",),
+    searched: Sequence[str] = (),
     spaces: Mapping[str, Space] | None = None,
     schedule: str | None = None,
     timing_rounds: int = 3,
@@ -64,7 +64,7 @@ def compare(
             parameters; or a mapping from labels to classes or functions.
         seeds: evaluation seeds, 0, 1, ...
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
-        searched: hyperparameters to search, or `("all",)`.
+        searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.search`.
         schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
@@ -96,7 +96,7 @@ def compare(
     request = Request(
         Declared("comparison", lambda: workload, "comparison"),
         optimizers=tuple(_texts(optimizers)),
-        searched=tuple(searched),
+        searched_wanted=tuple(searched),
         spaces=spaces or {},
         schedule_wanted=schedule,
         reference_wanted=reference,

@@ -33,7 +33,7 @@ class Request:
         tuning_seeds: seeds on which every point of a search is tried.
         timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
         sampler: how points are drawn.
-        searched: names of the hyperparameters to search, or `all`.
+        searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
         schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
@@ -52,7 +52,7 @@ class Request:
     tuning_seeds: int = 1
     timing_rounds: int = 3
     sampler: str = "sobol"
-    searched: tuple[str, ...] = ("lr",)
+    searched_wanted: tuple[str, ...] = ()
     spaces: Mapping[str, Space] = field(default_factory=dict)
     schedule_wanted: str | None = None
     reference_wanted: str | None = None
@@ -77,6 +77,7 @@ class Request:
         search.check(self.sampler, self.trials)
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
+        search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
         search.check_names(self.spaces, (one.source for one in self.contestants))
         _ = self.reference
 
@@ -104,6 +105,11 @@ class Request:
     def trials(self) -> int:
         """The number of search trials of every optimizer."""
         return self.workload.trials if self.trials_wanted is None else self.trials_wanted
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The hyperparameters that are searched by their declared ranges."""
+        return self.searched_wanted or ("lr",)
 
     @property
     def schedule(self) -> str:
