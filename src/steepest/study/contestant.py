@@ -52,13 +52,13 @@ class Contestant:
         Raises:
             UsageError: it has no such option, or refuses the value although it takes what it had before.
         """
-        point = ", ".join(f"{key}={registry.spell(value)}" for key, value in options.items())
         try:
             changed = replace(self, options=self.origin.merged(self.options, options))
             refusal = changed.refusal()
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{self.label} cannot run with {point}: {error}") from error
-        if refusal and not self.refusal():
+            changed, refusal = self, str(error)
+        if refusal and (changed is self or not self.refusal()):
+            point = ", ".join(f"{key}={registry.spell(value)}" for key, value in options.items())
             raise UsageError(f"{self.label} cannot run with {point}: {refusal}; change its search space")
         return changed
 

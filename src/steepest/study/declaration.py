@@ -69,7 +69,7 @@ class Published:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # tensors among the fields have no single answer to ==
 class Workload:
     """A task to train on, at one size.
 

@@ -324,10 +324,11 @@ def storable(key: str, value: Any) -> Any:
 def _options(text: str, body: str) -> dict[str, Any]:
     try:
         call = ast.parse(f"_({body})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        if call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("a bracket too many")
+        pairs = [(one.arg, ast.literal_eval(_Words().visit(one.value))) for one in call.keywords if one.arg]
+        if len(pairs) < len(call.args) + len(call.keywords):
             raise ValueError("a value without a name")
-        pairs = [(str(one.arg), ast.literal_eval(_Words().visit(one.value))) for one in call.keywords]
     except (ValueError, SyntaxError) as error:
         raise UsageError(
             f"cannot read the options of {text!r}; write key=value, separated by commas: "

@@ -25,6 +25,7 @@ SAMPLERS: Final = {
     "random": "independent uniform points: any number",
 }
 EVERYTHING: Final = "all"
+USUAL: Final = ("lr",)  # searched unless something else is asked for
 EXAMPLE: Final = "{ low = 1e-4, high = 1e-1 }"
 DIGITS: Final = 4  # of a drawn value: enough to search, few enough to type again
 
@@ -84,7 +85,8 @@ def space_of(origin: Origin, names: Sequence[str], given: Collection[str], own: 
 
 def check_searched(names: Iterable[str], found: Iterable[Origin]) -> None:
     """Raise UsageError for a name that no optimizer of the study declares a range for."""
-    known = {name for origin in found for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
+    known = {name for origin in found for name in (*origin.ranges, *origin.entries)}
+    known |= {EVERYTHING, *USUAL}
     for name in names:
         if name not in known:
             raise UsageError(
