@@ -16,10 +16,10 @@ from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.origins import Ours
 from steepest.study.plan import Plan, make_plan
+from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
-from steepest.study.summary import summarize
 from steepest.study.trial import Event
 
 from .support import PlanMaker, Silent, evaluations
@@ -178,7 +178,7 @@ def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folde
     assert [entry["label"] for entry in document["optimizers"]] == ["SGD", "Adam", "Adam[lr=0.1]"]
     assert document["config"]["seeds"] == [0, 1]
     assert len(document["trials"]) == 5
-    assert [line.label for line in summarize(folder)] == ["SGD", "Adam", "Adam[lr=0.1]"]
+    assert list(read_study(folder.path).labels) == ["SGD", "Adam", "Adam[lr=0.1]"]
     assert engine.run(plan("adam", seeds=2), folder, silent, order).ended == {"finished": 1}
 
 

@@ -144,9 +144,15 @@ def study(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]) -> None:
-    """Write the report of a study folder anew from its stored records."""
-    upkeep.report(folder)
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the comparison of several. Default: studies/comparison."),
+    ] = None,
+) -> None:
+    """Write the report of a study folder anew from its stored records, or compare several studies' optimizers."""
+    upkeep.report(folders, out)
 
 
 @app.command()

@@ -19,9 +19,10 @@ from steepest.study.machine import cores
 from steepest.study.memory import keep_freed_memory
 from steepest.study.plan import make_plan
 from steepest.study.progress import Progress
+from steepest.study.report.findings import findings
+from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.store import StudyFolder
-from steepest.study.summary import summarize
 
 INTERRUPTED = 130
 
@@ -65,11 +66,13 @@ def _interrupted(folder: StudyFolder, command: str) -> int:
 
 
 def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
-    document = folder.read_document() or {}
+    found = findings(read_study(folder.path))
     screen.print()
     if tally.skipped:
         screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
-    screen.print(results.table(summarize(folder), document["metric"]["name"]))
+    screen.print(results.sentence(found), markup=False)
+    screen.print()
+    screen.print(results.table(found))
     screen.print()
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
     if tally.ended["failed"]:

@@ -14,14 +14,19 @@ from steepest.study.memory import keep_freed_memory
 from steepest.study.store import StudyFolder
 from steepest.study.suggest import choices
 
+COMPARISON: Final = Path("studies", "comparison")
 DATA_SETS: Final = {fashion_mnist.NAME: fashion_mnist}
 
 
-def report(path: Path) -> None:
-    """Write a study's report anew and print where it is."""
-    if StudyFolder(path).read_document() is None:
-        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
-    console.out().print(f"report: {reporting.write(path)}", markup=False)
+def report(paths: list[Path], out: Path | None) -> None:
+    """Write a study's report anew, or the comparison of several, and print where it is."""
+    for path in paths:
+        if StudyFolder(path).read_document() is None:
+            raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    if len(paths) == 1 and out is not None:
+        raise UsageError("--out is for the comparison of several studies; one study's report goes into its folder")
+    page = reporting.write(paths[0]) if len(paths) == 1 else reporting.write_comparison(paths, out or COMPARISON)
+    console.out().print(f"report: {page}", markup=False)
 
 
 def fetch(name: str, data_dir: Path | None) -> None:
