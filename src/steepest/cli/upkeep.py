@@ -1,4 +1,4 @@
-"""`steepest report`, `steepest data fetch` and `steepest doctor`."""
+"""`steepest report`, `steepest rerun`, `steepest data fetch` and `steepest doctor`."""
 
 from pathlib import Path
 from typing import Final
@@ -7,8 +7,10 @@ from rich.text import Text
 
 from steepest.cli import console, reporting
 from steepest.study import doctor as doctors
+from steepest.study import rerun as repeats
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
+from steepest.study.memory import keep_freed_memory
 from steepest.study.store import StudyFolder
 from steepest.study.suggest import choices
 
@@ -31,6 +33,24 @@ def fetch(name: str, data_dir: Path | None) -> None:
         data = DATA_SETS[name].read(folder)
     sizes = f"{len(data.train):,} training and {len(data.test):,} test examples, SHA-256 right"
     console.out().print(f"{name}: {folder} ({sizes})", markup=False)
+
+
+def rerun(path: Path, trial: str, data_dir: Path | None) -> int:
+    """Run a trial again and tell how it compares; return the exit code."""
+    keep_freed_memory()
+    folder, screen = StudyFolder(path), console.out()
+    name = repeats.find(folder, trial)
+    found = repeats.rerun(folder, name, data_dir)
+    if found.bit_equal:
+        screen.print(f"bit-equal: {found.lines:,} records of {name}", markup=False)
+        return 0
+    lines = (
+        f"{name} is different from record {found.different} on",
+        f"  there  {found.there}",
+        f"  here   {found.here}",
+    )
+    screen.print("\n".join(lines), markup=False)
+    return 1
 
 
 def doctor() -> int:

@@ -26,7 +26,11 @@ from steepest.study.errors import UsageError
 UNDECLARED: Final = 100.0
 """The rate of an optimizer that declares no range is searched from a hundredth to a hundred times its default."""
 
+HERE: Final = "here"
+"""Before the colon of a source: the class or function was handed over in Python, and only this process has it."""
+
 Options = Mapping[str, Any]
+_HANDED_OVER: dict[str, Callable[..., Any]] = {}
 
 
 class Origin(Protocol):
@@ -146,8 +150,9 @@ class Foreign:
         """Return its module's or file's name, its own, and the options in brackets."""
         place, _, name = self.source.rpartition(":")
         module = Path(place).stem if place.endswith(".py") else place
+        shown = name if place == HERE else f"{module}.{name}"
         given = ",".join(f"{key}={registry.spell(value)}" for key, value in options.items())
-        return f"{module}.{name}" + (f"[{given}]" if given else "")
+        return shown + (f"[{given}]" if given else "")
 
     def resolved(self, options: Options) -> dict[str, Any]:
         """Return the signature's defaults under the options; values that JSON lacks are written out."""
@@ -242,13 +247,32 @@ def find(source: str) -> Origin:
     """Return the optimizer of this name, module or file."""
     if ":" not in source:
         return Ours(registry.find(source).__name__.lower())
-    name = source.rpartition(":")[2]
+    place, _, name = source.rpartition(":")
+    if place == HERE:
+        return _handed_over(source, name)
     module = _module(source)
     target = getattr(module, name, None)
     if not callable(target):
         raise UsageError(_missing(source, module))
     _signature(source, target)
     return Foreign(source, target)
+
+
+def give(label: str, target: Callable[..., Any]) -> str:
+    """Hand over a class or function under a label; return the source that names it in this process."""
+    if not callable(target):
+        raise UsageError(f"{label!r} must be a class or a function of the parameters, not {target!r}")
+    ours = registry.optimizers().get(label.lower())
+    if target is ours:
+        return label.lower()
+    _HANDED_OVER[label] = target
+    return f"{HERE}:{label}"
+
+
+def _handed_over(source: str, name: str) -> Origin:
+    if name not in _HANDED_OVER:
+        raise UsageError(f"{name!r} was an object of the program that called compare; only that program can run it")
+    return Foreign(source, _HANDED_OVER[name])
 
 
 def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
@@ -328,6 +352,8 @@ class _Words(ast.NodeTransformer):
 
 def _module(source: str) -> ModuleType:
     place, _, name = source.rpartition(":")
+    if place == HERE:
+        return sys.modules[_HANDED_OVER[name].__module__]
     if place.endswith(".py"):
         return user_files.load(place)
     try:

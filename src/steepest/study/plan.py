@@ -19,6 +19,7 @@ from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import UsageError
+from steepest.study.extension import extended_points
 from steepest.study.records import SCHEMA, encode, plain
 from steepest.study.request import Request
 from steepest.study.spec import Phase, TrialSpec
@@ -60,10 +61,12 @@ class PlannedTrial:
 class Plan:
     """What a study will run, what it runs on, and the document that describes it.
 
-    `candidates` holds the points of every optimizer that searches, in the order of labels; `contestants` all that run.
+    `contestants` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
+    that search.
     """
 
     contestants: tuple[Contestant, ...]
+    spaces: Mapping[str, search.Space]
     candidates: Mapping[str, tuple[Candidate, ...]]
     pattern: TrialSpec
     seeds: tuple[int, ...]
@@ -127,6 +130,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     document = _document(request, data, pattern) | {"optimizers": optimizers, "trials": [], "command": command}
     return Plan(
         contestants=runnable,
+        spaces={label: spaces[label] for label in candidates},
         candidates=candidates,
         pattern=pattern,
         seeds=tuple(request.seeds),
@@ -163,7 +167,7 @@ def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimensi
 def _candidates(request: Request, contestant: Contestant, space: search.Space) -> tuple[Candidate, ...]:
     """Return the library's defaults, and the points of the space on top of the workload's setting."""
     defaults = Candidate(contestant.with_defaults(space), DEFAULTS)
-    drawn = search.points(space, request.trials, request.sampler)
+    drawn = extended_points(space, contestant.label, request.trials, request.sampler, request.extensions)
     return (defaults, *(Candidate(contestant.with_options(point), number) for number, point in enumerate(drawn)))
 
 
@@ -234,6 +238,7 @@ def _document(request: Request, data: DataSet, pattern: TrialSpec) -> dict[str, 
             "tuning_seeds": request.search_seeds if request.trials else [],
             "sampler": request.sampler,
             "searched": list(request.searched),
+            "extensions": [{label: dict(ends) for label, ends in one.items()} for one in request.extensions],
             "schedule": request.schedule,
             "reference": request.reference,  # None: the first optimizer of the folder
             "alpha": ALPHA,

@@ -7,7 +7,7 @@ equally many hyperparameters try the same points of the cube.
 import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -25,7 +25,6 @@ SAMPLERS: Final = {
     "random": "independent uniform points: any number",
 }
 EVERYTHING: Final = "all"
-USUAL: Final = ("lr",)  # searched unless something else is asked for
 EXAMPLE: Final = "{ low = 1e-4, high = 1e-1 }"
 DIGITS: Final = 4  # of a drawn value: enough to search, few enough to type again
 
@@ -62,6 +61,10 @@ class Range:
         """Return the dimension as plain data."""
         return dict(vars(self.search))
 
+    def between(self, low: float, high: float) -> "Range":
+        """Return it with other ends."""
+        return Range(replace(self.search, low=low, high=high))
+
 
 Dimension = Choice | Range
 Space = Mapping[str, Dimension]
@@ -81,8 +84,7 @@ def space_of(origin: Origin, names: Sequence[str], given: Collection[str], own: 
 
 def check_searched(names: Iterable[str], found: Iterable[Origin]) -> None:
     """Raise UsageError for a name that no optimizer of the study declares a range for."""
-    known = {name for origin in found for name in (*origin.ranges, *origin.entries)}
-    known |= {EVERYTHING, *USUAL}
+    known = {name for origin in found for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
     for name in names:
         if name not in known:
             raise UsageError(
@@ -91,11 +93,12 @@ def check_searched(names: Iterable[str], found: Iterable[Origin]) -> None:
             )
 
 
-def points(space: Space, count: int, sampler: str) -> list[dict[str, Any]]:
-    """Return so many points of a space, in the order of drawing; none in a space without dimensions."""
+def points(space: Space, count: int, sampler: str, start: int = 0) -> list[dict[str, Any]]:
+    """Return so many points of a space, in the order of drawing, after the first `start`; none without dimensions."""
     if not space or not count:
         return []
-    return [dict(zip(space, _values(space, row), strict=True)) for row in _unit_points(len(space), count, sampler)]
+    rows = _unit_points(len(space), start + count, sampler)[start:]
+    return [dict(zip(space, _values(space, row), strict=True)) for row in rows]
 
 
 def check(sampler: str, count: int) -> None:
