@@ -5,7 +5,8 @@ import pytest
 from synthetic_study import MIXED, Plan, write_study
 
 from steepest.study.report import write_report
-from steepest.study.report.reader import Study, read_study
+from steepest.study.report.reader import read_study
+from steepest.study.report.study import Study
 
 
 @pytest.fixture(scope="session")

@@ -13,17 +13,18 @@ from synthetic_study import MIXED, MORE, NINE, Plan, write_study
 
 from steepest.study.report.chart import Chart, Figures, Series, Sheet
 from steepest.study.report.charts import build_figures
+from steepest.study.report.findings import findings
 from steepest.study.report.matplotlib_renderer import matplotlib_figure, sheet_images
 from steepest.study.report.palette import DARK, DASHES, LIGHT, MARKERS, look
 from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.reader import Array, Study, read_study
+from steepest.study.report.reader import read_study
 from steepest.study.report.sampling import bucket_means, thin
-from steepest.study.report.summary import summarize
+from steepest.study.report.study import Array, Study
 from steepest.study.report.swatch import swatch
 
 
 def _figures(study: Study) -> Figures:
-    return build_figures(study, summarize(study))
+    return build_figures(findings(study))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def _chart(figures: Figures, key: str) -> Chart:
 
 def test_every_chart_has_its_own_key(figures: Figures) -> None:
     keys = [chart.key for chart in figures.charts]
-    assert len(set(keys)) == len(keys) == 15
+    assert len(set(keys)) == len(keys) == 18
 
 
 @pytest.mark.parametrize("key", ["train_loss", "train_accuracy", "validation_accuracy", "validation_loss"])
@@ -165,7 +166,7 @@ def test_matplotlib_draws_every_series(figures: Figures) -> None:
 
 def test_every_chart_is_on_exactly_one_sheet(figures: Figures) -> None:
     on_sheets = [chart.key for sheet in figures.sheets for chart in sheet.charts]
-    assert sorted(on_sheets) == sorted(chart.key for chart in figures.charts)
+    assert sorted(on_sheets) == sorted(chart.key for chart in figures.charts if not chart.empty)
 
 
 def test_global_matplotlib_settings_stay_untouched(figures: Figures) -> None:

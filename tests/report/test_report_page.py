@@ -11,10 +11,10 @@ from synthetic_study import NINE, PAPER, Plan, write_study
 
 from steepest.study.report import ReportError, write_report
 from steepest.study.report.charts import build_figures
-from steepest.study.report.contents import results_table, settings_table, trials_table
+from steepest.study.report.findings import findings
 from steepest.study.report.page import render_page
 from steepest.study.report.reader import read_study
-from steepest.study.report.summary import summarize
+from steepest.study.report.write import all_tables
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -56,10 +56,8 @@ class _Page(HTMLParser):
 
 def _rendered(folder: Path) -> str:
     """The page alone, without writing figures."""
-    study = read_study(folder)
-    summaries = summarize(study)
-    tables = (results_table(study, summaries), trials_table(study), settings_table(study))
-    return render_page(study, summaries, build_figures(study, summaries), {table.key: table for table in tables})
+    found = findings(read_study(folder))
+    return render_page(found, build_figures(found), all_tables(found))
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +95,14 @@ def test_every_place_for_a_chart_has_its_data(page: _Page) -> None:
     places = [attributes for tag, attributes in page.elements if attributes.get("class") == "chart"]
     named = [key for place in places for key in json.loads(place["data-charts"]).values()]
     assert sorted(named) == sorted(figures)
-    assert len(places) == 7
+    assert len(places) == 8
     assert all(len(place["aria-label"]) > 40 and place["role"] == "img" for place in places)
 
 
 def test_links_lead_to_files_and_sections_that_exist(page: _Page, mixed_folder: Path) -> None:
     ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
-    assert len(links) == 8 + 6 * 2 + 3 * 3
+    assert len(links) == 1 + 11 + 7 * 2 + 4 * 3
     for link in links:
         assert link[1:] in ids if link.startswith("#") else (mixed_folder / "report" / link).stat().st_size > 0
 
@@ -126,14 +124,14 @@ def test_damage_and_ends_are_told(page: _Page) -> None:
 
 
 def test_the_answer_stands_above_everything_else(page: _Page) -> None:
-    assert page.text.index("had the highest mean test accuracy") < page.text.index("Every trial")
+    assert page.text.index("No verdict: for 8 comparisons with SGD") < page.text.index("Every seed")
 
 
 def test_a_whole_study_says_nothing_of_damage(tmp_path: Path) -> None:
     text = _Page(_rendered(write_study(tmp_path, Plan(labels=("Adam", "SGD"))))).text
     assert "damaged" not in text
     assert "not the data" not in text
-    assert "trials, all finished" in text
+    assert "reported trials, all finished" in text
 
 
 def test_fallback_data_are_announced_loudly(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from steepest.study.report.chart import Axis, Chart, Interval, Series, Values
+from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Values
 
 ROW_HEIGHT = 38
 HEIGHT = 340
 BAND_OPACITY = 0.13
 BAR_OPACITY = 0.28
+GUIDE = "#667085"
+FINE_UP_TO = 3000.0
 MOST_TICKS = 8
 _STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
 
@@ -30,8 +32,17 @@ def plotly_figure(chart: Chart) -> go.Figure:
         hovermode="closest",
         xaxis=_axis(chart.x, _drawn(chart, "x")),
         yaxis=_axis(chart.y, _drawn(chart, "y")),
+        shapes=[_shape(guide) for guide in chart.guides],
     )
     return figure
+
+
+def _shape(guide: Guide) -> dict[str, Any]:
+    """An upright line or stripe over the whole height; the page's script gives it the colours of its scheme."""
+    stripe = {"type": "rect", "fillcolor": tint(GUIDE, 0.1), "line": {"width": 0}}
+    line = {"type": "line", "line": {"width": 2, "color": GUIDE}}
+    place = {"x0": guide.low, "x1": guide.high, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+    return place | (line if guide.is_line else stripe)
 
 
 def tint(colour: str, opacity: float) -> str:
@@ -83,9 +94,13 @@ def _marks(series: Series, chart: Chart) -> go.Scatter:
         "dots": (8, 0.7, series.look.marker, 0),
         "mean": (13, 1.0, series.look.marker, 2),
         "tick": (20, 1.0, "line-ns", 11),
-        "stop": (13, 1.0, "x-thin", 0),
+        "stop": (9 if chart.y.ticks else 13, 1.0, "x-thin", 0),
+        "interval": (13, 1.0, series.look.marker, 10),
+        "chosen": (18, 1.0, "circle-open", 0),
+        "defaults": (12, 1.0, f"{series.look.marker}-open", 0),
     }[series.kind]
-    stroke = {"width": 2.5, "color": colour} if symbol in _STROKES else {"width": 0}
+    outlined = symbol in _STROKES or symbol.endswith("-open")
+    stroke = {"width": 2.5, "color": colour} if outlined else {"width": 0}
     return go.Scatter(
         **_points(series, chart),
         mode="markers",
@@ -166,7 +181,7 @@ def _whole_step(span: float) -> int:
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """1, 2 and 5 of every decade, or powers of ten alone where those would crowd the axis."""
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
-    digits = (1, 2, 5) if len(powers) <= MOST_TICKS else (1,)
+    digits = (1, 2, 5) if high / low < FINE_UP_TO else (1,)
     sparse = max(len(powers) // MOST_TICKS, 1)
     return [(digit * 10.0**power, f"{digit * 10.0**power:g}") for power in powers[::sparse] for digit in digits]
 
