@@ -194,10 +194,14 @@ def _values(space: Space, row: Iterable[float]) -> list[Any]:
     return [dimension.at(float(unit)) for dimension, unit in zip(space.values(), row, strict=True)]
 
 
-def check_names(spaces: Mapping[str, Space], known: Iterable[str]) -> None:
-    """Raise UsageError if a search space is for an optimizer that takes no part."""
+def check_names(spaces: Mapping[str, Mapping[str, object]], known: Iterable[str]) -> None:
+    """Raise UsageError if a search space is for an optimizer that takes no part, or its values are no dimensions."""
     names = list(known)
-    for name in spaces:
+    for name, space in spaces.items():
+        for key, dimension in space.items():
+            if not isinstance(dimension, Choice | Range):
+                advice = "write Range(Search(1e-4, 1e-1)) or Choice((0.0, 0.1))"
+                raise UsageError(f"the search space of {name!r} has {key} = {dimension!r}; {advice}")
         if name not in names:
             hint = registry.suggest(name, names)
             raise UsageError(
