@@ -199,7 +199,7 @@ def check_names(spaces: Mapping[str, Mapping[str, object]], known: Iterable[str]
     names = list(known)
     for name, space in spaces.items():
         for key, dimension in space.items():
-            if not isinstance(dimension, Choice | Range):
+            if not callable(getattr(dimension, "at", None)):
                 advice = "write Range(Search(1e-4, 1e-1)) or Choice((0.0, 0.1))"
                 raise UsageError(f"the search space of {name!r} has {key} = {dimension!r}; {advice}")
         if name not in names:
