@@ -1,6 +1,8 @@
 """Where optimizers come from, what is said about those that cannot be had, and what a record keeps of them."""
 
+import functools
 import json
+import linecache
 import re
 import sys
 from collections.abc import Callable
@@ -505,3 +507,37 @@ def test_a_rule_without_source_text_is_told_by_its_module(monkeypatch: pytest.Mo
     found: Callable[..., Any] = dict
     origin = origins.Foreign("builtins:dict", found)
     assert re.fullmatch("[0-9a-f]{64}", origin.sha256({}))
+
+
+def test_what_is_handed_over_has_a_label_that_a_command_line_could_have() -> None:
+    for label in ("", " ", "a:b", "a[b]", "]"):
+        with pytest.raises(UsageError, match="cannot be a label; it must have letters or digits, and no colon"):
+            origins.give(label, torch.optim.SGD)
+    built: Any = torch.optim.SGD(torch.nn.Linear(1, 1).parameters())
+    with pytest.raises(UsageError, match="'sgd' is an optimizer that is built already; give its class SGD"):
+        origins.give("sgd", built)
+
+
+def test_a_partial_is_known_by_its_function_and_its_options() -> None:
+    documents = []
+    for momentum in (0.9, 0.5):
+        source = origins.give("mine", functools.partial(torch.optim.SGD, momentum=momentum))
+        documents.append(contestant(source, {}).document())
+    assert [one["options"]["momentum"] for one in documents] == [0.9, 0.5]
+    other = origins.give("mine", functools.partial(torch.optim.Adam, lr=0.5))
+    assert contestant(other, {}).document()["rule_sha256"] != documents[0]["rule_sha256"]
+
+
+def test_a_rule_typed_into_a_session_is_known_by_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    import __main__
+
+    monkeypatch.delattr(__main__, "__file__", raising=False)
+    digests = []
+    for rate in ("0.1", "0.2"):
+        code = f"def make(params):\n    return torch.optim.SGD(params, lr={rate})\n"
+        name = f"<typed {rate}>"
+        monkeypatch.setitem(linecache.cache, name, (len(code), None, code.splitlines(keepends=True), name))
+        space: dict[str, Any] = {"__name__": "__main__", "torch": torch}
+        exec(compile(code, name, "exec"), space)
+        digests.append(contestant(origins.give("typed", space["make"]), {}).document()["rule_sha256"])
+    assert digests[0] != digests[1]

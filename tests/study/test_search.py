@@ -168,7 +168,6 @@ def test_a_name_that_no_optimizer_declares_is_told() -> None:
     found = [origins.find("adamw"), origins.find("sgd")]
     search.check_searched(["lr", "momentum", "betas", "beta1"], found)
     search.check_searched(["all"], found)
-    search.check_searched(["lr"], [])  # the usual one is no request
     with pytest.raises(UsageError, match=r"unknown hyperparameter 'momentun'; did you mean 'momentum'\?.*--space FILE"):
         search.check_searched(["lr", "momentun"], found)
 
@@ -272,3 +271,9 @@ def test_a_space_for_an_optimizer_that_takes_no_part_is_told() -> None:
     told = r"the search space names 'adam', which takes no part; did you mean 'adamw'\? \(these do: sgd, adamw\)"
     with pytest.raises(UsageError, match=told):
         search.check_names({"adam": {}}, ["sgd", "adamw"])
+
+
+def test_a_space_from_python_is_made_of_dimensions() -> None:
+    wrong: Any = {"adamw": {"lr": (1e-4, 1e-1)}}
+    with pytest.raises(UsageError, match=r"'adamw' has lr = \(0\.0001, 0\.1\); write Range\(Search\(1e-4, 1e-1\)\)"):
+        search.check_names(wrong, ["adamw"])

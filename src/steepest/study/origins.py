@@ -1,6 +1,7 @@
 """Where a study's optimizers come from: the library, any module, or a file of the user's."""
 
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
@@ -176,7 +177,7 @@ class Foreign:
         """Return the digest of the files that hold it and, for a class, its base classes."""
         bases = self.target.__mro__ if inspect.isclass(self.target) else ()
         modules = (_module(self.source), *(sys.modules[base.__module__] for base in bases))
-        digests = dict.fromkeys(map(_module_digest, modules))
+        digests = dict.fromkeys((*map(_module_digest, modules), _loose_source(modules[0], self.target)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
@@ -260,6 +261,10 @@ def find(source: str) -> Origin:
 
 def give(label: str, target: Callable[..., Any]) -> str:
     """Hand over a class or function under a label; return the source that names it in this process."""
+    if not label.strip() or re.search(r"[\[\]:]", label):
+        raise UsageError(f"{label!r} cannot be a label; it must have letters or digits, and no colon or square bracket")
+    if isinstance(target, torch.optim.Optimizer):
+        raise UsageError(f"{label!r} is an optimizer that is built already; give its class {type(target).__name__}")
     if not callable(target):
         raise UsageError(f"{label!r} must be a class or a function of the parameters, not {target!r}")
     ours = registry.optimizers().get(label.lower())
@@ -353,7 +358,7 @@ class _Words(ast.NodeTransformer):
 def _module(source: str) -> ModuleType:
     place, _, name = source.rpartition(":")
     if place == HERE:
-        return sys.modules[_HANDED_OVER[name].__module__]
+        return sys.modules[_unwrapped(_HANDED_OVER[name]).__module__]
     if place.endswith(".py"):
         return user_files.load(place)
     try:
@@ -413,6 +418,21 @@ def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
     return _file_digest(file) if file else module.__name__
+
+
+def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
+    """Return the lines of what was typed into a session, whose module has no file; nothing where there is one."""
+    if getattr(module, "__file__", None):
+        return ""
+    try:
+        return inspect.getsource(_unwrapped(target))
+    except (OSError, TypeError):
+        return ""
+
+
+def _unwrapped(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the class or function inside a `functools.partial`, whose options the signature tells."""
+    return _unwrapped(target.func) if isinstance(target, functools.partial) else target
 
 
 @cache

@@ -25,7 +25,6 @@ SAMPLERS: Final = {
     "random": "independent uniform points: any number",
 }
 EVERYTHING: Final = "all"
-USUAL: Final = ("lr",)  # searched unless something else is asked for
 EXAMPLE: Final = "{ low = 1e-4, high = 1e-1 }"
 DIGITS: Final = 4  # of a drawn value: enough to search, few enough to type again
 
@@ -85,8 +84,7 @@ def space_of(origin: Origin, names: Sequence[str], given: Collection[str], own: 
 
 def check_searched(names: Iterable[str], found: Iterable[Origin]) -> None:
     """Raise UsageError for a name that no optimizer of the study declares a range for."""
-    known = {name for origin in found for name in (*origin.ranges, *origin.entries)}
-    known |= {EVERYTHING, *USUAL}
+    known = {name for origin in found for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
     for name in names:
         if name not in known:
             raise UsageError(
@@ -196,10 +194,14 @@ def _values(space: Space, row: Iterable[float]) -> list[Any]:
     return [dimension.at(float(unit)) for dimension, unit in zip(space.values(), row, strict=True)]
 
 
-def check_names(spaces: Mapping[str, Space], known: Iterable[str]) -> None:
-    """Raise UsageError if a search space is for an optimizer that takes no part."""
+def check_names(spaces: Mapping[str, Mapping[str, object]], known: Iterable[str]) -> None:
+    """Raise UsageError if a search space is for an optimizer that takes no part, or its values are no dimensions."""
     names = list(known)
-    for name in spaces:
+    for name, space in spaces.items():
+        for key, dimension in space.items():
+            if not callable(getattr(dimension, "at", None)):
+                advice = "write Range(Search(1e-4, 1e-1)) or Choice((0.0, 0.1))"
+                raise UsageError(f"the search space of {name!r} has {key} = {dimension!r}; {advice}")
         if name not in names:
             hint = registry.suggest(name, names)
             raise UsageError(
