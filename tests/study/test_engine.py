@@ -231,7 +231,7 @@ def test_labels_name_only_what_differs_from_the_setting() -> None:
         ({"optimizers": ("adan",)}, "did you mean 'adam'.*sgd"),
         ({"optimizers": ("adam[lrr=1]",)}, "did you mean 'lr'.*betas"),
         ({"optimizers": ("adam[lr=-1]",)}, "Invalid learning rate: -1"),
-        ({"optimizers": ("adam", "adam[lr=0.01]")}, "asks for Adam a second time"),
+        ({"optimizers": ("adam", "adam[lr=0.01]")}, "is Adam, and so is .adam.; give each label once"),
     ],
 )
 def test_requests_that_make_no_sense(wanted: dict[str, Any], told: str) -> None:

@@ -146,6 +146,10 @@ def _texts(optimizers: Optimizers) -> list[str]:
 
 
 def _name(maker: Any) -> str:
+    if isinstance(maker, torch.optim.Optimizer):
+        raise UsageError(
+            f"a {type(maker).__name__} that is built already cannot be run on several seeds; give its class"
+        )
     name = getattr(maker, "__name__", "")
     if not name.isidentifier():
         raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")

@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -417,7 +416,7 @@ def _written(value: Any) -> Any:
 def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
-    return _file_digest(file) if file else module.__name__
+    return user_files.file_digest(file) if file else module.__name__
 
 
 def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
@@ -433,8 +432,3 @@ def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
 def _unwrapped(target: Callable[..., Any]) -> Callable[..., Any]:
     """Return the class or function inside a `functools.partial`, whose options the signature tells."""
     return _unwrapped(target.func) if isinstance(target, functools.partial) else target
-
-
-@cache
-def _file_digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -129,7 +129,9 @@ class Request:
         for text in self.optimizers or self.workload.settings:
             one = contestant(text, self.workload.settings, self.schedule)
             if one.label in found:
-                raise UsageError(f"{text!r} asks for {one.label} a second time; give each optimizer once")
+                raise UsageError(
+                    f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
+                )
             found[one.label] = one
         if not found:
             raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")

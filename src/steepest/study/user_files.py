@@ -2,11 +2,14 @@
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from steepest.study.errors import StudyError, UsageError
 
@@ -25,6 +28,22 @@ def reason(error: BaseException, path: Path | None = None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if path is not None and Path(frame.filename) == path]
     return f"{text} (line {lines[-1]} of {path})" if lines else text
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the file that a function is written in; one without a file is known by its name."""
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    whole = file is not None and Path(file).is_file()
+    return file_digest(str(file)) if whole else getattr(function, "__qualname__", type(function).__name__)
+
+
+@cache
+def file_digest(file: str) -> str:
+    """Return the SHA-256 of a file, read once."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 @cache
