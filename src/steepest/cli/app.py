@@ -62,6 +62,17 @@ AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Threads of every trial. Default: the folder's own, or the cores divided by jobs."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="MINUTES", help="A trial that takes longer ends as failed. Default: none."),
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -100,6 +111,9 @@ def study(
     all_train: AllTrain = False,
     out: Out = None,
     data_dir: DataDir = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    time_limit: TimeLimit = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -121,8 +135,9 @@ def study(
         reference_wanted=reference,
         precision=precision,
         all_train=all_train,
+        threads=threads,
     )
-    raise typer.Exit(run_study.study(request, out, data_dir))
+    raise typer.Exit(run_study.study(request, out, data_dir, run_study.Labour(jobs, time_limit)))
 
 
 @app.command()
