@@ -141,7 +141,7 @@ class Keeper:
         """Whether it is time for a checkpoint."""
         if self.refused is not None:
             return False
-        return (self.proven and self.stop()) or time.monotonic() >= self._next
+        return self.stop() or time.monotonic() >= self._next
 
     def store(self, state: Callable[[], State]) -> State | None:
         """Store a state; return it as it came back if it must still be proven that a trial can go on from it."""

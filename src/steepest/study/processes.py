@@ -121,7 +121,7 @@ class Processes:
         while self._busy and time.monotonic() < last:
             with contextlib.suppress(queue.Empty):
                 process, message = self._news.get(timeout=PULSE)
-                if message is None or message[0] != "event" or message[1][0]["kind"] == "end":
+                if message is None or message[0] not in ("ready", "event") or _is_end(message):
                     process.trial = None
 
     def _listen(self) -> Iterator[News]:
@@ -142,6 +142,9 @@ class Processes:
             yield self._end(process, trial, process.fate())
             return
         what, content = message
+        if what == "ready":
+            process.restart_clock()
+            return
         if what == "event":
             event = Event(*content)
             if event.record["kind"] == "end":
@@ -198,8 +201,13 @@ class _Process:
         """How long its trial has been running."""
         return time.monotonic() - self._began
 
+    def restart_clock(self) -> None:
+        """Count its trial's seconds from here: until now it was only being started."""
+        self._began = time.monotonic()
+
     def run(self, trial: TrialSpec) -> None:
-        self.trial, self._began = trial, time.monotonic()
+        self.trial = trial
+        self.restart_clock()
         self._told = self._output.stat().st_size
         self.send(("run", trial.document()))
 
@@ -239,7 +247,8 @@ class _Process:
 
     def last_words(self) -> str:
         """Return the end of what it has printed since its trial began, the place of a crash among it."""
-        return self._output.read_bytes()[self._told :].decode(errors="replace")[-LAST_WORDS:]
+        words = self._output.read_bytes()[self._told :].decode(errors="replace")
+        return words.partition("\nExtension modules: ")[0][-LAST_WORDS:]  # faulthandler's long list of what was loaded
 
     def _read(self) -> None:
         assert self._child.stdout is not None
@@ -251,6 +260,11 @@ class _Process:
                     self._news.put((self, None))
                     return
                 self._news.put((self, message))
+
+
+def _is_end(message: Message) -> bool:
+    what, content = message
+    return what == "event" and bool(content[0]["kind"] == "end")
 
 
 _MAIN: Final = "from steepest.study.worker import main; main()"

@@ -41,7 +41,7 @@ class Checkpoints:
         return None if self._keeper is None else self._keeper.refused
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Between two steps: store the trial if it is time to.
+        """Between two steps: store the trial if it is time to. One that shall stop does so once that is proven.
 
         Raises:
             StoppedError: the trial shall stop here.
@@ -53,7 +53,7 @@ class Checkpoints:
             unproven = self._keeper.store(state)
             if unproven is not None:
                 self._begin_proof(self._keeper, unproven)
-        if self._keeper.stop():
+        if self._proof is None and self._keeper.stop():
             raise StoppedError
 
     def compare(self, batch: Batch, trainer: Trainer) -> None:

@@ -34,8 +34,10 @@ QUIET: Final = 0.2
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Message = tuple[str, Any]
-"""`("run", document)` and `("stop", None)` come in. Out go `("event", (record, timing))`, and instead of a trial's end
-`("stopped", None)`, `("store", words)` when a file cannot be written, or `("failed", (error, traceback))`."""
+"""`("run", document)` and `("stop", None)` come in. Out go `("ready", None)` once, `("event", (record, timing))`, and
+instead of a trial's end `("stopped", None)`, `("failed", (error, traceback))`, or `("store", words)` for a file that
+cannot be written.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,15 @@ class _Worker:
 
     def work(self, source: IO[bytes]) -> None:
         threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+        self._tell(("ready", None))
         while True:
             document = self._trials.get()
             for message in self._messages(document):
-                pickle.dump(message, self._sink)
-                self._sink.flush()
+                self._tell(message)
+
+    def _tell(self, message: Message) -> None:
+        pickle.dump(message, self._sink)
+        self._sink.flush()
 
     def _listen(self, source: IO[bytes]) -> None:
         while True:
