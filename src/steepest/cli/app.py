@@ -73,6 +73,17 @@ Extend = Annotated[
     typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Threads of every trial. Default: the folder's own, or the cores divided by jobs."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="MINUTES", help="A trial that takes longer ends as failed. Default: none."),
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -113,6 +124,9 @@ def study(
     data_dir: DataDir = None,
     plan_only: PlanOnly = False,
     extend: Extend = False,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    time_limit: TimeLimit = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -136,11 +150,13 @@ def study(
         reference_wanted=reference,
         precision=precision,
         all_train=all_train,
+        threads=threads,
     )
     if plan_only:
         planning.show(request, data_dir)
         return
-    raise typer.Exit(run_study.study(request, out, data_dir, extend))
+    labour = run_study.Labour(jobs, time_limit)
+    raise typer.Exit(run_study.study(request, out, data_dir, labour, extend))
 
 
 @app.command()

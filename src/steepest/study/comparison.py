@@ -147,9 +147,7 @@ def _texts(optimizers: Optimizers) -> list[str]:
 
 def _name(maker: Any) -> str:
     if isinstance(maker, torch.optim.Optimizer):
-        raise UsageError(
-            f"a {type(maker).__name__} that is built already cannot be run on several seeds; give its class"
-        )
+        raise UsageError(f"this {type(maker).__name__} is built already, and every seed needs its own; give the class")
     name = getattr(maker, "__name__", "")
     if not name.isidentifier():
         raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")

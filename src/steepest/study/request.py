@@ -151,10 +151,13 @@ class Request:
         """Return the user's search space for an optimizer, empty without one."""
         return self.spaces.get(contestant.source, {})
 
-    def continuing(self, document: Mapping[str, Any] | None, cores: int) -> "Request":
-        """Return the request with what a folder's study has settled already: its threads and its extensions."""
+    def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
+        """Return the request with what a folder's study has settled already: its threads and its extensions.
+
+        `threads` is for a folder that has none yet.
+        """
         if document is None:
-            return replace(self, threads=self.threads or cores)
+            return replace(self, threads=self.threads or threads)
         extensions = tuple(document["protocol"]["extensions"])
         return replace(self, threads=self.threads or document["threads"], extensions=extensions)
 
