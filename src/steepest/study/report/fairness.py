@@ -83,7 +83,8 @@ def _test_set(study: Study) -> Check:
         return "", f"The test set was read before the end, or in a search, by {plural(len(early), 'trial')}."
     if not any(trial.finished for trial in study.trials):
         return "", ""
-    return "The test set was read once by every reported trial, after its last step, and by no trial of a search.", ""
+    search = ", and by no trial of the search" if study.search_trials else ""
+    return f"The test set was read once by every reported trial, after its last step{search}.", ""
 
 
 def _tested_early(trial: Trial) -> bool:
@@ -246,8 +247,8 @@ def _skewness(found: Findings) -> str:
     if not any(one.interval.is_finite for one in found.verdicts.comparisons):
         return ""
     return (
-        "Intervals of a mean are exact for differences that lie symmetrically about their centre. For strongly skewed "
-        f"ones (exponential, 10 seeds) {percent(SKEWED_COVERAGE)} covered the truth where 95 % was claimed, measured."
+        "Intervals of a mean are exact for differences that lie symmetrically about their centre. Of strongly skewed "
+        f"ones (exponential, 10 seeds, simulated) {percent(SKEWED_COVERAGE)} covered the truth where 95% was claimed."
     )
 
 
