@@ -15,24 +15,29 @@ from steepest.cli.plain import PlainLines
 from steepest.study import engine
 from steepest.study.data import adapt
 from steepest.study.engine import Tally, Watcher
+from steepest.study.machine import cores
 from steepest.study.memory import keep_freed_memory
 from steepest.study.plan import make_plan
 from steepest.study.progress import Progress
+from steepest.study.report.findings import findings
+from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.store import StudyFolder
-from steepest.study.summary import summarize
 
 INTERRUPTED = 130
 
 
-def study(request: Request, out: Path | None, data_dir: Path | None) -> int:
-    """Run a study to its report; return the exit code."""
+def study(request: Request, out: Path | None, data_dir: Path | None, extend: bool = False) -> int:
+    """Run a study to its report; return the exit code. `extend` searches on first where an optimum lies on an edge."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
     with console.messages():
         data = adapt.load(request.workload.data, data_dir)
-    plan = make_plan(request, data, command)
     folder = StudyFolder(out or request.folder(fallback=data.fallback is not None))
+    request = request.continuing(folder.read_document(), cores())
+    plan = make_plan(request, data, command)
+    if extend:
+        plan = make_plan(request.extended(engine.next_extension(plan, folder)), data, command)
     screen = console.out()
     introduction.show(screen, request, data, plan, folder.path)
     with _watching(screen, Progress(plan, folder)) as watcher:
@@ -61,11 +66,13 @@ def _interrupted(folder: StudyFolder, command: str) -> int:
 
 
 def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
-    document = folder.read_document() or {}
+    found = findings(read_study(folder.path))
     screen.print()
     if tally.skipped:
         screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
-    screen.print(results.table(summarize(folder), document["metric"]["name"]))
+    screen.print(results.sentence(found), markup=False)
+    screen.print()
+    screen.print(results.table(found))
     screen.print()
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
     if tally.ended["failed"]:
