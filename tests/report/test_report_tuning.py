@@ -17,7 +17,9 @@ from synthetic_study import FIRST_TUNING_SEED, TUNED, Plan, chosen_point, rate, 
 
 from steepest.study.report import records
 from steepest.study.report.answer_tables import cost_table, search_table, tuning_table
+from steepest.study.report.fairness import fairness
 from steepest.study.report.findings import Findings, findings
+from steepest.study.report.methods import methods
 from steepest.study.report.palette import look
 from steepest.study.report.reader import read_study
 from steepest.study.report.tables import to_csv
@@ -71,6 +73,31 @@ def test_the_curve_ends_where_the_range_does_are_told(tuned: Findings) -> None:
     remarks = {row[0].text: row[-1].text for row in tuning_table(tuned).rows}
     assert "--extend" in remarks["SGD"]
     assert remarks["Adam"] == ""
+
+
+def test_the_defaults_have_no_part_in_the_edge(tmp_path: Path) -> None:
+    """As in --extend, which asks the drawn points alone: a defaults' rate beyond them encloses nothing."""
+    write_study(tmp_path, TUNED)
+    for path in (tmp_path / "trials").glob("00-search-defaults-*"):
+        path.write_text(path.read_text().replace('"lr": 0.001', '"lr": 5.0'))
+    sgd = findings(read_study(tmp_path)).searches[0]
+    assert sgd.defaults is not None
+    assert sgd.defaults.rate == 5.0
+    assert sgd.curve is not None
+    assert sgd.curve.at_edge == "high"
+
+
+def test_an_extended_search_is_told(tmp_path: Path) -> None:
+    write_study(tmp_path, TUNED)
+    plan = json.loads((tmp_path / "study.json").read_text())
+    plan["protocol"] |= {"trials": 4, "extensions": [{"SGD": {"low": 1.0, "high": 10.0}}]}
+    (tmp_path / "study.json").write_text(json.dumps(plan))
+    its = findings(read_study(tmp_path))
+    ranges = {row[0].text: row[1].text for row in tuning_table(its).rows}
+    assert ranges["SGD"] == "lr from 0.0001 to 1 (log); then 1 to 10"
+    assert ranges["Adam"] == "lr from 0.0001 to 1 (log)"
+    assert "extended once after its scores were seen" in " ".join(fairness(its).uncontrolled)
+    assert "then 8 in all, for SGD beyond the edge" in methods(its)
 
 
 def test_the_basin_needs_a_margin(tuned: Findings, found: Callable[[Plan], Findings]) -> None:
@@ -129,6 +156,9 @@ def test_quasi_random_points_make_an_estimate_and_random_ones_do_not(tuned: Find
     assert "so this is an estimate" in budget_chart(tuned, _looks(tuned)).note
     random = replace(tuned, study=replace(tuned.study, protocol=replace(tuned.study.protocol, sampler="random")))
     assert "estimate" not in budget_chart(random, _looks(tuned)).note
+    protocol = replace(random.study.protocol, extensions=({"SGD": (1.0, 10.0)},))
+    extended = replace(random, study=replace(random.study, protocol=protocol))
+    assert "estimate" in budget_chart(extended, _looks(tuned)).note
 
 
 def test_costs_are_medians_over_rounds_and_ratios_to_the_reference(tuned: Findings) -> None:

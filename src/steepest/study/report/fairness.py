@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steepest.study.report.findings import Findings
-from steepest.study.report.study import DEFAULTS, FINISHED, OptimizerSetting, Study, Trial
+from steepest.study.report.study import FINISHED, OptimizerSetting, Study, Trial
 from steepest.study.report.tuning import Search, Tried, edges
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
@@ -102,13 +102,14 @@ def _searching(found: Findings) -> list[Check]:
         _selection(study, found.searches),
         _no_pruning(study, found.searches),
         ("", _one_draw(study)),
+        ("", _extended(study)),
         ("", _dimensions(found.searches)),
         ("", _ranges(found.searches)),
     ]
 
 
 def _equal_trials(study: Study, searches: Sequence[Search]) -> Check:
-    counts = {one.label: len([tried for tried in one.tried if tried.point != DEFAULTS]) for one in searches}
+    counts = {one.label: one.drawn for one in searches}
     none = [label for label in study.labels if label not in counts]
     unequal = f"Searched nothing, and ran as given: {joined(none)}." if none else ""
     if len(set(counts.values())) == 1:
@@ -167,6 +168,18 @@ def _lost(lost: Sequence[Tried]) -> str:
 def _one_draw(study: Study) -> str:
     seeds = plural(len(study.protocol.tuning_seeds), "tuning seed")
     return f"The search was drawn once, and its points were scored on {seeds}: another draw may choose other settings."
+
+
+def _extended(study: Study) -> str:
+    """What happened to the ranges after scores were seen."""
+    times = len(study.protocol.extensions)
+    if not times:
+        return ""
+    beyond = joined(list(dict.fromkeys(label for one in study.protocol.extensions for label in one)))
+    return (
+        f"The search was extended {'once' if times == 1 else f'{times} times'} after its scores were seen: every "
+        f"optimizer got as many further points, {beyond} beyond the edge on which its best rate lay."
+    )
 
 
 def _dimensions(searches: Sequence[Search]) -> str:
