@@ -227,7 +227,7 @@ def _tuning_row(one: Search, study: Study) -> tuple[Cell, ...]:
     best = one.best
     return (
         Text(one.label),
-        Text(_ranges(one, study)),
+        Text(_ranges(one, study), tag="words"),
         Text(_statuses(one)),
         Text(_chosen(best), tag="code"),
         _score(best),
