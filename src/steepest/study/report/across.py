@@ -231,7 +231,7 @@ def _other_budgets(empty: Across) -> Change | None:
     found = empty.found.values()
     searched = [{one.label for one in its.searches if one.expected} for its in found]
     labels = [label for label in empty.labels if all(label in its for its in searched)]
-    most = min((one.study.protocol.trials for one in found), default=0)
+    most = min((one.expected[-1][0] for its in found for one in its.searches if one.expected), default=0)
     if len(labels) < 2 or most < 1:
         return None
     scores = {

@@ -95,7 +95,7 @@ def _survival(found: Across) -> str:
     if others:
         stays = sum(one.first_stays for one in others)
         sentences.append(f"Other targets or smaller searches keep their first place in {stays} of {len(others)} cases.")
-    return " ".join(sentences)
+    return " ".join(sentences) or "There was no other condition to try that on."
 
 
 def _ranks_table(found: Across) -> Table:

@@ -156,7 +156,7 @@ def _skipped(study: Study) -> str:
     labels = [setting.label for setting in study.optimizers if setting.skipped is not None]
     if not labels:
         return ""
-    return f"{joined(labels)} could not take part; the settings say why."
+    return f"{joined(labels)} could not take part; the section on fairness says why."
 
 
 def _untuned(study: Study) -> str:

@@ -227,7 +227,7 @@ def _tuning_row(one: Search, study: Study) -> tuple[Cell, ...]:
     best = one.best
     return (
         Text(one.label),
-        Text(searched(one.setting.space) or "nothing"),
+        Text(_ranges(one, study), tag="words"),
         Text(_statuses(one)),
         Text(_chosen(best), tag="code"),
         _score(best),
@@ -235,6 +235,12 @@ def _tuning_row(one: Search, study: Study) -> tuple[Cell, ...]:
         _basin(one, study.protocol.margin),
         Text(_edge(one), tag="words"),
     )
+
+
+def _ranges(one: Search, study: Study) -> str:
+    further = [ends for extension in study.protocol.extensions if (ends := extension.get(one.label))]
+    first = searched(one.setting.space) or "nothing"
+    return "; then ".join([first, *(f"{low:g} to {high:g}" for low, high in further)])
 
 
 def _statuses(one: Search) -> str:

@@ -102,8 +102,12 @@ class Figures:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """The figures for papers: charts that belong together on one sheet, the others alone, no empty ones."""
+        """The figures for papers: learning curves together, other charts alone, no empty ones."""
         alone = [Sheet(chart.key, chart.title, (chart,)) for chart in (self.verdicts, self.seeds, self.steps)]
         alone += [Sheet(chart.key, chart.title, (chart,)) for chart in (*self.targets, *self.tuning, self.cost)]
-        learning = [Sheet(f"learning-over-{axis}", "Learning curves", charts) for axis, charts in self.learning.items()]
+        learning = [
+            Sheet(f"learning-over-{axis}", "Learning curves", charts)
+            for axis, charts in self.learning.items()
+            if axis != "steps"  # epochs times a constant: the same picture
+        ]
         return tuple(sheet for sheet in (*alone, *learning) if not all(chart.empty for chart in sheet.charts))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steepest.study.report.findings import Findings
-from steepest.study.report.study import DEFAULTS, FINISHED, OptimizerSetting, Study, Trial
+from steepest.study.report.study import FINISHED, OptimizerSetting, Study, Trial
 from steepest.study.report.tuning import Search, Tried, edges
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
@@ -83,7 +83,8 @@ def _test_set(study: Study) -> Check:
         return "", f"The test set was read before the end, or in a search, by {plural(len(early), 'trial')}."
     if not any(trial.finished for trial in study.trials):
         return "", ""
-    return "The test set was read once by every reported trial, after its last step, and by no trial of a search.", ""
+    search = ", and by no trial of the search" if study.search_trials else ""
+    return f"The test set was read once by every reported trial, after its last step{search}.", ""
 
 
 def _tested_early(trial: Trial) -> bool:
@@ -101,13 +102,14 @@ def _searching(found: Findings) -> list[Check]:
         _selection(study, found.searches),
         _no_pruning(study, found.searches),
         ("", _one_draw(study)),
+        ("", _extended(study)),
         ("", _dimensions(found.searches)),
         ("", _ranges(found.searches)),
     ]
 
 
 def _equal_trials(study: Study, searches: Sequence[Search]) -> Check:
-    counts = {one.label: len([tried for tried in one.tried if tried.point != DEFAULTS]) for one in searches}
+    counts = {one.label: one.drawn for one in searches}
     none = [label for label in study.labels if label not in counts]
     unequal = f"Searched nothing, and ran as given: {joined(none)}." if none else ""
     if len(set(counts.values())) == 1:
@@ -166,6 +168,18 @@ def _lost(lost: Sequence[Tried]) -> str:
 def _one_draw(study: Study) -> str:
     seeds = plural(len(study.protocol.tuning_seeds), "tuning seed")
     return f"The search was drawn once, and its points were scored on {seeds}: another draw may choose other settings."
+
+
+def _extended(study: Study) -> str:
+    """What happened to the ranges after scores were seen."""
+    times = len(study.protocol.extensions)
+    if not times:
+        return ""
+    beyond = joined(list(dict.fromkeys(label for one in study.protocol.extensions for label in one)))
+    return (
+        f"The search was extended {'once' if times == 1 else f'{times} times'} after its scores were seen: every "
+        f"optimizer got as many further points, {beyond} beyond the edge on which its best rate lay."
+    )
 
 
 def _dimensions(searches: Sequence[Search]) -> str:
@@ -246,8 +260,8 @@ def _skewness(found: Findings) -> str:
     if not any(one.interval.is_finite for one in found.verdicts.comparisons):
         return ""
     return (
-        "Intervals of a mean are exact for differences that lie symmetrically about their centre. For strongly skewed "
-        f"ones (exponential, 10 seeds) {percent(SKEWED_COVERAGE)} covered the truth where 95 % was claimed, measured."
+        "Intervals of a mean are exact for differences that lie symmetrically about their centre. Of strongly skewed "
+        f"ones (exponential, 10 seeds, simulated) {percent(SKEWED_COVERAGE)} covered the truth where 95% was claimed."
     )
 
 

@@ -69,7 +69,9 @@ def sheet_images(sheet: Sheet, *, dpi: int = 160) -> dict[str, bytes]:
     """The sheet as ``{"png": ..., "svg": ...}``; equal data give equal bytes."""
     with _own_style():
         figure = _draw(sheet)
-        figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
         figure.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
         return {"png": _saved(figure, "png", dpi), "svg": _saved(figure, "svg", dpi)}
 

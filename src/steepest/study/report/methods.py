@@ -55,10 +55,18 @@ def _tuning(found: Findings) -> str:
     given = [label for label in study.labels if label not in {one.label for one in found.searches}]
     return (
         f"For each optimizer {plural(protocol.trials, 'setting')} ({drawn}: {spaces}) and the library's defaults were "
-        f"tried on {plural(len(protocol.tuning_seeds), 'tuning seed')}; the setting with the best mean validation "
-        f"{study.metric.replace('_', ' ')} after the last step was evaluated on fresh seeds."
+        f"tried on {plural(len(protocol.tuning_seeds), 'tuning seed')}{_extensions(found)}; the setting with the best "
+        f"mean validation {study.metric.replace('_', ' ')} after the last step was evaluated on fresh seeds."
         + (f" {joined(given)} ran as given." if given else "")
     )
+
+
+def _extensions(found: Findings) -> str:
+    if not found.study.protocol.extensions:
+        return ""
+    total = max((one.drawn for one in found.searches), default=0)
+    beyond = joined(list(dict.fromkeys(label for one in found.study.protocol.extensions for label in one)))
+    return f", then {total} in all, for {beyond} beyond the edge of the range on which the best rate lay"
 
 
 def _fixed(study: Study) -> str:

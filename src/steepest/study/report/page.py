@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
@@ -129,10 +130,8 @@ def template(name: str) -> Template:
 
 
 def plotly_script() -> str:
-    """The drawing library as text."""
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
+    """The drawing library as text: the file that `plotly.offline.get_plotlyjs` reads, without plotly's slow import."""
+    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _panels(figures: Figures) -> dict[str, list[Panel]]:
@@ -156,14 +155,18 @@ def alone(chart: Chart) -> Panel:
 
 def figures_json(charts: Iterable[Chart]) -> Markup:
     """Every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
-    drawn = {chart.key: _drawn(chart) for chart in charts if not chart.empty}
+    drawn = {chart.key: _rounded(plotly_figure(chart)) for chart in charts if not chart.empty}
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _drawn(chart: Chart) -> Any:
-    """The chart as plotly JSON with seven digits: finer than any screen, half as long."""
-    return json.loads(plotly_figure(chart).to_json(), parse_float=lambda text: float(f"{float(text):.7g}"))
+def _rounded(value: Any) -> Any:
+    """Plain data with seven digits: finer than any screen, half as long."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:

@@ -5,10 +5,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Values
 
+Trace = dict[str, Any]
 ROW_HEIGHT = 38
 HEIGHT = 340
 BAND_OPACITY = 0.13
@@ -19,22 +18,23 @@ MOST_TICKS = 8
 _STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
 
 
-def plotly_figure(chart: Chart) -> go.Figure:
-    """Every series of the chart as traces: a band (where there is one) below its line or marks."""
-    traces = [trace for series in chart.series for trace in _traces(series, chart)]
+def plotly_figure(chart: Chart) -> dict[str, Any]:
+    """The chart as plotly's data and layout: a band (where there is one) below its line, or marks.
+
+    Plain data, because plotly's Python classes take a second to import and check every value of every trace; the tests
+    let them check what is made here.
+    """
     height = max(len(chart.y.ticks) * ROW_HEIGHT + 90, 180) if chart.y.ticks else HEIGHT
-    figure = go.Figure(traces)
-    figure.update_layout(
-        template=go.layout.Template(),
-        showlegend=False,
-        height=height,
-        margin={"l": 8, "r": 12, "t": 12, "b": 8},
-        hovermode="closest",
-        xaxis=_axis(chart.x, _drawn(chart, "x")),
-        yaxis=_axis(chart.y, _drawn(chart, "y")),
-        shapes=[_shape(guide) for guide in chart.guides],
-    )
-    return figure
+    layout = {
+        "showlegend": False,
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "hovermode": "closest",
+        "xaxis": _axis(chart.x, _drawn(chart, "x")),
+        "yaxis": _axis(chart.y, _drawn(chart, "y")),
+        "shapes": [_shape(guide) for guide in chart.guides],
+    }
+    return {"data": [trace for series in chart.series for trace in _traces(series, chart)], "layout": layout}
 
 
 def _shape(guide: Guide) -> dict[str, Any]:
@@ -55,40 +55,40 @@ def tint(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _traces(series: Series, chart: Chart) -> list[go.Scatter]:
+def _traces(series: Series, chart: Chart) -> list[Trace]:
     if series.kind == "line":
         return [*_band(series), _line(series, chart)]
     return [_marks(series, chart)]
 
 
-def _band(series: Series) -> list[go.Scatter]:
+def _band(series: Series) -> list[Trace]:
     if series.band is None:
         return []
     low, high = series.band
-    outline = go.Scatter(
-        x=[*series.x, *reversed(series.x)],
-        y=_finite([*high, *reversed(low)]),
-        mode="lines",
-        fill="toself",
-        fillcolor=tint(series.look.light, BAND_OPACITY),
-        line={"width": 0},
-        hoverinfo="skip",
-        meta=_meta(series, "band"),
-    )
+    outline = {
+        "type": "scatter",
+        "x": [*series.x, *reversed(series.x)],
+        "y": _finite([*high, *reversed(low)]),
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": tint(series.look.light, BAND_OPACITY),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "meta": _meta(series, "band"),
+    }
     return [outline]
 
 
-def _line(series: Series, chart: Chart) -> go.Scatter:
-    return go.Scatter(
-        **_points(series, chart),
-        mode="lines+markers",
-        line={"color": series.look.light, "width": 2, "dash": series.look.dash},
-        marker={"color": series.look.light, "symbol": series.look.marker, "size": 7, "maxdisplayed": 12},
-        meta=_meta(series, "line"),
-    )
+def _line(series: Series, chart: Chart) -> Trace:
+    return _points(series, chart) | {
+        "mode": "lines+markers",
+        "line": {"color": series.look.light, "width": 2, "dash": series.look.dash},
+        "marker": {"color": series.look.light, "symbol": series.look.marker, "size": 7, "maxdisplayed": 12},
+        "meta": _meta(series, "line"),
+    }
 
 
-def _marks(series: Series, chart: Chart) -> go.Scatter:
+def _marks(series: Series, chart: Chart) -> Trace:
     colour = series.look.light
     size, opacity, symbol, thickness = {
         "dots": (8, 0.7, series.look.marker, 0),
@@ -101,19 +101,22 @@ def _marks(series: Series, chart: Chart) -> go.Scatter:
     }[series.kind]
     outlined = symbol in _STROKES or symbol.endswith("-open")
     stroke = {"width": 2.5, "color": colour} if outlined else {"width": 0}
-    return go.Scatter(
-        **_points(series, chart),
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity, "line": stroke},
-        error_x=_bars(series.x, series.reach, tint(colour, BAR_OPACITY), thickness),
-        error_y=_bars(series.y, series.band, colour, thickness),
-        meta=_meta(series, series.kind),
-    )
+    errors = {
+        "error_x": _bars(series.x, series.reach, tint(colour, BAR_OPACITY), thickness),
+        "error_y": _bars(series.y, series.band, colour, thickness),
+    }
+    return _points(series, chart) | {
+        "mode": "markers",
+        "marker": {"color": colour, "symbol": symbol, "size": size, "opacity": opacity, "line": stroke},
+        "meta": _meta(series, series.kind),
+        **{name: bars for name, bars in errors.items() if bars is not None},
+    }
 
 
-def _points(series: Series, chart: Chart) -> dict[str, Any]:
+def _points(series: Series, chart: Chart) -> Trace:
     value = "%{x:.4~g}" if chart.y.ticks else f"%{{y:.4~g}}<br>{html.escape(chart.x.title)} %{{x:,.4~g}}"
     return {
+        "type": "scatter",
         "x": list(series.x),
         "y": _finite(series.y),
         "name": html.escape(series.label),

@@ -13,6 +13,7 @@ from steepest.study.statistics.targets import crossing, median_with_censoring, m
 from steepest.study.statistics.verdicts import Comparison
 
 Unit = Literal["steps", "epochs", "gradient evaluations", "seconds"]
+TimeOf = Callable[[Epoch], float]
 UNITS: Final[tuple[Unit, ...]] = ("steps", "epochs", "gradient evaluations", "seconds")
 
 
@@ -85,7 +86,7 @@ def _target(study: Study, value: float, clock: Mapping[str, float]) -> Target:
     judged = judge(study, steps, STEPS, margin=0.0)
     compared = {one.label: one for one in judged.comparisons}
     rows = [
-        Reached(label, _times(found, clock.get(label)), len(study.trials_of(label)), compared.get(label))
+        Reached(label, _times(found, _units(study, clock.get(label))), len(study.trials_of(label)), compared.get(label))
         for label, found in met.items()
     ]
     return Target(value, tuple(rows), judged)
@@ -106,30 +107,27 @@ def _crossing(study: Study, trial: Trial, target: float) -> Epoch | None:
     return None if step is None else measured[int(step)]
 
 
-def _times(
-    met: Mapping[int, Epoch | None], seconds_per_step: float | None
-) -> dict[Unit, tuple[tuple[int, float], ...]]:
-    found: dict[Unit, Callable[[Epoch], float | None]] = {
-        "steps": _steps,
-        "epochs": lambda epoch: epoch.epoch,
-        "gradient evaluations": lambda epoch: epoch.values.get("evaluations"),
-    }
+def _times(met: Mapping[int, Epoch | None], units: Mapping[Unit, TimeOf]) -> dict[Unit, tuple[tuple[int, float], ...]]:
+    return {unit: tuple((seed, _time(epoch, of)) for seed, epoch in met.items()) for unit, of in units.items()}
+
+
+def _units(study: Study, seconds_per_step: float | None) -> dict[Unit, TimeOf]:
+    """The units in which the study recorded times, and how an evaluation tells each."""
+    found: dict[Unit, TimeOf] = {"steps": _steps, "epochs": lambda epoch: epoch.epoch}
+    if all("evaluations" in epoch.values for trial in study.trials for epoch in trial.epochs):
+        found["gradient evaluations"] = lambda epoch: epoch.values["evaluations"]
     if seconds_per_step is not None:
         found["seconds"] = lambda epoch: epoch.step * seconds_per_step
-    times = {unit: tuple((seed, _time(epoch, of)) for seed, epoch in met.items()) for unit, of in found.items()}
-    return {unit: pairs for unit, pairs in times.items() if not any(math.isnan(time) for _, time in pairs)}
+    return found
 
 
 def _steps(epoch: Epoch) -> float:
     return float(epoch.step)
 
 
-def _time(epoch: Epoch | None, of: Callable[[Epoch], float | None]) -> float:
-    """The time in a unit: infinite for a miss, NaN where the evaluation did not record it."""
-    if epoch is None:
-        return math.inf
-    time = of(epoch)
-    return math.nan if time is None else time
+def _time(epoch: Epoch | None, of: TimeOf) -> float:
+    """The time in a unit, infinite for a miss."""
+    return math.inf if epoch is None else of(epoch)
 
 
 STEPS: Final = Measure("steps", "Steps to target", -1, 0, "")

@@ -135,7 +135,14 @@ def _protocol(entry: Record) -> Protocol:
         margin=usual.margin if margin is None else margin,
         targets=tuple(target for target in targets if target is not None),
         timing_rounds=integer(entry.get("timing_rounds")) or 0,
+        extensions=tuple(_extension(mapping(one)) for one in sequence(entry.get("extensions"))),
     )
+
+
+def _extension(entry: Record) -> dict[str, tuple[float, float]]:
+    parts = {str(label): mapping(part) for label, part in entry.items()}
+    ends = {label: (number(part.get("low")), number(part.get("high"))) for label, part in parts.items()}
+    return {label: (low, high) for label, (low, high) in ends.items() if low is not None and high is not None}
 
 
 def _optimizers(plan: Record) -> tuple[OptimizerSetting, ...]:

@@ -132,6 +132,8 @@ class Protocol:
         margin: the difference of the metric without practical meaning; 0 where none was declared.
         targets: values of the validation metric, easiest first.
         timing_rounds: how often the seconds of every optimizer's step were to be taken.
+        extensions: further searches after the first, each with the (low, high) of its new rates by optimizer; those
+            that are not named got further points of the range that they had.
     """
 
     trials: int = 0
@@ -144,6 +146,7 @@ class Protocol:
     margin: float = 0.0
     targets: tuple[float, ...] = ()
     timing_rounds: int = 0
+    extensions: tuple[Mapping[str, tuple[float, float]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,11 @@ class Search:
         return next((one for one in self.tried if one.point == point), None)
 
     @property
+    def drawn(self) -> int:
+        """How many points were drawn: all but the defaults."""
+        return sum(one.point != DEFAULTS for one in self.tried)
+
+    @property
     def best(self) -> Tried | None:
         """The chosen point."""
         return self.at(self.chosen)
@@ -143,7 +148,9 @@ def last_score(study: Study, trial: Trial) -> float:
 
 
 def _curve(study: Study, tried: tuple[Tried, ...]) -> Sensitivity | None:
-    points = [(one.rate, one.score) for one in tried if one.ended and one.rate is not None]
+    """Over the drawn points alone: the library's defaults may lie outside of every range, and have other options."""
+    drawn = [one for one in tried if one.point != DEFAULTS and one.ended]
+    points = [(one.rate, one.score) for one in drawn if one.rate is not None]
     if not points:
         return None
     rates, scores = zip(*points, strict=True)

@@ -44,9 +44,14 @@ def budget_chart(found: Findings, looks: Looks) -> Chart:
         x=Axis("Points tried, beside the library's defaults", integer=True),
         y=Axis(metric),
         series=tuple(series),
-        note=_BUDGET + (_ESTIMATE if study.protocol.sampler != "random" else ""),
+        note=_BUDGET + ("" if _independent(study) else _ESTIMATE),
         alt=f"Line chart: expected best {metric.lower()} from no point to all. {'; '.join(ends)}.",
     )
+
+
+def _independent(study: Study) -> bool:
+    """Whether the points are independent draws from one space."""
+    return study.protocol.sampler == "random" and not study.protocol.extensions
 
 
 def _score_title(study: Study) -> str:

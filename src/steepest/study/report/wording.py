@@ -71,7 +71,7 @@ def duration(seconds: float) -> str:
     """Seconds as a reader says them.
 
     >>> duration(0.0123), duration(75.0), duration(7500.0)
-    ('12 ms', '75 s', '125 min')
+    ('12.3 ms', '75 s', '125 min')
     """
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
