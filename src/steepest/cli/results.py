@@ -13,6 +13,7 @@ from steepest.study.report.summary import Spread, Summary
 from steepest.study.report.wording import between, signed
 
 PERCENT = 100
+MILLISECONDS = 1000
 
 
 def sentence(found: Findings) -> str:
@@ -25,9 +26,10 @@ def table(found: Findings) -> Table:
     metric = found.study.metric
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("optimizer", overflow="fold")
-    for heading in (f"test {text.words(metric)}", "better by", "verdict", "train loss", "examples/s"):
+    for heading in (f"test {text.words(metric)}", "better by", "verdict", "train loss", "ms/step"):
         grid.add_column(heading, justify="left" if heading == "verdict" else "right", no_wrap=True)
     grid.add_column("trials")
+    steps = {cost.label: MILLISECONDS * cost.seconds for cost in found.costs}  # the timing pass's
     judged = {row.label: row for row in found.verdicts.rows}
     for summary in found.summaries:
         difference, verdict = _judgement(judged.get(summary.label), summary.label == found.verdicts.reference, metric)
@@ -37,7 +39,7 @@ def table(found: Findings) -> Table:
             difference,
             verdict,
             text.number(_mean(summary, "train_loss")),
-            text.speed(_mean(summary, "examples_per_second")),
+            text.number(steps.get(summary.label)),
             ", ".join(f"{count} {status}" for status, count in summary.statuses.items()),
         )
     return grid
