@@ -14,12 +14,14 @@ from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
 from steepest.study.trial import Event
 
+MY_TASK = str(Path(__file__).with_name("my_task.py"))
 WANTED: dict[str, Any] = {
-    "optimizers": ("adam[ema_decay=0.9]", "torch.optim:SGD"),
+    "optimizers": ("adam[ema_decay=0.9]", "torch.optim:SGD[momentum=0.9]"),
     "trials_wanted": 1,
     "epochs_wanted": 15,
     "seeds_wanted": 2,
     "timing_rounds": 0,
+    "sampler": "random",
     "threads": 1,
 }
 
@@ -39,7 +41,7 @@ class Told:
 
 def made_plan() -> Plan:
     """Return four trials that search and four that evaluate, of 30 steps each."""
-    request = Request(workloads.find("digits"), "smoke", **WANTED)
+    request = Request(workloads.find(MY_TASK), "smoke", **WANTED)
     return make_plan(request, adapt.load(request.workload.data), "runner")
 
 

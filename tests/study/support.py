@@ -17,6 +17,7 @@ from steepest.study.task import Task
 from steepest.study.trial import Event
 
 PlanMaker = Callable[..., Plan]
+MY_TASK = str(Path(__file__).with_name("my_task.py"))
 OTHERS = str(Path(__file__).with_name("optimizers.py"))
 
 

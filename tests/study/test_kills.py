@@ -19,7 +19,6 @@ from steepest.study.store import StudyFolder
 from . import runner
 from .support import Silent, children
 
-PARENT_KILLS, WORKER_KILLS = 3, 7
 RUNNER = [sys.executable, runner.__file__]
 
 
@@ -35,38 +34,40 @@ def quick_path(tmp_path: Path) -> Iterator[Path]:
 
 
 class Killer:
-    """Kills the study or one of its workers after so many lines of what it tells."""
+    """Runs a study and kills it, or one of its workers, whenever it has told of some more steps."""
 
-    def __init__(self, folder: StudyFolder, seed: int) -> None:
+    def __init__(self, folder: StudyFolder, victims: str, seed: int) -> None:
         self._folder = folder
+        self._victims = list(victims)
         self._random = random.Random(seed)
-        self.kills = 0
 
-    def run(self, workers: int, parent: bool) -> str:
-        """Run the study, kill so many workers, and at last the parent if asked to; return what it told."""
-        moments = [self._random.randint(3, 25) for _ in range(workers + parent)]
+    @property
+    def done(self) -> bool:
+        """Whether all that were to be killed have been."""
+        return not self._victims
+
+    def run(self) -> str:
+        """Run the study until it is killed or ends; return what it told."""
         told: list[str] = []
+        moment = self._random.randint(3, 12)
         with subprocess.Popen([*RUNNER, str(self._folder.path)], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 told.append(line)
-                if moments and len(told) >= moments[0]:
+                if self._victims and len(told) >= moment:
                     time.sleep(self._random.random() / 20)
-                    self._kill(process, whole=parent and len(moments) == 1)
-                    del moments[0]
-                    moments = [len(told) + moment for moment in moments]
+                    self._kill(process, self._victims.pop(0))
+                    moment = len(told) + self._random.randint(3, 12)
         return "".join(told)
 
-    def _kill(self, process: "subprocess.Popen[str]", whole: bool) -> None:
-        victims = children(process.pid)
-        if whole:
+    def _kill(self, process: "subprocess.Popen[str]", victim: str) -> None:
+        workers = children(process.pid)
+        if victim == "w" and workers:
+            os.kill(self._random.choice(workers), signal.SIGKILL)
+        else:
             process.kill()
             process.wait()
-            ends_within(10.0, victims)
-            self.kills += 1
-        elif victims:
-            os.kill(self._random.choice(victims), signal.SIGKILL)
-            self.kills += 1
+            ends_within(10.0, workers)
 
 
 def ends_within(seconds: float, processes: list[int]) -> None:
@@ -79,14 +80,12 @@ def ends_within(seconds: float, processes: list[int]) -> None:
 
 def test_a_study_that_is_killed_again_and_again_ends_in_the_same_bytes(quick_path: Path, silent: Silent) -> None:
     killed, whole = StudyFolder(quick_path / "killed"), StudyFolder(quick_path / "whole")
-    killer = Killer(killed, seed=5)
-    told = [killer.run(workers, parent=True) for workers in (2, 3, 2)]
-    assert killer.kills >= PARENT_KILLS + WORKER_KILLS
-    last = killer.run(0, parent=False)
-    assert "resumed" in "".join([*told, last])
+    killer = Killer(killed, "wwwwpwwwwp", seed=5)
+    told = [killer.run()]
+    while not killer.done or "tally" not in told[-1] or "failed" in told[-1]:
+        told.append(killer.run())
+    assert "resumed" in "".join(told)
     plan = runner.made_plan()
-    if "failed" in last:
-        pytest.fail(last)
     engine.run(plan, whole, silent)
     one, two = killed.read_document() or {}, whole.read_document() or {}
     assert one["trials"] == two["trials"]

@@ -2,8 +2,8 @@
 
 import json
 import os
+import pickle
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -20,11 +20,12 @@ from steepest.study.processes import Processes
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
 from steepest.study.trial import Event
+from steepest.study.worker import Orders
 from steepest.study.workers import InProcess, Workers
 
-from .support import OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
+from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
 
-SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2}
+SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2, "workload": MY_TASK}
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]
     for trial in trials:
         workers.submit(trial)
     told = [(news.trial.contestant.label, news.event) for news in workers.collect()]
-    return {label: event.record for label, event in told if event and event.record["kind"] == "end"}
+    ended = {label: event.record for label, event in told if event and event.record["kind"] == "end"}
+    return {label.rpartition(".")[2]: record for label, record in ended.items()}  # without the file's name
 
 
 def records_of(folder: StudyFolder) -> dict[str, bytes]:
@@ -78,10 +80,10 @@ def test_records_are_the_same_bytes_for_any_number_of_processes(
 def test_however_a_worker_ends_the_record_says_so(plan: PlanMaker, shared: tuple[StudyFolder, Processes]) -> None:
     folder, workers = shared
     names = ("Raises", "Leaves", "Exits", "Crashes", "IsKilled")
-    made = plan(*(f"{OTHERS}:{name}" for name in names), "sgd", epochs_wanted=3)
+    made = plan(*(f"{OTHERS}:{name}" for name in names), "sgd", workload=MY_TASK, epochs_wanted=3)
     found = ends(workers, evaluations(made))
     assert {label: (end["status"], end["step"]) for label, end in found.items()} == {
-        **{f"{OTHERS.rpartition('/')[2]}:{name}".rpartition(":")[2]: ("failed", 3) for name in names},
+        **dict.fromkeys(names, ("failed", 3)),
         "SGD": ("finished", 6),
     }
     assert {label: end["error"] for label, end in found.items() if "error" in end} == {
@@ -97,20 +99,20 @@ def test_however_a_worker_ends_the_record_says_so(plan: PlanMaker, shared: tuple
     for trial in evaluations(made):
         stored = folder.read_trial(trial.id)
         assert stored.note is None
-        assert stored.end == json.loads(json.dumps(found[trial.contestant.label]))
+        assert stored.end == json.loads(json.dumps(found[trial.contestant.label.rpartition(".")[2]]))
 
 
 def test_a_trial_that_takes_too_long_is_ended_with_the_place_where_it_was(
     plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
-    made = plan(f"{OTHERS}:Hangs", "sgd", epochs_wanted=3)
+    made = plan(f"{OTHERS}:Hangs", "sgd", workload=MY_TASK, epochs_wanted=3)
     with Processes(folder, 1, time_limit=6) as workers:
         tally = engine.run(made, folder, silent, workers=workers)
     assert dict(tally.ended) == {"failed": 1, "finished": 1}
     end = folder.read_trial(evaluations(made)[0].id).end or {}
     assert end["error"] == "it took longer than the time limit of 0.1 minutes and was ended"
     assert "in happen" in end["traceback"]
-    assert end["step"] == 3
+    assert end["step"] == 2  # the last that was on the disk
 
 
 class Meddling(Silent):
@@ -132,26 +134,27 @@ class Meddling(Silent):
 def test_a_full_disk_in_a_worker_ends_the_study_and_keeps_everything(
     plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
-    made = plan("sgd", "adam", epochs_wanted=40)
-    quick = plan("sgd", epochs_wanted=40)
+    made = plan("sgd", "adam", workload=MY_TASK, epochs_wanted=40)
+    quick = plan("sgd", workload=MY_TASK, epochs_wanted=40)
 
     def fill() -> None:
         for child in children(os.getpid()):
             resource.prlimit(child, resource.RLIMIT_FSIZE, (4_000, 4_000))  # bytes of a file; the record has 9,000
 
     told = r"cannot write .*: File too large\. Finished trials are kept"
-    with Processes(folder, 2, seconds=0) as workers, pytest.raises(StoreError, match=told):
+    with Processes(folder, 1, seconds=0) as workers, pytest.raises(StoreError, match=told):
         engine.run(made, folder, Meddling(fill, 1), workers=workers)
     assert all(trial.status == "interrupted" for trial in map(folder.read_trial, [one.id for one in evaluations(made)]))
     assert engine.run(quick, folder, silent).ended == {"finished": 1}
 
 
 def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
-    made = plan("sgd", "adam", epochs_wanted=4000)
+    made = plan("sgd", "adam", workload=MY_TASK, epochs_wanted=4000)
 
     def press() -> None:
         raise KeyboardInterrupt
 
+    before = children(os.getpid())
     with Processes(folder, 2, seconds=0) as workers:
         assert engine.run(made, folder, Meddling(press, 2), workers=workers).interrupted
         states = [folder.checkpoint(trial).read() for trial in evaluations(made)]
@@ -159,18 +162,24 @@ def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: S
         assert len(steps) == 2
         with pytest.raises(StopIteration):
             next(workers.collect())
-    assert not children(os.getpid())
+    assert children(os.getpid()) == before
 
 
-def test_a_worker_ends_when_nobody_gives_it_orders(folder: StudyFolder) -> None:
-    """The kernel ends it with its parent where it can do that; everywhere its standard input does."""
+def test_a_worker_ends_with_its_standard_input(plan: PlanMaker, folder: StudyFolder) -> None:
+    """In the middle of a trial too. Where the kernel can, it also ends a worker with its parent: see test_kills."""
+    trial = evaluations(plan("sgd", workload=MY_TASK, epochs_wanted=4000))[0]
     code = "from steepest.study.worker import main; main()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        process.send_signal(signal.SIGSTOP)
-        process.send_signal(signal.SIGCONT)
         assert process.stdin is not None
+        assert process.stdout is not None
+        for message in (Orders(os.getpid(), folder.path, None, 30.0), ("run", trial.document())):
+            pickle.dump(message, process.stdin)
+        process.stdin.flush()
+        told = [pickle.load(process.stdout)[0] for _ in range(4)]
+        assert told == ["ready", "event", "event", "event"]
         process.stdin.close()
-        assert process.wait(60) in (0, 1)
+        assert process.wait(20) == 0
+    assert folder.read_trial(trial.id).status == "interrupted"
 
 
 def test_a_record_that_an_orphan_still_writes_is_left_alone(
