@@ -74,7 +74,7 @@ def test_a_row_for_every_trial(tmp_path) -> None:
     text = render(progress(tmp_path, 2), 40, terminal=False)
     lines = [line.rstrip() for line in text.splitlines()]
     assert re.split(r"  +", lines[0])[:5] == ["optimizer", "phase", "seed", "epoch", "loss"]
-    assert lines[1].split()[:3] == ["SGD", "0", "1/1"]
+    assert lines[1].split()[:4] == ["SGD", "evaluation", "0", "1/1"]
     assert lines[1].endswith("finished")
     assert lines[2].startswith("Adam[eps=0.5]")
     assert lines[2].endswith("running")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, run_study, upkeep
+from steepest.cli import bench, listing, planning, run_study, upkeep
 from steepest.study import workloads
 from steepest.study.request import Request
 from steepest.study.search import read_spaces
@@ -30,7 +30,8 @@ Optimizers = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME[key=value,...]",
-        help="An optimizer, perhaps with options; may be given several times. Default: all of the workload's.",
+        help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
+        "Default: all of the workload's.",
     ),
 ]
 PresetName = Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the study.")]
@@ -45,7 +46,10 @@ Trials = Annotated[
 TuningSeeds = Annotated[int, typer.Option(metavar="N", help="Seeds on which every point of the search is tried.")]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[str, typer.Option(metavar="sobol|random", help="How the points of the search are drawn.")]
-Searched = Annotated[str, typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all.")]
+Searched = Annotated[
+    str | None,
+    typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all. Default: lr."),
+]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", metavar="FILE.toml", help="Search ranges of your own: docs/protocol.md.")
 ]
@@ -60,6 +64,13 @@ Reference = Annotated[
 Precision = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")]
 AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
+]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan-only", help="Print what would run, its time and disk on this machine, and stop.")
+]
+Extend = Annotated[
+    bool,
+    typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
 Jobs = Annotated[
@@ -103,7 +114,7 @@ def study(
     tuning_seeds: TuningSeeds = 1,
     timing_rounds: TimingRounds = 3,
     sampler: Sampler = "sobol",
-    searched: Searched = "lr",
+    searched: Searched = None,
     space: SpaceFile = None,
     schedule: Schedule = None,
     reference: Reference = None,
@@ -111,13 +122,17 @@ def study(
     all_train: AllTrain = False,
     out: Out = None,
     data_dir: DataDir = None,
+    plan_only: PlanOnly = False,
+    extend: Extend = False,
     jobs: Jobs = 1,
     threads: Threads = None,
     time_limit: TimeLimit = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
-    The same command again skips what is done; further optimizers or seeds are added to the same folder.
+    WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
+    then runs each one's best on fresh seeds. The same command again goes on where it stopped; further optimizers or
+    seeds are added to the same folder.
     """
     request = Request(
         declared=workloads.find(workload),
@@ -129,7 +144,7 @@ def study(
         tuning_seeds=tuning_seeds,
         timing_rounds=timing_rounds,
         sampler=sampler,
-        searched=tuple(searched.split(",")),
+        searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},
         schedule_wanted=schedule,
         reference_wanted=reference,
@@ -137,13 +152,33 @@ def study(
         all_train=all_train,
         threads=threads,
     )
-    raise typer.Exit(run_study.study(request, out, data_dir, run_study.Labour(jobs, time_limit)))
+    if plan_only:
+        planning.show(request, data_dir)
+        return
+    labour = run_study.Labour(jobs, time_limit)
+    raise typer.Exit(run_study.study(request, out, data_dir, labour, extend))
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]) -> None:
-    """Write the report of a study folder anew from its stored records."""
-    upkeep.report(folder)
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the comparison of several. Default: studies/comparison."),
+    ] = None,
+) -> None:
+    """Write the report of a study folder anew from its stored records, or compare several studies' optimizers."""
+    upkeep.report(folders, out)
+
+
+@app.command()
+def rerun(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's name, as its record file is called.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Run one stored trial again and say whether every record is equal, bit by bit."""
+    raise typer.Exit(upkeep.rerun(folder, trial, data_dir))
 
 
 @app.command("list")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from steepest.cli import text
+from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
+from steepest.study import estimate
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.plan import Plan
@@ -24,9 +25,12 @@ def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: P
         f"data       {data.name} from {data.source}: {_sizes(plan)}",
         f"model      {document['model']['name']}, {document['model']['parameters']:,} parameters",
         f"training   {_training(plan)}",
+        f"trials     {_trials(plan)}",
+        f"verdicts   {verdicts.in_words(estimate.worth(len(plan.contestants), len(plan.seeds)))}",
         f"folder     {folder}",
         "optimizers",
         *(f"  {_settings(contestant)}" for contestant in request.contestants),
+        *(f"  skipped: {entry['label']}: {entry['skipped']}" for entry in document["optimizers"] if entry["skipped"]),
         "",
     ]
     for line in lines:
@@ -45,6 +49,17 @@ def _training(plan: Plan) -> str:
     seeds = f"seeds {', '.join(map(str, config['seeds']))}"
     epochs = text.count(config["epochs"], "epoch")
     return f"{epochs}, batches of {config['batch_size']}, {config['precision']}, {threads}, {seeds}"
+
+
+def _trials(plan: Plan) -> str:
+    """Return how many trials each stage has."""
+    evaluated = len(plan.contestants)
+    counts = {
+        "of the search": len(plan.search_trials),
+        "evaluations": evaluated * len(plan.seeds),
+        "timings": evaluated * plan.timing_rounds,
+    }
+    return ", ".join(f"{count:,} {stage}" for stage, count in counts.items() if count)
 
 
 def _settings(contestant: Contestant) -> str:

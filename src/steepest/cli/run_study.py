@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,9 +22,10 @@ from steepest.study.memory import keep_freed_memory
 from steepest.study.plan import make_plan
 from steepest.study.processes import Processes
 from steepest.study.progress import Progress
+from steepest.study.report.findings import findings
+from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.store import StudyFolder
-from steepest.study.summary import summarize
 
 INTERRUPTED = 130
 
@@ -43,20 +44,28 @@ class Labour:
         if self.time_limit is not None and self.time_limit <= 0:
             raise UsageError(f"--time-limit must be more than 0 minutes, not {self.time_limit:g}")
 
+    @property
+    def threads(self) -> int:
+        """The threads of a trial that nobody has settled: torch's own, divided between the jobs."""
+        return max(1, torch.get_num_threads() // self.jobs)
+
     def workers(self, folder: StudyFolder, data_dir: Path | None) -> Processes:
         """Return the processes that run the trials."""
         limit = None if self.time_limit is None else 60 * self.time_limit
         return Processes(folder, self.jobs, data_dir=data_dir, time_limit=limit)
 
 
-def study(request: Request, out: Path | None, data_dir: Path | None, labour: Labour) -> int:
-    """Run a study to its report; return the exit code."""
+def study(request: Request, out: Path | None, data_dir: Path | None, labour: Labour, extend: bool = False) -> int:
+    """Run a study to its report; return the exit code. `extend` searches on first where an optimum lies on an edge."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
     with console.messages():
         data = adapt.load(request.workload.data, data_dir)
     folder = StudyFolder(out or request.folder(fallback=data.fallback is not None))
-    plan = make_plan(replace(request, threads=_threads(request, folder, labour.jobs)), data, command)
+    request = request.continuing(folder.read_document(), labour.threads)
+    plan = make_plan(request, data, command)
+    if extend:
+        plan = make_plan(request.extended(engine.next_extension(plan, folder)), data, command)
     screen = console.out()
     introduction.show(screen, request, data, plan, folder.path)
     progress = Progress(plan, folder, labour.jobs)
@@ -68,12 +77,6 @@ def study(request: Request, out: Path | None, data_dir: Path | None, labour: Lab
         return _interrupted(folder, command)
     _conclude(screen, folder, tally)
     return 1 if tally.ended["failed"] else 0
-
-
-def _threads(request: Request, folder: StudyFolder, jobs: int) -> int:
-    """Return the threads of a trial: those asked for, those of the study that is there, or its share of all."""
-    known = (folder.read_document() or {}).get("threads")
-    return request.threads or known or max(1, torch.get_num_threads() // jobs)
 
 
 @contextmanager
@@ -92,11 +95,13 @@ def _interrupted(folder: StudyFolder, command: str) -> int:
 
 
 def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
-    document = folder.read_document() or {}
+    found = findings(read_study(folder.path))
     screen.print()
     if tally.skipped:
         screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
-    screen.print(results.table(summarize(folder), document["metric"]["name"]))
+    screen.print(results.sentence(found), markup=False)
+    screen.print()
+    screen.print(results.table(found))
     screen.print()
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
     if tally.ended["failed"]:

@@ -2,11 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Protocol
 
+from steepest.study.errors import UsageError
+from steepest.study.extension import extension_of
 from steepest.study.merge import merge, with_trials
 from steepest.study.plan import Candidate, Plan, PlannedTrial, entries
 from steepest.study.records import number
@@ -71,6 +74,31 @@ def run(
         finally:
             study.workers.cancel()
     return study.tally
+
+
+def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
+    """Return where the searches of a folder should go on, by label; empty where every best rate is enclosed."""
+    waiting = pending(plan.search_trials, folder)
+    if waiting or not plan.candidates:
+        raise UsageError(f"--extend needs a finished search; {folder.path} has {len(waiting)} search trials to run")
+    left_out = _searching(folder) - set(plan.candidates)
+    if left_out:
+        raise UsageError(f"--extend goes for all optimizers of a folder alike; name these too: {', '.join(left_out)}")
+    tried = {label: _tried(label, plan, folder) for label in plan.candidates}
+    maximize = plan.task.metric.direction == "maximize"
+    return extension_of(plan.spaces, tried, plan.document["protocol"]["extensions"], maximize)
+
+
+def _searching(folder: StudyFolder) -> set[str]:
+    """Return the labels of the folder's optimizers that search."""
+    return {entry["label"] for entry in (folder.read_document() or {})["optimizers"] if entry["points"]}
+
+
+def _tried(label: str, plan: Plan, folder: StudyFolder) -> list[tuple[Mapping[str, Any], float]]:
+    """Return every drawn point with its mean score."""
+    scores = search_scores(label, plan, folder)
+    drawn = [one for one in plan.candidates[label] if isinstance(one.point, int)]
+    return [(one.contestant.options, fmean(scores[one.point])) for one in drawn if one.point is not None]
 
 
 def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[PlannedTrial]:
@@ -140,7 +168,7 @@ def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
     """Return the chosen point of every optimizer that searches; one whose every trial failed has none."""
     chosen = []
     for label, candidates in plan.candidates.items():
-        scores = _scores(label, plan, folder)
+        scores = search_scores(label, plan, folder)
         point, score = choose(scores, plan.task.metric.direction == "maximize")
         if math.isnan(score):
             tally.notes.append(f"{label}: no trial of its search finished on every tuning seed, so it is not evaluated")
@@ -149,7 +177,7 @@ def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
     return chosen
 
 
-def _scores(label: str, plan: Plan, folder: StudyFolder) -> dict[int | str, list[float]]:
+def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[int | str, list[float]]:
     """Return the last value of the validation metric of every search trial, NaN where a trial did not finish."""
     scores: dict[int | str, list[float]] = {}
     for trial in plan.search_trials:

@@ -20,6 +20,7 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
     if old is None:
         return {**new, "protocol": _with_reference(new, new["optimizers"][0]["label"])}
     new = {**new, "protocol": _with_reference(new, old["protocol"]["reference"])}
+    old = _extended(old, new)
     different = _differences(old, new)
     if different:
         raise UsageError(
@@ -51,21 +52,32 @@ def _with_reference(document: Mapping[str, Any], usual: str) -> dict[str, Any]:
     return {**document["protocol"], "reference": document["protocol"]["reference"] or usual}
 
 
+def _extended(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the old document as it is after the new one's extensions, if those continue its own."""
+    before, after = old["protocol"]["extensions"], new["protocol"]["extensions"]
+    if after[: len(before)] != before:
+        return old
+    points = {entry["label"]: entry["points"] for entry in new["optimizers"]}
+    optimizers = [{**entry, "points": points.get(entry["label"], entry["points"])} for entry in old["optimizers"]]
+    return {**old, "protocol": {**old["protocol"], "extensions": after}, "optimizers": optimizers}
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     pairs = [(key, old[key], new[key]) for key in ALIKE]
     pairs += [(f"versions.{key}", old["versions"][key], new["versions"][key]) for key in VERSIONS]
     pairs.append(("machine.cpu", old["machine"]["cpu"], new["machine"]["cpu"]))
     known = {entry["label"]: entry for entry in old["optimizers"]}
     pairs += [(entry["label"], known.get(entry["label"], entry), entry) for entry in new["optimizers"]]
-    return [line for pair in pairs for line in _compare(*pair)]
+    return [line for pair in pairs for line in compare(*pair)]
 
 
-def _compare(key: str, old: Any, new: Any) -> list[str]:
+def compare(key: str, old: Any, new: Any) -> list[str]:
+    """Return a sentence for every value that two documents do not share, by its path."""
     if key in FREE or old == new:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         names = [*old, *(name for name in new if name not in old)]
-        return [line for name in names for line in _compare(f"{key}.{name}", old.get(name), new.get(name))]
+        return [line for name in names for line in compare(f"{key}.{name}", old.get(name), new.get(name))]
     return [f"{key} is {old!r} and {new!r}"]
 
 

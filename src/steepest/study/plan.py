@@ -7,18 +7,19 @@ has seen. `timing` takes the seconds, one trial at a time.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from torch import nn
 
-from steepest.study import machine, rehearsal, search, seeds
+from steepest.study import machine, rehearsal, search, seeds, user_files
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import UsageError
+from steepest.study.extension import extended_points
 from steepest.study.records import SCHEMA, encode, plain
 from steepest.study.request import Request
 from steepest.study.spec import Phase, TrialSpec
@@ -60,10 +61,12 @@ class PlannedTrial:
 class Plan:
     """What a study will run, what it runs on, and the document that describes it.
 
-    `candidates` holds the points of every optimizer that searches, in the order of labels; `contestants` all that run.
+    `contestants` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
+    that search.
     """
 
     contestants: tuple[Contestant, ...]
+    spaces: Mapping[str, search.Space]
     candidates: Mapping[str, tuple[Candidate, ...]]
     pattern: TrialSpec
     seeds: tuple[int, ...]
@@ -127,6 +130,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     document = _document(request, data, pattern) | {"optimizers": optimizers, "trials": [], "command": command}
     return Plan(
         contestants=runnable,
+        spaces={label: spaces[label] for label in candidates},
         candidates=candidates,
         pattern=pattern,
         seeds=tuple(request.seeds),
@@ -150,7 +154,19 @@ def _sizes(request: Request, data: DataSet) -> Sizes:
 
 def _example_model(task: Task) -> nn.Module:
     with seeds.GlobalStream("init", 0).active():
-        return task.model()
+        try:
+            model = task.model()
+        except Exception as error:  # whatever the user's function does
+            raise UsageError(f"model() stopped with {user_files.reason(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model() must return a torch.nn.Module; it returned a {type(model).__name__}")
+    return model
+
+
+def _code(*functions: Callable[..., Any]) -> str:
+    """Return the digest of the files that functions are written in; what has none is known by its name."""
+    digests = dict.fromkeys(map(user_files.code_digest, functions))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimension]:
@@ -163,7 +179,7 @@ def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimensi
 def _candidates(request: Request, contestant: Contestant, space: search.Space) -> tuple[Candidate, ...]:
     """Return the library's defaults, and the points of the space on top of the workload's setting."""
     defaults = Candidate(contestant.with_defaults(space), DEFAULTS)
-    drawn = search.points(space, request.trials, request.sampler)
+    drawn = extended_points(space, contestant.label, request.trials, request.sampler, request.extensions)
     return (defaults, *(Candidate(contestant.with_options(point), number) for number, point in enumerate(drawn)))
 
 
@@ -195,6 +211,7 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
             "name": request.workload.network or type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
+            "code_sha256": _code(request.declared.build, task.model, task.loss, task.metric.of or task.loss),
         },
         "metric": {"name": request.workload.metric.name, "direction": request.workload.metric.direction},
         "data": {
@@ -234,6 +251,7 @@ def _document(request: Request, data: DataSet, pattern: TrialSpec) -> dict[str, 
             "tuning_seeds": request.search_seeds if request.trials else [],
             "sampler": request.sampler,
             "searched": list(request.searched),
+            "extensions": [{label: dict(ends) for label, ends in one.items()} for one in request.extensions],
             "schedule": request.schedule,
             "reference": request.reference,  # None: the first optimizer of the folder
             "alpha": ALPHA,

@@ -1,10 +1,10 @@
 """What somebody asks of a study, checked before anything is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -12,6 +12,7 @@ from steepest.study import precision, schedules, search
 from steepest.study.contestant import Contestant, contestant
 from steepest.study.declaration import Declared, Workload
 from steepest.study.errors import UsageError
+from steepest.study.extension import Extension
 from steepest.study.search import Space
 from steepest.study.suggest import choices
 
@@ -32,10 +33,11 @@ class Request:
         tuning_seeds: seeds on which every point of a search is tried.
         timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
         sampler: how points are drawn.
-        searched: names of the hyperparameters to search, or `all`.
+        searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
         schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
+        extensions: where earlier runs on the same folder searched on.
         precision: see `steepest.study.precision`.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is what torch uses now.
@@ -50,10 +52,11 @@ class Request:
     tuning_seeds: int = 1
     timing_rounds: int = 3
     sampler: str = "sobol"
-    searched: tuple[str, ...] = ("lr",)
+    searched_wanted: tuple[str, ...] = ()
     spaces: Mapping[str, Space] = field(default_factory=dict)
     schedule_wanted: str | None = None
     reference_wanted: str | None = None
+    extensions: tuple[Extension, ...] = ()
     precision: str = "fp32"
     all_train: bool = False
     threads: int | None = None
@@ -74,6 +77,7 @@ class Request:
         search.check(self.sampler, self.trials)
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
+        search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
         search.check_names(self.spaces, (one.source for one in self.contestants))
         _ = self.reference
 
@@ -103,6 +107,11 @@ class Request:
         return self.workload.trials if self.trials_wanted is None else self.trials_wanted
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """The hyperparameters that are searched by their declared ranges."""
+        return self.searched_wanted or ("lr",)
+
+    @property
     def schedule(self) -> str:
         """The schedule of the learning rate."""
         usual = schedules.TUNED if self.trials else schedules.CONSTANT
@@ -120,7 +129,9 @@ class Request:
         for text in self.optimizers or self.workload.settings:
             one = contestant(text, self.workload.settings, self.schedule)
             if one.label in found:
-                raise UsageError(f"{text!r} asks for {one.label} a second time; give each optimizer once")
+                raise UsageError(
+                    f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
+                )
             found[one.label] = one
         if not found:
             raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")
@@ -139,6 +150,22 @@ class Request:
     def own_space(self, contestant: Contestant) -> Space:
         """Return the user's search space for an optimizer, empty without one."""
         return self.spaces.get(contestant.source, {})
+
+    def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
+        """Return the request with what a folder's study has settled already: its threads and its extensions.
+
+        `threads` is for a folder that has none yet.
+        """
+        if document is None:
+            return replace(self, threads=self.threads or threads)
+        extensions = tuple(document["protocol"]["extensions"])
+        return replace(self, threads=self.threads or document["threads"], extensions=extensions)
+
+    def extended(self, extension: Extension) -> "Request":
+        """Return the request with one more extension of the search."""
+        if not extension:
+            raise UsageError("no best learning rate lies on the edge of its range, so there is nothing to extend")
+        return replace(self, extensions=(*self.extensions, extension))
 
     def folder(self, fallback: bool) -> Path:
         """Return the default folder; what cannot share a folder with the preset's own study is part of its name."""

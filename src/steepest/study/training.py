@@ -53,11 +53,13 @@ class Trainer:
     def __init__(self, spec: TrialSpec, task: Task) -> None:
         self._spec = spec
         self._task = task
-        with seeds.GlobalStream("init", spec.seed).active():
+        init = seeds.GlobalStream("init", spec.seed)
+        with init.active():
             self.model = task.model()
         if task.splits.train.images:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = spec.contestant.build(self.model)
+        with init.active():  # an optimizer may draw, too
+            self.optimizer = spec.contestant.build(self.model)
         self._asks_for_gradients = asks_for_gradients(self.optimizer)
         self.clock = Stopwatch()
         self.steps = 0

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from steepest.study.report.reader import Study, Trial
+from steepest.study.report.study import Study, Trial
 
 MISSING = "–"
 

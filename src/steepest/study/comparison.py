@@ -1,0 +1,154 @@
+"""A study from Python: the same plan, records and report as the command's, for a model that is at hand."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steepest.study import origins
+from steepest.study.data import adapt
+from steepest.study.data.adapt import Source
+from steepest.study.declaration import LOSS, Declared, Loss, Metric, Workload
+from steepest.study.errors import UsageError
+from steepest.study.search import Space
+from steepest.study.spec import TrialSpec
+from steepest.study.statistics.verdicts import Comparison
+from steepest.study.trial import Event
+
+Maker = Callable[..., torch.optim.Optimizer]
+Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out of a study. `folder` holds its records, `report` is the page that tells everything.
+
+    `sentence` is the answer in words; `comparisons` holds a verdict with its figures for every optimizer but the
+    reference, on the metric of the test set at the end; `statuses` counts how the trials of this run ended.
+    """
+
+    sentence: str
+    comparisons: tuple[Comparison, ...]
+    folder: Path
+    report: Path
+    statuses: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """The sentence, and where the rest is."""
+        return f"{self.sentence}\nreport: {self.report}"
+
+
+def compare(
+    model: Callable[[], nn.Module],
+    data: Source,
+    loss: Loss,
+    optimizers: Optimizers,
+    *,
+    metric: Metric = LOSS,
+    batch_size: int = 32,
+    horizon: int = 10,
+    seeds: int = 10,
+    trials: int = 0,
+    target: float | tuple[float, ...] = (),
+    margin: float = 0.0,
+    searched: Sequence[str] = (),
+    spaces: Mapping[str, Space] | None = None,
+    schedule: str | None = None,
+    timing_rounds: int = 3,
+    reference: str | None = None,
+    out: Path | str | None = None,
+) -> Answer:
+    """Compare optimizers on a model, in this process, and return the answer.
+
+    Args:
+        model: a function that builds the network; called once per trial, with torch's generator seeded.
+        data: see `Workload`; so are `loss`, `metric`, `batch_size`, `horizon` (epochs), `target` and `margin`.
+        optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01]"`), classes or functions of the
+            parameters; or a mapping from labels to classes or functions.
+        seeds: evaluation seeds, 0, 1, ...
+        trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
+        searched: hyperparameters to search, or `("all",)`; the learning rate without any.
+        spaces: search spaces by optimizer, see `steepest.study.search`.
+        schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
+        timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
+        reference: label of the optimizer that the others are compared with; the first without it.
+        out: the study folder; a new temporary one without it. The same call with the same folder goes on.
+
+    Raises:
+        UsageError: something that cannot be carried out as given.
+    """
+    from steepest.study import engine  # these load scipy and the drawing packages, which a declaration has no use for
+    from steepest.study.plan import make_plan
+    from steepest.study.report import write_report
+    from steepest.study.report.answer import answer
+    from steepest.study.report.findings import findings
+    from steepest.study.report.reader import read_study
+    from steepest.study.request import Request
+    from steepest.study.store import StudyFolder
+
+    workload = Workload(
+        data=data,
+        model=model,
+        loss=loss,
+        metric=metric,
+        batch_size=batch_size,
+        horizon=horizon,
+        target=target,
+        margin=margin,
+        seeds=seeds,
+        trials=trials,
+        title="A comparison from Python",
+    )
+    request = Request(
+        Declared("comparison", lambda: workload, "comparison"),
+        optimizers=tuple(_texts(optimizers)),
+        searched_wanted=tuple(searched),
+        spaces=spaces or {},
+        schedule_wanted=schedule,
+        reference_wanted=reference,
+        timing_rounds=timing_rounds,
+    )
+    folder = StudyFolder(Path(tempfile.mkdtemp(prefix="steepest-")) if out is None else Path(out))
+    plan = make_plan(request, adapt.load(data), f"steepest.study.compare in {Path(sys.argv[0]).name or 'python'}")
+    tally = engine.run(plan, folder, Unwatched())
+    if tally.interrupted:
+        raise KeyboardInterrupt
+    found = findings(read_study(folder.path))
+    sentence = answer(found.study, found.verdicts, found.summaries)
+    page = write_report(folder.path)
+    return Answer(sentence, found.verdicts.comparisons, folder.path, page, dict(tally.ended))
+
+
+class Unwatched:
+    """A watcher for studies that nobody watches."""
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        """Say nothing."""
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        """Say nothing."""
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        """Say nothing."""
+
+
+def _texts(optimizers: Optimizers) -> list[str]:
+    if isinstance(optimizers, str):
+        raise UsageError(f"optimizers must be a list of names, classes or functions, not the text {optimizers!r}")
+    if isinstance(optimizers, Mapping):
+        return [origins.give(label, maker) for label, maker in optimizers.items()]
+    return [one if isinstance(one, str) else origins.give(_name(one), one) for one in optimizers]
+
+
+def _name(maker: Any) -> str:
+    if isinstance(maker, torch.optim.Optimizer):
+        raise UsageError(f"this {type(maker).__name__} is built already, and every seed needs its own; give the class")
+    name = getattr(maker, "__name__", "")
+    if not name.isidentifier():
+        raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")
+    return str(name)

@@ -1,0 +1,77 @@
+"""Running a stored trial once more, from nothing but its record, and comparing the two byte by byte."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+from steepest.study import machine, records
+from steepest.study.errors import StoreError, UsageError
+from steepest.study.merge import compare
+from steepest.study.records import Record
+from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.suggest import choices
+from steepest.study.task import load_task
+from steepest.study.trial import run_trial
+
+SHOWN: Final = 8
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How a repetition compares with the record. `different` is the number of the first line that differs, from 1."""
+
+    lines: int
+    different: int | None = None
+    there: str = ""
+    here: str = ""
+
+    @property
+    def bit_equal(self) -> bool:
+        """Whether every line is the same, byte for byte."""
+        return self.different is None
+
+
+def find(folder: StudyFolder, trial: str) -> str:
+    """Return the name of the trial that is called so, or whose name alone begins so."""
+    known = [str(entry["id"]) for entry in (folder.read_document() or {}).get("trials", [])]
+    found = [name for name in known if name.startswith(trial)]
+    if not found:
+        raise UsageError(choices(f"trial of {folder.path}", trial, known[:SHOWN]))
+    if len(found) > 1 and trial not in found:
+        raise UsageError(f"{trial!r} begins several names; choose from {', '.join(found[:SHOWN])}")
+    return found[0]
+
+
+def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Rerun:
+    """Run the trial of this name again and compare.
+
+    Raises:
+        StoreError: there is no record of it.
+        UsageError: the code, the data or the versions that it needs are not those of the record.
+    """
+    found = folder.read_trial(trial).lines
+    if not found:
+        raise StoreError(f"{trial} has no record yet; run the study's command to run it")
+    spec = TrialSpec.read(found[0]["spec"])
+    _check_same(found[0]["spec"], spec)
+    stored = (records.encode(line) for line in found)
+    lines = 0
+    for lines, (there, here) in enumerate(zip_longest(stored, _encoded(spec, data_dir), fillvalue=b""), 1):
+        if there != here:
+            return Rerun(lines, lines, there.decode().strip(), here.decode().strip())
+    return Rerun(lines)
+
+
+def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
+    return (records.encode(event.record) for event in run_trial(spec, load_task(spec.task, data_dir)))
+
+
+def _check_same(stored: Record, spec: TrialSpec) -> None:
+    """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
+    here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
+    different = compare("trial", stored, records.plain(here))
+    if different:
+        raise UsageError(f"the trial cannot be repeated bit by bit, there and here: {'; '.join(different)}")

@@ -1,0 +1,75 @@
+"""A stored trial can be run again from its record alone, and whether it came out the same is told exactly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steepest.study import engine, machine
+from steepest.study.errors import StoreError, UsageError
+from steepest.study.rerun import find, rerun
+from steepest.study.store import StudyFolder
+
+from .support import PlanMaker, Silent
+
+
+@pytest.fixture
+def done(plan: PlanMaker, tmp_path: Path, silent: Silent) -> StudyFolder:
+    folder = StudyFolder(tmp_path / "study")
+    engine.run(plan("adam[betas=(0.8,0.99)]", "sgd", trials_wanted=2), folder, silent)
+    return folder
+
+
+def trials(folder: StudyFolder) -> list[str]:
+    return [entry["id"] for entry in (folder.read_document() or {})["trials"]]
+
+
+def test_every_trial_repeats_bit_by_bit(done: StudyFolder) -> None:
+    for trial in trials(done):
+        found = rerun(done, trial)
+        assert found.bit_equal
+        assert found.lines == len(done.read_trial(trial).lines)
+
+
+def test_the_first_line_that_differs_is_told(done: StudyFolder) -> None:
+    trial = trials(done)[0]
+    path = done.path / "trials" / f"{trial}.jsonl"
+    lines = path.read_text().splitlines()
+    step = json.loads(lines[2])
+    lines[2] = json.dumps({**step, "loss": step["loss"] + 1e-9}, sort_keys=True, separators=(",", ":"))
+    path.write_text("\n".join(lines) + "\n")
+    found = rerun(done, trial)
+    assert (found.bit_equal, found.different) == (False, 3)
+    assert json.loads(found.here) == step
+    assert json.loads(found.there)["loss"] == step["loss"] + 1e-9
+
+
+def test_a_record_that_ends_early_differs_where_it_ends(done: StudyFolder) -> None:
+    trial = trials(done)[0]
+    path = done.path / "trials" / f"{trial}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    found = rerun(done, trial)
+    assert (found.different, found.there) == (len(lines), "")
+
+
+def test_the_beginning_of_a_name_is_enough(done: StudyFolder) -> None:
+    assert find(done, "sgd-evaluation") == trials(done)[-1]
+    with pytest.raises(UsageError, match=r"sgd-search.* begins several names"):
+        find(done, "sgd-search")
+    with pytest.raises(UsageError, match=r"unknown trial of .*'adan-evaluation'"):
+        find(done, "adan-evaluation")
+
+
+def test_other_versions_cannot_repeat_bits(done: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {**machine.versions(), "torch": "9.9"}
+    monkeypatch.setattr(machine, "versions", lambda: versions)
+    with pytest.raises(UsageError, match=r"cannot be repeated bit by bit.*versions\.torch is .* and '9\.9'"):
+        rerun(done, trials(done)[0])
+
+
+def test_a_trial_that_has_not_run_has_no_record(done: StudyFolder) -> None:
+    trial = trials(done)[0]
+    (done.path / "trials" / f"{trial}.jsonl").unlink()
+    with pytest.raises(StoreError, match="has no record yet"):
+        rerun(done, trial)
