@@ -16,6 +16,7 @@ from steepest.study.execution import execute
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
 from steepest.study.task import Task
+from steepest.study.training import Trainer
 from steepest.study.trial import Event, run_trial
 
 from .support import PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
@@ -264,3 +265,21 @@ def test_threads_are_the_trials_own(trial: Any) -> None:
     during = {torch.get_num_threads() for _ in run_trial(spec, task)}
     assert during == {2}
     assert torch.get_num_threads() == 1
+
+
+def test_layers_keep_their_modes(trial: Any) -> None:
+    """A layer that was built in evaluation mode stays there until the first evaluation, and not after it."""
+
+    def frozen() -> nn.Module:
+        made = network()
+        made[3].eval()
+        return made
+
+    spec, task = trial("adamw", frozen)
+    one, two = Trainer(spec, task), Trainer(spec, task)
+    one.model.train()
+    two.restore(one.state())
+    assert [layer.training for layer in two.model.modules()] == [True] * 8
+    one.model[3].eval()
+    two.restore(one.state())
+    assert [layer.training for layer in two.model] == [True, True, True, False, True, True, True]

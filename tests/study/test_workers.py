@@ -47,12 +47,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudyFold
 
 
 def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
-    """Run trials and return their last records, by label."""
+    """Run trials and return their last records, by the label without its file."""
     for trial in trials:
         workers.submit(trial)
-    told = [(news.trial.contestant.label, news.event) for news in workers.collect()]
-    ended = {label: event.record for label, event in told if event and event.record["kind"] == "end"}
-    return {label.rpartition(".")[2]: record for label, record in ended.items()}  # without the file's name
+    told = [(news.trial.contestant.label.rpartition(".")[2], news.event) for news in workers.collect()]
+    return {label: event.record for label, event in told if event and event.record["kind"] == "end"}
 
 
 def records_of(folder: StudyFolder) -> dict[str, bytes]:
