@@ -8,6 +8,7 @@ from typing import Any, Final
 SCHEMA: Final = 2
 
 Record = dict[str, Any]
+_LINE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
@@ -16,8 +17,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
     >>> encode({"loss": float("nan"), "epoch": 1})
     b'{"epoch":1,"loss":"nan"}\n'
     """
-    text = json.dumps(plain(record), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
+    return _LINE.encode(plain(record)).encode() + b"\n"
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:

@@ -117,7 +117,10 @@ class StudyFolder:
 
 
 class TrialLog:
-    """Writes a trial as it runs. Epochs and the end are on the disk before the next line is written."""
+    """Writes a trial as it runs. The end is on the disk before anybody is told of it, and so is all before a checkpoint.
+
+    What lies between would be cut when the trial resumes, so waiting for the disk there would only cost time.
+    """
 
     def __init__(self, trial: Path, times: Path) -> None:
         self._path = trial
@@ -151,20 +154,22 @@ class TrialLog:
     def saved(self) -> Lengths:
         """Put everything on the disk and return the lengths."""
         with writing_to(self._path):
+            flush(self._times)  # first, so that no trial has ended without its times
             flush(self._trial)
-            flush(self._times)
             return _length(self._trial), _length(self._times)
 
     def write(self, event: Event) -> None:
         """Append an event."""
+        kind = event.record["kind"]
         with writing_to(self._path):
-            durable = event.record["kind"] != "step"
-            if event.timing is not None and durable:
+            if event.timing is not None and kind != "step":
                 self._times.write(records.encode(event.timing))
-                flush(self._times)
             self._trial.write(records.encode(event.record))
-            if durable:
-                flush(self._trial)
+            if kind == "end":
+                self.saved()
+            elif kind != "step":
+                self._times.flush()  # a reader sees whole epochs
+                self._trial.flush()
 
     def __enter__(self) -> "TrialLog":
         return self

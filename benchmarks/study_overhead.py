@@ -1,0 +1,138 @@
+"""What a study's harness costs over a bare training loop, what a trial's start costs, and what two jobs gain.
+
+Run it as ``python benchmarks/study_overhead.py [OUT.json]``. The bare loop and the harness take turns on the same
+model, batches, optimizer and number of steps, evaluation left out; figures are medians of the rounds' ratios.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from steepest.study import machine, seeds, workloads
+from steepest.study.data import adapt
+from steepest.study.execution import execute
+from steepest.study.memory import keep_freed_memory
+from steepest.study.plan import Plan, make_plan
+from steepest.study.processes import Processes
+from steepest.study.request import Request
+from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.task import Task
+from steepest.study.training import Trainer, steps_per_epoch
+
+ROUNDS = 7
+SECONDS = 30.0  # between checkpoints, as in a study
+
+
+def planned(workload: str, optimizer: str, **wanted: Any) -> Plan:
+    """Return a plan without a search."""
+    request = Request(workloads.find(workload), "smoke", (optimizer,), trials_wanted=0, timing_rounds=0, **wanted)
+    return make_plan(request, adapt.load(request.workload.data), "benchmark")
+
+
+def blind(task: Task) -> Task:
+    """Return the task with nothing to evaluate on but one example."""
+    splits = task.splits
+    none, one = splits.validation.at(torch.arange(0)), splits.test.at(torch.arange(1))
+    return dataclasses.replace(task, splits=dataclasses.replace(splits, validation=none, test=one))
+
+
+def bare(spec: TrialSpec, task: Task) -> float:
+    """Return the seconds of a plain loop: batch, forward, backward, step, and the loss as a number."""
+    trainer = Trainer(spec, task)
+    trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
+    model, optimizer = trainer.model, trainer.optimizer
+    order = seeds.generator("order", spec.seed)
+    began = time.perf_counter()
+    for _ in range(spec.epochs):
+        for indices in torch.split(torch.randperm(len(task.splits.train), generator=order), spec.batch_size):
+            inputs, targets = task.splits.train.batch(indices)
+            optimizer.zero_grad()
+            loss = task.loss(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+    return time.perf_counter() - began
+
+
+def harness(spec: TrialSpec, task: Task) -> float:
+    """Return the seconds from the first step's record to the end's, all records written."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = StudyFolder(Path(path))
+        with folder.writing():
+            times = [(time.perf_counter(), event) for event in execute(spec, lambda: task, folder, SECONDS)]
+    steps = [moment for moment, event in times if event.record["kind"] == "step"]
+    total = times[-1][0] - steps[0]
+    return total * len(steps) / (len(steps) - 1)  # the first step began before its record
+
+
+def overhead(plan: Plan) -> dict[str, float]:
+    """Return the median ratio of the two, and the bare loop's step."""
+    spec, task = plan.evaluation_trials(plan.given)[0].spec, blind(plan.task)
+    rounds = [(bare(spec, task), harness(spec, task)) for _ in range(ROUNDS)]
+    steps = spec.epochs * steps_per_epoch(spec, task)
+    return {
+        "ratio": median(ours / theirs for theirs, ours in rounds),
+        "lowest": min(ours / theirs for theirs, ours in rounds),
+        "highest": max(ours / theirs for theirs, ours in rounds),
+        "bare_step_milliseconds": 1000 * median(theirs for theirs, _ in rounds) / steps,
+        "steps": steps,
+    }
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def jobs(plan: Plan) -> dict[str, float]:
+    """Return how many times as many trials two jobs finish in a time, workers warm, and the seconds of one trial."""
+    with tempfile.TemporaryDirectory() as path:
+        one, two = (run_on(plan, Path(path) / f"{number}", number) for number in (1, 2))
+    return {"throughput_of_two_jobs": one / two, "seconds_per_trial": one}
+
+
+def run_on(plan: Plan, path: Path, number: int) -> float:
+    """Return the seconds that warm workers take for a plan's evaluation."""
+    folder = StudyFolder(path)
+    with folder.writing(), Processes(folder, number) as workers:
+        trials = [trial.spec for trial in plan.evaluation_trials(plan.given)]
+        warm, rest = trials[: 2 * number], trials[2 * number :]
+        drain(workers, warm)
+        return seconds(lambda: drain(workers, rest)) / len(rest)
+
+
+def drain(workers: Processes, trials: list[TrialSpec]) -> None:
+    """Run trials to their ends."""
+    for trial in trials:
+        workers.submit(trial)
+    for _ in workers.collect():
+        pass
+
+
+def main() -> None:
+    """Measure and print."""
+    keep_freed_memory()
+    found = {
+        "machine": machine.machine() | machine.versions(),
+        "cnn": overhead(planned("fashion-mnist", "adam", epochs_wanted=8)),
+        "digits_mlp": overhead(planned("mini-batch", "adam", epochs_wanted=200)),
+        "jobs": jobs(planned("mini-batch", "adam", epochs_wanted=60, seeds_wanted=40, threads=1)),
+    }
+    print(json.dumps(found, indent=2))
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
