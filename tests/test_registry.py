@@ -166,6 +166,7 @@ def test_build_takes_groups() -> None:
 def test_suggest() -> None:
     assert registry.suggest("adm", ["adam", "sgd"]) == "; did you mean 'adam'?"
     assert registry.suggest("zzz", ["adam", "sgd"]) == ""
+    assert registry.suggest("MYOP", ["MyOpt", "SGD"]) == "; did you mean 'MyOpt'?"
 
 
 def test_an_entry_of_a_tuple_is_no_option_of_a_recipe() -> None:

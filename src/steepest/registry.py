@@ -22,9 +22,10 @@ class UnknownNameError(ValueError):
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'adam'?"`` for a near miss, else nothing."""
-    close = difflib.get_close_matches(word.lower(), list(allowed), 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """``"; did you mean 'adam'?"`` for a near miss, whatever its case, else nothing."""
+    known = {one.lower(): one for one in allowed}
+    close = difflib.get_close_matches(word.lower(), known, 1, 0.5)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 @cache
@@ -87,7 +88,7 @@ class Recipe:
     @property
     def label(self) -> str:
         """The class's name, with the given options: ``Adam[lr=0.01]``."""
-        given = ",".join(f"{key}={_spell(value)}" for key, value in self.options.items())
+        given = ",".join(f"{key}={spell(value)}" for key, value in self.options.items())
         return self.optimizer.__name__ + (f"[{given}]" if given else "")
 
     def resolved(self) -> dict[str, Any]:
@@ -103,10 +104,13 @@ class Recipe:
         return self.optimizer(params, **self.options)
 
 
-def _spell(value: Any) -> str:
+def spell(value: Any) -> str:
+    """A value as a label has it; different numbers never look alike."""
     if isinstance(value, tuple):
-        return "(" + ",".join(map(_spell, value)) + ")"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+        return "(" + ",".join(map(spell, value)) + ")"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse(text: str) -> Recipe:

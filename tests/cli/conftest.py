@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from steepest.cli import reporting
+from steepest.cli import reporting, run_study
 from steepest.cli.main import main
 
 
@@ -37,6 +38,8 @@ def _one_thread() -> Iterator[None]:
 def steepest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run `steepest ARGUMENTS` in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    # Trials run in this process: tests change what is in it, and worker processes have their own tests.
+    monkeypatch.setattr(run_study.Labour, "workers", lambda *_: nullcontext())
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> Answer:

@@ -117,7 +117,7 @@ def test_options_reach_the_study(steepest: Any, no_report: None) -> None:
         ("study digits -o adan", "unknown optimizer 'adan'; did you mean 'adam'? (there are: adadelta"),
         ("study digits -o adam[lrr=1]", "did you mean 'lr'? (it has: lr, betas"),
         ("study digits -o adam[lr=-1]", "Invalid learning rate: -1"),
-        ("study digits -o adam[lr=fast]", "lr=fast is no value for lr; it must be a number >= 0"),
+        ("study digits -o adam[lr=fast]", "adam[lr=fast]: lr must be a number >= 0, not 'fast'"),
         ("study digits -o adam[lr", "cannot read 'adam[lr'"),
         ("study digits -o sgd[nesterov=true]", "Nesterov momentum requires a momentum"),
         ("study digits --precision bf61", "unknown precision 'bf61'; did you mean 'bf16'? Choose from fp32, bf16"),

@@ -2,10 +2,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic_study import MIXED, Plan, write_study
+from synthetic_study import MIXED, TUNED, Plan, write_study
 
 from steepest.study.report import write_report
-from steepest.study.report.reader import Study, read_study
+from steepest.study.report.findings import Findings, findings
+from steepest.study.report.reader import read_study
+from steepest.study.report.study import Study
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,23 @@ def mixed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mixed(mixed_folder: Path) -> Study:
     return read_study(mixed_folder)
+
+
+@pytest.fixture(scope="session")
+def tuned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned study with every stage, every status, a skipped optimizer and a restarted trial."""
+    return write_study(tmp_path_factory.mktemp("tuned"), TUNED)
+
+
+@pytest.fixture(scope="session")
+def tuned(tuned_folder: Path) -> Findings:
+    return findings(read_study(tuned_folder))
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Callable[[Plan], Findings]:
+    """Write a study by plan and find what follows from it."""
+    return lambda plan: findings(read_study(write_study(tmp_path, plan)))
 
 
 @pytest.fixture

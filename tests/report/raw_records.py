@@ -8,6 +8,17 @@ from typing import Any
 Records = list[dict[str, Any]]
 
 
+def raw_phase(folder: Path, phase: str) -> list[tuple[dict[str, Any], Records, Records]]:
+    """Entry, records and times of every trial of a phase."""
+    entries = json.loads((folder / "study.json").read_text(encoding="utf-8"))["trials"]
+    paths = {kind: folder / kind for kind in ("trials", "times")}
+    return [
+        (entry, *(_lines(path / f"{entry['id']}.jsonl") for path in paths.values()))
+        for entry in entries
+        if entry["phase"] == phase
+    ]
+
+
 def raw_trials(folder: Path) -> dict[str, dict[int, tuple[Records, Records]]]:
     """Records and times by label and seed; unreadable lines are skipped, missing files are empty."""
     found: dict[str, dict[int, tuple[Records, Records]]] = {}

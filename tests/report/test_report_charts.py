@@ -2,28 +2,36 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_records import Records, mean_and_deviation, raw_trials
-from synthetic_study import MIXED, MORE, NINE, Plan, write_study
+from synthetic_study import MIXED, MORE, NINE, TUNED, Plan, write_study
 
-from steepest.study.report.chart import Chart, Figures, Series, Sheet
+from steepest.study.report import plotly_renderer
+from steepest.study.report.chart import Chart, Figures, Kind, Series, Sheet
 from steepest.study.report.charts import build_figures
+from steepest.study.report.findings import Findings, findings
 from steepest.study.report.matplotlib_renderer import matplotlib_figure, sheet_images
 from steepest.study.report.palette import DARK, DASHES, LIGHT, MARKERS, look
-from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.reader import Array, Study, read_study
+from steepest.study.report.reader import read_study
 from steepest.study.report.sampling import bucket_means, thin
-from steepest.study.report.summary import summarize
+from steepest.study.report.study import Array, Study
 from steepest.study.report.swatch import swatch
 
 
+def plotly_figure(chart: Chart) -> go.Figure:
+    """The page's plain data, checked by plotly's own classes: they refuse what plotly.js would not know."""
+    return go.Figure(plotly_renderer.plotly_figure(chart))
+
+
 def _figures(study: Study) -> Figures:
-    return build_figures(study, summarize(study))
+    return build_figures(findings(study))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def _chart(figures: Figures, key: str) -> Chart:
 
 def test_every_chart_has_its_own_key(figures: Figures) -> None:
     keys = [chart.key for chart in figures.charts]
-    assert len(set(keys)) == len(keys) == 15
+    assert len(set(keys)) == len(keys) == 18
 
 
 @pytest.mark.parametrize("key", ["train_loss", "train_accuracy", "validation_accuracy", "validation_loss"])
@@ -134,7 +142,9 @@ def test_one_epoch_shows_the_untrained_network(study: Callable[[Plan], Study]) -
     assert chart.series[0].x == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("plan", [MIXED, Plan(labels=MORE[:12], seeds=2), Plan(labels=("Adam",), seeds=1, epochs=1)])
+@pytest.mark.parametrize(
+    "plan", [MIXED, TUNED, Plan(labels=MORE[:12], seeds=2), Plan(labels=("Adam",), seeds=1, epochs=1)]
+)
 def test_plotly_draws_every_series(plan: Plan, tmp_path: Path) -> None:
     for chart in _figures(read_study(write_study(tmp_path, plan))).charts:
         traces = [trace for trace in plotly_figure(chart).data if trace.meta["role"] != "band"]
@@ -150,8 +160,9 @@ def test_plotly_draws_every_series(plan: Plan, tmp_path: Path) -> None:
             assert list(trace.y) == [*series.band[1], *reversed(series.band[0])]
 
 
-def test_matplotlib_draws_every_series(figures: Figures) -> None:
-    for sheet in figures.sheets:
+def test_matplotlib_draws_every_series(figures: Figures, tuned: Findings) -> None:
+    kinds = set()
+    for sheet in (*figures.sheets, *build_figures(tuned).sheets):
         for axes, chart in zip(matplotlib_figure(sheet).axes, sheet.charts, strict=True):
             drawn = {line.get_gid(): line for line in axes.lines if line.get_gid()}
             assert len(drawn) == len(chart.series)
@@ -159,13 +170,18 @@ def test_matplotlib_draws_every_series(figures: Figures) -> None:
                 line = drawn[f"{series.kind}:{series.label}"]
                 assert list(np.asarray(line.get_xdata(), float)) == list(series.x)
                 assert list(np.asarray(line.get_ydata(), float)) == list(series.y)
+                kinds.add(series.kind)
+            stripes = [patch for patch in axes.patches if patch.get_gid() is None]
+            assert len(stripes) == sum(not guide.is_line for guide in chart.guides)
             assert axes.get_title(loc="left") == chart.title
             assert axes.get_xlabel() == chart.x.title
+    assert kinds == set(get_args(Kind))
 
 
 def test_every_chart_is_on_exactly_one_sheet(figures: Figures) -> None:
+    shown = [chart for chart in figures.charts if not chart.empty and not chart.key.endswith("-over-steps")]
     on_sheets = [chart.key for sheet in figures.sheets for chart in sheet.charts]
-    assert sorted(on_sheets) == sorted(chart.key for chart in figures.charts)
+    assert sorted(on_sheets) == sorted(chart.key for chart in shown)
 
 
 def test_global_matplotlib_settings_stay_untouched(figures: Figures) -> None:

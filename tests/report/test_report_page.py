@@ -3,18 +3,19 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_study import NINE, PAPER, Plan, write_study
+from synthetic_study import NINE, PAPER, TUNED, Plan, write_study
 
 from steepest.study.report import ReportError, write_report
 from steepest.study.report.charts import build_figures
-from steepest.study.report.contents import results_table, settings_table, trials_table
+from steepest.study.report.findings import findings
 from steepest.study.report.page import render_page
 from steepest.study.report.reader import read_study
-from steepest.study.report.summary import summarize
+from steepest.study.report.write import all_tables
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -56,10 +57,8 @@ class _Page(HTMLParser):
 
 def _rendered(folder: Path) -> str:
     """The page alone, without writing figures."""
-    study = read_study(folder)
-    summaries = summarize(study)
-    tables = (results_table(study, summaries), trials_table(study), settings_table(study))
-    return render_page(study, summaries, build_figures(study, summaries), {table.key: table for table in tables})
+    found = findings(read_study(folder))
+    return render_page(found, build_figures(found), all_tables(found))
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +96,14 @@ def test_every_place_for_a_chart_has_its_data(page: _Page) -> None:
     places = [attributes for tag, attributes in page.elements if attributes.get("class") == "chart"]
     named = [key for place in places for key in json.loads(place["data-charts"]).values()]
     assert sorted(named) == sorted(figures)
-    assert len(places) == 7
+    assert len(places) == 8
     assert all(len(place["aria-label"]) > 40 and place["role"] == "img" for place in places)
 
 
 def test_links_lead_to_files_and_sections_that_exist(page: _Page, mixed_folder: Path) -> None:
     ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
-    assert len(links) == 8 + 6 * 2 + 3 * 3
+    assert len(links) == 1 + 11 + 6 * 2 + 4 * 3
     for link in links:
         assert link[1:] in ids if link.startswith("#") else (mixed_folder / "report" / link).stat().st_size > 0
 
@@ -126,14 +125,52 @@ def test_damage_and_ends_are_told(page: _Page) -> None:
 
 
 def test_the_answer_stands_above_everything_else(page: _Page) -> None:
-    assert page.text.index("had the highest mean test accuracy") < page.text.index("Every trial")
+    assert page.text.index("No verdict: for 8 comparisons with SGD") < page.text.index("Every seed")
 
 
 def test_a_whole_study_says_nothing_of_damage(tmp_path: Path) -> None:
     text = _Page(_rendered(write_study(tmp_path, Plan(labels=("Adam", "SGD"))))).text
     assert "damaged" not in text
     assert "not the data" not in text
-    assert "trials, all finished" in text
+    assert "reported trials, all finished" in text
+
+
+def test_a_tuned_study_has_every_section_in_reading_order(tuned_folder: Path) -> None:
+    page = _Page(_rendered(tuned_folder))
+    ids = [attributes["id"] for tag, attributes in page.elements if tag == "section" and "id" in attributes]
+    assert ids == [
+        "verdicts", "seeds", "curves", "targets", "tuning", "cost", "fairness", "methods", "settings", "trials",
+        "setup", "reading", "files",
+    ]  # fmt: skip
+    tables = {attributes["id"] for tag, attributes in page.elements if tag == "table"}
+    keys = "verdicts results targets tuning search cost skipped settings trials"
+    assert tables == {f"table-{key}" for key in keys.split()}
+    for words in (
+        "Rprop needs <the whole> data set",
+        "restarted from its beginning: its state holds a closure",
+        f"steepest rerun {tuned_folder} 00-seed0-0a1b2c3d",
+        "lr=0.5623",
+        "Widen the range with --extend.",
+    ):
+        assert words in page.text, words
+
+
+def test_an_untuned_study_has_no_section_that_it_has_no_data_for(tmp_path: Path) -> None:
+    page = _Page(_rendered(write_study(tmp_path, Plan(labels=("Adam",), seeds=2))))
+    ids = {attributes["id"] for tag, attributes in page.elements if tag == "section" and "id" in attributes}
+    assert ids.isdisjoint({"verdicts", "targets", "tuning"})
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert links.isdisjoint({"#verdicts", "#targets", "#tuning"})
+    assert not [attributes for tag, attributes in page.elements if attributes.get("id") == "table-cost"]
+
+
+def test_a_tuned_study_is_written_whole(tuned_folder: Path) -> None:
+    report = write_report(tuned_folder).parent
+    names = {path.stem for path in (report / "figures").iterdir()}
+    assert {"verdicts", "steps-to-target-1", "learning-rate-sensitivity", "expected-best"} <= names
+    assert "accuracy-against-step-time" in names
+    table = (report / "tables/verdicts.tex").read_text(encoding="utf-8")
+    assert r"$-$$\infty$ to +0.0822" in table
 
 
 def test_fallback_data_are_announced_loudly(tmp_path: Path) -> None:
@@ -153,14 +190,25 @@ def test_published_figures_come_with_source_and_both_settings(tmp_path: Path) ->
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     title = "</script><script>alert(3)</script>"
-    page = _Page(_rendered(write_study(tmp_path, Plan(labels=HOSTILE, seeds=2, overrides={"title": title}))))
+    plan = Plan(
+        labels=HOSTILE,
+        seeds=2,
+        overrides={"title": title},
+        trials=2,
+        timing_rounds=1,
+        targets=(0.5,),
+        skipped={HOSTILE[3]: "<b>reason</b>"},
+        restarts={(HOSTILE[0], 0): "<i>closure</i>"},
+    )
+    page = _Page(_rendered(write_study(tmp_path, plan)))
     assert len(page.scripts) == 3
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert "img" not in {tag for tag, _ in page.elements}
     assert title in page.text
     assert all(label in page.text for label in HOSTILE)
     series = {trace["meta"]["series"] for figure in json.loads(page.scripts[0]).values() for trace in figure["data"]}
-    assert series == set(HOSTILE)
+    assert series == set(HOSTILE) - {HOSTILE[3]}
+    assert not {"b", "i"} & {tag for tag, _ in page.elements}
 
 
 @pytest.mark.parametrize(
@@ -173,8 +221,20 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
             labels=("Adam",), overrides={"optimizers": [], "machine": None, "data": None, "config": {}, "versions": {}}
         ),
         Plan(labels=("Adam",), overrides={"trials": []}),
+        replace(TUNED, search_ends={(label, n): "not started" for label in TUNED.labels for n in range(8)}),
+        replace(TUNED, overrides={"chosen": {}, "protocol": None}),
+        replace(TUNED, overrides={"optimizers": [], "chosen": None}),
     ],
-    ids=["one of everything", "nothing yet", "one diverged throughout", "bare", "no trials"],
+    ids=[
+        "one of everything",
+        "nothing yet",
+        "one diverged throughout",
+        "bare",
+        "no trials",
+        "searching",
+        "no protocol",
+        "unlisted",
+    ],
 )
 def test_partial_studies_have_a_page(plan: Plan, tmp_path: Path) -> None:
     page = _Page(_rendered(write_study(tmp_path, plan)))

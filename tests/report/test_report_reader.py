@@ -7,7 +7,8 @@ import pytest
 from synthetic_study import NINE, Plan, write_study
 
 from steepest.study.report import ReportError, write_report
-from steepest.study.report.reader import Study, Trial, read_study
+from steepest.study.report.reader import read_study
+from steepest.study.report.study import Study, Trial
 
 
 def _trial(study: Study, label: str, seed: int) -> Trial:

@@ -1,16 +1,23 @@
 """What several of these tests use and is no fixture."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
+from steepest.study import records
 from steepest.study.data import idx
+from steepest.study.execution import execute
 from steepest.study.plan import Plan
 from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.task import Task
 from steepest.study.trial import Event
 
 PlanMaker = Callable[..., Plan]
+OTHERS = str(Path(__file__).with_name("optimizers.py"))
 
 
 class Silent:
@@ -38,3 +45,39 @@ def encode_idx(array: torch.Tensor) -> bytes:
 def evaluations(plan: Plan) -> list[TrialSpec]:
     """Return the trials of a plan that searches nothing."""
     return [trial.spec for trial in plan.evaluation_trials(plan.given)]
+
+
+def run_with_checkpoints(spec: TrialSpec, task: Task, folder: StudyFolder) -> list[Event]:
+    """Run a trial, or what is left of it, with a checkpoint after every step."""
+    return list(execute(spec, lambda: task, folder, seconds=0))
+
+
+def dropped(spec: TrialSpec, task: Task, folder: StudyFolder, step: int) -> list[Event]:
+    """Run a trial with a checkpoint after every step until this one has been told; drop it as a crash would."""
+    taken = []
+    events = execute(spec, lambda: task, folder, seconds=0)
+    for event in events:
+        taken.append(event)
+        if event.record["kind"] == "step" and event.record["step"] == step:
+            break
+    events.close()
+    return taken
+
+
+def record_bytes(where: StudyFolder | Iterable[Event], spec: TrialSpec | None = None) -> bytes:
+    """Return a trial's record as a folder has it, or as its events would make it."""
+    if isinstance(where, StudyFolder) and spec is not None:
+        return (where.path / "trials" / f"{spec.id}.jsonl").read_bytes()
+    assert not isinstance(where, StudyFolder)
+    return b"".join(records.encode(event.record) for event in where)
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, owner = status.read_text().rpartition(")")[2].split()[:2]
+            if int(owner) == parent and state != "Z":
+                found.append(int(status.parent.name))
+    return found

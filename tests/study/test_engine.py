@@ -16,10 +16,10 @@ from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.origins import Ours
 from steepest.study.plan import Plan, make_plan
+from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
-from steepest.study.summary import summarize
 from steepest.study.trial import Event
 
 from .support import PlanMaker, Silent, evaluations
@@ -178,7 +178,7 @@ def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folde
     assert [entry["label"] for entry in document["optimizers"]] == ["SGD", "Adam", "Adam[lr=0.1]"]
     assert document["config"]["seeds"] == [0, 1]
     assert len(document["trials"]) == 5
-    assert [line.label for line in summarize(folder)] == ["SGD", "Adam", "Adam[lr=0.1]"]
+    assert list(read_study(folder.path).labels) == ["SGD", "Adam", "Adam[lr=0.1]"]
     assert engine.run(plan("adam", seeds=2), folder, silent, order).ended == {"finished": 1}
 
 
@@ -231,7 +231,7 @@ def test_labels_name_only_what_differs_from_the_setting() -> None:
         ({"optimizers": ("adan",)}, "did you mean 'adam'.*sgd"),
         ({"optimizers": ("adam[lrr=1]",)}, "did you mean 'lr'.*betas"),
         ({"optimizers": ("adam[lr=-1]",)}, "Invalid learning rate: -1"),
-        ({"optimizers": ("adam", "adam[lr=0.01]")}, "asks for Adam a second time"),
+        ({"optimizers": ("adam", "adam[lr=0.01]")}, "is Adam, and so is .adam.; give each label once"),
     ],
 )
 def test_requests_that_make_no_sense(wanted: dict[str, Any], told: str) -> None:

@@ -46,7 +46,10 @@ Trials = Annotated[
 TuningSeeds = Annotated[int, typer.Option(metavar="N", help="Seeds on which every point of the search is tried.")]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[str, typer.Option(metavar="sobol|random", help="How the points of the search are drawn.")]
-Searched = Annotated[str, typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all.")]
+Searched = Annotated[
+    str | None,
+    typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all. Default: lr."),
+]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", metavar="FILE.toml", help="Search ranges of your own: docs/protocol.md.")
 ]
@@ -70,6 +73,17 @@ Extend = Annotated[
     typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Threads of every trial. Default: the folder's own, or the cores divided by jobs."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="MINUTES", help="A trial that takes longer ends as failed. Default: none."),
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -100,7 +114,7 @@ def study(
     tuning_seeds: TuningSeeds = 1,
     timing_rounds: TimingRounds = 3,
     sampler: Sampler = "sobol",
-    searched: Searched = "lr",
+    searched: Searched = None,
     space: SpaceFile = None,
     schedule: Schedule = None,
     reference: Reference = None,
@@ -110,6 +124,9 @@ def study(
     data_dir: DataDir = None,
     plan_only: PlanOnly = False,
     extend: Extend = False,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    time_limit: TimeLimit = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -127,23 +144,31 @@ def study(
         tuning_seeds=tuning_seeds,
         timing_rounds=timing_rounds,
         sampler=sampler,
-        searched=tuple(searched.split(",")),
+        searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},
         schedule_wanted=schedule,
         reference_wanted=reference,
         precision=precision,
         all_train=all_train,
+        threads=threads,
     )
     if plan_only:
         planning.show(request, data_dir)
         return
-    raise typer.Exit(run_study.study(request, out, data_dir, extend))
+    labour = run_study.Labour(jobs, time_limit)
+    raise typer.Exit(run_study.study(request, out, data_dir, labour, extend))
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]) -> None:
-    """Write the report of a study folder anew from its stored records."""
-    upkeep.report(folder)
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the comparison of several. Default: studies/comparison."),
+    ] = None,
+) -> None:
+    """Write the report of a study folder anew from its stored records, or compare several studies' optimizers."""
+    upkeep.report(folders, out)
 
 
 @app.command()

@@ -29,11 +29,13 @@ class PlainLines:
         self._progress.trial_started(trial)
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """Pass on, and print what ends an epoch or a trial."""
+        """Pass on, and print what ends an epoch or a trial, and where one goes on."""
         self._progress.trial_event(trial, event)
         kind = event.record["kind"]
         if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == "evaluation"):
             self._print(trial, self._end(trial, event) if kind == "end" else self._epoch(trial))
+        elif kind == "resumed":
+            self._print(trial, f"goes on after step {event.record['step']}, from its checkpoint")
 
     def _epoch(self, trial: TrialSpec) -> str:
         row, metric = self._progress.rows[trial.id], self._progress.metric

@@ -7,21 +7,26 @@ from rich.text import Text
 
 from steepest.cli import console, reporting
 from steepest.study import doctor as doctors
+from steepest.study import rerun as repeats
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
 from steepest.study.memory import keep_freed_memory
-from steepest.study.rerun import rerun as repeat
 from steepest.study.store import StudyFolder
 from steepest.study.suggest import choices
 
+COMPARISON: Final = Path("studies", "comparison")
 DATA_SETS: Final = {fashion_mnist.NAME: fashion_mnist}
 
 
-def report(path: Path) -> None:
-    """Write a study's report anew and print where it is."""
-    if StudyFolder(path).read_document() is None:
-        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
-    console.out().print(f"report: {reporting.write(path)}", markup=False)
+def report(paths: list[Path], out: Path | None) -> None:
+    """Write a study's report anew, or the comparison of several, and print where it is."""
+    for path in paths:
+        if StudyFolder(path).read_document() is None:
+            raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    if len(paths) == 1 and out is not None:
+        raise UsageError("--out is for the comparison of several studies; one study's report goes into its folder")
+    page = reporting.write(paths[0]) if len(paths) == 1 else reporting.write_comparison(paths, out or COMPARISON)
+    console.out().print(f"report: {page}", markup=False)
 
 
 def fetch(name: str, data_dir: Path | None) -> None:
@@ -35,17 +40,21 @@ def fetch(name: str, data_dir: Path | None) -> None:
     console.out().print(f"{name}: {folder} ({sizes})", markup=False)
 
 
-def rerun(folder: Path, trial: str, data_dir: Path | None) -> int:
+def rerun(path: Path, trial: str, data_dir: Path | None) -> int:
     """Run a trial again and tell how it compares; return the exit code."""
     keep_freed_memory()
-    found = repeat(StudyFolder(folder), trial, data_dir)
-    screen = console.out()
+    folder, screen = StudyFolder(path), console.out()
+    name = repeats.find(folder, trial)
+    found = repeats.rerun(folder, name, data_dir)
     if found.bit_equal:
-        screen.print(f"bit-equal: {found.lines:,} records of {trial}", markup=False)
+        screen.print(f"bit-equal: {found.lines:,} records of {name}", markup=False)
         return 0
-    screen.print(
-        f"different from record {found.different} on\n  there  {found.there}\n  here   {found.here}", markup=False
+    lines = (
+        f"{name} is different from record {found.different} on",
+        f"  there  {found.there}",
+        f"  here   {found.here}",
     )
+    screen.print("\n".join(lines), markup=False)
     return 1
 
 

@@ -1,11 +1,36 @@
-"""Studies that compare optimizers: workloads, trials, records on disk, and the report made from them.
+"""Studies: many training runs that together answer which optimizer is better, and how sure that is.
 
-    from steepest.study import ACCURACY, Workload, compare, workload
-
-`workload` declares a task for the command line, `compare` runs a study from Python.
+What a file with a workload of your own needs is here: `from steepest.study import ACCURACY, Workload, workload`.
+`compare` runs a study from Python.
 """
 
-from steepest.study.comparison import Answer, compare
-from steepest.study.declaration import ACCURACY, LOSS, Metric, Published, Workload, workload
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["ACCURACY", "LOSS", "Answer", "Metric", "Published", "Workload", "compare", "workload"]
+if TYPE_CHECKING:
+    from steepest.study.comparison import Answer as Answer
+    from steepest.study.comparison import compare as compare
+    from steepest.study.data.dataset import DataSet as DataSet
+    from steepest.study.data.dataset import Examples as Examples
+    from steepest.study.data.splits import Sizes as Sizes
+    from steepest.study.declaration import ACCURACY as ACCURACY
+    from steepest.study.declaration import LOSS as LOSS
+    from steepest.study.declaration import Metric as Metric
+    from steepest.study.declaration import Published as Published
+    from steepest.study.declaration import Workload as Workload
+    from steepest.study.declaration import workload as workload
+
+_HOMES: Final = {
+    "comparison": ("Answer", "compare"),
+    "declaration": ("ACCURACY", "LOSS", "Metric", "Published", "Workload", "workload"),
+    "data.dataset": ("DataSet", "Examples"),
+    "data.splits": ("Sizes",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: the statistics and the report, which live in this package too, do without torch.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

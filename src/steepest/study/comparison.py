@@ -17,6 +17,7 @@ from steepest.study.declaration import LOSS, Declared, Loss, Metric, Workload
 from steepest.study.errors import UsageError
 from steepest.study.search import Space
 from steepest.study.spec import TrialSpec
+from steepest.study.statistics.verdicts import Comparison
 from steepest.study.trial import Event
 
 Maker = Callable[..., torch.optim.Optimizer]
@@ -27,12 +28,19 @@ Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
 class Answer:
     """What came out of a study. `folder` holds its records, `report` is the page that tells everything.
 
-    `statuses` counts how the trials ended.
+    `sentence` is the answer in words; `comparisons` holds a verdict with its figures for every optimizer but the
+    reference, on the metric of the test set at the end; `statuses` counts how the trials of this run ended.
     """
 
+    sentence: str
+    comparisons: tuple[Comparison, ...]
     folder: Path
     report: Path
     statuses: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """The sentence, and where the rest is."""
+        return f"{self.sentence}\nreport: {self.report}"
 
 
 def compare(
@@ -48,7 +56,7 @@ def compare(
     trials: int = 0,
     target: float | tuple[float, ...] = (),
     margin: float = 0.0,
-    searched: Sequence[str] = ("lr",),
+    searched: Sequence[str] = (),
     spaces: Mapping[str, Space] | None = None,
     schedule: str | None = None,
     timing_rounds: int = 3,
@@ -64,7 +72,7 @@ def compare(
             parameters; or a mapping from labels to classes or functions.
         seeds: evaluation seeds, 0, 1, ...
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
-        searched: hyperparameters to search, or `("all",)`.
+        searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.search`.
         schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
@@ -77,6 +85,9 @@ def compare(
     from steepest.study import engine  # these load scipy and the drawing packages, which a declaration has no use for
     from steepest.study.plan import make_plan
     from steepest.study.report import write_report
+    from steepest.study.report.answer import answer
+    from steepest.study.report.findings import findings
+    from steepest.study.report.reader import read_study
     from steepest.study.request import Request
     from steepest.study.store import StudyFolder
 
@@ -96,7 +107,7 @@ def compare(
     request = Request(
         Declared("comparison", lambda: workload, "comparison"),
         optimizers=tuple(_texts(optimizers)),
-        searched=tuple(searched),
+        searched_wanted=tuple(searched),
         spaces=spaces or {},
         schedule_wanted=schedule,
         reference_wanted=reference,
@@ -107,7 +118,10 @@ def compare(
     tally = engine.run(plan, folder, Unwatched())
     if tally.interrupted:
         raise KeyboardInterrupt
-    return Answer(folder.path, write_report(folder.path), dict(tally.ended))
+    found = findings(read_study(folder.path))
+    sentence = answer(found.study, found.verdicts, found.summaries)
+    page = write_report(folder.path)
+    return Answer(sentence, found.verdicts.comparisons, folder.path, page, dict(tally.ended))
 
 
 class Unwatched:
@@ -132,6 +146,8 @@ def _texts(optimizers: Optimizers) -> list[str]:
 
 
 def _name(maker: Any) -> str:
+    if isinstance(maker, torch.optim.Optimizer):
+        raise UsageError(f"this {type(maker).__name__} is built already, and every seed needs its own; give the class")
     name = getattr(maker, "__name__", "")
     if not name.isidentifier():
         raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from steepest.study import origins, schedules
+from steepest import registry
+from steepest.study import origins, schedules, seeds, user_files
 from steepest.study.errors import UsageError
 from steepest.study.origins import Origin
 
@@ -46,17 +47,50 @@ class Contestant:
         return re.sub(r"[^a-z0-9]+", "-", self.source.rpartition(":")[2].lower()).strip("-")
 
     def with_options(self, options: Mapping[str, Any]) -> "Contestant":
-        """Return it with these options on top of its own; an entry of a tuple is given by its own name."""
-        return replace(self, options=self.origin.merged(self.options, options))
+        """Return it with these options on top of its own; an entry of a tuple is given by its own name.
+
+        Raises:
+            UsageError: it has no such option, or refuses the value although it takes what it had before.
+        """
+        try:
+            changed = replace(self, options=self.origin.merged(self.options, options))
+            refusal = changed.refusal()
+        except (ValueError, TypeError) as error:
+            changed, refusal = self, str(error)
+        if refusal and (changed is self or not self.refusal()):
+            point = ", ".join(f"{key}={registry.spell(value)}" for key, value in options.items())
+            raise UsageError(f"{self.label} cannot run with {point}: {refusal}; change its search space")
+        return changed
 
     def with_defaults(self, names: Iterable[str]) -> "Contestant":
         """Return it with the library's default for these options, however it was set."""
+        usual = self.origin.resolved({})
         kept = {key: value for key, value in self.options.items() if key not in names}
-        return replace(self, options=self.origin.merged({}, kept))
+        single = {
+            entry: usual[whole][place]
+            for whole, entries in self.origin.entries.items()
+            for place, entry in enumerate(entries)
+            if whole in kept and entry in names
+        }
+        return replace(self, options=self.origin.merged(kept, single))
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer over the model's parameters."""
-        return self.origin.build(model.parameters(), self.options)
+        """Return the optimizer over the model's parameters; one that has modes (schedule-free) is set to training."""
+        optimizer = self.origin.build(model.parameters(), self.options)
+        to_train = getattr(optimizer, "train", None)
+        if callable(to_train):
+            to_train()
+        return optimizer
+
+    def refusal(self) -> str | None:
+        """Return what it has against its options, tried on a matrix of its own; None if it takes them."""
+        matrix = torch.nn.Parameter(torch.zeros(2, 2))
+        try:
+            with seeds.GlobalStream("init", 0).active():
+                self.origin.build([matrix], self.options)
+        except Exception as error:  # whatever another library raises
+            return user_files.reason(error)
+        return None
 
     def document(self) -> dict[str, Any]:
         """Return what a record says about it; the rule's own source is part of what its numbers depend on."""
@@ -71,8 +105,9 @@ class Contestant:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "Contestant":
-        """Return what `document` described."""
-        return cls(document["label"], document["name"], document["given"], document["schedule"])
+        """Return what `document` described; JSON's lists are tuples again."""
+        given = {key: origins.storable(key, value) for key, value in document["given"].items()}
+        return cls(document["label"], document["name"], given, document["schedule"])
 
 
 def contestant(text: str, settings: Mapping[str, Mapping[str, Any]], schedule: str = schedules.CONSTANT) -> Contestant:
@@ -83,11 +118,21 @@ def contestant(text: str, settings: Mapping[str, Mapping[str, Any]], schedule: s
     try:
         source, given = origins.parse(text)
         origin = origins.find(source)
-        setting = settings.get(source, {})
-        usual = origin.resolved(setting)
+        setting = next((options for name, options in settings.items() if origins.parse(name)[0] == source), {})
         options = origin.merged(setting, given)
+        usual = origin.resolved(origin.merged(setting, {}))
+    except UsageError:
+        raise
     except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
-    changed = {key: value for key, value in given.items() if value != usual.get(key)}
+        raise UsageError(f"{text}: {error}") from error
+    changed = {key: value for key, value in options.items() if value != usual.get(key)}
     kept = schedule if origin.takes_schedule else schedules.CONSTANT
-    return Contestant(origin.label(changed), source, options, kept, frozenset(given))
+    return Contestant(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
+
+
+def _fixed(given: Iterable[str], entries: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """Return the given names, the entries of the tuples among them, and the tuples whose entries are among them."""
+    names = set(given)
+    parts = {entry for whole, found in entries.items() if whole in names for entry in found}
+    wholes = {whole for whole, found in entries.items() if names.intersection(found)}
+    return frozenset(names | parts | wholes)

@@ -2,16 +2,18 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
+from steepest.study import user_files
 from steepest.study.data.adapt import Source
 from steepest.study.data.splits import Sizes
-from steepest.study.errors import UsageError
+from steepest.study.errors import StudyError, UsageError
 from steepest.study.suggest import choices
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -37,6 +39,15 @@ class Metric:
     direction: Literal["maximize", "minimize"]
     of: Callable[[Tensor, Tensor], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse at once what a trial would stumble over later."""
+        if not isinstance(self.name, str) or not self.name:
+            raise UsageError(f"name of a metric must be a text, such as 'accuracy', not {self.name!r}")
+        if self.of is not None and not (callable(self.of) and _takes(self.of, 2)):
+            raise UsageError(f"metric {self.name!r} must have a function of (outputs, targets), not {self.of!r}")
+        if self.direction not in ("maximize", "minimize"):
+            raise UsageError(choices("direction of a metric", str(self.direction), ("maximize", "minimize")))
+
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
@@ -58,7 +69,7 @@ class Published:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # tensors among the fields have no single answer to ==
 class Workload:
     """A task to train on, at one size.
 
@@ -109,22 +120,78 @@ class Workload:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} of a workload must be a whole number of at least {least}, not {value!r}")
+        _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
+        _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
         if not isinstance(self.metric, Metric):
             raise UsageError(
                 f"metric of a workload must be a Metric with its name and direction, not {self.metric!r}; "
                 "for classes there is steepest.study.ACCURACY, for the loss itself steepest.study.LOSS"
             )
+        for value in self._given_targets:
+            if not _is_finite(value):
+                raise UsageError(f"target of a workload must be a number or a tuple of numbers, not {value!r}")
+        if not _is_finite(self.margin) or self.margin < 0:
+            raise UsageError(f"margin of a workload must be a number of at least 0, not {self.margin!r}")
+        if self.sizes is not None:
+            _check_sizes(self.sizes)
+        self._check_words()
+
+    def _check_words(self) -> None:
         for need in self.needs:
             if need not in NEEDS:
                 raise UsageError(choices("need", need, NEEDS))
-        if self.margin < 0:
-            raise UsageError(f"margin of a workload must be at least 0, not {self.margin!r}")
+        for name, options in self.settings.items():
+            if not isinstance(options, Mapping):
+                raise UsageError(
+                    f"settings of a workload must hold the options of every optimizer, such as "
+                    f'{{"adam": {{"lr": 0.01}}}}; for {name!r} they hold {options!r}'
+                )
 
     @property
     def targets(self) -> tuple[float, ...]:
         """The targets, easiest first."""
-        given = self.target if isinstance(self.target, tuple) else (self.target,)
-        return tuple(sorted(given, key=lambda value: self.metric.sign * value))
+        return tuple(sorted({*self._given_targets}, key=lambda value: self.metric.sign * value))
+
+    @property
+    def _given_targets(self) -> Sequence[float]:
+        return self.target if isinstance(self.target, tuple | list) else (self.target,)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_sizes(sizes: object) -> None:
+    counts = tuple(vars(sizes).values()) if isinstance(sizes, Sizes) else ()
+    if not counts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in counts):
+        raise UsageError(
+            f"sizes of a workload must be Sizes(train, validation, test), each a whole number of at least 1, or None; "
+            f"not {sizes!r}"
+        )
+
+
+def _check_function(name: str, value: object, arguments: int, of: str) -> None:
+    if isinstance(value, nn.Module) and name == "model":
+        given = f"a {type(value).__name__} that is built already; put its construction into the function"
+    elif inspect.isclass(value) and issubclass(value, nn.Module) and name == "loss":
+        given = f"the class {value.__name__}; make an object of it, {value.__name__}()"
+    elif not callable(value):
+        given = repr(value)
+    elif not _takes(value, arguments):
+        given = f"{getattr(value, '__name__', value)}{inspect.signature(value)}"
+    else:
+        return
+    raise UsageError(f"{name} of a workload must be a function {of}; it is {given}")
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a function in C may not tell
+        return True
+    return True
 
 
 @dataclass(frozen=True)
@@ -142,12 +209,21 @@ class Declared:
         """Return the workload at a size: `smoke`, `quick` or `full`."""
         if preset not in PRESETS:
             raise UsageError(choices("preset", preset, PRESETS))
-        made = self.build(preset) if inspect.signature(self.build).parameters else self.build()
+        made = self._made(preset)
         if not isinstance(made, Workload):
             raise UsageError(f"{self.source} must return a Workload; it returned a {type(made).__name__}")
         title, _, description = inspect.cleandoc(self.build.__doc__ or self.name).partition("\n")
         words = " ".join(description.split())
         return replace(made, title=made.title or title.rstrip("."), description=made.description or words)
+
+    def _made(self, preset: str) -> Any:
+        try:
+            return self.build(preset) if inspect.signature(self.build).parameters else self.build()
+        except StudyError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            file = Path(inspect.getfile(self.build))
+            raise UsageError(f"{self.source} stopped with {user_files.reason(error, file)}") from error
 
 
 def workload(function: Callable[..., Workload]) -> Declared:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +28,12 @@ def reading_from(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def remove_empty(folder: Path) -> None:
+    """Delete a folder in which there is nothing."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def flush(file: IO[bytes]) -> None:

@@ -1,9 +1,9 @@
 """Running a plan: what is done is skipped, what crashes is recorded, what is interrupted stays on the disk."""
 
 import math
-import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
@@ -16,8 +16,8 @@ from steepest.study.records import number
 from steepest.study.selection import choose
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
-from steepest.study.task import Task
-from steepest.study.trial import Event, run_trial
+from steepest.study.trial import Event
+from steepest.study.workers import InProcess, Workers
 
 
 class Watcher(Protocol):
@@ -30,7 +30,11 @@ class Watcher(Protocol):
         """A trial is about to begin."""
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """A running trial has something to tell; it ends with a record of kind `end`."""
+        """A running trial has something to tell; it ends with a record of kind `end`.
+
+        One that goes on from a checkpoint tells of that first, with a record of kind `resumed`. Of steps there may be
+        some only.
+        """
 
 
 @dataclass
@@ -46,16 +50,30 @@ class Tally:
     interrupted: bool = False
 
 
-def run(plan: Plan, folder: StudyFolder, watcher: Watcher, order: Sequence[str] = ()) -> Tally:
-    """Run what is still to run. Ctrl-C ends the running trial without an end record; it starts again next time."""
-    tally = Tally()
+def run(
+    plan: Plan, folder: StudyFolder, watcher: Watcher, order: Sequence[str] = (), workers: Workers | None = None
+) -> Tally:
+    """Run what is still to run.
+
+    Ctrl-C leaves running trials without an end record; the next time they go on from their checkpoints.
+
+    Args:
+        plan: what to run.
+        folder: where its records are.
+        watcher: is told what happens.
+        order: names of the optimizers that come first in tables.
+        workers: who runs the trials; usually this process, one after another.
+    """
+    study = _Study(plan, folder, watcher, workers or InProcess(plan.task, folder))
     with folder.writing():
         folder.write_document(merge(folder.read_document(), plan.document, order, folder.path))
         try:
-            _run_stages(plan, folder, watcher, tally)
+            study.run()
         except KeyboardInterrupt:
-            tally.interrupted = True
-    return tally
+            study.tally.interrupted = True
+        finally:
+            study.workers.cancel()
+    return study.tally
 
 
 def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
@@ -88,24 +106,62 @@ def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[Planned
     return [trial for trial in trials if not folder.is_done(trial.id)]
 
 
-def _run_stages(plan: Plan, folder: StudyFolder, watcher: Watcher, tally: Tally) -> None:
-    _run_stage(plan.search_trials, plan, folder, watcher, tally)
-    chosen = plan.given + _winners(plan, folder, tally)
-    _note_choice(chosen, folder)
-    _run_stage(plan.evaluation_trials(chosen), plan, folder, watcher, tally)
-    _run_stage(plan.timing_trials(chosen), plan, folder, watcher, tally)
+@dataclass
+class _Study:
+    """A plan that is being run."""
 
+    plan: Plan
+    folder: StudyFolder
+    watcher: Watcher
+    workers: Workers
+    tally: Tally = field(default_factory=Tally)
+    damaged: dict[str, str] = field(default_factory=dict)
 
-def _run_stage(trials: Sequence[PlannedTrial], plan: Plan, folder: StudyFolder, watcher: Watcher, tally: Tally) -> None:
-    folder.change_document(lambda document: with_trials(document, entries(trials)))
-    watcher.stage_started([trial.spec for trial in trials])
-    waiting = pending(trials, folder)
-    tally.skipped += len(trials) - len(waiting)
-    notes = [note for trial in waiting if (note := folder.read_trial(trial.id).note)]
-    tally.notes += [f"{note}; the trial ran again" for note in notes]
-    for trial in waiting:
-        watcher.trial_started(trial.spec)
-        tally.ended[_run(trial.spec, plan.task, folder, watcher)] += 1
+    def run(self) -> None:
+        self._run_stage(self.plan.search_trials)
+        chosen = self.plan.given + _winners(self.plan, self.folder, self.tally)
+        _note_choice(chosen, self.folder)
+        self._run_stage(self.plan.evaluation_trials(chosen))
+        self._run_stage(self.plan.timing_trials(chosen), alone=True)
+
+    def _run_stage(self, trials: Sequence[PlannedTrial], alone: bool = False) -> None:
+        self.folder.change_document(lambda document: with_trials(document, entries(trials)))
+        self.watcher.stage_started([trial.spec for trial in trials])
+        waiting = self._look(trials)
+        self.tally.skipped += len(trials) - len(waiting)
+        for batch in [[trial] for trial in waiting] if alone else [waiting]:
+            self._run_batch(batch)
+
+    def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """Return the trials that are still to run; remember which files are damaged, clear away what is done with."""
+        waiting = pending(trials, self.folder)
+        for trial in waiting:
+            note = self.folder.read_trial(trial.id).note
+            if note is not None:
+                self.damaged[trial.id] = note
+        for trial in trials:
+            if trial not in waiting:
+                self.folder.checkpoint(trial.spec).delete()
+        return waiting
+
+    def _run_batch(self, batch: Sequence[PlannedTrial]) -> None:
+        for trial in batch:
+            self.workers.submit(trial.spec)
+        with closing(self.workers.collect()) as everything:
+            for news in everything:
+                if news.event is None:
+                    self.watcher.trial_started(news.trial)
+                else:
+                    self._take(news.trial, news.event)
+
+    def _take(self, trial: TrialSpec, event: Event) -> None:
+        note = self.damaged.pop(trial.id, None)
+        if note is not None:
+            resumed = event.record["kind"] == "resumed"
+            self.tally.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
+        self.watcher.trial_event(trial, event)
+        if event.record["kind"] == "end":
+            self.tally.ended[str(event.record["status"])] += 1
 
 
 def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
@@ -158,23 +214,3 @@ def _choice(candidate: Candidate) -> dict[str, Any]:
         "given": dict(contestant.options),
         "options": contestant.origin.resolved(contestant.options),
     }
-
-
-def _run(trial: TrialSpec, task: Task, folder: StudyFolder, watcher: Watcher) -> str:
-    with folder.log(trial.id) as log:
-        for event in _with_crashes(trial, task):
-            log.write(event)
-            watcher.trial_event(trial, event)
-    return str(event.record["status"])
-
-
-def _with_crashes(trial: TrialSpec, task: Task) -> Iterator[Event]:
-    """Yield a trial's events; one more tells of the crash if there was one."""
-    position = {"epoch": 0, "step": 0}
-    try:
-        for event in run_trial(trial, task):
-            position = {key: event.record.get(key, 0) for key in position}
-            yield event
-    except Exception as error:
-        failure = {"status": "failed", "error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        yield Event({"kind": "end", **position, **failure})

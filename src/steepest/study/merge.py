@@ -40,8 +40,11 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
 
 
 def with_trials(document: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the document with further trials in its list."""
-    return {**document, "trials": _union(document, {"trials": trials}, "trials", "id")}
+    """Return the document with these trials in its list: in this order, after all others, if there are new ones."""
+    known, ids = {entry["id"] for entry in document["trials"]}, {entry["id"] for entry in trials}
+    if ids <= known:
+        return dict(document)
+    return {**document, "trials": [*(entry for entry in document["trials"] if entry["id"] not in ids), *trials]}
 
 
 def _with_reference(document: Mapping[str, Any], usual: str) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Where a study's optimizers come from: the library, any module, or a file of the user's."""
 
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
-import json
+import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, Protocol
 
 import torch
@@ -19,7 +22,6 @@ from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
 from steepest.study import user_files
 from steepest.study.errors import UsageError
-from steepest.study.records import plain
 
 UNDECLARED: Final = 100.0
 """The rate of an optimizer that declares no range is searched from a hundredth to a hundred times its default."""
@@ -41,6 +43,10 @@ class Origin(Protocol):
     @property
     def ranges(self) -> Mapping[str, Search]:
         """The declared search range of every hyperparameter that has one, tuples entry by entry."""
+
+    @property
+    def entries(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the entries of every option that is a tuple: `beta1` and `beta2` of `betas`."""
 
     def label(self, options: Options) -> str:
         """Return its name with these options in brackets."""
@@ -74,6 +80,11 @@ class Ours:
         """What the class declares."""
         return declared_ranges(self._class)
 
+    @property
+    def entries(self) -> Mapping[str, tuple[str, ...]]:
+        """What the class declares."""
+        return declared_entries(self._class)
+
     def label(self, options: Options) -> str:
         """Return the class's name, and the options in brackets."""
         return Recipe(self.name, options).label
@@ -84,12 +95,13 @@ class Ours:
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
         """Override, check names and values."""
-        whole = whole_tuples(options, others, self._class.fields.values())
+        whole = whole_tuples(self, options, others)
         return dict(Recipe(self.name, whole).options)
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the rule."""
-        return _digest(self._class.rule_for(self.resolved(options)).fn)
+        source = inspect.getsource(self._class.rule_for(self.resolved(options)).fn)
+        return hashlib.sha256(source.encode()).hexdigest()
 
     def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
         """Return the optimizer."""
@@ -102,83 +114,135 @@ class Ours:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Any class or factory that takes parameters and options and returns a `torch.optim.Optimizer`."""
+    """Any class or factory that takes parameters and options and returns a `torch.optim.Optimizer`.
+
+    `source` is where it was found, `MODULE:NAME` or `FILE.py:NAME`, and `target` what was found there.
+    """
 
     source: str
     target: Callable[..., Any]
 
     @property
     def takes_schedule(self) -> bool:
-        """Unless a class of ours says otherwise, a rate can be scheduled."""
-        return bool(getattr(self.target, "takes_schedule", True))
+        """What an attribute `takes_schedule` says; without one: yes, unless it averages on its own.
+
+        A schedule-free optimizer (Defazio 2024), told by its methods `train` and `eval`, takes a constant rate.
+        """
+        averages = all(callable(getattr(self.target, mode, None)) for mode in ("train", "eval"))
+        return bool(getattr(self.target, "takes_schedule", not averages))
 
     @property
     def ranges(self) -> Mapping[str, Search]:
         """What a class of ours declares; for others the learning rate alone, around its default."""
-        if inspect.isclass(self.target) and issubclass(self.target, Optimizer):
-            return declared_ranges(self.target)
-        default = self._defaults().get("lr")
+        if self._own_class:
+            return declared_ranges(self._own_class)
+        default = self._usual_rate()
         if isinstance(default, int | float) and default > 0:
             return {"lr": Search(default / UNDECLARED, default * UNDECLARED)}
         return {"lr": Search(1e-5, 1.0)} if "lr" in self._parameters() else {}
 
+    @property
+    def entries(self) -> Mapping[str, tuple[str, ...]]:
+        """What a class of ours declares; others take their tuples whole."""
+        return declared_entries(self._own_class) if self._own_class else {}
+
     def label(self, options: Options) -> str:
-        """Return the name that it was found by, without its file, and the options in brackets."""
-        module, _, name = self.source.rpartition(":")
-        shown = name if module.endswith(".py") or module == HERE else f"{module}.{name}"
-        given = ",".join(f"{key}={_spell(value)}" for key, value in options.items())
+        """Return its module's or file's name, its own, and the options in brackets."""
+        place, _, name = self.source.rpartition(":")
+        module = Path(place).stem if place.endswith(".py") else place
+        shown = name if place == HERE else f"{module}.{name}"
+        given = ",".join(f"{key}={registry.spell(value)}" for key, value in options.items())
         return shown + (f"[{given}]" if given else "")
 
     def resolved(self, options: Options) -> dict[str, Any]:
         """Return the signature's defaults under the options; values that JSON lacks are written out."""
-        known = {**self._defaults(), **options}
-        return {key: value if _is_plain(value) else repr(value) for key, value in known.items()}
+        return {key: _written(value) for key, value in {**self._defaults(), **options}.items()}
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
-        """Override, and check the names against the signature."""
-        fields = getattr(self.target, "fields", {})
-        whole = whole_tuples(options, others, fields.values())
+        """Override, and check the names against the signature, and the values where they are declared."""
+        whole = whole_tuples(self, options, others)
         parameters = self._parameters()
-        takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-        for key in () if takes_any else whole:
+        for key in () if self._takes_any else whole:
             if key not in parameters:
                 hint = registry.suggest(key, parameters)
                 raise UsageError(f"{self.source} has no option {key!r}{hint} (it has: {', '.join(parameters)})")
+        if self._own_class:
+            for key, value in whole.items():
+                self._own_class.fields[key].validate(value)
+            self._own_class.check({**self._defaults(), **whole})
         return whole
 
     def sha256(self, options: Options) -> str:
-        """Return the digest of the class's or the factory's source."""
-        return _digest(self.target)
+        """Return the digest of the files that hold it and, for a class, its base classes."""
+        bases = self.target.__mro__ if inspect.isclass(self.target) else ()
+        modules = (_module(self.source), *(sys.modules[base.__module__] for base in bases))
+        digests = dict.fromkeys((*map(_module_digest, modules), _loose_source(modules[0], self.target)))
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
         """Return the optimizer, or say that it is none."""
         made = self.target(params, **options)
         if not isinstance(made, torch.optim.Optimizer):
-            raise UsageError(f"{self.source} must make a torch.optim.Optimizer; it made a {type(made).__name__}")
+            raise UsageError(f"{self.source} must return a torch.optim.Optimizer; it returned a {type(made).__name__}")
         return made
 
+    @property
+    def _own_class(self) -> type[Optimizer] | None:
+        return self.target if inspect.isclass(self.target) and issubclass(self.target, Optimizer) else None
+
+    @property
+    def _takes_any(self) -> bool:
+        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _signature(self.source, self.target))
+
     def _parameters(self) -> dict[str, inspect.Parameter]:
-        _, *others = inspect.signature(self.target).parameters.values()
-        return {one.name: one for one in others}
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {one.name: one for one in _signature(self.source, self.target) if one.kind in by_name}
 
     def _defaults(self) -> dict[str, Any]:
         given = {name: one.default for name, one in self._parameters().items()}
         return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
 
+    def _usual_rate(self) -> Any:
+        """Return the default rate; a factory that takes any option and hands it on is asked for an optimizer."""
+        if "lr" in self._parameters() or not self._takes_any:
+            return self._defaults().get("lr")
+        try:
+            return self.build([torch.nn.Parameter(torch.zeros(2, 2))], {}).defaults.get("lr")
+        except Exception:  # the rehearsal tells what is wrong with it
+            return None
+
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """Read `NAME[key=value,...]` into where the optimizer comes from and the options that were given."""
-    source, _, _ = text.partition("[")
-    if ":" not in source:
-        recipe = registry.parse(text)
-        return recipe.name, dict(recipe.options)
-    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", text.strip(), re.DOTALL)
+    """Read `NAME[key=value,...]` into where the optimizer comes from and the options that were given.
+
+    A value is a number, true, false, none, a word, or a tuple of these. An entry of a tuple keeps its own name.
+
+    >>> parse("AdamW[lr=1e-3,beta2=0.99]")
+    ('adamw', {'lr': 0.001, 'beta2': 0.99})
+    """
+    match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
     if match is None:
-        raise UsageError(f"cannot read {text!r}; write MODULE:NAME or FILE.py:NAME, and [key=value,...] after it")
-    return match[1].strip(), {key: _value(text, key, value) for key, value in _pairs(text, match[2] or "")}
+        raise UsageError(f"cannot read {text!r}; write NAME, MODULE:NAME or FILE.py:NAME, and [key=value,...] after it")
+    return canonical(match[1]), _options(text, match[2] or "")
 
 
-@cache
+def canonical(source: str) -> str:
+    """Return the one spelling of an optimizer's source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
+    place, colon, name = (part.strip() for part in source.rpartition(":"))
+    if colon and (not place or not name):
+        raise UsageError(f"{source!r} names no optimizer; write MODULE:NAME or FILE.py:NAME")
+    if colon:
+        return f"{Path(place) if place.endswith('.py') else place}:{name}"
+    if name.endswith(".py"):
+        raise UsageError(f"{name} is a file; name the optimizer in it: {name}:NAME")
+    try:
+        return registry.find(name).__name__.lower()
+    except registry.UnknownNameError as error:
+        module, dot, last = name.rpartition(".")
+        advice = f"; what is in a module is written MODULE:NAME, here {module}:{last}" if dot else ""
+        raise UsageError(f"{error}{advice}") from None
+
+
 def find(source: str) -> Origin:
     """Return the optimizer of this name, module or file."""
     if ":" not in source:
@@ -186,30 +250,26 @@ def find(source: str) -> Origin:
     place, _, name = source.rpartition(":")
     if place == HERE:
         return _handed_over(source, name)
-    if place.endswith(".py"):
-        module = user_files.load(place)
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ImportError as error:
-            raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: {error}") from error
+    module = _module(source)
     target = getattr(module, name, None)
     if not callable(target):
-        callables = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        hint = registry.suggest(name, callables) or "."
-        raise UsageError(f"{place} has no class or function {name!r}{hint}")
+        raise UsageError(_missing(source, module))
+    _signature(source, target)
     return Foreign(source, target)
 
 
 def give(label: str, target: Callable[..., Any]) -> str:
     """Hand over a class or function under a label; return the source that names it in this process."""
+    if not label.strip() or re.search(r"[\[\]:]", label):
+        raise UsageError(f"{label!r} cannot be a label; it must have letters or digits, and no colon or square bracket")
+    if isinstance(target, torch.optim.Optimizer):
+        raise UsageError(f"{label!r} is an optimizer that is built already; give its class {type(target).__name__}")
     if not callable(target):
         raise UsageError(f"{label!r} must be a class or a function of the parameters, not {target!r}")
     ours = registry.optimizers().get(label.lower())
     if target is ours:
         return label.lower()
     _HANDED_OVER[label] = target
-    find.cache_clear()  # the label may have meant another one before
     return f"{HERE}:{label}"
 
 
@@ -225,52 +285,150 @@ def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
     return {name: field.search for field in searched for name in field.names or (field.name,) if field.search}
 
 
-def whole_tuples(options: Options, others: Options, fields: Iterable[Any]) -> dict[str, Any]:
-    """Return `options` overridden by `others`, whose names may be entries of tuple fields: `beta2` of `betas`."""
-    merged = {**options, **others}
-    for field in fields:
-        entries = [name for name in field.names if name in merged and name != field.name]
-        if entries:
-            values = dict(zip(field.names, merged.get(field.name, field.default), strict=True))
-            merged[field.name] = tuple((values | {name: merged.pop(name) for name in entries}).values())
+def declared_entries(cls: type[Optimizer]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the entries of every option of a class of ours that is a tuple."""
+    return {name: field.names for name, field in cls.fields.items() if len(field.names) > 1}
+
+
+def whole_tuples(origin: Origin, options: Options, others: Options) -> dict[str, Any]:
+    """Return `options` overridden by `others`, whose names may be entries of tuples: `beta2` of `betas`.
+
+    Raises:
+        UsageError: a tuple is given whole and by an entry, or a value cannot be stored in a record.
+    """
+    merged = {key: storable(key, value) for key, value in {**options, **others}.items()}
+    for whole, names in origin.entries.items():
+        single = [name for name in names if name in merged]
+        if single and whole in others:
+            raise UsageError(f"{single[0]!r} is an entry of {whole!r}; give one of the two")
+        if single:
+            values = dict(zip(names, merged.get(whole, origin.resolved({})[whole]), strict=True))
+            merged[whole] = tuple((values | {name: merged.pop(name) for name in single}).values())
     return merged
 
 
-def _pairs(text: str, body: str) -> list[tuple[str, str]]:
-    pairs = [item.partition("=") for item in re.split(r",(?![^(]*\))", body) if item.strip()]
-    if any(not equals for _, equals, _ in pairs):
-        raise UsageError(f"cannot read the options of {text!r}; write key=value, separated by commas")
-    return [(key.strip(), value.strip()) for key, _, value in pairs]
+def storable(key: str, value: Any) -> Any:
+    """Return an option as a record gives it back, lists as tuples; raise UsageError for what a record cannot hold.
+
+    >>> storable("betas", [0.9, 0.99])
+    (0.9, 0.99)
+    """
+    if isinstance(value, list | tuple):
+        return tuple(storable(key, item) for item in value)
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: storable(key, item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise UsageError(
+        f"{key}={value!r} cannot be stored in a record; an option is a finite number, a text, true, false, none or a "
+        "tuple of these. For any other write a function in a file of yours that makes the optimizer: FILE.py:NAME"
+    )
 
 
-def _value(text: str, key: str, value: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return words[value.lower()]
+def _options(text: str, body: str) -> dict[str, Any]:
     try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        call = ast.parse(f"_({body})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("a bracket too many")
+        pairs = [(one.arg, ast.literal_eval(_Words().visit(one.value))) for one in call.keywords if one.arg]
+        if len(pairs) < len(call.args) + len(call.keywords):
+            raise ValueError("a value without a name")
+    except (ValueError, SyntaxError) as error:
         raise UsageError(
-            f"cannot read {key}={value} in {text!r}; write a number, true, false, none or 'text'"
-        ) from None
+            f"cannot read the options of {text!r}; write key=value, separated by commas: "
+            "a value is a number, true, false, none, a word, a 'text', or a tuple such as (0.9,0.99)"
+        ) from error
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{twice!r} is given twice in {text!r}; give it once")
+    return options
 
 
-def _spell(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+class _Words(ast.NodeTransformer):
+    """Turns the words of a command line into constants."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        known = {"true": True, "false": False, "none": None}
+        return ast.Constant(known.get(node.id.lower(), node.id))
 
 
-def _is_plain(value: Any) -> bool:
+def _module(source: str) -> ModuleType:
+    place, _, name = source.rpartition(":")
+    if place == HERE:
+        return sys.modules[_unwrapped(_HANDED_OVER[name]).__module__]
+    if place.endswith(".py"):
+        return user_files.load(place)
     try:
-        json.dumps(plain(value))
-    except TypeError:
-        return False
-    return True
+        return importlib.import_module(place)
+    except ImportError as error:
+        advice = f"install it, or name a file of yours with its ending, {place.replace('.', '/')}.py:{name}"
+        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: {error}; {advice}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        reason = user_files.reason(error)
+        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: it stopped with {reason}") from error
 
 
-def _digest(code: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the source text; code that has none is told by its name."""
+def _missing(source: str, module: ModuleType) -> str:
+    place, _, name = source.rpartition(":")
+    held = _offered(module)
+    there = f" (it has: {', '.join(held)})" if held else ""
+    if hasattr(module, name):
+        return (
+            f"{source} is a {type(getattr(module, name)).__name__} and no class or function; name one of {place}{there}"
+        )
+    return f"{place} has no class or function {name!r}{registry.suggest(name, held)}{there}"
+
+
+def _offered(module: ModuleType) -> list[str]:
+    """Return the names that may be meant: the module's optimizers, and the functions that it defines itself."""
+    bases = (torch.optim.Optimizer, Optimizer)
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    classes = {name: value for name, value in public.items() if inspect.isclass(value) and value not in bases}
+    optimizers = [name for name, value in classes.items() if issubclass(value, torch.optim.Optimizer)]
+    functions = {name: value for name, value in public.items() if inspect.isfunction(value)}
+    return sorted([*optimizers, *(name for name, value in functions.items() if value.__module__ == module.__name__)])
+
+
+def _signature(source: str, target: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return what it takes beside the parameters of a model."""
     try:
-        text = inspect.getsource(code)
+        first, *others = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        first, others = None, []
+    if first is None or first.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+        raise UsageError(
+            f"{source} cannot be called with a model's parameters; write a function of (params, lr=...) that returns "
+            "the optimizer"
+        )
+    return others
+
+
+def _written(value: Any) -> Any:
+    """Return a value as JSON has it; others are written out, without the address that differs in every process."""
+    try:
+        return storable("", value)
+    except UsageError:
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _module_digest(module: ModuleType) -> str:
+    """Return the SHA-256 of a module's file; one that has none is told by its name."""
+    file = getattr(module, "__file__", None)
+    return user_files.file_digest(file) if file else module.__name__
+
+
+def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
+    """Return the lines of what was typed into a session, whose module has no file; nothing where there is one."""
+    if getattr(module, "__file__", None):
+        return ""
+    try:
+        return inspect.getsource(_unwrapped(target))
     except (OSError, TypeError):
-        text = repr(code)
-    return hashlib.sha256(text.encode()).hexdigest()
+        return ""
+
+
+def _unwrapped(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the class or function inside a `functools.partial`, whose options the signature tells."""
+    return _unwrapped(target.func) if isinstance(target, functools.partial) else target

@@ -7,14 +7,14 @@ has seen. `timing` takes the seconds, one trial at a time.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from torch import nn
 
-from steepest.study import machine, rehearsal, search, seeds
+from steepest.study import machine, rehearsal, search, seeds, user_files
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
@@ -154,7 +154,19 @@ def _sizes(request: Request, data: DataSet) -> Sizes:
 
 def _example_model(task: Task) -> nn.Module:
     with seeds.GlobalStream("init", 0).active():
-        return task.model()
+        try:
+            model = task.model()
+        except Exception as error:  # whatever the user's function does
+            raise UsageError(f"model() stopped with {user_files.reason(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model() must return a torch.nn.Module; it returned a {type(model).__name__}")
+    return model
+
+
+def _code(*functions: Callable[..., Any]) -> str:
+    """Return the digest of the files that functions are written in; what has none is known by its name."""
+    digests = dict.fromkeys(map(user_files.code_digest, functions))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimension]:
@@ -199,6 +211,7 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
             "name": request.workload.network or type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
+            "code_sha256": _code(request.declared.build, task.model, task.loss, task.metric.of or task.loss),
         },
         "metric": {"name": request.workload.metric.name, "direction": request.workload.metric.direction},
         "data": {

@@ -30,6 +30,7 @@ class Row:
     train_seconds: float = 0.0
     began: float = field(default=0.0, repr=False)
     took: float = field(default=0.0, repr=False)
+    examples_before: int = field(default=0, repr=False)
 
     @property
     def speed(self) -> float | None:
@@ -38,20 +39,22 @@ class Row:
 
     def seconds_left(self, now: float) -> float | None:
         """Return the time that a running trial still needs, judged by its own pace."""
-        if self.status != "running" or not self.examples:
+        seen = self.examples - self.examples_before
+        if self.status != "running" or not seen:
             return None
-        return (now - self.began) * (self.examples_to_see - self.examples) / self.examples
+        return (now - self.began) * (self.examples_to_see - self.examples) / seen
 
 
 class Progress:
-    """Watches a study and keeps one row per trial, in the order of running."""
+    """Watches a study, which runs so many trials at once, and keeps one row per trial, in the order of running."""
 
-    def __init__(self, plan: Plan, folder: StudyFolder) -> None:
+    def __init__(self, plan: Plan, folder: StudyFolder, jobs: int = 1) -> None:
         self.metric: str = plan.task.metric.name
         self.epochs = plan.pattern.epochs
         self.rows: dict[str, Row] = {}
         self._plan = plan
         self._folder = folder
+        self._jobs = jobs
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
         """Add a row for every trial of a stage."""
@@ -67,20 +70,26 @@ class Progress:
         row = self.rows[trial.id]
         row.took = time.monotonic() - row.began
         self._read(row, event.record, event.timing or {})
+        if event.record["kind"] == "resumed":
+            row.examples_before = row.examples
 
     def seconds_left(self) -> float | None:
         """Return the time until all trials are done, judged by those that this run has ended, or else is running."""
         now = time.monotonic()
         rows = self.rows.values()
         running = [row for row in rows if row.status == "running"]
-        rests = [row.seconds_left(now) for row in running]
-        rest = sum(left for left in rests if left is not None)
+        rests = [rest for row in running if (rest := row.seconds_left(now)) is not None]
+        unknown = len(running) - len(rests) + sum(row.status == "waiting" for row in rows)
         took = [row.took for row in rows if row.took and row.status != "running"]
-        typical = took or [now - row.began + rest for row in running if rest]
-        waiting = sum(row.status == "waiting" for row in rows)
-        if None in rests or (waiting and not typical):
+        typical = took or [now - row.began + rest for row in running if (rest := row.seconds_left(now)) is not None]
+        if unknown and not typical:
             return None
-        return rest + waiting * fmean(typical) if waiting else rest
+        whole = sum(rests) + (unknown * fmean(typical) if unknown else 0.0)
+        return whole / self._at_once(len(rests) + unknown)
+
+    def _at_once(self, unfinished: int) -> int:
+        timing = any(row.phase == "timing" for row in self.rows.values())  # the last stage, one trial at a time
+        return 1 if timing else max(1, min(self._jobs, unfinished))
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
         row = Row(trial.contestant.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from steepest.study import user_files
 from steepest.study.contestant import Contestant
 from steepest.study.declaration import NEEDS, Need
 from steepest.study.spec import TrialSpec
@@ -24,7 +25,7 @@ def rehearse(contestant: Contestant, pattern: TrialSpec, task: Task, needs: Coll
         trainer = Trainer(replace(pattern, contestant=contestant), task)
         trainer.advance(task.splits.train.batch(slice(0, pattern.batch_size)))
     except Exception as error:  # whatever another library raises
-        reason = f"{type(error).__name__}: {error}"
+        reason = user_files.reason(error)
         because = "; ".join(NEEDS[need] for need in needs)
         return Rehearsal(skipped=f"{reason} (of this workload: {because})" if because else reason)
     return Rehearsal(executor=executor_of(trainer.optimizer))

@@ -33,7 +33,7 @@ class Request:
         tuning_seeds: seeds on which every point of a search is tried.
         timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
         sampler: how points are drawn.
-        searched: names of the hyperparameters to search, or `all`.
+        searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
         schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
@@ -52,7 +52,7 @@ class Request:
     tuning_seeds: int = 1
     timing_rounds: int = 3
     sampler: str = "sobol"
-    searched: tuple[str, ...] = ("lr",)
+    searched_wanted: tuple[str, ...] = ()
     spaces: Mapping[str, Space] = field(default_factory=dict)
     schedule_wanted: str | None = None
     reference_wanted: str | None = None
@@ -77,6 +77,7 @@ class Request:
         search.check(self.sampler, self.trials)
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
+        search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
         search.check_names(self.spaces, (one.source for one in self.contestants))
         _ = self.reference
 
@@ -106,6 +107,11 @@ class Request:
         return self.workload.trials if self.trials_wanted is None else self.trials_wanted
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """The hyperparameters that are searched by their declared ranges."""
+        return self.searched_wanted or ("lr",)
+
+    @property
     def schedule(self) -> str:
         """The schedule of the learning rate."""
         usual = schedules.TUNED if self.trials else schedules.CONSTANT
@@ -123,7 +129,9 @@ class Request:
         for text in self.optimizers or self.workload.settings:
             one = contestant(text, self.workload.settings, self.schedule)
             if one.label in found:
-                raise UsageError(f"{text!r} asks for {one.label} a second time; give each optimizer once")
+                raise UsageError(
+                    f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
+                )
             found[one.label] = one
         if not found:
             raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")
@@ -143,10 +151,13 @@ class Request:
         """Return the user's search space for an optimizer, empty without one."""
         return self.spaces.get(contestant.source, {})
 
-    def continuing(self, document: Mapping[str, Any] | None, cores: int) -> "Request":
-        """Return the request with what a folder's study has settled already: its threads and its extensions."""
+    def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
+        """Return the request with what a folder's study has settled already: its threads and its extensions.
+
+        `threads` is for a folder that has none yet.
+        """
         if document is None:
-            return replace(self, threads=self.threads or cores)
+            return replace(self, threads=self.threads or threads)
         extensions = tuple(document["protocol"]["extensions"])
         return replace(self, threads=self.threads or document["threads"], extensions=extensions)
 

@@ -46,8 +46,13 @@ def find(folder: StudyFolder, trial: str) -> str:
 
 
 def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Rerun:
-    """Run a trial again and compare; raises if the code or the versions that it needs are not those of the record."""
-    found = folder.read_trial(find(folder, trial)).lines
+    """Run the trial of this name again and compare.
+
+    Raises:
+        StoreError: there is no record of it.
+        UsageError: the code, the data or the versions that it needs are not those of the record.
+    """
+    found = folder.read_trial(trial).lines
     if not found:
         raise StoreError(f"{trial} has no record yet; run the study's command to run it")
     spec = TrialSpec.read(found[0]["spec"])

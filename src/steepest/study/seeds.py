@@ -45,19 +45,20 @@ class GlobalStream:
     """
 
     def __init__(self, purpose: str, seed: int) -> None:
-        self._state = generator(purpose, seed).get_state()
+        self.state = generator(purpose, seed).get_state()
+        """Where the stream stands, as torch tells and takes it."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Lend the global generator to this stream."""
         outside = torch.get_rng_state()
-        torch.set_rng_state(self._state)
+        torch.set_rng_state(self.state)
         try:
             yield
         finally:
-            self._state = torch.get_rng_state()
+            self.state = torch.get_rng_state()
             torch.set_rng_state(outside)
 
     def rewind(self) -> None:
         """Inside `active`: go back to where the block began, to evaluate the same random function once more."""
-        torch.set_rng_state(self._state)
+        torch.set_rng_state(self.state)

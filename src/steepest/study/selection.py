@@ -17,5 +17,9 @@ def choose(scores: Scores, maximize: bool) -> tuple[int | str, float]:
     """
     sign = 1 if maximize else -1
     means = {point: math.fsum(values) / len(values) for point, values in scores.items()}
-    best = max(means, key=lambda point: -math.inf if math.isnan(means[point]) else sign * means[point])
+    best = max(means, key=lambda point: (not math.isnan(means[point]), _ranked(sign * means[point])))
     return best, means[best]
+
+
+def _ranked(value: float) -> float:
+    return 0.0 if math.isnan(value) else value  # all that are NaN are equal

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from steepest.study import records
@@ -60,8 +61,12 @@ class TrialSpec:
     @property
     def id(self) -> str:
         """A readable name that two different specifications do not share."""
-        digest = hashlib.sha256(records.encode(self.document())).hexdigest()
-        return f"{self.contestant.slug}-{self.phase}-seed{self.seed}-{digest[:8]}"
+        return f"{self.contestant.slug}-{self.phase}-seed{self.seed}-{self.digest[:8]}"
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the specification."""
+        return hashlib.sha256(records.encode(self.document())).hexdigest()
 
 
 _PLAIN = ("seed", "phase", "epochs", "batch_size", "evaluations", "precision", "threads")

@@ -3,23 +3,30 @@
 study.json           what was run, on what, with which versions
 trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
 times/<id>.jsonl     wall times of the same trial
+checkpoints/<id>.pt  where a trial goes on that has not ended
+workers/<n>.txt      what a worker process, and with it the user's code, had to say
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from steepest.study import records
-from steepest.study.disk import flush, reading_from, writing_to
+from steepest.study.checkpoints import CheckpointFile, Lengths
+from steepest.study.disk import flush, reading_from, remove_empty, writing_to
 from steepest.study.errors import StoreError, UsageError
-from steepest.study.lock import locked
+from steepest.study.lock import acquire, locked
 from steepest.study.records import SCHEMA, Record
+from steepest.study.spec import TrialSpec
 from steepest.study.trial import Event
 
 DONE: Final = ("finished", "diverged")
+PATIENCE: Final = 10.0
+"""Seconds in which what a killed study left behind may end."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class StudyFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             yield
+            remove_empty(self.path / "checkpoints")
 
     def read_document(self) -> dict[str, Any] | None:
         """Return the study's document, or None in a folder that has none."""
@@ -100,8 +108,12 @@ class StudyFolder:
         return self.read_trial(trial).status in DONE
 
     def log(self, trial: str) -> "TrialLog":
-        """Begin a trial's files anew."""
+        """Open a trial's files to append to them, and keep everybody else from doing so."""
         return TrialLog(self.path / "trials" / f"{trial}.jsonl", self.path / "times" / f"{trial}.jsonl")
+
+    def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
+        """Return where a trial's checkpoint is, if it has one."""
+        return CheckpointFile(self.path / "checkpoints" / f"{spec.id}.pt", spec)
 
 
 class TrialLog:
@@ -110,8 +122,38 @@ class TrialLog:
     def __init__(self, trial: Path, times: Path) -> None:
         self._path = trial
         with writing_to(trial):
-            self._trial = trial.open("wb")
-            self._times = times.open("wb")
+            self._trial = trial.open("ab")
+            self._times = times.open("ab")
+        if not acquire(self._trial, PATIENCE):
+            self.__exit__()
+            raise StoreError(
+                f"{trial} is being written by a process that another study left behind; "
+                "end that process, then run the same command again"
+            )
+
+    @property
+    def whole(self) -> Lengths:
+        """The lengths up to the last line that is whole."""
+        with reading_from(self._path):
+            trial, times = (Path(file.name).read_bytes().rfind(b"\n") + 1 for file in (self._trial, self._times))
+        return trial, times
+
+    def cut(self, lengths: Lengths) -> bool:
+        """Drop what lies beyond these lengths; return whether the files were that long."""
+        with writing_to(self._path):
+            sizes = [os.fstat(file.fileno()).st_size for file in (self._trial, self._times)]
+            long_enough = all(size >= length for size, length in zip(sizes, lengths, strict=True))
+            for file, size, length in zip((self._trial, self._times), sizes, lengths, strict=True):
+                if size > length:
+                    file.truncate(length)
+        return long_enough
+
+    def saved(self) -> Lengths:
+        """Put everything on the disk and return the lengths."""
+        with writing_to(self._path):
+            flush(self._trial)
+            flush(self._times)
+            return _length(self._trial), _length(self._times)
 
     def write(self, event: Event) -> None:
         """Append an event."""
@@ -143,6 +185,10 @@ def read_records(path: Path) -> TrialRecords:
     except ValueError:
         return TrialRecords([], f"{path.name} is damaged and was not read")
     return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+
+
+def _length(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _checked(text: str, path: Path) -> dict[str, Any]:

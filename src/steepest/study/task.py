@@ -1,7 +1,7 @@
 """What a trial trains and measures on, and how a process that was told only its name comes by it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from steepest.study.declaration import Loss, Metric, Workload
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its loss and metric, and three sets of examples."""
+    """A network, its loss and metric, three sets of examples, and the digests of the data that they are cut from."""
 
     model: Callable[[], nn.Module]
     loss: Loss
     metric: Metric
     splits: Splits
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def merit(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
         """Return the metric of a batch, summed over its examples; `loss` is the batch's mean loss."""
@@ -51,7 +52,7 @@ class TaskName:
 
 def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
     """Return the task of a workload on these data."""
-    return Task(workload.model, workload.loss, workload.metric, split(data, sizes))
+    return Task(workload.model, workload.loss, workload.metric, split(data, sizes), data.sha256)
 
 
 @cache

@@ -3,10 +3,10 @@
 import inspect
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -53,11 +53,13 @@ class Trainer:
     def __init__(self, spec: TrialSpec, task: Task) -> None:
         self._spec = spec
         self._task = task
-        with seeds.GlobalStream("init", spec.seed).active():
+        init = seeds.GlobalStream("init", spec.seed)
+        with init.active():
             self.model = task.model()
         if task.splits.train.images:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = spec.contestant.build(self.model)
+        with init.active():  # an optimizer may draw, too
+            self.optimizer = spec.contestant.build(self.model)
         self._asks_for_gradients = asks_for_gradients(self.optimizer)
         self.clock = Stopwatch()
         self.steps = 0
@@ -94,6 +96,38 @@ class Trainer:
         self.steps += 1
         self.evaluations += len(seen)
         return self._outcome(*seen[0], batch[1])
+
+    def state(self) -> dict[str, Any]:
+        """Return all that further steps depend on: tensors, numbers and containers, not copied."""
+        return {
+            "model": self.model.state_dict(),
+            "unsaved_buffers": self._unsaved_buffers(),
+            "modes": {name: module.training for name, module in self.model.named_modules()},
+            "optimizer": self.optimizer.state_dict(),
+            "dropout": self._dropout.state,
+            "steps": self.steps,
+            "evaluations": self.evaluations,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state()` gave for a trainer of the same specification and task."""
+        self.model.load_state_dict(state["model"])
+        buffers = self._unsaved_buffers()
+        for name, value in state["unsaved_buffers"].items():
+            buffers[name].copy_(value)
+        for name, module in self.model.named_modules():
+            module.training = state["modes"][name]
+        if isinstance(self.optimizer, Optimizer):
+            self.optimizer.load_state_dict(state["optimizer"], keep_dtype=True)
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self._dropout.state = state["dropout"]
+        self.steps, self.evaluations = state["steps"], state["evaluations"]
+
+    def _unsaved_buffers(self) -> dict[str, Tensor]:
+        """Return the buffers that the model's own state dict leaves out (`persistent=False`)."""
+        saved = self.model.state_dict().keys()
+        return {name: buffer for name, buffer in self.model.named_buffers() if name not in saved}
 
     @contextmanager
     def weights_to_measure(self) -> Iterator[None]:

@@ -6,7 +6,8 @@ The clock runs during forward, backward and optimizer step; loading, evaluation,
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from steepest.study import seeds
+from steepest.study.checkpoints import Keeper, State
 from steepest.study.evaluation import evaluate
+from steepest.study.proof import Checkpoints, StoppedError
 from steepest.study.records import SCHEMA, Record
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
@@ -34,26 +37,54 @@ class _DivergedError(Exception):
     pass
 
 
-def run_trial(spec: TrialSpec, task: Task) -> Iterator[Event]:
+def run_trial(
+    spec: TrialSpec, task: Task, resume_from: State | None = None, keeper: Keeper | None = None
+) -> Iterator[Event]:
     """Train and yield an event for the start, every step, every evaluation and the end.
 
     The trial ends as `finished`, an evaluation after a single look at the test set, or as `diverged` at the step whose
     loss, or whose model's validation loss, was no finite number. Any other trouble raises. A trial of the phase
     `timing` only takes steps.
+
+    Args:
+        spec: what to run; torch computes with its number of threads, and with its own again afterwards.
+        task: what to run it on.
+        resume_from: the state of a checkpoint; the events that came before it are not repeated.
+        keeper: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
-    yield Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
-    yield from _timed(spec, task) if spec.phase == "timing" else _trained(spec, task)
+    with _threads(spec.threads):
+        if resume_from is None:
+            yield start_of(spec)
+        yield from _timed(spec, task) if spec.phase == "timing" else _trained(spec, task, resume_from, keeper)
 
 
-def _trained(spec: TrialSpec, task: Task) -> Iterator[Event]:
-    run = _Run(spec, task)
+def start_of(spec: TrialSpec) -> Event:
+    """Return a trial's first event."""
+    return Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
+
+
+def _trained(spec: TrialSpec, task: Task, resume_from: State | None, keeper: Keeper | None) -> Iterator[Event]:
+    run = _Run(spec, task, keeper)
+    if resume_from is not None:
+        run.resume(resume_from)
     try:
-        yield from run.untrained()
-        for _ in range(spec.epochs):
-            yield from run.train_epoch()
+        yield from run.train()
         yield run.finish()
     except _DivergedError as diverged:
         yield run.end(status="diverged", reason=str(diverged))
+    except StoppedError:
+        return
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads: sums depend on how they are cut."""
+    outside = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(outside)
 
 
 def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
@@ -67,33 +98,71 @@ def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
 class _Run:
     """Where a trial stands."""
 
-    def __init__(self, spec: TrialSpec, task: Task) -> None:
+    def __init__(self, spec: TrialSpec, task: Task, keeper: Keeper | None) -> None:
         self._spec = spec
         self._task = task
+        self._checkpoints = Checkpoints(spec, task, keeper)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.perf_counter()
         self._order = seeds.generator("order", spec.seed)
+        self._epoch_order = self._order.get_state()  # as it is before the epoch's order is drawn
         self._marks = evaluation_marks(steps_per_epoch(spec, task), spec.evaluations)
-        self._epoch = self._step = self._examples = 0
+        self._epoch = self._batch = self._step = self._examples = 0
         self._sums = _Sums()
         self._trainer = Trainer(spec, task)
         self._trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
 
-    def train_epoch(self) -> Iterator[Event]:
-        done = self._epoch
-        self._epoch += 1
+    def train(self) -> Iterator[Event]:
+        if self._epoch == 0:
+            yield from self._untrained()
+        for epoch in range(max(1, self._epoch), self._spec.epochs + 1):
+            self._epoch = epoch
+            yield from self._train_epoch()
+            self._batch = 0
+
+    def resume(self, state: State) -> None:
+        """Go back to where a run of the same specification was when it was stored."""
+        self._trainer.restore(state["trainer"])
+        self._trainer.clock.seconds = state["train_seconds"]
+        self._order.set_state(state["order"])
+        self._epoch, self._batch, self._step, self._examples = state["position"]
+        self._sums = _Sums(*state["sums"])
+        self._started = state["started"]
+        self._start -= state["total_seconds"]
+
+    def _state(self) -> State:
+        return {
+            "trainer": self._trainer.state(),
+            "train_seconds": self._trainer.clock.seconds,
+            "order": self._epoch_order,
+            "position": [self._epoch, self._batch, self._step, self._examples],
+            "sums": list(astuple(self._sums)),
+            "started": self._started,
+            "total_seconds": time.perf_counter() - self._start,
+        }
+
+    def _train_epoch(self) -> Iterator[Event]:
+        self._epoch_order = self._order.get_state()
         batches = self._batches()
-        for number, indices in enumerate(batches, 1):
-            outcome = self._trainer.advance(self._task.splits.train.batch(indices))
+        for indices in batches[self._batch :]:
+            batch = self._task.splits.train.batch(indices)
+            outcome = self._trainer.advance(batch)
+            self._checkpoints.compare(batch, self._trainer)
+            self._batch += 1
             self._step += 1
             self._examples += len(indices)
             yield self._event({"kind": "step", "loss": outcome.loss})
             self._finite("loss", outcome.loss)
             self._sums.add(outcome, len(indices))
-            if number in self._marks:
-                yield from self._evaluation(self._epoch if number == len(batches) else done + number / len(batches))
+            if self._batch in self._marks:
+                self._checkpoints.end_proof()
+                yield from self._evaluation(self._epochs_done(len(batches)))
+            self._checkpoints.offer(self._state)
 
-    def untrained(self) -> Iterator[Event]:
+    def _epochs_done(self, batches: int) -> float:
+        return self._epoch if self._batch == batches else self._epoch - 1 + self._batch / batches
+
+    def _untrained(self) -> Iterator[Event]:
         for event in self._evaluation(0):
             yield Event(event.record)  # nothing has been trained, so there is no time to tell
 
@@ -111,6 +180,8 @@ class _Run:
             "executor": executor_of(self._trainer.optimizer),
             "started": self._started,
         }
+        if self._checkpoints.refused is not None:
+            extra["restarts"] = self._checkpoints.refused
         return Event(event.record, {**(event.timing or {}), **extra})
 
     def _batches(self) -> tuple[Tensor, ...]:

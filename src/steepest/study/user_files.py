@@ -1,32 +1,73 @@
 """Python files of the user's: workloads and optimizers that lie beside their own code."""
 
+import hashlib
 import importlib.util
+import inspect
 import sys
+import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from steepest.study.errors import StudyError, UsageError
 
 
-@cache
 def load(text: str) -> ModuleType:
     """Run a Python file once and return it as a module; it may import what lies beside it, as a script may."""
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"there is no file {text}; the folder is {Path.cwd()}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    return _load(path.resolve())
+
+
+def reason(error: BaseException, path: Path | None = None) -> str:
+    """Return what went wrong in the user's code in one line, with the last line of `path` that was reached."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if path is not None and Path(frame.filename) == path]
+    return f"{text} (line {lines[-1]} of {path})" if lines else text
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the file that a function is written in; one without a file is known by its name."""
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    whole = file is not None and Path(file).is_file()
+    return file_digest(str(file)) if whole else getattr(function, "__qualname__", type(function).__name__)
+
+
+@cache
+def file_digest(file: str) -> str:
+    """Return the SHA-256 of a file, read once."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@cache
+def _load(path: Path) -> ModuleType:
+    # The module's name is no word that an import statement could mean: a file called queue.py hides no other module.
+    name = f"{path.stem}@{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{text} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    sys.modules.setdefault(path.stem, module)  # so that its classes can be found by their names
+        raise UsageError(f"{path} is no Python file; its name must end in .py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # its classes must be found by their names
+    folder = str(path.parent)
+    sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except StudyError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{text} stopped with {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, StudyError) or not isinstance(error, Exception | SystemExit):
+            raise
+        advice = "; put what a script does under: if __name__ == '__main__'" if isinstance(error, SystemExit) else ""
+        raise UsageError(f"{path} stopped with {reason(error, path)}{advice}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        sys.path.remove(folder)
+    if folder not in sys.path:
+        sys.path.append(
+            folder
+        )  # last: its functions may import from there too, and nothing that is installed is hidden
     return module

@@ -1,41 +1,71 @@
 """Data in the forms that people have them in, brought into the one form that studies use."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steepest.study import seeds
 from steepest.study.data.dataset import DataSet, Examples
-from steepest.study.errors import UsageError
+from steepest.study.errors import DataError, StudyError, UsageError
 
 Source = Any
 """See `Workload.data` for the forms."""
 
-TEST_SHARE = 6  # one in so many examples is kept for the test where the data come undivided
-FORMS = (
+TEST_SHARE: Final = 6  # one in so many examples is kept for the test where the data come undivided
+FORMS: Final = (
     "a DataSet, (inputs, targets), ((inputs, targets), (test inputs, test targets)), map-style torch datasets in their "
-    "place, or a function that returns one of these"
+    "place, or a function that returns one of these; inputs and targets are tensors or arrays"
 )
 
 
 def load(source: Source, data_dir: Path | None = None) -> DataSet:
-    """Return the data set that a workload's `data` stands for. A function is called with the folder if it takes one."""
-    if callable(source) and not hasattr(source, "__getitem__"):
-        source = source(data_dir) if inspect.signature(source).parameters else source()
-    if isinstance(source, DataSet):
-        return source
-    parts = _parts(source)
+    """Return the data set that a workload's `data` stands for.
+
+    A function is called with the folder if it has an argument `data_dir`, or one without a default. Numbers become
+    float32, targets that are whole numbers int64; inputs of dtype int64 stay indices and bytes stay bytes. Whatever
+    draws random numbers meanwhile (a random transform) draws the same ones every time.
+
+    Raises:
+        UsageError: the data have none of the forms, or are too few for a training, a validation and a test set.
+        DataError: the function, or a dataset's item, raised an exception.
+    """
+    with seeds.GlobalStream("split", 5).active():
+        if callable(source) and not hasattr(source, "__getitem__"):
+            source = _called(source, data_dir)
+        if isinstance(source, DataSet):
+            return source
+        parts = _parts(source)
     train, test = parts if len(parts) == 2 else _divided(parts[0])
+    _check(train, test)
     fingerprints = {"train": train.fingerprint(), "test": test.fingerprint()}
-    return DataSet(name="your data", source="given", train=train, test=test, sha256=fingerprints)
+    return DataSet(name="your data", source="the workload itself", train=train, test=test, sha256=fingerprints)
+
+
+def _called(function: Callable[..., Any], data_dir: Path | None) -> Any:
+    parameters = inspect.signature(function).parameters.values()
+    by_name = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    required = [one for one in by_name if one.default is one.empty]
+    if len(required) > 1:
+        names = ", ".join(one.name for one in required)
+        raise UsageError(f"data must be a function of the data folder or of nothing; this one needs {names}")
+    folder = next((one for one in by_name if one in required or one.name == "data_dir"), None)
+    try:
+        if folder is None:
+            return function()
+        return function(data_dir) if folder.kind is folder.POSITIONAL_ONLY else function(**{folder.name: data_dir})
+    except StudyError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise DataError(f"the workload's data could not be loaded: {type(error).__name__}: {error}") from error
 
 
 def _parts(source: Source) -> list[Examples]:
-    if isinstance(source, tuple | list) and len(source) == 2 and not all(isinstance(one, Tensor) for one in source):
+    if isinstance(source, tuple | list) and len(source) == 2 and not all(map(_is_array, source)):
         return [_examples(part) for part in source]
     return [_examples(source)]
 
@@ -43,24 +73,97 @@ def _parts(source: Source) -> list[Examples]:
 def _examples(source: Source) -> Examples:
     if isinstance(source, Examples):
         return source
-    if isinstance(source, tuple | list) and len(source) == 2 and all(isinstance(one, Tensor) for one in source):
-        inputs, targets = source
-        if len(inputs) != len(targets):
-            raise UsageError(f"there are {len(inputs)} inputs and {len(targets)} targets; every input needs its target")
-        return Examples(inputs, targets)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
-        return _gathered([source[index] for index in range(len(source))])
-    raise UsageError(f"data must be {FORMS}; a {type(source).__name__} is none of these")
+    if isinstance(source, tuple | list) and len(source) == 2 and all(map(_is_array, source)):
+        return Examples(_inputs(_tensor("inputs", source[0])), _targets(_tensor("targets", source[1])))
+    if not isinstance(source, tuple | list | str | Mapping | type) and not _is_array(source):
+        if isinstance(source, torch.utils.data.IterableDataset):
+            advice = "has no length and no order: collect its examples into tensors"
+            raise UsageError(f"{type(source).__name__} is an IterableDataset, which {advice}. Data are {FORMS}")
+        if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+            return _gathered(source)
+    given = f"the class {source.__name__}" if isinstance(source, type) else _described(source)
+    raise UsageError(f"{given} is no data of a workload; give {FORMS}")
 
 
-def _gathered(items: Sequence[Any]) -> Examples:
-    if any(not isinstance(item, tuple | list) or len(item) != 2 for item in items):
-        raise UsageError("every item of a dataset must be a pair of input and target")
-    inputs, targets = (torch.stack([torch.as_tensor(part) for part in column]) for column in zip(*items, strict=True))
-    return Examples(inputs, targets)
+def _described(source: Source) -> str:
+    if isinstance(source, tuple | list):
+        return f"a {type(source).__name__} of {', '.join(type(one).__name__ for one in source[:4]) or 'nothing'}"
+    return f"a {type(source).__name__}"
+
+
+def _gathered(dataset: Any) -> Examples:
+    """Return all items of a map-style dataset; a random transform acts once, before the study."""
+    name = type(dataset).__name__
+    columns: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for index in range(len(dataset)):
+        try:
+            item = dataset[index]
+        except Exception as error:  # whatever the user's code raises
+            raise DataError(f"item {index} of {name} could not be loaded: {type(error).__name__}: {error}") from error
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise UsageError(f"every item of {name} must be a pair (input, target); item {index} is {_described(item)}")
+        for what, part, column in zip(("input", "target"), item, columns, strict=True):
+            column.append(_tensor(f"{what} of item {index} of {name}", part))
+            if column[0].shape != column[-1].shape:
+                shapes = f"{tuple(column[0].shape)} first and {tuple(column[-1].shape)} in item {index}"
+                raise UsageError(f"all {what}s of {name} must have one shape, not {shapes}; pad or crop them")
+    if not columns[0]:
+        raise UsageError(f"{name} has no examples")
+    return Examples(_inputs(torch.stack(columns[0])), _targets(torch.stack(columns[1])))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) or (hasattr(value, "__array__") and not isinstance(value, type))
+
+
+def _tensor(what: str, value: Any) -> Tensor:
+    try:
+        # An array is copied: torch warns of those that must not be written to.
+        plain = np.array(value) if _is_array(value) and not isinstance(value, Tensor) else value
+        tensor = torch.as_tensor(plain).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{what} of type {type(value).__name__} cannot become a tensor ({error}); give tensors, arrays or numbers"
+        ) from error
+    if tensor.layout != torch.strided or tensor.is_complex():
+        raise UsageError(f"{what} must be a dense tensor of real numbers, not {tensor.layout} of {tensor.dtype}")
+    return tensor.to("cpu", torch.float32) if tensor.is_floating_point() else tensor.cpu()
+
+
+def _inputs(tensor: Tensor) -> Tensor:
+    if tensor.dtype in (torch.float32, torch.uint8, torch.int64, torch.bool):
+        return tensor
+    advice = "give indices (tokens) as torch.int64, measured numbers as torch.float32"
+    raise UsageError(f"inputs of dtype {tensor.dtype} can mean two things; {advice}")
+
+
+def _targets(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.bool) else tensor.long()
 
 
 def _divided(everything: Examples) -> tuple[Examples, Examples]:
+    _check_pair(everything)
     order = torch.randperm(len(everything), generator=seeds.generator("split", 4))
     tests = max(1, len(everything) // TEST_SHARE)
     return everything.at(order[tests:].sort().values), everything.at(order[:tests].sort().values)
+
+
+def _check(train: Examples, test: Examples) -> None:
+    for part in (train, test):
+        _check_pair(part)
+    if len(train) < 2 or not len(test):
+        raise UsageError(
+            f"there are {len(train)} examples for training and validation and {len(test)} for the test; "
+            "give at least one for each of the three"
+        )
+    for what in ("inputs", "targets"):
+        one, other = [f"{part.dtype} {tuple(part.shape[1:])}" for part in (getattr(train, what), getattr(test, what))]
+        if one != other:
+            raise UsageError(f"{what} of an example are {one} for training and {other} for the test; make them alike")
+
+
+def _check_pair(examples: Examples) -> None:
+    lengths = [len(part) if part.dim() else None for part in (examples.inputs, examples.targets)]
+    if None in lengths or lengths[0] != lengths[1]:
+        given = " and ".join("a single number" if one is None else str(one) for one in lengths)
+        raise UsageError(f"inputs and targets must be equally many; there are {given}")

@@ -35,7 +35,7 @@ class Examples:
         if inputs.dtype != torch.int64:
             inputs = inputs.to(torch.float32)
         if self.divisor != 1.0:
-            inputs.div_(self.divisor)
+            inputs = inputs / self.divisor  # not in place: a slice of stored floats is the store itself
         if self.images:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs, self.targets[indices]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from steepest.study.report.palette import Look
 
-Kind = Literal["line", "dots", "mean", "tick", "stop"]
+Kind = Literal["line", "dots", "mean", "tick", "stop", "interval", "chosen", "defaults"]
 Values = tuple[float, ...]
 Interval = tuple[Values, Values]
 
@@ -27,7 +27,8 @@ class Series:
     """Points of one optimizer. ``band`` and ``reach`` are low and high values in y and in x; ``notes`` explain points.
 
     Kinds: a ``line`` with a band, ``dots`` of single trials, their ``mean`` (or ``tick``, on a row of dots) with error
-    bars, the ``stop`` of a diverged trial.
+    bars, the ``stop`` of a trial without a value, an estimate with its ``interval``, a ring around what was ``chosen``,
+    the open mark of the library's ``defaults``.
     """
 
     label: str
@@ -41,6 +42,19 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """An upright line at ``low``, or an upright stripe from ``low`` to ``high``, behind the series."""
+
+    low: float
+    high: float
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it has no width."""
+        return self.low == self.high
+
+
+@dataclass(frozen=True)
 class Chart:
     """One chart: its series, both axes, the sentence below it and the words for those who do not see it."""
 
@@ -51,6 +65,7 @@ class Chart:
     series: tuple[Series, ...]
     note: str
     alt: str
+    guides: tuple[Guide, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -71,19 +86,28 @@ class Sheet:
 class Figures:
     """All charts of a report: ``learning`` holds one tuple per x axis (epochs, steps, seconds)."""
 
+    verdicts: Chart
     seeds: Chart
     learning: Mapping[str, tuple[Chart, ...]]
     steps: Chart
-    speed: Chart
+    targets: tuple[Chart, ...]
+    tuning: tuple[Chart, ...]
+    cost: Chart
 
     @property
     def charts(self) -> tuple[Chart, ...]:
         """Every chart once."""
-        return (self.seeds, *(chart for charts in self.learning.values() for chart in charts), self.steps, self.speed)
+        learning = (chart for charts in self.learning.values() for chart in charts)
+        return (self.verdicts, self.seeds, *learning, self.steps, *self.targets, *self.tuning, self.cost)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """The figures for papers: learning curves on one sheet per x axis, the others alone, no empty ones."""
-        learning = [Sheet(f"learning-over-{axis}", "Learning curves", charts) for axis, charts in self.learning.items()]
-        alone = [Sheet(chart.key, chart.title, (chart,)) for chart in (self.seeds, self.steps, self.speed)]
+        """The figures for papers: learning curves together, other charts alone, no empty ones."""
+        alone = [Sheet(chart.key, chart.title, (chart,)) for chart in (self.verdicts, self.seeds, self.steps)]
+        alone += [Sheet(chart.key, chart.title, (chart,)) for chart in (*self.targets, *self.tuning, self.cost)]
+        learning = [
+            Sheet(f"learning-over-{axis}", "Learning curves", charts)
+            for axis, charts in self.learning.items()
+            if axis != "steps"  # epochs times a constant: the same picture
+        ]
         return tuple(sheet for sheet in (*alone, *learning) if not all(chart.empty for chart in sheet.charts))

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steepest.study.report.measures import Measure, table_measures, trial_measures
-from steepest.study.report.reader import FINISHED, INTERRUPTED, UNSTARTED, OptimizerSetting, Published, Study, Trial
-from steepest.study.report.summary import Summary, close, ranked
-from steepest.study.report.tables import Cell, Column, Number, Over, Table, Text
+from steepest.study.report.study import FINISHED, INTERRUPTED, UNSTARTED, OptimizerSetting, Published, Study, Trial
+from steepest.study.report.summary import Summary
+from steepest.study.report.tables import Cell, Column, Number, Over, Shown, Table, Text
 
 PAPER_PRESET = "full"
 _STATUS_TAGS = {FINISHED: "good", INTERRUPTED: "open", UNSTARTED: "open"}
@@ -16,12 +16,11 @@ def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
     """One row per optimizer: mean and spread of every figure, beside the published ones where those apply."""
     measures = table_measures(study)
     beside = comparable(study)
-    best = {measure.key: _best(summaries, measure) for measure in measures}
     return Table(
         key="results",
         caption=_results_caption(study, beside),
         columns=(Column("Optimizer"), Column("Seeds"), *_result_columns(measures, beside)),
-        rows=tuple(_result_row(summary, measures, best, beside) for summary in summaries),
+        rows=tuple(_result_row(summary, measures, beside) for summary in summaries),
     )
 
 
@@ -41,9 +40,9 @@ def trials_table(study: Study) -> Table:
             Column("Step", numeric=True),
             *figures,
             Column("Seconds", numeric=True),
-            Column("Record"),
+            Column("Run it again"),
         ),
-        rows=tuple(_trial_row(trial, measures) for trial in study.trials),
+        rows=tuple(_trial_row(study, trial, measures) for trial in study.trials),
     )
 
 
@@ -51,9 +50,16 @@ def settings_table(study: Study) -> Table:
     """One row per optimizer: the options that act; those that are off are left out here."""
     return Table(
         key="settings",
-        caption="Settings of every optimizer: the hyperparameters that act. Those that are off are listed below.",
-        columns=(Column("Optimizer"), Column("Rule"), Column("Hyperparameters"), Column("Executor")),
-        rows=tuple(_settings_row(study, setting) for setting in study.optimizers),
+        caption="What every optimizer was evaluated with: the hyperparameters that act. Those that are off "
+        "are listed below.",
+        columns=(
+            Column("Optimizer"),
+            Column("Rule"),
+            Column("Hyperparameters"),
+            Column("Schedule"),
+            Column("Executor"),
+        ),
+        rows=tuple(_settings_row(study, setting) for setting in study.running),
     )
 
 
@@ -100,43 +106,43 @@ def _result_columns(measures: Sequence[Measure], beside: Published | None) -> li
     return [column for pair in pairs for column in pair]
 
 
-def _result_row(
-    summary: Summary, measures: Sequence[Measure], best: Mapping[str, set[str]], beside: Published | None
-) -> tuple[Cell, ...]:
+def _result_row(summary: Summary, measures: Sequence[Measure], beside: Published | None) -> tuple[Cell, ...]:
     cells: list[Cell] = [Text(summary.label), Text(summary.coverage)]
     for measure in measures:
-        tag = "best" if summary.label in best[measure.key] else ""
-        cells.append(Over(summary.spreads[measure.key], measure, tag))
+        cells.append(Over(summary.spreads[measure.key], measure))
         if beside is not None:
             cells.append(Number(beside.rows.get(summary.label, {}).get(measure.key), measure.decimals))
     return tuple(cells)
 
 
-def _best(summaries: Sequence[Summary], measure: Measure) -> set[str]:
-    """The best mean and those within one seed spread of it. Nobody where no figure is better, or seeds are single."""
-    order = ranked(summaries, measure) if measure.better else []
-    if len(order) < 2 or order[0].spreads[measure.key].deviation is None:
-        return set()
-    first = order[0].spreads[measure.key]
-    return {order[0].label} | {other.label for other in order[1:] if close(first, other.spreads[measure.key])}
-
-
-def _trial_row(trial: Trial, measures: Sequence[Measure]) -> tuple[Cell, ...]:
+def _trial_row(study: Study, trial: Trial, measures: Sequence[Measure]) -> tuple[Cell, ...]:
     figures = (Number(measure.of(trial), measure.decimals) for measure in measures)
     return (
         Text(trial.optimizer),
         Number(trial.seed),
         Text(trial.status, tag=f"status {_STATUS_TAGS.get(trial.status, 'bad')}"),
-        Text(trial.reason or "", detail=trial.traceback),
-        Number(trial.epoch),
+        Text(_remark(trial), detail=trial.traceback, tag="words"),
+        Shown(trial.epoch, f"{trial.epoch:g}"),
         Number(trial.step),
         *figures,
         Number(trial.seconds, 1),
-        Text(f"trials/{trial.id}.jsonl", tag="record"),
+        Text(study.rerun(trial), tag="record"),
     )
+
+
+def _remark(trial: Trial) -> str:
+    restarted = f"restarted from its beginning: {trial.restarts}" if trial.restarts else ""
+    return "; ".join(part for part in (trial.reason, restarted) if part)
 
 
 def _settings_row(study: Study, setting: OptimizerSetting) -> tuple[Cell, ...]:
     ran = dict.fromkeys(trial.executor for trial in study.trials_of(setting.label) if trial.executor)
     executor = ", ".join(ran) or setting.executor or ""
-    return (Text(setting.label), Text(setting.name), Text(spelled(acting(setting.options)), tag="code"), Text(executor))
+    acts = Text(spelled(acting(run_with(study, setting))), tag="code")
+    return (Text(setting.label), Text(setting.name), acts, Text(setting.schedule or ""), Text(executor))
+
+
+def run_with(study: Study, setting: OptimizerSetting) -> Mapping[str, Any]:
+    """The options of the evaluation: those that the search chose, or those that were given."""
+    choice = study.chosen.get(setting.label)
+    return setting.options if choice is None or not choice.options else choice.options

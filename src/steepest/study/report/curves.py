@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.study.report.reader import Array, Epoch, Trial
 from steepest.study.report.sampling import SCREEN_POINTS, bucket_means, thin
+from steepest.study.report.study import Array, Epoch, Trial
 
 XAxis = Literal["epochs", "steps", "seconds"]
-POSITION: dict[XAxis, Callable[[Epoch], float | None]] = {
+Position = Callable[[Epoch], float | None]
+POSITION: dict[XAxis, Position] = {
     "epochs": lambda epoch: epoch.epoch,
     "steps": lambda epoch: epoch.step,
     "seconds": lambda epoch: epoch.seconds,
@@ -39,8 +40,8 @@ class Curve:
         return Curve(self.x[kept], self.mean[kept], self.low[kept], self.high[kept], self.counts[kept])
 
 
-def epoch_curve(trials: Sequence[Trial], key: str, axis: XAxis) -> Curve:
-    """The figure ``key`` at epoch ends, averaged over the seeds that reached the epoch with a finite value.
+def epoch_curve(trials: Sequence[Trial], key: str, position: Position) -> Curve:
+    """The figure ``key`` at evaluations, averaged over the seeds that reached each with a finite value.
 
     On the axis of seconds, seeds pass an epoch's end at different times: the point lies at their mean time.
     """
@@ -49,7 +50,7 @@ def epoch_curve(trials: Sequence[Trial], key: str, axis: XAxis) -> Curve:
     x, y = np.full((2, len(trials), len(epochs)), np.nan)
     for row, trial in enumerate(trials):
         for epoch in trial.epochs:
-            x[row, column[epoch.epoch]] = _nan(POSITION[axis](epoch))
+            x[row, column[epoch.epoch]] = _nan(position(epoch))
             y[row, column[epoch.epoch]] = _nan(epoch.values.get(key))
     missing = ~(np.isfinite(x) & np.isfinite(y))
     x[missing] = y[missing] = np.nan

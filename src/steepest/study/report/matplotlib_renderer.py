@@ -15,13 +15,14 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from steepest.study.report.chart import Axis, Chart, Interval, Series, Sheet, Values
+from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Sheet, Values
 from steepest.study.report.palette import Look
 
 INK = "#22262c"
 QUIET = "#667085"
 LABEL_LENGTH = 28
 SIGNS_PER_INCH = 13
+FINE_UP_TO = 3000.0
 STYLE: Any = {
     "font.family": ["sans-serif"],
     "font.size": 9,
@@ -68,7 +69,9 @@ def sheet_images(sheet: Sheet, *, dpi: int = 160) -> dict[str, bytes]:
     """The sheet as ``{"png": ..., "svg": ...}``; equal data give equal bytes."""
     with _own_style():
         figure = _draw(sheet)
-        figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
         figure.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
         return {"png": _saved(figure, "png", dpi), "svg": _saved(figure, "svg", dpi)}
 
@@ -118,10 +121,19 @@ def _draw_chart(axes: Axes, chart: Chart) -> None:
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x.title)
     axes.set_ylabel(chart.y.title if chart.y.title != chart.title else "")
+    for guide in chart.guides:
+        _draw_guide(axes, guide)
     for series in chart.series:
         _draw_series(axes, series)
     _scale(axes, chart.x, "x")
     _scale(axes, chart.y, "y")
+
+
+def _draw_guide(axes: Axes, guide: Guide) -> None:
+    if guide.is_line:
+        axes.axvline(guide.low, color=QUIET, linewidth=1.2, zorder=1)
+    else:
+        axes.axvspan(guide.low, guide.high, color=QUIET, alpha=0.12, linewidth=0, zorder=0)
 
 
 def _draw_series(axes: Axes, series: Series) -> None:
@@ -133,7 +145,11 @@ def _draw_series(axes: Axes, series: Series) -> None:
         "mean": (MARKERS[series.look.marker], 9.0, 1.0, 1.6),
         "tick": ("|", 15.0, 1.0, 8.0),
         "stop": ("x", 9.0, 1.0, 0.0),
+        "interval": (MARKERS[series.look.marker], 8.0, 1.0, 7.0),
+        "chosen": ("o", 13.0, 1.0, 0.0),
+        "defaults": (MARKERS[series.look.marker], 8.0, 1.0, 0.0),
     }[series.kind]
+    hollow = series.kind in ("chosen", "defaults")
     colour = series.look.light
     points = axes.errorbar(
         series.x,
@@ -142,11 +158,12 @@ def _draw_series(axes: Axes, series: Series) -> None:
         yerr=_bars(series.y, series.band),
         fmt=marker,
         color=colour,
-        ecolor=to_rgba(colour, 0.28 if series.kind == "tick" else 1.0),
+        ecolor=to_rgba(colour, 0.28 if series.kind in ("tick", "interval") else 1.0),
         elinewidth=bar,
         markersize=size,
         alpha=None if alpha == 1 else alpha,
-        markeredgewidth=2.2 if marker in "|x" else 0.0,
+        markeredgewidth=2.2 if marker in "|x" else 1.6 if hollow else 0.0,
+        markerfacecolor="none" if hollow else colour,
         zorder=4 if series.kind == "dots" else 3,
     )
     points[0].set_gid(f"{series.kind}:{series.label}")
@@ -181,7 +198,9 @@ def _scale(axes: Axes, axis: Axis, name: str) -> None:
     line = axes.xaxis if name == "x" else axes.yaxis
     if axis.log:
         axes.set(**{f"{name}scale": "log"})
-        line.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        low, high = line.get_data_interval()
+        fine = low > 0 and high / low < FINE_UP_TO
+        line.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if fine else (1,)))
         line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         line.set_minor_formatter(NullFormatter())
     if axis.integer:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from steepest.study.report.reader import Study, Trial
+from steepest.study.report.study import Study, Trial
 
 MISSING = "–"
 
@@ -46,7 +46,7 @@ def number(value: float | None, decimals: int) -> str:
 
 def table_measures(study: Study) -> tuple[Measure, ...]:
     """The columns of the results table, in the order of the literature."""
-    parts = ("train_loss", *_metric_keys(study, "train", "test"), "examples_per_second")
+    parts = ("train_loss", *_metric_keys(study, "train", "test"), *_speed(study))
     return tuple(_measure(study, key) for key in dict.fromkeys(parts))
 
 
@@ -63,7 +63,7 @@ def goal(study: Study) -> Measure:
 
 def trial_measures(study: Study) -> tuple[Measure, ...]:
     """The columns of the table of trials."""
-    keys = ("train_loss", *_metric_keys(study, "train", "validation", "test"), "examples_per_second")
+    keys = ("train_loss", *_metric_keys(study, "train", "validation", "test"), *_speed(study))
     return tuple(_measure(study, key) for key in dict.fromkeys(keys))
 
 
@@ -71,6 +71,14 @@ def definitions(study: Study) -> tuple[tuple[str, str], ...]:
     """Name and meaning of every figure that the page shows."""
     shown = (*curve_measures(study), *table_measures(study))
     return tuple((measure.title, measure.definition) for measure in dict.fromkeys(shown))
+
+
+def _speed(study: Study) -> list[str]:
+    """The trials' own speed, where no timing pass took it better, or to set it beside a published one.
+
+    Trials that ran side by side waited for each other.
+    """
+    return [] if study.timing_trials and study.published is None else ["examples_per_second"]
 
 
 def _metric_keys(study: Study, *splits: str) -> list[str]:

@@ -1,26 +1,50 @@
 """A study's figures and tables -> one self-contained HTML page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
-from steepest.study.report.answer import answer, caution, joined, plural
-from steepest.study.report.chart import Chart, Figures
-from steepest.study.report.contents import comparable, spelled
+from steepest.study.report.answer import answer, caution, edge_words, seen
+from steepest.study.report.chart import Chart, Figures, Sheet
+from steepest.study.report.contents import comparable, run_with, spelled
+from steepest.study.report.explanations import basin_words, target_words, verdict_words
+from steepest.study.report.fairness import fairness
+from steepest.study.report.findings import Findings
 from steepest.study.report.measures import definitions
+from steepest.study.report.methods import methods
 from steepest.study.report.palette import look
 from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.reader import FINISHED, Study
-from steepest.study.report.summary import Summary, statuses
+from steepest.study.report.study import FINISHED, Study
+from steepest.study.report.summary import statuses
 from steepest.study.report.swatch import swatch
 from steepest.study.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from steepest.study.report.wording import joined, plural
 
 X_NAMES = {"epochs": "Epochs", "steps": "Steps", "seconds": "Seconds"}
+SECTIONS = {
+    "verdicts": "Verdicts",
+    "seeds": "Every seed",
+    "curves": "Curves",
+    "targets": "Time to target",
+    "tuning": "Tuning",
+    "cost": "Cost",
+    "fairness": "Fairness",
+    "methods": "Methods",
+    "settings": "Settings",
+    "trials": "Every trial",
+    "setup": "Data and machine",
+    "reading": "How to read",
+    "files": "Files",
+}
+OPTIONAL = {"verdicts": "verdicts", "targets": "targets", "tuning": "tuning"}
+"""Sections that stand only where their table does."""
+_TIGHT = " ± ".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @dataclass(frozen=True)
@@ -47,33 +71,54 @@ class Panel:
         return all(chart.empty for chart in self.charts.values())
 
 
-def render_page(study: Study, summaries: Sequence[Summary], figures: Figures, tables: Mapping[str, Table]) -> str:
+def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) -> str:
     """The whole page as text."""
-    page: str = _template().render(
+    study = found.study
+    page: str = template("page.html").render(
         study=study,
-        answer=answer(study, summaries).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"),
-        cautions=caution(study, summaries),
-        facts=_facts(study),
+        title=study.title,
+        **_head(found, tables),
+        notices=study.notices,
         panels=_panels(figures),
         x_names=X_NAMES,
         legend=[(label, swatch(look(index))) for index, label in enumerate(study.labels)],
         tables={key: to_html(table) for key, table in tables.items()},
-        exports=_exports(tables["results"]),
+        exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),
         here=_setting_in_words(study),
-        all_options=[(setting.label, spelled(setting.options)) for setting in study.optimizers],
+        verdict_words=verdict_words(found.verdicts),
+        target_words=target_words(found),
+        basin_words=basin_words(study),
+        edges=edge_words(found.searches),
+        fairness=fairness(found),
+        methods=methods(found),
+        all_options=[(setting.label, spelled(run_with(study, setting))) for setting in study.running],
         definitions=definitions(study),
         details=_details(study),
         digests=_digests(study),
         citation=_citation(study),
-        figures_json=_figures_json(figures),
-        plotly=Markup(_plotly()),
-        files=_files(figures, tables),
+        figures_json=figures_json(figures.charts),
+        plotly=Markup(plotly_script()),
+        file_list=file_list(figures.sheets, tables),
     )
     return page
 
 
-def _template() -> Template:
+def _head(found: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """What stands above the first section."""
+    study = found.study
+    first = answer(study, found.verdicts, found.summaries)
+    more = (seen(found.verdicts, found.summaries), *caution(study, found.verdicts, found.searches))
+    return {
+        "answer": first.replace(" ± ", _TIGHT),
+        "cautions": [sentence.replace(" ± ", _TIGHT) for sentence in more if sentence],
+        "facts": _facts(study),
+        "sections": [(key, name) for key, name in SECTIONS.items() if OPTIONAL.get(key, "results") in tables],
+    }
+
+
+def template(name: str) -> Template:
+    """A template of this package; everything that it prints is escaped."""
     environment = Environment(
         loader=PackageLoader("steepest.study.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -81,52 +126,60 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
+def plotly_script() -> str:
+    """The drawing library as text: the file that `plotly.offline.get_plotlyjs` reads, without plotly's slow import."""
+    return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _panels(figures: Figures) -> dict[str, list[Panel]]:
     axes = list(figures.learning)
     learning = [dict(zip(axes, charts, strict=True)) for charts in zip(*figures.learning.values(), strict=True)]
     return {
-        "seeds": [_alone(figures.seeds)],
+        "verdicts": [alone(figures.verdicts)],
+        "seeds": [alone(figures.seeds)],
         "learning": [Panel(charts["epochs"].title, charts["epochs"].note, charts) for charts in learning],
-        "steps": [_alone(figures.steps)],
-        "speed": [_alone(figures.speed)],
+        "steps": [alone(figures.steps)],
+        "targets": [alone(chart) for chart in figures.targets],
+        "tuning": [alone(chart) for chart in figures.tuning if not chart.empty],
+        "cost": [alone(figures.cost)],
     }
 
 
-def _alone(chart: Chart) -> Panel:
+def alone(chart: Chart) -> Panel:
+    """A place for one chart."""
     return Panel(chart.title, chart.note, {"": chart})
 
 
-def _figures_json(figures: Figures) -> Markup:
+def figures_json(charts: Iterable[Chart]) -> Markup:
     """Every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
-    drawn = {chart.key: _drawn(chart) for chart in figures.charts if not chart.empty}
+    drawn = {chart.key: _rounded(plotly_figure(chart)) for chart in charts if not chart.empty}
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _drawn(chart: Chart) -> Any:
-    """The chart as plotly JSON with seven digits: finer than any screen, half as long."""
-    return json.loads(plotly_figure(chart).to_json(), parse_float=lambda text: float(f"{float(text):.7g}"))
+def _rounded(value: Any) -> Any:
+    """Plain data with seven digits: finer than any screen, half as long."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """The numbers in the page's head."""
     seeds = len({trial.seed for trial in study.trials})
     found = [
-        (str(len(study.optimizers)), "optimizer" if len(study.optimizers) == 1 else "optimizers"),
+        (str(len(study.labels)), "optimizer" if len(study.labels) == 1 else "optimizers"),
         (str(seeds), "seed" if seeds == 1 else "seeds"),
         (_amount(study.config.get("epochs")), "epoch" if study.config.get("epochs") == 1 else "epochs"),
         (_amount(study.data.get("train")), "training examples"),
         (_amount(study.model.get("parameters")), "parameters"),
         _ended(study),
+        (f"{len(study.search_trials):,}" if study.search_trials else "", "search trials"),
     ]
     return [(value, name) for value, name in found if value]
 
@@ -134,8 +187,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 def _ended(study: Study) -> tuple[str, str]:
     counts = statuses(study.trials)
     if set(counts) <= {FINISHED}:
-        return f"{len(study.trials):,}", "trials, all finished"
-    return f"{counts.get(FINISHED, 0):,} of {len(study.trials):,}", "trials finished"
+        return f"{len(study.trials):,}", "reported trials, all finished"
+    return f"{counts.get(FINISHED, 0):,} of {len(study.trials):,}", "reported trials finished"
 
 
 def _setting_in_words(study: Study) -> str:
@@ -221,14 +274,13 @@ def _citation(study: Study) -> str:
     )
 
 
-def _exports(table: Table) -> list[tuple[str, str]]:
+def exports(table: Table) -> list[tuple[str, str]]:
+    """The table in the formats that people paste."""
     return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table)), ("CSV", to_csv(table))]
 
 
-def _files(figures: Figures, tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
+def file_list(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
     """What lies beside the page: name, and kind and address of each file."""
-    images = [
-        (sheet.key, [(kind, f"figures/{sheet.key}.{kind}") for kind in ("png", "svg")]) for sheet in figures.sheets
-    ]
+    images = [(sheet.key, [(kind, f"figures/{sheet.key}.{kind}") for kind in ("png", "svg")]) for sheet in sheets]
     texts = [(key, [(kind, f"tables/{key}.{kind}") for kind in ("csv", "md", "tex")]) for key in tables]
     return images + texts

@@ -5,33 +5,44 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
+from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Values
 
-from steepest.study.report.chart import Axis, Chart, Interval, Series, Values
-
+Trace = dict[str, Any]
 ROW_HEIGHT = 38
 HEIGHT = 340
 BAND_OPACITY = 0.13
 BAR_OPACITY = 0.28
+GUIDE = "#667085"
+FINE_UP_TO = 3000.0
 MOST_TICKS = 8
 _STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
 
 
-def plotly_figure(chart: Chart) -> go.Figure:
-    """Every series of the chart as traces: a band (where there is one) below its line or marks."""
-    traces = [trace for series in chart.series for trace in _traces(series, chart)]
+def plotly_figure(chart: Chart) -> dict[str, Any]:
+    """The chart as plotly's data and layout: a band (where there is one) below its line, or marks.
+
+    Plain data, because plotly's Python classes take a second to import and check every value of every trace; the tests
+    let them check what is made here.
+    """
     height = max(len(chart.y.ticks) * ROW_HEIGHT + 90, 180) if chart.y.ticks else HEIGHT
-    figure = go.Figure(traces)
-    figure.update_layout(
-        template=go.layout.Template(),
-        showlegend=False,
-        height=height,
-        margin={"l": 8, "r": 12, "t": 12, "b": 8},
-        hovermode="closest",
-        xaxis=_axis(chart.x, _drawn(chart, "x")),
-        yaxis=_axis(chart.y, _drawn(chart, "y")),
-    )
-    return figure
+    layout = {
+        "showlegend": False,
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "hovermode": "closest",
+        "xaxis": _axis(chart.x, _drawn(chart, "x")),
+        "yaxis": _axis(chart.y, _drawn(chart, "y")),
+        "shapes": [_shape(guide) for guide in chart.guides],
+    }
+    return {"data": [trace for series in chart.series for trace in _traces(series, chart)], "layout": layout}
+
+
+def _shape(guide: Guide) -> dict[str, Any]:
+    """An upright line or stripe over the whole height; the page's script gives it the colours of its scheme."""
+    stripe = {"type": "rect", "fillcolor": tint(GUIDE, 0.1), "line": {"width": 0}}
+    line = {"type": "line", "line": {"width": 2, "color": GUIDE}}
+    place = {"x0": guide.low, "x1": guide.high, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+    return place | (line if guide.is_line else stripe)
 
 
 def tint(colour: str, opacity: float) -> str:
@@ -44,61 +55,68 @@ def tint(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def _traces(series: Series, chart: Chart) -> list[go.Scatter]:
+def _traces(series: Series, chart: Chart) -> list[Trace]:
     if series.kind == "line":
         return [*_band(series), _line(series, chart)]
     return [_marks(series, chart)]
 
 
-def _band(series: Series) -> list[go.Scatter]:
+def _band(series: Series) -> list[Trace]:
     if series.band is None:
         return []
     low, high = series.band
-    outline = go.Scatter(
-        x=[*series.x, *reversed(series.x)],
-        y=_finite([*high, *reversed(low)]),
-        mode="lines",
-        fill="toself",
-        fillcolor=tint(series.look.light, BAND_OPACITY),
-        line={"width": 0},
-        hoverinfo="skip",
-        meta=_meta(series, "band"),
-    )
+    outline = {
+        "type": "scatter",
+        "x": [*series.x, *reversed(series.x)],
+        "y": _finite([*high, *reversed(low)]),
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": tint(series.look.light, BAND_OPACITY),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "meta": _meta(series, "band"),
+    }
     return [outline]
 
 
-def _line(series: Series, chart: Chart) -> go.Scatter:
-    return go.Scatter(
-        **_points(series, chart),
-        mode="lines+markers",
-        line={"color": series.look.light, "width": 2, "dash": series.look.dash},
-        marker={"color": series.look.light, "symbol": series.look.marker, "size": 7, "maxdisplayed": 12},
-        meta=_meta(series, "line"),
-    )
+def _line(series: Series, chart: Chart) -> Trace:
+    return _points(series, chart) | {
+        "mode": "lines+markers",
+        "line": {"color": series.look.light, "width": 2, "dash": series.look.dash},
+        "marker": {"color": series.look.light, "symbol": series.look.marker, "size": 7, "maxdisplayed": 12},
+        "meta": _meta(series, "line"),
+    }
 
 
-def _marks(series: Series, chart: Chart) -> go.Scatter:
+def _marks(series: Series, chart: Chart) -> Trace:
     colour = series.look.light
     size, opacity, symbol, thickness = {
         "dots": (8, 0.7, series.look.marker, 0),
         "mean": (13, 1.0, series.look.marker, 2),
         "tick": (20, 1.0, "line-ns", 11),
-        "stop": (13, 1.0, "x-thin", 0),
+        "stop": (9 if chart.y.ticks else 13, 1.0, "x-thin", 0),
+        "interval": (13, 1.0, series.look.marker, 10),
+        "chosen": (18, 1.0, "circle-open", 0),
+        "defaults": (12, 1.0, f"{series.look.marker}-open", 0),
     }[series.kind]
-    stroke = {"width": 2.5, "color": colour} if symbol in _STROKES else {"width": 0}
-    return go.Scatter(
-        **_points(series, chart),
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": size, "opacity": opacity, "line": stroke},
-        error_x=_bars(series.x, series.reach, tint(colour, BAR_OPACITY), thickness),
-        error_y=_bars(series.y, series.band, colour, thickness),
-        meta=_meta(series, series.kind),
-    )
+    outlined = symbol in _STROKES or symbol.endswith("-open")
+    stroke = {"width": 2.5, "color": colour} if outlined else {"width": 0}
+    errors = {
+        "error_x": _bars(series.x, series.reach, tint(colour, BAR_OPACITY), thickness),
+        "error_y": _bars(series.y, series.band, colour, thickness),
+    }
+    return _points(series, chart) | {
+        "mode": "markers",
+        "marker": {"color": colour, "symbol": symbol, "size": size, "opacity": opacity, "line": stroke},
+        "meta": _meta(series, series.kind),
+        **{name: bars for name, bars in errors.items() if bars is not None},
+    }
 
 
-def _points(series: Series, chart: Chart) -> dict[str, Any]:
+def _points(series: Series, chart: Chart) -> Trace:
     value = "%{x:.4~g}" if chart.y.ticks else f"%{{y:.4~g}}<br>{html.escape(chart.x.title)} %{{x:,.4~g}}"
     return {
+        "type": "scatter",
         "x": list(series.x),
         "y": _finite(series.y),
         "name": html.escape(series.label),
@@ -166,7 +184,7 @@ def _whole_step(span: float) -> int:
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """1, 2 and 5 of every decade, or powers of ten alone where those would crowd the axis."""
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
-    digits = (1, 2, 5) if len(powers) <= MOST_TICKS else (1,)
+    digits = (1, 2, 5) if high / low < FINE_UP_TO else (1,)
     sparse = max(len(powers) // MOST_TICKS, 1)
     return [(digit * 10.0**power, f"{digit * 10.0**power:g}") for power in powers[::sparse] for digit in digits]
 

@@ -1,142 +1,55 @@
-"""Stored files of a study folder -> typed, immutable objects. Nothing else in this package opens a record.
+"""Stored files of a study folder -> typed, immutable objects. Nothing else in this package opens a stored file.
 
 The reader forgives what an interruption can do to a study (a missing file, a torn last line, no end record) and reports
 it as a notice; it refuses what it cannot understand (no ``study.json``, another schema).
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steepest.study.report.errors import ReportError
+from steepest.study.report.records import (
+    Record,
+    integer,
+    mapping,
+    number,
+    numbers,
+    read_all,
+    read_ends,
+    sequence,
+    text,
+)
+from steepest.study.report.study import (
+    EVALUATION,
+    INTERRUPTED,
+    SEARCH,
+    TIMING,
+    Array,
+    Choice,
+    Dimension,
+    Epoch,
+    OptimizerSetting,
+    Point,
+    Protocol,
+    Published,
+    Study,
+    Trial,
+)
 
-SCHEMA = 2
-EVALUATION = "evaluation"
-UNSTARTED = "not started"
-INTERRUPTED = "interrupted"
-FINISHED = "finished"
-DIVERGED = "diverged"
-FAILED = "failed"
-
-Record = dict[str, Any]
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What was recorded at the end of one epoch (epoch 0: before training)."""
-
-    epoch: int
-    step: int
-    values: Mapping[str, float]
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training run as its records tell it."""
-
-    id: str
-    optimizer: str
-    seed: int
-    status: str = UNSTARTED
-    step: int = 0
-    epoch: int = 0
-    steps: Array = field(default_factory=lambda: np.empty(0))
-    losses: Array = field(default_factory=lambda: np.empty(0))
-    epochs: tuple[Epoch, ...] = ()
-    final: Mapping[str, float] = field(default_factory=dict)
-    seconds: float | None = None
-    examples: float | None = None
-    executor: str | None = None
-    reason: str | None = None
-    traceback: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the trial ran to its planned end."""
-        return self.status == FINISHED
-
-    @property
-    def examples_per_second(self) -> float | None:
-        """Training examples per second of training time, or None if no time was recorded."""
-        if not self.seconds or self.examples is None:
-            return None
-        return self.examples / self.seconds
-
-
-@dataclass(frozen=True)
-class OptimizerSetting:
-    """One competitor of the study: its label, registered name, resolved options and executor."""
-
-    label: str
-    name: str
-    options: Mapping[str, Any]
-    executor: str | None
-
-
-@dataclass(frozen=True)
-class Published:
-    """Figures that somebody else published for the same optimizers."""
-
-    source: str
-    setting: str
-    rows: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Study:
-    """Everything a study folder holds."""
-
-    name: str
-    title: str
-    description: str
-    workload: str
-    preset: str
-    metric: str
-    maximize: bool
-    optimizers: tuple[OptimizerSetting, ...]
-    trials: tuple[Trial, ...]
-    published: Published | None
-    notices: tuple[str, ...]
-    config: Mapping[str, Any]
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    seed_purposes: Mapping[str, str]
-    versions: Mapping[str, Any]
-    machine: Mapping[str, Any]
-    threads: int | None
-    commit: str | None
-    created: str | None
-    command: str | None
-
-    def trials_of(self, label: str) -> tuple[Trial, ...]:
-        """The trials of the optimizer with this label, in the study's order."""
-        return tuple(trial for trial in self.trials if trial.optimizer == label)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The optimizers' labels in display order."""
-        return tuple(setting.label for setting in self.optimizers)
-
-    @property
-    def fallback(self) -> str | None:
-        """The sentence that says which data stood in for the wanted ones, or None."""
-        return _text(self.data.get("fallback"))
+SCHEMA: Final = 2
 
 
 def read_study(folder: Path) -> Study:
     """Read a study folder; raises `ReportError` if it is none or has another schema."""
     plan = _plan(folder)
     notices: list[str] = []
-    entries = [_mapping(entry) for entry in _sequence(plan.get("trials"))]
-    trials = tuple(_trial(folder, entry, notices) for entry in entries if entry.get("phase") == EVALUATION)
-    return _study(plan, _with_missing_optimizers(_optimizers(plan), trials), trials, tuple(notices))
+    trials = [_trial(folder, mapping(entry), notices) for entry in sequence(plan.get("trials"))]
+    of_phase = {phase: tuple(one for one in trials if one.phase == phase) for phase in (SEARCH, EVALUATION, TIMING)}
+    return _study(folder, plan, of_phase, tuple(notices))
 
 
 def _plan(folder: Path) -> Record:
@@ -174,12 +87,11 @@ def _check_schema(record: Record, path: Path) -> None:
         )
 
 
-def _study(
-    plan: Record, optimizers: tuple[OptimizerSetting, ...], trials: tuple[Trial, ...], notices: tuple[str, ...]
-) -> Study:
-    metric = _mapping(plan.get("metric"))
+def _study(folder: Path, plan: Record, trials: dict[str, tuple[Trial, ...]], notices: tuple[str, ...]) -> Study:
+    metric = mapping(plan.get("metric"))
     name = str(plan.get("name") or plan.get("workload") or "study")
     return Study(
+        folder=str(folder),
         name=name,
         title=str(plan.get("title") or name),
         description=str(plan.get("description") or ""),
@@ -187,34 +99,87 @@ def _study(
         preset=str(plan.get("preset") or ""),
         metric=str(metric.get("name") or "loss"),
         maximize=metric.get("direction") == "maximize",
-        optimizers=optimizers,
-        trials=trials,
+        protocol=_protocol(mapping(plan.get("protocol"))),
+        optimizers=_with_missing_optimizers(_optimizers(plan), trials[EVALUATION]),
+        chosen={str(label): _choice(mapping(entry)) for label, entry in mapping(plan.get("chosen")).items()},
+        trials=trials[EVALUATION],
+        search_trials=trials[SEARCH],
+        timing_trials=trials[TIMING],
         published=_published(plan.get("published")),
         notices=notices,
-        config=_mapping(plan.get("config")),
-        model=_mapping(plan.get("model")),
-        data=_mapping(plan.get("data")),
-        seed_purposes={str(key): str(value) for key, value in _mapping(plan.get("seed_purposes")).items()},
-        versions=_mapping(plan.get("versions")),
-        machine=_mapping(plan.get("machine")),
-        threads=_integer(plan.get("threads")),
-        commit=_text(plan.get("commit")),
-        created=_text(plan.get("created")),
-        command=_text(plan.get("command")),
+        config=mapping(plan.get("config")),
+        model=mapping(plan.get("model")),
+        data=mapping(plan.get("data")),
+        seed_purposes={str(key): str(value) for key, value in mapping(plan.get("seed_purposes")).items()},
+        versions=mapping(plan.get("versions")),
+        machine=mapping(plan.get("machine")),
+        threads=integer(plan.get("threads")),
+        commit=text(plan.get("commit")),
+        created=text(plan.get("created")),
+        command=text(plan.get("command")),
     )
+
+
+def _protocol(entry: Record) -> Protocol:
+    usual = Protocol()
+    alpha, margin = number(entry.get("alpha")), number(entry.get("margin"))
+    targets = (number(target) for target in sequence(entry.get("targets")))
+    return Protocol(
+        trials=integer(entry.get("trials")) or 0,
+        tuning_seeds=tuple(seed for seed in sequence(entry.get("tuning_seeds")) if integer(seed) is not None),
+        sampler=text(entry.get("sampler")),
+        searched=tuple(map(str, sequence(entry.get("searched")))),
+        schedule=text(entry.get("schedule")),
+        reference=text(entry.get("reference")),
+        alpha=usual.alpha if alpha is None else alpha,
+        margin=usual.margin if margin is None else margin,
+        targets=tuple(target for target in targets if target is not None),
+        timing_rounds=integer(entry.get("timing_rounds")) or 0,
+        extensions=tuple(_extension(mapping(one)) for one in sequence(entry.get("extensions"))),
+    )
+
+
+def _extension(entry: Record) -> dict[str, tuple[float, float]]:
+    parts = {str(label): mapping(part) for label, part in entry.items()}
+    ends = {label: (number(part.get("low")), number(part.get("high"))) for label, part in parts.items()}
+    return {label: (low, high) for label, (low, high) in ends.items() if low is not None and high is not None}
 
 
 def _optimizers(plan: Record) -> tuple[OptimizerSetting, ...]:
-    entries = [_mapping(entry) for entry in _sequence(plan.get("optimizers"))]
-    return tuple(
-        OptimizerSetting(
-            label=str(entry.get("label") or entry.get("name")),
-            name=str(entry.get("name") or ""),
-            options=_mapping(entry.get("options")),
-            executor=_text(entry.get("executor")),
-        )
-        for entry in entries
+    return tuple(_optimizer(mapping(entry)) for entry in sequence(plan.get("optimizers")))
+
+
+def _optimizer(entry: Record) -> OptimizerSetting:
+    points = (mapping(point) for point in sequence(entry.get("points")))
+    return OptimizerSetting(
+        label=str(entry.get("label") or entry.get("name")),
+        name=str(entry.get("name") or ""),
+        options=mapping(entry.get("options")),
+        executor=text(entry.get("executor")),
+        schedule=text(entry.get("schedule")),
+        skipped=text(entry.get("skipped")),
+        space={str(name): _dimension(mapping(one)) for name, one in mapping(entry.get("space")).items()},
+        points={point: mapping(one.get("options")) for one in points if (point := _point(one)) is not None},
     )
+
+
+def _dimension(entry: Record) -> Dimension:
+    return Dimension(
+        low=number(entry.get("low")),
+        high=number(entry.get("high")),
+        scale=str(entry.get("scale") or "log"),
+        complement=bool(entry.get("complement")),
+        values=tuple(sequence(entry.get("values"))),
+    )
+
+
+def _choice(entry: Record) -> Choice:
+    return Choice(_point(entry), mapping(entry.get("given")), mapping(entry.get("options")))
+
+
+def _point(entry: Record) -> Point | None:
+    found = entry.get("point")
+    return found if integer(found) is not None or isinstance(found, str) else None
 
 
 def _with_missing_optimizers(
@@ -227,24 +192,29 @@ def _with_missing_optimizers(
 
 
 def _published(value: object) -> Published | None:
-    entry = _mapping(value)
+    entry = mapping(value)
     if not entry:
         return None
-    rows = {str(label): _numbers(_mapping(row)) for label, row in _mapping(entry.get("rows")).items()}
+    rows = {str(label): numbers(mapping(row)) for label, row in mapping(entry.get("rows")).items()}
     return Published(str(entry.get("source") or ""), str(entry.get("setting") or ""), rows)
 
 
-def _trial(folder: Path, entry: object, notices: list[str]) -> Trial:
-    listed = _mapping(entry)
-    trial_id = str(listed.get("id"))
-    empty = Trial(id=trial_id, optimizer=str(listed.get("optimizer")), seed=_integer(listed.get("seed")) or 0)
-    records = _last_run(_records(folder / "trials" / f"{trial_id}.jsonl", notices))
+def _trial(folder: Path, entry: Record, notices: list[str]) -> Trial:
+    empty = Trial(
+        id=str(entry.get("id")),
+        optimizer=str(entry.get("optimizer")),
+        seed=integer(entry.get("seed")) or 0,
+        phase=str(entry.get("phase")),
+        point=_point(entry),
+    )
+    read = read_ends if empty.phase == SEARCH else read_all
+    path = folder / "trials" / f"{empty.id}.jsonl"
+    records = _last_run(read(path, notices))
     if not records:
         return empty
     if records[0].get("kind") == "trial":
-        _check_schema(records[0], folder / "trials" / f"{trial_id}.jsonl")
-    times = _records(folder / "times" / f"{trial_id}.jsonl", notices)
-    return _filled(empty, records, times)
+        _check_schema(records[0], path)
+    return _filled(empty, records, read(folder / "times" / f"{empty.id}.jsonl", notices))
 
 
 def _last_run(records: list[Record]) -> list[Record]:
@@ -258,34 +228,35 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
     epochs = _epochs(records, times)
     end = next((record for record in records if record.get("kind") == "end"), {})
     clock = times[-1] if times else {}
-    return Trial(
-        id=empty.id,
-        optimizer=empty.optimizer,
-        seed=empty.seed,
-        status=_text(end.get("status")) or INTERRUPTED,
-        step=_integer(end.get("step")) or _last_integer(steps + records, "step"),
-        epoch=_integer(end.get("epoch")) or max((epoch.epoch for epoch in epochs), default=0),
+    return replace(
+        empty,
+        status=text(end.get("status")) or INTERRUPTED,
+        step=integer(end.get("step")) or _last_step(steps + records),
+        epoch=number(end.get("epoch")) or max((epoch.epoch for epoch in epochs), default=0),
         steps=_array(steps, "step"),
         losses=_array(steps, "loss"),
         epochs=epochs,
-        final=_numbers(end),
-        seconds=_number(clock.get("train_seconds")),
-        examples=_number(clock.get("examples")),
-        executor=_text(clock.get("executor")),
-        reason=_text(end.get("reason")) or _text(end.get("error")),
-        traceback=_text(end.get("traceback")),
+        final=numbers(end),
+        options=mapping(mapping(mapping(records[0].get("spec")).get("optimizer")).get("options")),
+        seconds=number(clock.get("train_seconds")),
+        examples=number(clock.get("examples")),
+        step_seconds=number(clock.get("step_seconds")),
+        executor=text(clock.get("executor")),
+        reason=text(end.get("reason")) or text(end.get("error")),
+        traceback=text(end.get("traceback")),
+        restarts=text(clock.get("restarts")),
     )
 
 
 def _epochs(records: list[Record], times: list[Record]) -> tuple[Epoch, ...]:
     clock = {
-        record.get("epoch"): _number(record.get("train_seconds")) for record in times if record.get("kind") == "epoch"
+        record.get("epoch"): number(record.get("train_seconds")) for record in times if record.get("kind") == "epoch"
     }
     return tuple(
         Epoch(
-            epoch=_integer(record.get("epoch")) or 0,
-            step=_integer(record.get("step")) or 0,
-            values=_numbers(record),
+            epoch=number(record.get("epoch")) or 0,
+            step=integer(record.get("step")) or 0,
+            values=numbers(record),
             seconds=clock.get(record.get("epoch"), None if record.get("epoch") else 0.0),
         )
         for record in records
@@ -293,79 +264,10 @@ def _epochs(records: list[Record], times: list[Record]) -> tuple[Epoch, ...]:
     )
 
 
-def _records(path: Path, notices: list[str]) -> list[Record]:
-    """The records of a file up to its first unreadable line; a cut is reported in ``notices``."""
-    if not path.is_file():
-        return []
-    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-    records = _all_at_once(lines)
-    if records is None:
-        records = _up_to_the_torn_line(lines)
-        notices.append(_torn(path, len(records), len(lines)))
-    return records
-
-
-def _all_at_once(lines: Sequence[bytes]) -> list[Record] | None:
-    """Parse whole lines as one array: several times quicker than one by one. None if any line is not one object."""
-    try:
-        records = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        return None
-    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
-    return records if whole else None
-
-
-def _up_to_the_torn_line(lines: Sequence[bytes]) -> list[Record]:
-    records: list[Record] = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(record, dict):
-            break
-        records.append(record)
-    return records
-
-
-def _torn(path: Path, kept: int, total: int) -> str:
-    lost = total - kept
-    name = f"{path.parent.name}/{path.name}"
-    what = "the last line" if lost == 1 else f"line {kept + 1} and the {lost - 1} after it"
-    return f"{name}: {what} could not be read and {'was' if lost == 1 else 'were'} left out ({kept} good lines kept)."
-
-
 def _array(records: list[Record], key: str) -> Array:
-    values = [_number(record.get(key)) for record in records]
+    values = [number(record.get(key)) for record in records]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    values = {key: _number(value) for key, value in record.items()}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return float(value) if value in ("nan", "inf", "-inf") and isinstance(value, str) else None
-
-
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _last_integer(records: list[Record], key: str) -> int:
-    return max((_integer(record.get(key)) or 0 for record in records), default=0)
-
-
-def _text(value: object) -> str | None:
-    return str(value) if value is not None and value != "" else None
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _sequence(value: object) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
+def _last_step(records: list[Record]) -> int:
+    return max((integer(record.get("step")) or 0 for record in records), default=0)

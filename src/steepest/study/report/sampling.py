@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.study.report.reader import Array
+from steepest.study.report.study import Array
 
 Indices = NDArray[np.int64]
 

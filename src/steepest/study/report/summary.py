@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from steepest.study.report.measures import Measure, table_measures
-from steepest.study.report.reader import FINISHED, Study, Trial
+from steepest.study.report.study import FINISHED, Study, Trial
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,6 @@ def ranked(summaries: Iterable[Summary], measure: Measure) -> list[Summary]:
     """Those with a mean, best first; equal means stay in the study's order."""
     having = [summary for summary in summaries if summary.spreads[measure.key].count]
     return sorted(having, key=lambda summary: -measure.better * (summary.spreads[measure.key].mean or 0.0))
-
-
-def close(best: Spread, other: Spread) -> bool:
-    """Whether two means differ by no more than the larger of the two standard deviations (needs two seeds each)."""
-    if best.mean is None or other.mean is None or best.deviation is None or other.deviation is None:
-        return False
-    return abs(best.mean - other.mean) <= max(best.deviation, other.deviation)
 
 
 def _summary(study: Study, label: str) -> Summary:

@@ -40,8 +40,32 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """One number in words of its own (a sign, a unit, a missed target); sorted and exported by its value."""
+
+    value: float | None
+    text: str
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The two ends of an interval and how they are printed; sorted by the low one."""
+
+    low: float | None
+    high: float | None
+    text: str
+    tag: str = ""
+
+    @property
+    def value(self) -> float | None:
+        """The low end."""
+        return self.low
+
+
+@dataclass(frozen=True)
 class Over:
-    """A figure over seeds: mean, and standard deviation from two seeds on. ``tag`` marks the best."""
+    """A figure over seeds: mean, and standard deviation from two seeds on."""
 
     spread: Spread
     measure: Measure
@@ -63,7 +87,7 @@ class Over:
         return "" if self.spread.deviation is None else self.measure.text(self.spread.deviation)
 
 
-Cell = Text | Number | Over
+Cell = Text | Number | Shown | Ends | Over
 
 
 @dataclass(frozen=True)
@@ -92,11 +116,10 @@ class Table:
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated values in full precision; a figure over seeds takes three columns: mean, sd and seeds."""
+    """Comma-separated values in full precision; a figure over seeds takes three columns, an interval two."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    wide = [_is_wide(table, index) for index in range(len(table.columns))]
-    writer.writerow([name for column, over in zip(table.columns, wide, strict=True) for name in _names(column, over)])
+    writer.writerow([name for index, column in enumerate(table.columns) for name in _names(table, index, column)])
     for row in table.rows:
         writer.writerow([value for cell in row for value in _values(cell)])
     return buffer.getvalue()
@@ -114,7 +137,7 @@ def to_latex(table: Table) -> str:
     """A LaTeX table for a document that loads booktabs."""
     shape = "".join("r" if column.numeric else "l" for column in table.columns)
     head = " & ".join(_latex(column.name) for column in table.columns)
-    body = [" & ".join(_latex_cell(cell) for cell in row) for row in table.rows]
+    body = [" & ".join(_latex(_plain(cell)) for cell in row) for row in table.rows]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -142,19 +165,21 @@ def to_html(table: Table) -> Markup:
     ).format(_kinds(table), table.key, table.caption, head, body)
 
 
-def _is_wide(table: Table, index: int) -> bool:
-    return any(isinstance(row[index], Over) for row in table.rows)
+def _names(table: Table, index: int, column: Column) -> list[str]:
+    parts = next((_PARTS[type(row[index])] for row in table.rows if type(row[index]) in _PARTS), ())
+    return [f"{column.name} {part}" for part in parts] or [column.name]
 
 
-def _names(column: Column, over: bool) -> list[str]:
-    return [f"{column.name} {part}" for part in ("mean", "sd", "seeds")] if over else [column.name]
+_PARTS: dict[type, tuple[str, ...]] = {Over: ("mean", "sd", "seeds"), Ends: ("low", "high")}
 
 
 def _values(cell: Cell) -> list[str]:
     if isinstance(cell, Text):
         return [cell.text]
-    if isinstance(cell, Number):
+    if isinstance(cell, Number | Shown):
         return [_exact(cell.value)]
+    if isinstance(cell, Ends):
+        return [_exact(cell.low), _exact(cell.high)]
     return [_exact(cell.spread.mean), _exact(cell.spread.deviation), str(cell.spread.count)]
 
 
@@ -191,17 +216,14 @@ _LATEX = {
     '"': r"\textquotedbl{}",
     "–": "--",
     "±": r"$\pm$",
+    "−": r"$-$",
+    "∞": r"$\infty$",
 }
 
 
 def _latex(text: str) -> str:
     """Escape LaTeX's special characters; line breaks become spaces."""
     return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = _latex(_plain(cell))
-    return f"\\textbf{{{text}}}" if cell.tag == "best" else text
 
 
 def _kinds(table: Table) -> str:
@@ -243,7 +265,7 @@ def _html_row(columns: Sequence[Column], row: Sequence[Cell]) -> Markup:
 
 
 def _html_cell(column: Column, cell: Cell) -> Markup:
-    key = cell.text if isinstance(cell, Text) else _exact(cell.value)
+    key = cell.text if isinstance(cell, Text) else _exact(cell.value).replace("inf", "Infinity")
     return Markup('<td data-sort="{}"{}>{}</td>').format(key, _classes(column, cell.tag), _html_content(cell))
 
 

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 from steepest.study import user_files
@@ -35,7 +36,9 @@ def find(text: str) -> Declared:
 
 
 def _in_file(file: str, function: str) -> Declared:
-    found = {declared.build.__name__: declared for declared in _declared(user_files.load(file))}
+    module, file = user_files.load(file), str(Path(file))
+    own = (declared for declared in _declared(module) if declared.build.__module__ == module.__name__)
+    found = {declared.build.__name__: declared for declared in own}
     if not found:
         raise UsageError(f"{file} declares no workload; put @steepest.study.workload above a function")
     if not function and len(found) > 1:

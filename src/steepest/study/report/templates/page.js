@@ -48,6 +48,10 @@
       Object.assign(layout[name], { gridcolor: grid, tickcolor: grid, linecolor: grid, color: soft });
       layout[name].tickfont = { color: layout[name].ticktext && layout[name].type !== "log" ? ink : soft };
     }
+    for (const shape of layout.shapes ?? []) {
+      if (shape.type === "line") shape.line.color = soft;
+      else shape.fillcolor = tint(soft, 0.14);
+    }
     return layout;
   }
 
@@ -83,7 +87,7 @@
   }
 
   chips.forEach((chip) => chip.addEventListener("click", () => bringForward(chip.dataset.series)));
-  legend.querySelector(".all").addEventListener("click", () => bringForward(null));
+  legend?.querySelector(".all").addEventListener("click", () => bringForward(null));
   document.querySelectorAll("input[name=axis]").forEach((choice) =>
     choice.addEventListener("change", () => {
       axis = choice.value;

@@ -1,0 +1,68 @@
+"""The comparison across workloads on disk: one page, its figures and tables."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from steepest.study.report import across_contents as contents
+from steepest.study.report.across import Across, across
+from steepest.study.report.chart import Chart, Sheet
+from steepest.study.report.errors import ReportError
+from steepest.study.report.findings import Findings, findings
+from steepest.study.report.page import alone, figures_json, file_list, plotly_script, template
+from steepest.study.report.palette import Look, look
+from steepest.study.report.reader import read_study
+from steepest.study.report.swatch import swatch
+from steepest.study.report.tables import Table, to_html
+from steepest.study.report.wording import joined
+from steepest.study.report.write import write_all
+
+
+def write_files(folders: Sequence[Path], out: Path) -> Path:
+    """Read the studies, compare them and write the files."""
+    found = across(_named(folders))
+    looks = {label: look(index) for index, label in enumerate(found.labels)}
+    charts = tuple(chart for chart in contents.charts(found, looks) if not chart.empty)
+    sheets = [Sheet(chart.key, chart.title, (chart,)) for chart in charts]
+    tables = contents.tables(found)
+    again = f"steepest report {shlex.join(map(str, folders))} --out {shlex.quote(str(out))}"
+    return write_all(out, sheets, tables, _page(found, charts, sheets, tables, looks), again=again)
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Findings]:
+    """The findings of every folder under its study's name, with the folder where two studies share one."""
+    if not folders:
+        raise ReportError("No folder was given; name the study folders to compare.")
+    studies = [(folder, read_study(folder)) for folder in dict.fromkeys(folders)]
+    names = [study.name for _, study in studies]
+    return {
+        study.name if names.count(study.name) == 1 else f"{study.name} ({folder})": findings(study)
+        for folder, study in studies
+    }
+
+
+def _page(
+    found: Across, charts: Sequence[Chart], sheets: Sequence[Sheet], tables: dict[str, Table], looks: dict[str, Look]
+) -> str:
+    panels = {chart.key: [alone(chart)] for chart in charts}
+    sections = {"profiles": "Profiles", "ranks": "Ranks", "verdicts": "Verdicts", "robustness": "Robustness"}
+    shown = ({"profiles"} if found.bands else set()) | tables.keys()
+    page: str = template("across.html").render(
+        title=f"Optimizers across {joined(list(found.found))}",
+        answer=contents.answer(found),
+        cautions=contents.cautions(found),
+        facts=[(str(len(found.found)), "workloads"), (str(len(found.labels)), "optimizers in all of them")],
+        sections=[(key, name) for key, name in sections.items() if key in shown] + [("studies", "Studies")],
+        notices=[f"{name}: {notice}" for name, one in found.found.items() for notice in one.study.notices],
+        panels=panels,
+        profile_words=contents.profile_words(found),
+        legend=[(label, swatch(its_look)) for label, its_look in looks.items()],
+        tables={key: to_html(table) for key, table in tables.items()},
+        studies=[(name, one.study) for name, one in found.found.items()],
+        figures_json=figures_json(charts),
+        plotly=Markup(plotly_script()),
+        file_list=file_list(sheets, tables),
+    )
+    return page

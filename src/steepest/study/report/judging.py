@@ -1,0 +1,145 @@
+"""The study's verdicts: every optimizer against the reference, on the seeds that both have results of.
+
+A diverged trial is a result, the worst one: the difference from a finished one is infinite. A trial that failed, was
+interrupted or has not started is no result, and its pair is missing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steepest.study.errors import UsageError
+from steepest.study.report.measures import Measure, goal
+from steepest.study.report.study import DIVERGED, Study
+from steepest.study.statistics.permutation import per_comparison, seeds_for_a_verdict
+from steepest.study.statistics.power import detectable_difference
+from steepest.study.statistics.verdicts import Comparison, Verdict, compare, paired_differences
+
+Results = Mapping[str, Mapping[int, float]]
+"""By optimizer, then by seed; a value that is not finite is the worst result."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One optimizer beside the reference.
+
+    Attributes:
+        label: the optimizer.
+        differences: (seed, difference), positive where the optimizer is better than the reference.
+        planned: how many seeds the study wanted.
+        diverged: how many of the optimizer's own trials diverged.
+        missing: how the trials without a result ended, and how many of each.
+        comparison: the verdict and its figures; None without a single pair.
+    """
+
+    label: str
+    differences: tuple[tuple[int, float], ...]
+    planned: int
+    diverged: int
+    missing: Mapping[str, int]
+    comparison: Comparison | None
+
+    @property
+    def infinite(self) -> int:
+        """How many differences are infinite."""
+        return sum(math.isinf(difference) for _, difference in self.differences)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All comparisons of one measure with the reference, corrected together."""
+
+    measure: Measure
+    reference: str | None
+    margin: float
+    alpha: float
+    rows: tuple[Judged, ...]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Those of optimizers that share a seed with the reference."""
+        return tuple(row.comparison for row in self.rows if row.comparison is not None)
+
+    @property
+    def level(self) -> float:
+        """The level of every interval, such that all of them hold together at 1 - alpha."""
+        return 1.0 - per_comparison(max(len(self.comparisons), 1), self.alpha)
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """The fewest seeds that can give a verdict; None where no number can, or nothing is compared."""
+        try:
+            return seeds_for_a_verdict(len(self.comparisons), self.alpha)
+        except UsageError:
+            return None
+
+    @property
+    def detectable(self) -> float | None:
+        """The difference, in standard deviations, that the fewest pairs find with probability 0.8; None if none."""
+        if not self.comparisons:
+            return None
+        return detectable_difference(min(one.n for one in self.comparisons), len(self.comparisons), self.alpha)
+
+    def labels(self, verdict: Verdict) -> list[str]:
+        """The optimizers with this verdict, in the study's order."""
+        return [one.label for one in self.comparisons if one.verdict is verdict]
+
+
+def verdicts(study: Study) -> Verdicts:
+    """The study's main verdicts: its metric on the test set, at the end of the schedule."""
+    measure = goal(study)
+    results = {label: _finals(study, label, measure) for label in study.labels}
+    return judge(study, results, measure, study.protocol.margin)
+
+
+def judge(study: Study, results: Results, measure: Measure, margin: float) -> Verdicts:
+    """Compare the results of every optimizer with the reference's."""
+    reference = study.reference
+    pairs = {
+        label: _differences(results[label], results[reference], measure)
+        for label in study.labels
+        if reference is not None and label != reference
+    }
+    found = _compared(pairs, reference, margin, study.protocol.alpha)
+    rows = tuple(_judged(study, label, its, found.get(label)) for label, its in pairs.items())
+    return Verdicts(measure, reference, margin, study.protocol.alpha, rows)
+
+
+def _finals(study: Study, label: str, measure: Measure) -> dict[int, float]:
+    """The measure of every trial with a result, NaN for one that diverged."""
+    trials = (trial for trial in study.trials_of(label) if trial.counts)
+    return {trial.seed: _final(measure.of(trial)) if trial.finished else math.nan for trial in trials}
+
+
+def _final(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _differences(
+    own: Mapping[int, float], other: Mapping[int, float], measure: Measure
+) -> tuple[tuple[int, float], ...]:
+    seeds = sorted(own.keys() & other.keys())
+    values = [own[seed] for seed in seeds], [other[seed] for seed in seeds]
+    return tuple(zip(seeds, paired_differences(*values, maximize=measure.better > 0), strict=True))
+
+
+def _compared(
+    pairs: Mapping[str, tuple[tuple[int, float], ...]], reference: str | None, margin: float, alpha: float
+) -> dict[str, Comparison]:
+    having = {label: [difference for _, difference in found] for label, found in pairs.items() if found}
+    return {one.label: one for one in compare(having, str(reference), margin, alpha)}
+
+
+def _judged(
+    study: Study, label: str, differences: tuple[tuple[int, float], ...], comparison: Comparison | None
+) -> Judged:
+    trials = study.trials_of(label)
+    return Judged(
+        label=label,
+        differences=differences,
+        planned=len(trials),
+        diverged=sum(trial.status == DIVERGED for trial in trials),
+        missing=dict(Counter(trial.status for trial in trials if not trial.counts)),
+        comparison=comparison,
+    )

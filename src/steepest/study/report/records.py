@@ -1,0 +1,124 @@
+"""Lines of a record file -> records, and stored values -> numbers and words. A torn line is cut and reported."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+Record = dict[str, Any]
+_TELLING: Final = re.compile(rb'"kind": ?"(?:trial|epoch|end)"')
+
+
+def read_all(path: Path, notices: list[str]) -> list[Record]:
+    """The records of a file up to its first unreadable line; a cut is reported in ``notices``."""
+    lines = _lines(path)
+    if not lines:
+        return []
+    records = _all_at_once(lines)
+    if records is None:
+        records = _up_to_the_torn_line(lines)
+        notices.append(_torn(path, len(records), len(lines)))
+    return records
+
+
+def read_ends(path: Path, notices: list[str]) -> list[Record]:
+    """A file's first record and those at its end: from the last evaluation on, without the steps.
+
+    A search has many trials of many steps, of which nothing but the last evaluation is shown. So the lines of steps are
+    passed over unread; a tear among them goes unnoticed, as it changes nothing.
+    """
+    lines = _lines(path)
+    if not lines:
+        return []
+    found = list(_from_the_end(lines[1:]))
+    first = _parsed(lines[0])
+    if first is None or None in found:
+        notices.append(_torn(path, len(lines) - 1, len(lines)))
+    whole = [record for record in reversed(found) if record is not None]
+    return [first, *whole] if first is not None else []
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def sequence(value: object) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def number(value: object) -> float | None:
+    """The value if it is a number, also one that JSON lacks and that is spelled as a word; else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return float(value) if value in ("nan", "inf", "-inf") and isinstance(value, str) else None
+
+
+def numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that are numbers."""
+    values = {key: number(value) for key, value in record.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def integer(value: object) -> int | None:
+    """The value if it is a whole number, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def text(value: object) -> str | None:
+    """The value as words, None where there are none."""
+    return str(value) if value is not None and value != "" else None
+
+
+def _lines(path: Path) -> list[bytes]:
+    if not path.is_file():
+        return []
+    return [line for line in path.read_bytes().split(b"\n") if line.strip()]
+
+
+def _from_the_end(lines: Sequence[bytes]) -> Iterator[Record | None]:
+    """The records that are no steps, last first, up to an evaluation; None for a last line that is torn."""
+    for place, line in enumerate(reversed(lines)):
+        if not _TELLING.search(line) and (place or line.endswith(b"}")):
+            continue
+        record = _parsed(line)
+        yield record
+        if record is not None and record.get("kind") in ("epoch", "trial"):
+            return
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _all_at_once(lines: Sequence[bytes]) -> list[Record] | None:
+    """Parse whole lines as one array: several times quicker than one by one. None if any line is not one object."""
+    try:
+        records = json.loads(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        return None
+    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return records if whole else None
+
+
+def _up_to_the_torn_line(lines: Sequence[bytes]) -> list[Record]:
+    records: list[Record] = []
+    for line in lines:
+        record = _parsed(line)
+        if record is None:
+            break
+        records.append(record)
+    return records
+
+
+def _torn(path: Path, kept: int, total: int) -> str:
+    lost = total - kept
+    name = f"{path.parent.name}/{path.name}"
+    what = "the last line" if lost == 1 else f"line {kept + 1} and the {lost - 1} after it"
+    return f"{name}: {what} could not be read and {'was' if lost == 1 else 'were'} left out ({kept} good lines kept)."

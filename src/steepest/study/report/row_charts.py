@@ -1,0 +1,318 @@
+"""Charts that show every seed as a dot: verdicts, final results, times to target, cost."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from steepest.study.report.chart import Axis, Chart, Guide, Interval, Kind, Series
+from steepest.study.report.findings import Findings
+from steepest.study.report.judging import Judged, Verdicts
+from steepest.study.report.measures import Measure, goal
+from steepest.study.report.palette import Look
+from steepest.study.report.reaching import Reached, Target
+from steepest.study.report.study import DIVERGED, Study, Trial
+from steepest.study.report.summary import Spread, Summary, spread
+from steepest.study.report.wording import between, percent, plus_minus, signed
+from steepest.study.statistics.intervals import median_interval
+from steepest.study.statistics.targets import median_with_censoring
+
+Looks = Mapping[str, Look]
+TICK_LENGTH = 26
+ROOM = 0.08
+BEYOND = 0.5 * ROOM  # where a value without a place on the axis is drawn: inside the frame, outside the others
+
+
+def verdict_chart(found: Findings, looks: Looks) -> Chart:
+    """The difference from the reference: its interval, and every paired seed."""
+    judged = found.verdicts
+    rows = sorted(judged.rows, key=lambda row: -_estimate(row))
+    low, high = _difference_frame(judged)
+    places = {row.label: float(len(rows) - 1 - place) for place, row in enumerate(rows)}
+    series = [one for row in rows for one in _verdict_series(row, looks[row.label], places[row.label], (low, high))]
+    return Chart(
+        key="verdicts",
+        title=f"{judged.measure.title}: difference from {judged.reference or 'the reference'}",
+        x=Axis(f"Difference from {judged.reference}, positive is better", bounds=(low, high)),
+        y=Axis("", ticks=tuple((places[row.label], _verdict_name(row)) for row in reversed(rows))),
+        series=tuple(series),
+        note=_verdict_note(judged),
+        alt=_verdict_words(judged),
+        guides=_verdict_guides(judged.margin),
+    )
+
+
+def seed_chart(found: Findings, looks: Looks) -> Chart:
+    """The final result of every seed, with the median of each optimizer."""
+    study, measure = found.study, goal(found.study)
+    medians = {label: _median(study.trials_of(label), measure) for label in looks}
+    order = sorted(looks, key=lambda label: _worst_last(medians[label], measure))
+    places = {label: float(len(order) - 1 - place) for place, label in enumerate(order)}
+    frame = _frame([value for label in looks for _, value in spread(study.trials_of(label), measure).values])
+    edge = _edge(frame, low=measure.better > 0)
+    series = [
+        one
+        for label in order
+        for one in _seed_series(label, looks[label], study.trials_of(label), measure, places[label], edge)
+    ]
+    names = {summary.label: _row_name(summary) for summary in found.summaries}
+    lost = any(one.kind == "stop" for one in series)
+    return Chart(
+        key="every-seed",
+        title=f"{measure.title} of every seed",
+        x=Axis(measure.title, bounds=frame if lost else None),
+        y=Axis("", ticks=tuple((places[label], names[label]) for label in reversed(order))),
+        series=tuple(series),
+        note=_SEEDS + (_DIVERGED if lost else ""),
+        alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in order]),
+    )
+
+
+def target_charts(found: Findings, looks: Looks) -> tuple[Chart, ...]:
+    """For every target, the steps that every seed took to it."""
+    horizon = max((epoch.step for trial in found.study.trials for epoch in trial.epochs), default=0)
+    return tuple(
+        _target_chart(found.study, target, number, looks, horizon) for number, target in enumerate(found.targets, 1)
+    )
+
+
+def cost_chart(found: Findings, looks: Looks) -> Chart:
+    """The final result against the seconds of a step, or, without a timing pass, against the seconds of the trial."""
+    study, measure = found.study, goal(found.study)
+    clock = {one.label: 1000 * one.seconds for one in found.costs}
+    what = "step time" if clock else "training time"
+    series = [
+        part
+        for label in looks
+        if not clock or label in clock
+        for part in _cost_series(label, looks[label], _placed(study.trials_of(label), clock.get(label)), measure)
+    ]
+    return Chart(
+        key=f"{study.metric if study.metric == 'accuracy' else 'result'}-against-{'step-' if clock else ''}time",
+        title=f"{measure.title} against {what}",
+        x=Axis("Milliseconds of a step", bounds=(0.0, 1.06 * max(clock.values())))
+        if clock
+        else Axis("Training seconds"),
+        y=Axis(measure.title),
+        series=tuple(sorted(series, key=lambda one: one.kind == "mean")),  # means on top of every dot
+        note=_STEP_TIME if clock else _TRIAL_TIME,
+        alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in looks]),
+    )
+
+
+def _estimate(row: Judged) -> float:
+    return -math.inf if row.comparison is None else row.comparison.estimate
+
+
+def _verdict_name(row: Judged) -> str:
+    verdict = "no pair" if row.comparison is None else row.comparison.verdict.value
+    return f"{_short(row.label)}: {verdict}"
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= TICK_LENGTH else label[: TICK_LENGTH - 1] + "…"
+
+
+def _difference_frame(judged: Verdicts) -> tuple[float, float]:
+    """A frame around all finite differences and interval ends, and around 0 and the margin."""
+    drawn = [difference for row in judged.rows for _, difference in row.differences]
+    drawn += [end for one in judged.comparisons for end in (one.interval.low, one.interval.high)]
+    return _frame([*drawn, 0.0, judged.margin, -judged.margin])
+
+
+def _frame(values: Iterable[float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    room = ROOM * (max(finite) - min(finite)) or 0.1 * abs(finite[0]) or 0.1
+    return min(finite) - room, max(finite) + room
+
+
+def _edge(frame: tuple[float, float], *, low: bool) -> float:
+    """A place just inside the frame's end, for a value that has none."""
+    inside = BEYOND / (1 + 2 * ROOM) * (frame[1] - frame[0])
+    return frame[0] + inside if low else frame[1] - inside
+
+
+def _verdict_series(row: Judged, its_look: Look, place: float, frame: tuple[float, float]) -> list[Series]:
+    one = row.comparison
+    if one is None:
+        return []
+    finite = [(seed, value) for seed, value in row.differences if math.isfinite(value)]
+    lost = [(seed, value) for seed, value in row.differences if math.isinf(value)]
+    found = [_estimated(row.label, its_look, place, row, frame)] if math.isfinite(one.estimate) else []
+    dots = [_dots(row.label, its_look, "dots", finite, place, [f"seed {seed}" for seed, _ in finite])] if finite else []
+    at_edge = [(seed, _edge(frame, low=value < 0)) for seed, value in lost]
+    notes = [f"seed {seed}: {row.label if value < 0 else one.reference} diverged" for seed, value in lost]
+    return [*found, *dots, *([_dots(row.label, its_look, "stop", at_edge, place, notes)] if lost else [])]
+
+
+def _estimated(label: str, its_look: Look, place: float, row: Judged, frame: tuple[float, float]) -> Series:
+    one = row.comparison
+    assert one is not None  # only rows with a comparison are drawn
+    ends = (max(one.interval.low, frame[0]),), (min(one.interval.high, frame[1]),)
+    unbounded = math.isinf(one.interval.low) and math.isinf(one.interval.high)
+    note = f"{one.verdict.value}: {signed(one.estimate)}, interval {between(one.interval.low, one.interval.high)}"
+    return Series(
+        label, its_look, "interval", (one.estimate,), (place,), reach=None if unbounded else ends, notes=(note,)
+    )
+
+
+def _dots(
+    label: str, its_look: Look, kind: Kind, found: Sequence[tuple[int, float]], place: float, notes: Sequence[str]
+) -> Series:
+    values = tuple(value for _, value in found)
+    return Series(label, its_look, kind, values, (place,) * len(values), notes=tuple(notes))
+
+
+def _verdict_guides(margin: float) -> tuple[Guide, ...]:
+    return (*((Guide(-margin, margin),) if margin else ()), Guide(0.0, 0.0))
+
+
+def _verdict_note(judged: Verdicts) -> str:
+    margin = f" The stripe is the margin of ±{judged.margin:g} within which a difference has no practical meaning." * (
+        judged.margin > 0
+    )
+    lost = " A × at the edge is a seed on which one of the two diverged." * any(row.infinite for row in judged.rows)
+    return (
+        f"Every small mark is one seed: the optimizer's result minus {judged.reference}'s on the same seed, turned so "
+        f"that positive is better. The large mark is their mean (the median where one diverged), the bar its "
+        f"{percent(judged.level)} interval, drawn from as many seeds on as can give one. All intervals hold together "
+        f"with {percent(1 - judged.alpha)}.{margin}{lost}"
+    )
+
+
+def _verdict_words(judged: Verdicts) -> str:
+    parts = [f"{one.label} {one.verdict.value}, {signed(one.estimate)}" for one in judged.comparisons]
+    about = f"difference in {judged.measure.title.lower()} from {judged.reference}"
+    return f"Dot chart: {about}. {'; '.join(parts)}." if parts else f"{about}: nothing to compare yet."
+
+
+def _median(trials: Sequence[Trial], measure: Measure) -> float | None:
+    """The median over the trials with a result, a diverged one as the worst; None without any."""
+    values = _oriented(trials, measure)
+    return measure.better * -median_with_censoring(values) if values else None
+
+
+def _oriented(trials: Sequence[Trial], measure: Measure) -> list[float]:
+    """Results turned so that smaller is better; infinite for a diverged trial."""
+    finished = [-measure.better * value for _, value in spread(trials, measure).values]
+    return finished + [math.inf for trial in trials if trial.status == DIVERGED]
+
+
+def _worst_last(median: float | None, measure: Measure) -> float:
+    return math.inf if median is None or math.isinf(median) else -measure.better * median
+
+
+def _seed_series(
+    label: str, its_look: Look, trials: Sequence[Trial], measure: Measure, place: float, edge: float
+) -> list[Series]:
+    found = spread(trials, measure)
+    lost = [(trial.seed, edge) for trial in trials if trial.status == DIVERGED]
+    marks = []
+    if found.count:
+        marks.append(_dots(label, its_look, "dots", found.values, place, [f"seed {seed}" for seed, _ in found.values]))
+    if lost:
+        marks.append(_dots(label, its_look, "stop", lost, place, [f"seed {seed} diverged" for seed, _ in lost]))
+    median = _median(trials, measure)
+    if found.count + len(lost) < 2 or median is None or math.isinf(median):
+        return marks
+    note = f"median of {found.count + len(lost)} seeds: {measure.text(median)}"
+    reach = _median_reach(trials, measure)
+    return [Series(label, its_look, "tick", (median,), (place,), reach=reach, notes=(note,)), *marks]
+
+
+def _median_reach(trials: Sequence[Trial], measure: Measure) -> Interval | None:
+    """The median's interval by order statistics; None where it is unbounded."""
+    interval = median_interval(_oriented(trials, measure))
+    if not interval.is_finite:
+        return None
+    low, high = sorted((-measure.better * interval.low, -measure.better * interval.high))
+    return (low,), (high,)
+
+
+def _target_chart(study: Study, target: Target, number: int, looks: Looks, horizon: int) -> Chart:
+    rows = sorted(target.rows, key=lambda row: _time_or_never(row.median("steps")))
+    places = {row.label: float(len(rows) - 1 - place) for place, row in enumerate(rows)}
+    end = horizon * (1 + ROOM)
+    series = [one for row in rows for one in _target_series(row, looks[row.label], places[row.label], horizon)]
+    metric = f"validation {study.metric.replace('_', ' ')}"
+    return Chart(
+        key=f"steps-to-target-{number}",
+        title=f"Steps to {metric} {target.value:g}",
+        x=Axis("Optimizer step", bounds=(-0.02 * horizon, end)),
+        y=Axis("", ticks=tuple((places[row.label], f"{_short(row.label)}: {_hits(row)}") for row in reversed(rows))),
+        series=tuple(series),
+        note="",
+        alt=f"Dot chart: steps to {metric} {target.value:g}. "
+        + "; ".join(f"{row.label} reached it on {_hits(row)} seeds" for row in target.rows),
+        guides=(Guide(horizon * (1 + ROOM / 8), end),),
+    )
+
+
+def _hits(row: Reached) -> str:
+    return f"{row.hits} of {row.known}"
+
+
+def _time_or_never(median: float | None) -> float:
+    return math.inf if median is None else median
+
+
+def _target_series(row: Reached, its_look: Look, place: float, horizon: int) -> list[Series]:
+    hits = [(seed, time) for seed, time in row.times["steps"] if math.isfinite(time)]
+    lost = [(seed, horizon * (1 + BEYOND)) for seed, time in row.times["steps"] if math.isinf(time)]
+    marks = []
+    if hits:
+        marks.append(_dots(row.label, its_look, "dots", hits, place, [f"seed {seed}" for seed, _ in hits]))
+    if lost:
+        marks.append(_dots(row.label, its_look, "stop", lost, place, [f"seed {seed}: never" for seed, _ in lost]))
+    median = _time_or_never(row.median("steps"))
+    if row.known < 2 or math.isinf(median):
+        return marks
+    return [Series(row.label, its_look, "tick", (median,), (place,), notes=(f"median {median:,.0f}",)), *marks]
+
+
+def _placed(trials: Sequence[Trial], step_milliseconds: float | None) -> list[tuple[Trial, float]]:
+    """Every finished trial with its place on the axis of time."""
+    finished = [trial for trial in trials if trial.finished]
+    if step_milliseconds is not None:
+        return [(trial, step_milliseconds) for trial in finished]
+    return [(trial, trial.seconds) for trial in finished if trial.seconds is not None]
+
+
+def _cost_series(label: str, its_look: Look, placed: list[tuple[Trial, float]], measure: Measure) -> list[Series]:
+    found = spread([trial for trial, _ in placed], measure)
+    if not found.count:
+        return []
+    known = dict(found.values)
+    shown = [(trial.seed, at) for trial, at in placed if trial.seed in known]
+    places = tuple(at for _, at in shown)
+    notes = tuple(f"seed {seed}" for seed, _ in shown)
+    dots = Series(label, its_look, "dots", places, tuple(known[seed] for seed, _ in shown), notes=notes)
+    if found.mean is None or found.deviation is None:
+        return [dots]
+    centre = (math.fsum(places) / len(places),)
+    band: Interval = ((found.mean - found.deviation,), (found.mean + found.deviation,))
+    note = (f"mean of {found.count} seeds: {plus_minus(found, measure)}",)
+    return [dots, Series(label, its_look, "mean", centre, (found.mean,), band=band, notes=note)]
+
+
+def _row_name(summary: Summary) -> str:
+    name = _short(summary.label)
+    return name if summary.finished == summary.planned else f"{name} ({summary.finished} of {summary.planned})"
+
+
+def _mean_words(measure: Measure, found: Sequence[tuple[str, Spread]]) -> str:
+    parts = [f"{label} {plus_minus(its, measure)}" for label, its in found if its.count]
+    return f"Dot chart: {measure.title}. {'; '.join(parts)}." if parts else f"{measure.title}: nothing recorded yet."
+
+
+_SEEDS = (
+    "Every mark is one seed. The upright stroke is the median (from two seeds on), the shaded bar its 95% interval "
+    "over seeds (from six on, each for itself). A count follows the name where trials have no result or diverged."
+)
+_DIVERGED = " A × at the edge is a seed that diverged; it counts as the worst."
+_STEP_TIME = (
+    "Small marks are single seeds; the large one is their mean with one standard deviation. Times are the medians of "
+    "the timing pass, one trial at a time, and belong to this machine."
+)
+_TRIAL_TIME = (
+    "Small marks are single seeds; the large one is their mean with one standard deviation. Times are those of the "
+    "trials themselves, training only, as there was no timing pass; they belong to this machine and to what else ran."
+)

@@ -1,0 +1,93 @@
+"""Small words: counts, lists, signed figures and intervals as a reader expects them."""
+
+import math
+from collections.abc import Sequence
+
+from steepest.study.report.measures import MISSING, Measure
+from steepest.study.report.summary import Spread
+
+
+def plural(count: int, word: str) -> str:
+    """``3 seeds``, ``1 seed``.
+
+    >>> plural(1_200, "step"), plural(1, "step")
+    ('1,200 steps', '1 step')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def plus_minus(spread: Spread, measure: Measure) -> str:
+    """``0.879 ± 0.004``; without the second part below two seeds."""
+    if spread.deviation is None:
+        return measure.text(spread.mean)
+    return f"{measure.text(spread.mean)} ± {measure.text(spread.deviation)}"
+
+
+def signed(value: float | None) -> str:
+    """Three significant digits with their sign.
+
+    >>> signed(0.0312345), signed(-2.0), signed(0.0), signed(-float("inf")), signed(None)
+    ('+0.0312', '−2', '0', '−∞', '–')
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    digits = "∞" if math.isinf(value) else f"{abs(value):.3g}"
+    return digits if value == 0 else f"{'+' if value > 0 else '−'}{digits}"
+
+
+def between(low: float, high: float) -> str:
+    """An interval with signs; a dash where it is the whole line.
+
+    >>> between(-0.01, 0.5), between(0.25, float("inf")), between(-float("inf"), float("inf"))
+    ('−0.01 to +0.5', '+0.25 to +∞', '–')
+    """
+    return MISSING if math.isinf(low) and math.isinf(high) and low < high else f"{signed(low)} to {signed(high)}"
+
+
+def percent(share: float) -> str:
+    """A share with as many digits as tell it.
+
+    >>> percent(0.95), percent(0.99375), percent(1.0)
+    ('95%', '99.4%', '100%')
+    """
+    return f"{100 * share:.3g}%"
+
+
+def p_value(value: float) -> str:
+    """Two significant digits, no false zero.
+
+    >>> p_value(0.03125), p_value(1.0), p_value(0.00003)
+    ('0.031', '1', '< 0.0001')
+    """
+    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them.
+
+    >>> duration(0.0123), duration(75.0), duration(7500.0)
+    ('12.3 ms', '75 s', '125 min')
+    """
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:,.0f} min"
+
+
+def numbers_in_words(values: Sequence[int]) -> str:
+    """Whole numbers, runs shortened.
+
+    >>> numbers_in_words([0, 1, 2, 3, 7, 9, 10])
+    '0–3, 7, 9–10'
+    """
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)

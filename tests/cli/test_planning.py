@@ -1,0 +1,68 @@
+"""`steepest study --plan-only` and `steepest rerun`: what is printed, and what is left alone."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest.study import estimate
+from steepest.study.estimate import Cost
+
+TUNED = ("study", "mini-batch", "--preset", "smoke", "--trials", "2", "--timing-rounds", "0")
+
+
+@pytest.fixture
+def calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "cost", lambda plan: Cost(seconds=754.0, disk_bytes=12_300_000))
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_is_printed_and_nothing_is_written(steepest: Any, tmp_path: Path) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", "-o", "muon", "--seeds", "6", "--plan-only")
+    assert answer.code == 0
+    assert "6 of the search, 12 evaluations" in answer.out
+    assert "1 comparison; any verdict needs 6 seeds; 6 find a difference of" in answer.out
+    assert re.search(r"skipped: Muon: .*only supports 2D", answer.out)
+    assert "SGD: lr 0.0001 to 10 (log)" in answer.out
+    assert "about 12:34 with one job, 12.3 MB of records" in answer.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", "-o", "adamw", "--seeds", "3", "--plan-only")
+    assert "2 comparisons; any verdict needs 7 seeds, 3 can give none (--seeds 7)" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--trials", "3"), "--trials 3 is no power of two.*--trials 4, or --sampler random"),
+        (("--trials", "-1"), "--trials must be at least 0, not -1"),
+        (("--sampler", "sobel"), "did you mean 'sobol'"),
+        (("--schedule", "cosin"), "did you mean 'cosine'"),
+        (("--reference", "adm"), "unknown reference 'adm'.*SGD"),
+        (("--space", "none.toml"), "cannot read the search space none.toml"),
+        (("--tuning-seeds", "0"), "--tuning-seeds must be at least 1, not 0"),
+        (("--all-train",), "--all-train leaves no validation set to search on"),
+    ],
+)
+def test_a_wrong_argument_is_told(steepest: Any, arguments: tuple[str, ...], told: str) -> None:
+    answer = steepest("study", "mini-batch", "--preset", "smoke", "--trials", "2", *arguments)
+    assert answer.code == 2
+    assert re.search(told, answer.err, re.DOTALL)
+    assert "Traceback" not in answer.err
+
+
+def test_a_trial_is_repeated_by_name(steepest: Any, no_report: None) -> None:
+    steepest(*TUNED, "-o", "sgd")
+    folder = "studies/mini-batch-smoke-2-trials"
+    answer = steepest("rerun", folder, "sgd-evaluation")
+    assert answer.code == 0
+    assert re.fullmatch(r"bit-equal: \d+ records of sgd-evaluation-seed0-[0-9a-f]{8}\n", answer.out)
+    path = next(Path(folder, "trials").glob("sgd-evaluation*"))
+    path.write_text(path.read_text().replace('"step":3', '"step":33'))
+    answer = steepest("rerun", folder, "sgd-evaluation")
+    assert answer.code == 1
+    assert "different from record" in answer.out

@@ -1,0 +1,50 @@
+"""A study in a process of its own, to be killed: `runner.py FOLDER`. Prints a line for everything that happens."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steepest.study import engine, workloads
+from steepest.study.data import adapt
+from steepest.study.plan import Plan, make_plan
+from steepest.study.processes import Processes
+from steepest.study.request import Request
+from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.trial import Event
+
+WANTED: dict[str, Any] = {
+    "optimizers": ("adam[ema_decay=0.9]", "torch.optim:SGD"),
+    "trials_wanted": 1,
+    "epochs_wanted": 15,
+    "seeds_wanted": 2,
+    "timing_rounds": 0,
+    "threads": 1,
+}
+
+
+class Told:
+    """Prints."""
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        pass
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        print("started", trial.id, flush=True)
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        print(event.record["kind"], trial.id, flush=True)
+
+
+def made_plan() -> Plan:
+    """Return four trials that search and four that evaluate, of 30 steps each."""
+    request = Request(workloads.find("digits"), "smoke", **WANTED)
+    return make_plan(request, adapt.load(request.workload.data), "runner")
+
+
+if __name__ == "__main__":
+    folder = StudyFolder(Path(sys.argv[1]))
+    with Processes(folder, 2, seconds=0) as workers:
+        tally = engine.run(made_plan(), folder, Told(), workers=workers)
+    print("tally", dict(tally.ended), tally.notes, flush=True)

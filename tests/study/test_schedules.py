@@ -1,0 +1,190 @@
+"""Schedules: their shapes, and the rates that the groups of an optimizer really have at every step of a trial."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from steepest.study import schedules
+from steepest.study.contestant import contestant
+from steepest.study.errors import UsageError
+from steepest.study.plan import Plan
+from steepest.study.schedules import SCHEDULES
+from steepest.study.training import Trainer
+
+from .support import PlanMaker, evaluations
+
+STEPS = 40  # ten epochs of four batches
+
+RULES = """
+import torch
+
+
+def two_groups(params, lr=0.1):
+    weight, bias = params
+    return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 10 * lr}], lr=lr)
+
+
+def tensor_rate(params):
+    return torch.optim.Adam(params, lr=torch.tensor(0.1), capturable=False, foreach=False)
+
+
+class WithoutRate(torch.optim.Optimizer):
+    def __init__(self, params, scale=0.1):
+        super().__init__(params, {"scale": scale})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["scale"] * p.grad)
+
+
+def averaging(params, lr=0.1):
+    return torch.optim.SGD(params, lr=lr)
+
+
+averaging.takes_schedule = False
+"""
+
+
+@pytest.fixture
+def lines(plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Plan to fit a line in 40 steps; the model has a weight and a bias."""
+    (tmp_path / "rules.py").write_text(RULES)
+    monkeypatch.chdir(tmp_path)
+    return plan("sgd", workload="linear-regression", epochs_wanted=10)
+
+
+def trainer(lines: Plan, text: str, schedule: str) -> Trainer:
+    spec = dataclasses.replace(evaluations(lines)[0], contestant=contestant(text, {}, schedule))
+    return Trainer(spec, lines.task)
+
+
+def rates(lines: Plan, text: str, schedule: str) -> list[list[Any]]:
+    """Return the rates of all groups after every step: what the step itself was taken with."""
+    made = trainer(lines, text, schedule)
+    found = []
+    for _ in range(STEPS):
+        made.advance(lines.task.splits.train.batch(slice(0, 32)))
+        found.append([group.get("lr") for group in made.optimizer.param_groups])
+    return found
+
+
+def warm_up_of(steps: int) -> int:
+    return int(np.rint(0.05 * steps))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9, 19, 20, 30, 100, 1001])
+def test_cosine_is_a_straight_warm_up_and_half_a_cosine(steps: int) -> None:
+    warm_up = warm_up_of(steps)
+    rising = np.arange(1, warm_up + 1) / max(1, warm_up)
+    falling = np.cos(np.pi / 2 * np.arange(steps - warm_up) / (steps - warm_up)) ** 2  # (1 + cos x) / 2
+    shape = [SCHEDULES["cosine"](step, steps) for step in range(steps)]
+    np.testing.assert_allclose(shape, np.concatenate([rising, falling]), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9, 19, 20, 30, 100, 1001])
+def test_linear_is_a_straight_warm_up_and_a_straight_descent(steps: int) -> None:
+    warm_up = warm_up_of(steps)
+    rising = np.arange(1, warm_up + 1) / max(1, warm_up)
+    falling = np.linspace(1, 0, steps - warm_up, endpoint=False)
+    shape = [SCHEDULES["linear"](step, steps) for step in range(steps)]
+    np.testing.assert_allclose(shape, np.concatenate([rising, falling]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 19, 20, 1000])
+def test_no_step_is_wasted_and_the_whole_rate_is_reached(name: str, steps: int) -> None:
+    shape = [SCHEDULES[name](step, steps) for step in range(steps)]
+    assert min(shape) > 0  # zero would be one step after the last
+    assert max(shape) == 1
+    assert SCHEDULES[name](steps, steps) == pytest.approx(0, abs=1e-15)
+    peak = shape.index(1)
+    assert shape == sorted(shape[:peak]) + sorted(shape[peak:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "first"), [(1, 1.0), (2, 1.0), (3, 1.0), (9, 1.0), (19, 1.0), (20, 1.0), (40, 0.5), (60, 1 / 3)]
+)
+def test_short_trials_begin_with_the_whole_rate(steps: int, first: float) -> None:
+    """A twentieth of the steps is a warm-up; of less than thirty steps it is one step at most, at the whole rate."""
+    assert SCHEDULES["cosine"](0, steps) == SCHEDULES["linear"](0, steps) == pytest.approx(first)
+
+
+def test_constant_is_one() -> None:
+    assert {SCHEDULES["constant"](step, 10) for step in range(10)} == {1.0}
+
+
+def test_an_unknown_schedule_is_told() -> None:
+    assert schedules.check("linear") == "linear"
+    with pytest.raises(
+        UsageError, match=r"unknown schedule 'cosin'; did you mean 'cosine'\? Choose from constant, cosine"
+    ):
+        schedules.check("cosin")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("text", ["sgd[lr=0.1]", "torch.optim:SGD[lr=0.1]", "rules.py:two_groups"])
+def test_a_trial_sets_the_rate_of_every_group_at_every_step(lines: Plan, text: str, schedule: str) -> None:
+    found = rates(lines, text, schedule)
+    usual = [0.1, 1.0][: len(found[0])]
+    expected = [[rate * SCHEDULES[schedule](step, STEPS) for rate in usual] for step in range(STEPS)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_rate_that_is_a_tensor_follows_the_schedule(lines: Plan) -> None:
+    found = rates(lines, "rules.py:tensor_rate", "cosine")
+    assert all(isinstance(rate, torch.Tensor) for (rate,) in found)
+    expected = [0.1 * SCHEDULES["cosine"](step, STEPS) for step in range(STEPS)]
+    np.testing.assert_allclose([float(rate) for (rate,) in found], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["sgd[lr=0.1]", "rules.py:two_groups", "rules.py:tensor_rate"])
+def test_constant_leaves_the_rates_alone(lines: Plan, text: str) -> None:
+    made = trainer(lines, text, "constant")
+    before = [group["lr"] for group in made.optimizer.param_groups]
+    made.advance(lines.task.splits.train.batch(slice(0, 32)))
+    assert all(group["lr"] is rate for group, rate in zip(made.optimizer.param_groups, before, strict=True))
+
+
+@pytest.mark.parametrize("text", ["rules.py:averaging", "steepestdescent"])
+def test_an_optimizer_that_takes_no_schedule_keeps_its_rate(lines: Plan, text: str) -> None:
+    found = rates(lines, text, "cosine")
+    assert found == [found[0]] * STEPS
+
+
+def test_an_optimizer_without_a_rate_is_left_alone(lines: Plan) -> None:
+    made = trainer(lines, "rules.py:WithoutRate", "cosine")
+    made.advance(lines.task.splits.train.batch(slice(0, 32)))
+    assert "lr" not in made.optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("text", ["sgd[lr=0.1,momentum=0.9]", "adam[lr=0.05]", "rmsprop[lr=0.01]", "torch.optim:NAdam"])
+def test_a_schedule_equals_torch_s_own_scheduler(lines: Plan, text: str, schedule: str) -> None:
+    made = trainer(lines, text, schedule)
+    other = trainer(lines, text, "constant")
+    scheduler = torch.optim.lr_scheduler.LambdaLR(other.optimizer, lambda step: SCHEDULES[schedule](step, STEPS))
+    for step in range(STEPS):
+        batch = lines.task.splits.train.batch(slice(step, step + 32))
+        made.advance(batch)
+        other.advance(batch)
+        scheduler.step()
+    for mine, theirs in zip(made.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    constant = trainer(lines, text, "constant")
+    for step in range(STEPS):
+        constant.advance(lines.task.splits.train.batch(slice(step, step + 32)))
+    ends = [next(iter(one.model.parameters())) for one in (made, constant)]
+    assert not torch.allclose(*ends, rtol=1e-4, atol=1e-4)  # the schedule matters
+
+
+def test_a_tuned_study_has_warm_up_and_cosine_by_default(plan: PlanMaker) -> None:
+    tuned = plan("adam", "steepestdescent", workload="linear-regression", trials_wanted=2)
+    by_label = {one.contestant.label: one.contestant.schedule for one in tuned.candidates["Adam"]}
+    assert set(by_label.values()) == {"cosine"}
+    assert plan("adam", workload="linear-regression").contestants[0].schedule == "constant"

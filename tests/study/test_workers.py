@@ -1,0 +1,205 @@
+"""Worker processes: whatever one of them does, its trial's record says so and the study goes on."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steepest.study import engine, store
+from steepest.study.errors import StoreError
+from steepest.study.lock import acquire
+from steepest.study.processes import Processes
+from steepest.study.spec import TrialSpec
+from steepest.study.store import StudyFolder
+from steepest.study.trial import Event
+from steepest.study.workers import InProcess, Workers
+
+from .support import OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
+
+SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    study = StudyFolder(tmp_path / "study")
+    with study.writing():
+        pass
+    return study
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudyFolder, Processes]]:
+    """Return a folder and two workers for it, for several tests one after another: to start some takes seconds."""
+    study = StudyFolder(tmp_path_factory.mktemp("shared") / "study")
+    with study.writing():
+        pass
+    with Processes(study, 2, seconds=0) as workers:
+        yield study, workers
+
+
+def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]:
+    """Run trials and return their last records, by label."""
+    for trial in trials:
+        workers.submit(trial)
+    told = [(news.trial.contestant.label, news.event) for news in workers.collect()]
+    return {label: event.record for label, event in told if event and event.record["kind"] == "end"}
+
+
+def records_of(folder: StudyFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder.path / "trials").iterdir())}
+
+
+def test_records_are_the_same_bytes_for_any_number_of_processes(
+    plan: PlanMaker, tmp_path: Path, silent: Silent, shared: tuple[StudyFolder, Processes]
+) -> None:
+    made = plan("sgd", "adam", **SEARCH)
+    alone = StudyFolder(tmp_path / "alone")
+    engine.run(made, alone, silent)
+    one, (two, workers) = StudyFolder(tmp_path / "one"), shared
+    with Processes(one, 1) as single:
+        engine.run(made, one, silent, workers=single)
+    tally = engine.run(made, two, silent, workers=workers)
+    assert dict(tally.ended) == {"finished": 6 + 4 + 2}
+    documents = [folder.read_document() or {} for folder in (alone, one, two)]
+    assert documents[0]["trials"] == documents[1]["trials"] == documents[2]["trials"]
+    assert documents[0]["chosen"] == documents[1]["chosen"] == documents[2]["chosen"]
+    assert records_of(alone) == records_of(one) == records_of(two)
+    assert not (one.path / "workers").exists()  # nobody said anything
+
+
+def test_however_a_worker_ends_the_record_says_so(plan: PlanMaker, shared: tuple[StudyFolder, Processes]) -> None:
+    folder, workers = shared
+    names = ("Raises", "Leaves", "Exits", "Crashes", "IsKilled")
+    made = plan(*(f"{OTHERS}:{name}" for name in names), "sgd", epochs_wanted=3)
+    found = ends(workers, evaluations(made))
+    assert {label: (end["status"], end["step"]) for label, end in found.items()} == {
+        **{f"{OTHERS.rpartition('/')[2]}:{name}".rpartition(":")[2]: ("failed", 3) for name in names},
+        "SGD": ("finished", 6),
+    }
+    assert {label: end["error"] for label, end in found.items() if "error" in end} == {
+        "Raises": "ZeroDivisionError: the fourth step",
+        "Leaves": "SystemExit: enough",
+        "Exits": "its process ended with exit code 3",
+        "Crashes": "its process was killed by signal 11 (Segmentation fault)",
+        "IsKilled": "its process was killed by signal 9 (Killed), often for lack of memory",
+    }
+    assert 'raise ZeroDivisionError("the fourth step")' in found["Raises"]["traceback"]
+    assert "these are my last words" in found["Exits"]["traceback"]
+    assert "in happen" in found["Crashes"]["traceback"]
+    for trial in evaluations(made):
+        stored = folder.read_trial(trial.id)
+        assert stored.note is None
+        assert stored.end == json.loads(json.dumps(found[trial.contestant.label]))
+
+
+def test_a_trial_that_takes_too_long_is_ended_with_the_place_where_it_was(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent
+) -> None:
+    made = plan(f"{OTHERS}:Hangs", "sgd", epochs_wanted=3)
+    with Processes(folder, 1, time_limit=6) as workers:
+        tally = engine.run(made, folder, silent, workers=workers)
+    assert dict(tally.ended) == {"failed": 1, "finished": 1}
+    end = folder.read_trial(evaluations(made)[0].id).end or {}
+    assert end["error"] == "it took longer than the time limit of 0.1 minutes and was ended"
+    assert "in happen" in end["traceback"]
+    assert end["step"] == 3
+
+
+class Meddling(Silent):
+    """Does something to the workers once so many of them train."""
+
+    def __init__(self, action: Callable[[], None], trials: int) -> None:
+        super().__init__()
+        self._action = action
+        self._trials = trials
+        self._training: set[str] = set()
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        before = len(self._training)
+        self._training |= {trial.id} if event.record.get("step") else set()
+        if before < self._trials == len(self._training):
+            self._action()
+
+
+def test_a_full_disk_in_a_worker_ends_the_study_and_keeps_everything(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent
+) -> None:
+    made = plan("sgd", "adam", epochs_wanted=40)
+    quick = plan("sgd", epochs_wanted=40)
+
+    def fill() -> None:
+        for child in children(os.getpid()):
+            resource.prlimit(child, resource.RLIMIT_FSIZE, (4_000, 4_000))  # bytes of a file; the record has 9,000
+
+    told = r"cannot write .*: File too large\. Finished trials are kept"
+    with Processes(folder, 2, seconds=0) as workers, pytest.raises(StoreError, match=told):
+        engine.run(made, folder, Meddling(fill, 1), workers=workers)
+    assert all(trial.status == "interrupted" for trial in map(folder.read_trial, [one.id for one in evaluations(made)]))
+    assert engine.run(quick, folder, silent).ended == {"finished": 1}
+
+
+def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = plan("sgd", "adam", epochs_wanted=4000)
+
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    with Processes(folder, 2, seconds=0) as workers:
+        assert engine.run(made, folder, Meddling(press, 2), workers=workers).interrupted
+        states = [folder.checkpoint(trial).read() for trial in evaluations(made)]
+        steps = [state.state["position"][2] for state in states if state]
+        assert len(steps) == 2
+        with pytest.raises(StopIteration):
+            next(workers.collect())
+    assert not children(os.getpid())
+
+
+def test_a_worker_ends_when_nobody_gives_it_orders(folder: StudyFolder) -> None:
+    """The kernel ends it with its parent where it can do that; everywhere its standard input does."""
+    code = "from steepest.study.worker import main; main()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) in (0, 1)
+
+
+def test_a_record_that_an_orphan_still_writes_is_left_alone(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan("sgd")
+    path = folder.path / "trials" / f"{evaluations(made)[0].id}.jsonl"
+    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    with path.open("ab") as orphan:
+        assert acquire(orphan)
+        with pytest.raises(StoreError, match=r"is being written by a process that another study left behind; end that"):
+            engine.run(made, folder, silent)
+    assert path.read_bytes() == b""
+    monkeypatch.setattr(store, "PATIENCE", 20.0)
+    orphan = path.open("ab")
+    assert acquire(orphan)
+    threading.Timer(0.3, orphan.close).start()  # it comes to its end
+    assert engine.run(made, folder, silent).ended == {"finished": 1}
+
+
+def test_what_an_orphan_has_finished_does_not_run_again(plan: PlanMaker, folder: StudyFolder) -> None:
+    made = plan("sgd")
+    trial = evaluations(made)[0]
+    one, two = InProcess(made.task, folder), InProcess(made.task, folder)
+    (end,) = ends(one, [trial]).values()
+    before = record_bytes(folder, trial)
+    two.submit(trial)
+    begin, only = two.collect()
+    assert begin.event is None
+    assert only.event is not None
+    assert only.event.record == json.loads(json.dumps(end))
+    assert record_bytes(folder, trial) == before
