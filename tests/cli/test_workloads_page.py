@@ -89,8 +89,8 @@ def test_the_example_of_a_file_runs_as_it_stands(steepest: Callable[..., Any], n
     assert (answer.code, answer.err) == (0, "")
     document = json.loads(Path("study/study.json").read_text())
     assert document["title"] == "Two spirals"
-    assert [entry["label"] for entry in document["optimizers"]] == ["AdamW", "SGD", "SignDescent"]
-    assert len(document["targets"]) == 3
+    assert [entry["label"] for entry in document["optimizers"]] == ["AdamW", "SGD", "my_rules.SignDescent"]
+    assert document["protocol"]["targets"] == [0.7, 0.8, 0.95]
 
 
 def test_the_example_from_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

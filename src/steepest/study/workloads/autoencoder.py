@@ -49,6 +49,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "quick": {"sizes": Sizes(6_000, 1_000, 1_000), "horizon": 10, "evaluations": 2, "seeds": 6, "trials": 8},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 20, "seeds": 10, "trials": 16},
 }
+# Targets
+TARGETS: dict[str, tuple[float, ...]] = {
+    "smoke": (90.0, 70.0, 50.0),
+    "quick": (30.0, 22.0, 18.0),
+    "full": (15.0, 12.0, 10.0),
+}
 
 
 @workload
@@ -72,5 +78,9 @@ def autoencoder(preset: str) -> Workload:
             "adam": {"lr": 0.01},
             "nadam": {"lr": 0.003},
         },
+        # tw
+        target=TARGETS[preset],
+        # tw
+        margin=0.2,
         **SIZES[preset],
     )

@@ -28,6 +28,14 @@ class CharLSTM(nn.Module):
         return scores
 
 
+# Targets
+TARGETS: dict[str, tuple[float, ...]] = {
+    "smoke": (6.0, 5.0, 4.7),
+    "quick": (3.5, 3.0, 2.65),
+    "full": (3.0, 2.5, 2.3),
+}
+
+
 @workload
 def char_lstm(preset: str) -> Workload:
     """Text, character LSTM.
@@ -49,5 +57,9 @@ def char_lstm(preset: str) -> Workload:
             "adam": {"lr": 0.02},
             "adamw": {"lr": 0.02, "weight_decay": 0.01},
         },
+        # a hundredth
+        target=TARGETS[preset],
+        # a hundredth
+        margin=0.02,
         **SIZES[preset],
     )

@@ -44,8 +44,9 @@ class Block(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return (windows, characters, WIDTH), as given."""
-        states = states + self.attention(states)
-        return states + self.perceptron(states)
+        attended = states + self.attention(states)
+        perceived: Tensor = attended + self.perceptron(attended)
+        return perceived
 
 
 class CharTransformer(nn.Module):
@@ -64,6 +65,14 @@ class CharTransformer(nn.Module):
         states = self.blocks(self.symbols(symbols) + self.positions(positions))
         scores: Tensor = self.scores(states)
         return scores
+
+
+# Targets
+TARGETS: dict[str, tuple[float, ...]] = {
+    "smoke": (6.0, 5.0, 4.7),
+    "quick": (4.0, 3.6, 3.25),
+    "full": (3.0, 2.5, 2.3),
+}
 
 
 @workload
@@ -87,5 +96,9 @@ def char_transformer(preset: str) -> Workload:
             "adam": {"lr": 0.01},
             "adamw": {"lr": 0.01, "weight_decay": 0.1},
         },
+        # a hundredth
+        target=TARGETS[preset],
+        # a hundredth
+        margin=0.02,
         **SIZES[preset],
     )
