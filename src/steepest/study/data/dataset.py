@@ -61,6 +61,7 @@ class DataSet:
     test: Examples
     sha256: Mapping[str, str] = field(default_factory=dict)
     fallback: str | None = None  # a sentence when this stands in for the data that was asked for
+    in_order: bool = False  # neighbours belong together (text, time): sets are cut from it whole, not drawn
 
 
 @dataclass(frozen=True)

@@ -46,19 +46,26 @@ class Sizes:
 def split(data: DataSet, sizes: Sizes) -> Splits:
     """Draw the three sets; the draw depends on the data set's size alone, so every trial of every study shares it.
 
-    Validation examples come first in the draw: with a smaller training set they stay the same examples.
+    Validation examples come first in the draw: with a smaller training set they stay the same examples. Data in order
+    are not drawn but taken from their end: the validation examples follow the training examples.
     """
-    order = _shuffled(len(data.train), draw=0)
+    taken = _from_the_end if data.in_order else _shuffled
+    order = taken(len(data.train), draw=0)
     chosen = order[sizes.validation : sizes.validation + sizes.train]
     return Splits(
         train=_pick(data.train, chosen),
         validation=_pick(data.train, order[: sizes.validation]),
-        test=_pick(data.test, _shuffled(len(data.test), draw=1)[: sizes.test]),
+        test=_pick(data.test, taken(len(data.test), draw=1)[: sizes.test]),
     )
 
 
 def _shuffled(count: int, draw: int) -> torch.Tensor:
     return torch.randperm(count, generator=seeds.generator("split", draw))
+
+
+def _from_the_end(count: int, draw: int) -> torch.Tensor:
+    del draw
+    return torch.arange(count - 1, -1, -1)
 
 
 def _pick(examples: Examples, indices: torch.Tensor) -> Examples:
