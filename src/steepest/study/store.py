@@ -117,7 +117,7 @@ class StudyFolder:
 
 
 class TrialLog:
-    """Writes a trial as it runs. The end is on the disk before anybody is told of it, and so is all before a checkpoint.
+    """Writes a trial as it runs. Its end is on the disk before anybody is told of it; so is all before a checkpoint.
 
     What lies between would be cut when the trial resumes, so waiting for the disk there would only cost time.
     """
