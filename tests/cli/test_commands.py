@@ -111,7 +111,7 @@ def test_options_reach_the_study(steepest: Any, no_report: None) -> None:
     ("arguments", "told"),
     [
         ("studdy digits", "Did you mean 'study'?"),
-        ("study digts", "unknown workload 'digts'; did you mean 'digits'? Choose from digits, fashion-mnist"),
+        ("study digts", "unknown workload 'digts'; did you mean 'digits'? Choose from autoencoder"),
         ("study digits --presett smoke", "--preset"),
         ("study digits --preset smok", "unknown preset 'smok'; did you mean 'smoke'? Choose from smoke, quick, full"),
         ("study digits -o adan", "unknown optimizer 'adan'; did you mean 'adam'? (there are: adadelta"),
