@@ -154,7 +154,7 @@ class TrialLog:
     def saved(self) -> Lengths:
         """Put everything on the disk and return the lengths."""
         with writing_to(self._path):
-            flush(self._times)  # first, so that no trial has ended without its times
+            flush(self._times)
             flush(self._trial)
             return _length(self._trial), _length(self._times)
 
@@ -164,9 +164,11 @@ class TrialLog:
         with writing_to(self._path):
             if event.timing is not None and kind != "step":
                 self._times.write(records.encode(event.timing))
+            if kind == "end":
+                self.saved()  # no trial has ended of which something is not on the disk
             self._trial.write(records.encode(event.record))
             if kind == "end":
-                self.saved()
+                flush(self._trial)
             elif kind != "step":
                 self._times.flush()  # a reader sees whole epochs
                 self._trial.flush()
