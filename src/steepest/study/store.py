@@ -165,7 +165,7 @@ class TrialLog:
             if event.timing is not None and kind != "step":
                 self._times.write(records.encode(event.timing))
             if kind == "end":
-                self.saved()  # no trial has ended of which something is not on the disk
+                flush(self._times)  # first, so that no trial has ended without its times
             self._trial.write(records.encode(event.record))
             if kind == "end":
                 flush(self._trial)
