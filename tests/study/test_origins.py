@@ -144,8 +144,9 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
         ("torch.optim.AdamW", "what is in a module is written MODULE:NAME, here torch.optim:AdamW"),
         ("adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
         (
-            "my_rules:MyOpt",
-            "No module named 'my_rules'; install it, or name a file of yours with its ending, my_rules.py:MyOpt",
+            "my_missing_rules:MyOpt",
+            "No module named 'my_missing_rules'; install it, or name a file of yours with its ending, "
+            "my_missing_rules.py:MyOpt",
         ),
         (
             "no_such.thing:X",
