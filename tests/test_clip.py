@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, PLANNED, SWITCHES, cases, every_executor, every_planned_class, snapshot
+from cases import (
+    CLASSES,
+    PLANNED,
+    PLANNED_TWINS,
+    SWITCHES,
+    Twins,
+    cases,
+    every_executor,
+    every_planned_class,
+    snapshot,
+)
 from steepest import Optimizer
 
 SHAPES = [(3, 5), (7,), (), (40, 30)]
@@ -97,27 +107,31 @@ def test_max_norm_is_refused_where_it_makes_no_sense() -> None:
 # -- mixed precision -------------------------------------------------------------------------------------------------
 
 
+def scaled_step(optimizer: Optimizer, scale: float, is_inf: bool) -> None:
+    """A step as GradScaler makes it with an optimizer that unscales by itself."""
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(float(is_inf))
+    optimizer.step()
+    del optimizer.grad_scale, optimizer.found_inf
+
+
 @every_executor
 @pytest.mark.parametrize(("cls", "options"), cases(ROWS))
 @pytest.mark.parametrize("clip", [None, 30.0])
-def test_a_scaler_changes_nothing_and_an_infinity_stops_everything(
+def test_unscaling_inside_the_step_changes_nothing_and_an_infinity_stops_everything(
     cls: type[Optimizer], options: dict[str, Any], executor: str, clip: float | None
 ) -> None:
     params, others = parameters(), parameters()
     optimizer = cls(params, max_norm=clip, **options, **SWITCHES[executor])
     plain = cls(others, max_norm=clip, **options, **SWITCHES[executor])
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
     for step in range(5):
         for p, q, g in zip(params, others, gradients(step), strict=True):
-            p.grad, q.grad = g * scaler.get_scale(), g.clone()
+            p.grad, q.grad = g * 1024.0, g.clone()
         is_inf = step == 2
         if is_inf:
             params[1].grad.view(-1)[3] = torch.inf
         given = [p.grad.clone() for p in params]
         before = snapshot(optimizer)
-        scaler.scale(torch.ones(()))  # creates the scale, as scaling a loss does
-        scaler.step(optimizer)
-        scaler.update()
+        scaled_step(optimizer, 1024.0, is_inf)
         assert all(torch.equal(p.grad, g) for p, g in zip(params, given, strict=True))
         if is_inf:
             for (p, held), (q, other) in zip(snapshot(optimizer), before, strict=True):
@@ -143,5 +157,57 @@ def test_after_unscale_nothing_is_scaled_again(cls: type[Optimizer]) -> None:
     assert not hasattr(optimizer, "grad_scale")
 
 
-def test_a_rule_that_asks_for_gradients_leaves_unscaling_to_the_scaler() -> None:
+@every_planned_class
+def test_only_fused_true_takes_scaled_gradients_as_in_torch(cls: type[Optimizer]) -> None:
+    assert not cls(parameters())._step_supports_amp_scaling
+    assert not cls(parameters(), foreach=True)._step_supports_amp_scaling
+
+
+def test_fused_true_takes_scaled_gradients() -> None:
+    assert CLASSES["adamw"](parameters(), fused=True)._step_supports_amp_scaling
+    some = [{"params": parameters(), "fused": True}, {"params": parameters()}]
+    assert not CLASSES["adamw"](some)._step_supports_amp_scaling
     assert not CLASSES["steepestdescent"](parameters())._step_supports_amp_scaling
+
+
+def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 0.5)
+
+
+@pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
+def test_under_a_scaler_hooks_see_what_torchs_see(twins: Twins) -> None:
+    """A pre-hook that clips, a count of post-hooks, and a skipped step: the same numbers as with torch's class."""
+    runs = []
+    for cls in twins:
+        params = [torch.nn.Parameter(torch.linspace(0.5, 2.0, 12).view(4, 3))]
+        optimizer, seen = cls(params), []
+        optimizer.register_step_pre_hook(clip)
+        optimizer.register_step_post_hook(lambda *_, seen=seen, p=params[0]: seen.append(p.grad.norm().item()))
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        for step in range(4):
+            g = torch.full((4, 3), torch.inf if step == 1 else 1.0 + step)
+            params[0].grad = g * scaler.scale(torch.ones(()))
+            scaler.step(optimizer)
+            scaler.update()
+        runs.append((params[0].detach(), seen))
+    (ours, seen), (theirs, others) = runs
+    assert len(seen) == len(others) == 3
+    assert seen == pytest.approx(others, rel=1e-6)
+    assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_raised_leaves_no_scale_behind() -> None:
+    params, others = parameters(), parameters()
+    optimizer, plain = CLASSES["adamw"](params, fused=True), CLASSES["adamw"](others)
+
+    def fail() -> float:
+        raise OSError("no data")
+
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(1024.0), torch.tensor(0.0)
+    with pytest.raises(OSError, match="no data"):
+        optimizer.step(fail)
+    for p, q, g in zip(params, others, gradients(0), strict=True):
+        p.grad, q.grad = g, g.clone()
+    optimizer.step()
+    plain.step()
+    assert_close(optimizer, plain)

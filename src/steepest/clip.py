@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .executors.batch import compute_dtype
 from .fields import hyper
+from .norms import norms
 from .rule import Update, Values
+from .vocabulary import rescaled
 
 
 def max_norm() -> Any:
@@ -22,7 +23,7 @@ def unscaled(update: Update) -> Update:
     """Mixed precision: the rule sees ``g / grad_scale``."""
 
     def unscale(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p, g / scalars["grad_scale"], state, scalars)
+        return update(p, rescaled(g, 1 / scalars["grad_scale"]), state, scalars)
 
     return unscale
 
@@ -31,21 +32,20 @@ def clipped(update: Update) -> Update:
     """Clip by the global norm: the rule sees ``clip * g``, where `clip_factor` makes ``clip``."""
 
     def clip(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p, scalars["clip"] * g, state, scalars)
+        return update(p, rescaled(g, scalars["clip"]), state, scalars)
 
     return clip
 
 
 def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
-    """The Euclidean norm of all gradients together, 0-dim, after unscaling.
+    """The Euclidean norm of all gradients together, 0-dim, in double, after unscaling.
 
-    Unlike torch's it is differentiable, and half types are summed in float32.
+    Unlike torch's it is differentiable, and right for gradients whose squares overflow.
     """
-    halves = [g for g in grads if compute_dtype(g.dtype) != g.dtype]
-    others = [g for g in grads if compute_dtype(g.dtype) == g.dtype]
-    norms = [*torch._foreach_norm(halves, 2, torch.float32)] if halves else []
-    norms += [*torch._foreach_norm(others)] if others else []
-    together = torch.stack([x.to(norms[0].device) for x in norms])
+    of_each: list[Tensor] = []
+    for dtype in dict.fromkeys(g.dtype for g in grads):
+        of_each += norms([g for g in grads if g.dtype == dtype])
+    together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
     norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm
 

@@ -24,12 +24,13 @@ from .construction import collect_fields, constructor, refuse_unknown
 from .decay import check_decay, decay_for, maximized
 from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
-from .executors.choose import COMPILED, beside_sparse, choose, without_native
+from .executors.choose import COMPILED, beside_sparse, choose, under_mode, without_native
 from .executors.errors import UnsupportedError
+from .modes import Mode, intercepting
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
-from .partition import Choice, ExecutorName, Live, Part, Partition
+from .partition import Choice, ExecutorName, Live, Part, Partition, in_waves
 from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
 
@@ -368,6 +369,9 @@ class Optimizer(torch.optim.Optimizer):
             torch.set_grad_enabled(False)
             _break_graph()
             return self._step(closure)
+        except BaseException:
+            self._forget_scale()
+            raise
         finally:
             _break_graph()
             torch.set_grad_enabled(before)
@@ -397,9 +401,10 @@ class Optimizer(torch.optim.Optimizer):
             compiled.step(self, shared)
             return
         self._forget_stale_partitions()
+        mode = intercepting()
         for group in self.param_groups:
             with torch.set_grad_enabled(group.get("differentiable", False)):
-                self._step_group(group, shared)
+                self._step_group(group, shared, mode)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Append the parameters that have gradients, and make their state. dynamo runs this outside of its graph."""
@@ -414,10 +419,16 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        return not self.needs_closure(self.param_groups[0])
+        """Whether the step unscales: as in torch where ``fused=True`` was asked for; else GradScaler does it before."""
+        return all(group.get("fused") for group in self.param_groups)
 
     def _grad_scale(self) -> Any:
         return getattr(self, "grad_scale", None)
+
+    def _forget_scale(self) -> None:
+        """After a step that raised, the scaler does not take its numbers back: they would spoil the next plain step."""
+        vars(self).pop("grad_scale", None)
+        vars(self).pop("found_inf", None)
 
     def _found_inf(self) -> bool:
         found = getattr(self, "found_inf", None)
@@ -441,33 +452,36 @@ class Optimizer(torch.optim.Optimizer):
         if len(self.state) != len(self._held) or not all(map(is_, self.state.values(), self._held)):
             self._partitions, self._held = {}, list(self.state.values())
 
-    def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any]) -> None:
+    def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any], mode: Mode | None) -> None:
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if grads:
             if grads[0].is_cuda and "capturable" in group:
                 self._accelerator_graph_capture_health_check()
             numbers, static = self.values(group, shared)
             storage.check_decays(self.fields, group)
-            for part in self._parts(group, grads, static, tuple(numbers)):
+            for part in self._parts(group, grads, static, tuple(numbers), mode):
                 part.step(numbers)
 
     def _parts(
-        self, group: dict[str, Any], grads: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...]
+        self, group: dict[str, Any], grads: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...], mode: Mode | None
     ) -> list[Part]:
-        """The group's parts: those of the last step, as long as nothing that they were made from has changed."""
+        """The group's parts: those of the last step, as long as nothing that they were made from has changed.
+
+        A step under a ``mode`` that intercepts operations has parts of its own.
+        """
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
             live = [p for p in live if p.grad is not None]
         structure = self.structure(group, static)
         known = self._partitions.get(id(group))
-        if known is None or not known.ready(live, grads, structure):
+        if known is None or not known.ready(live, grads, structure, mode):
             self._check_layouts(group, live)
             self._settle(group)
             self._check_storage(group)
             first = [self._create_state(p, group) for p in live]
-            known = self._partition(group, list(live), first, structure, numbers)
+            known = self._partition(group, list(live), first, structure, numbers, mode)
             self._ran[id(group)] = structure, known.choice
-            if any(first) or static.get("capturable") or static.get("differentiable"):
+            if any(first) or mode or static.get("capturable") or static.get("differentiable"):
                 self._partitions.pop(id(group), None)
             else:
                 self._partitions[id(group)] = known
@@ -486,17 +500,19 @@ class Optimizer(torch.optim.Optimizer):
         first: list[bool],
         structure: tuple[Any, ...],
         numbers: tuple[str, ...],
+        mode: Mode | None,
     ) -> Partition:
         rule, _, _, static = structure
         states = [self.state.get(p, {}) for p in live]
         make = partial(self.program, group, static)
         joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = beside_sparse(self._choose(group), joined)
+        choice = self._choose(group)
+        choice = beside_sparse(under_mode(choice, rule, group, mode) if mode else choice, joined)
         try:
-            return Partition(live, structure, choice, list(choice.cut(joined)))
+            return Partition(live, structure, choice, list(in_waves(joined, cut=choice.cut)))
         except UnsupportedError as refusal:
             choice = beside_sparse(without_native(rule, group, refusal), joined)
-            return Partition(live, structure, choice, list(choice.cut(joined)))
+            return Partition(live, structure, choice, list(in_waves(joined, cut=choice.cut)))
 
     def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
         """The streams of random bits of parameters: of the seed, and of their places among all parameters."""

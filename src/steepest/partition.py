@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter, is_
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from .executors.batch import Batch, real_view
+from .executors.memory import Memory, address, waves
 from .fields import State
+from .modes import Mode
 from .rule import Program
 
 IS_SPARSE = attrgetter("is_sparse")
 
-ONE = torch.ones(())
+ONE = torch.ones((), dtype=torch.float32, device="cpu")
 """The step counts' increment, as a tensor: a plain 1 would be wrapped into one for every count."""
 
 
@@ -24,47 +26,43 @@ ONE = torch.ones(())
 class Clock:
     """The numbers that each parameter keeps for itself: its step count and scalar state.
 
-    They live in 0-dim tensors, where torch keeps them. Reading those costs a call each, so the values are remembered
-    for as long as the tensors' version counters say that nobody else has written to them.
+    They live in 0-dim tensors, where torch keeps them, and are read from there at each step: writes through ``.data``,
+    NumPy or a storage move no version counter.
     """
 
     columns: dict[str, list[Tensor]]
     values: dict[str, Any]
-    versions: list[int]
 
     @staticmethod
     def of(counted: Mapping[str, State], states: list[dict[str, Any]], values: tuple[Any, ...]) -> Clock:
         """The clock of parameters whose numbers are all equal to ``values``."""
         columns = {name: [state[s.name] for state in states] for name, s in counted.items()}
-        return Clock(columns, dict(zip(counted, values, strict=True)), _versions(columns))
+        return Clock(columns, dict(zip(counted, values, strict=True)))
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
-        """Whether the state still holds the same tensors, with nothing written to them."""
+        """Whether the state still holds the same tensors, with the same value in all of them."""
         for name, declared in counted.items():
-            if not all(map(is_, [state.get(declared.name) for state in states], self.columns[name])):
+            column = self.columns[name]
+            if not all(map(is_, [state.get(declared.name) for state in states], column)):
                 return False
-        return _versions(self.columns) == self.versions
+            self.values[name] = column[0].item()
+            if len(column) > 1 and torch.stack(column).tolist() != [self.values[name]] * len(column):
+                return False
+        return True
 
     def tick(self) -> None:
-        """Count one step, in the tensors and in the value."""
+        """Count one step in the tensors, and read the values."""
         if "t" in self.columns:
             steps = self.columns["t"]
             torch._foreach_add_(steps, ONE if steps[0].is_cpu else 1)
-            self.values["t"] = self.values["t"] + 1
-            self.versions = _versions(self.columns)
+        self.values = {name: column[0].item() for name, column in self.columns.items()}
 
     def store(self, new: Mapping[str, Any]) -> None:
         """Keep new scalar state: rounded as its tensors hold it, so that a reloaded run goes on bit by bit."""
         for name, value in new.items():
             column = self.columns[name]
-            torch._foreach_copy_(column, [torch.as_tensor(value, dtype=column[0].dtype)] * len(column))
-            self.values[name] = column[0].item()
-        if new:
-            self.versions = _versions(self.columns)
-
-
-def _versions(columns: Mapping[str, list[Tensor]]) -> list[int]:
-    return [x._version for column in columns.values() for x in column]
+            rounded = torch.as_tensor(value, dtype=column[0].dtype, device=column[0].device)
+            torch._foreach_copy_(column, [rounded] * len(column))
 
 
 class Part(Protocol):
@@ -134,11 +132,15 @@ Cut = Callable[[Live], Iterator[Part]]
 
 @dataclass(frozen=True)
 class Choice:
-    """An executor: its name, how it puts parameters together, and why it is not a faster one."""
+    """An executor: its name, how it puts parameters together, and why it is not a faster one.
+
+    An executor that ``is_opaque`` works on memory, past torch's operations: no mode can intercept what it does.
+    """
 
     name: str
     cut: Cut
     reason: str = ""
+    is_opaque: bool = False
 
 
 class ExecutorName(str):
@@ -162,7 +164,12 @@ KIND = attrgetter("dtype", "device")
 
 @dataclass(eq=False)
 class BatchPart:
-    """Parameters that share a program, a device, a dtype and their clock's values, for an executor of batches."""
+    """Parameters that share a program, their clock's values, and the kind of all their tensors, for an executor of
+    batches.
+    """
+
+    takes_sparse: ClassVar[bool] = False
+    """Whether the gradients are sparse."""
 
     run: Callable[[Batch], dict[str, Any]]
     program: Program
@@ -173,18 +180,28 @@ class BatchPart:
     streams: list[int]
 
     def __post_init__(self) -> None:
-        """Remember what the parameters are, since ``p.data = ...`` may change it."""
-        self._types, self._kinds = list(map(type, self.params)), list(map(KIND, self.params))
+        """Remember what the tensors are, since ``p.data = ...`` may change it."""
+        written = self._written()
+        self._memory = Memory(written)
+        self._seen = self._look(written, [p.grad for p in self.params])
+
+    def _written(self) -> list[Any]:
+        """Parameters and tensor state; KeyError where some state has been taken away."""
+        return [*self.params, *(held[s.name] for held in self.states for s in self.program.stored)]
+
+    def _look(self, written: list[Any], grads: list[Any]) -> tuple[Any, ...]:
+        """All that the part was made from: types, dtypes, devices and addresses."""
+        kinds = list(map(KIND, written)), list(map(KIND, grads))
+        return list(map(type, self.params)), *kinds, list(map(address, written))
 
     def ready(self, grads: list[Tensor]) -> bool:
-        """Whether parameters and clock are as they were, and no state has been taken away."""
-        return (
-            min(map(len, self.states)) >= len(self.program.stored) + len(self.program.counted)
-            and self._types == list(map(type, self.params))
-            and self._kinds == list(map(KIND, self.params))
-            and not any(map(IS_SPARSE, grads))
-            and self.clock.is_current(self.program.counted, self.states)
-        )
+        """Whether all tensors and the clock are as they were, and no state has been taken away."""
+        try:
+            seen = self._look(self._written(), grads)
+        except KeyError:
+            return False
+        fits = all(is_sparse == self.takes_sparse for is_sparse in map(IS_SPARSE, grads))
+        return fits and seen == self._seen and self.clock.is_current(self.program.counted, self.states)
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Count, run the program, and keep new scalar state."""
@@ -192,13 +209,17 @@ class BatchPart:
         self.clock.store(self.run(self._batch(numbers)))
 
     def _batch(self, numbers: Mapping[str, Any]) -> Batch:
-        grads: list[Any] = [p.grad for p in self.params]
+        grads: list[Any] = [self._apart(p.grad) for p in self.params]
         state = {s.name: [held[s.name] for held in self.states] for s in self.program.stored}
         params = self.params
         if params[0].is_complex():
             params, grads = [real_view(p) for p in params], [real_view(g.resolve_conj()) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
         return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state, self.streams)
+
+    def _apart(self, grad: Any) -> Any:
+        """A gradient that lies in what the step writes is copied: the rule reads it as it was before the step."""
+        return grad.clone() if self._memory.holds(grad) else grad
 
 
 @dataclass(eq=False)
@@ -217,8 +238,10 @@ class Partition:
     choice: Choice
     parts: list[Part]
 
-    def ready(self, live: list[Tensor], grads: list[Tensor], structure: Any) -> bool:
-        """Whether the parts still describe the group."""
+    def ready(self, live: list[Tensor], grads: list[Tensor], structure: Any, mode: Mode | None) -> bool:
+        """Whether the parts still describe the group, and can run under a mode that intercepts operations."""
+        if mode is not None and (mode.hides_values or self.choice.is_opaque):
+            return False
         if structure != self.structure or len(live) != len(self.live) or not all(map(is_, live, self.live)):
             return False
         if len(self.parts) == 1:
@@ -229,15 +252,29 @@ class Partition:
 def split(
     live: Live, *, run: Callable[[Batch], dict[str, Any]], part: type[BatchPart] = BatchPart
 ) -> Iterator[BatchPart]:
-    """Put parameters together that share device, dtype, program (and so their age, if it matters) and clock."""
-    for program, members in live.together(lambda program, p, held: (p.device, p.dtype, _counts(program, held))):
+    """Put parameters together that share a program (and so their age, if it matters), clock, and all tensors' kinds."""
+    for program, members in live.together(_alike):
         params, states, streams = live.of(members)
         clock = Clock.of(program.counted, states, _counts(program, states[0]))
         yield part(run, program, members, params, states, clock, streams)
 
 
+def _alike(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
+    """Device and dtype of the parameter, its gradient and state, and its counts."""
+    state = (held[s.name] for s in (*program.stored, *program.counted.values()))
+    return *map(KIND, (p, p.grad, *state)), _counts(program, held)
+
+
 def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:
     return tuple(held[s.name].item() for s in program.counted.values())
+
+
+def in_waves(live: Live, *, cut: Cut) -> Iterator[Part]:
+    """The parts of ``cut``, with parameters that share memory in parts of their own, in their order."""
+    for places in waves([[p, *held.values()] for p, held in zip(live.params, live.states, strict=True)]):
+        for part in cut(live.only(places)):
+            part.members = [places[i] for i in part.members]
+            yield part
 
 
 def singles(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchPart]:
@@ -246,7 +283,7 @@ def singles(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[B
         params, states, streams = live.of([index])
         program = live.make_program(is_first, p)
         columns = {name: [states[0][s.name]] for name, s in program.counted.items()}
-        clock = TensorClock(columns, _doubles(columns), [])
+        clock = TensorClock(columns, _doubles(columns))
         yield BatchPart(run, program, [index], params, states, clock, streams)
 
 

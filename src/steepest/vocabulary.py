@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
+from . import norms
+
 Reduced = Literal["nothing", "tensor", "rows", "columns"]
 """What a word makes one number of: a whole tensor, all rows (of each column), or all columns (of each row)."""
 
@@ -79,7 +81,10 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
 
 
 def _tensor_rms(x: Tensor) -> Tensor:
-    """The root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one."""
+    """The root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one.
+
+    In the tensor's own dtype, as torch's Adafactor computes it: beyond 1e19 a float32 square is infinite.
+    """
     root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
     return root
 
@@ -151,7 +156,10 @@ where = Word(
     "({1} if {0} else {2})",
     r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
 )
-norm = Word("norm", abs, torch.linalg.vector_norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
+rescaled = Word("rescaled", operator.mul, operator.mul, "{1}·{0}", r"{1} \cdot {0}")
+"""A product that is made before anything else: no executor puts its factor together with others, so that what is too
+large to be squared is made small first."""
+norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
 rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
 row_mean = Word(
     "row_mean",
@@ -170,7 +178,10 @@ column_mean = Word(
     reduces="rows",
 )
 
-WORDS = {w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, norm, rms, row_mean, column_mean)}
+WORDS = {
+    w.name: w
+    for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
+}
 """Every word by its name."""
 
 OPERATORS: dict[Callable[..., Any], str] = {

@@ -85,7 +85,7 @@ int main(void) {
                               &tensor_type, &parameter_type, &none};
   int keys[SLOTS + COUNTERS];
   Object *names[SLOTS + COUNTERS];
-  int64_t *streams = calloc((size_t)count, sizeof(int64_t)), changed = 0;
+  int64_t *streams = calloc((size_t)count, sizeof(int64_t)), changed = 1;
   Thing *params = thing(count), *grads = thing(count), *states = thing(count);
   for (int n = 0; n < SLOTS + COUNTERS; n++) keys[n] = n, names[n] = &keys[n];
   for (int64_t i = 0; i < count; i++) {
@@ -98,8 +98,10 @@ int main(void) {
   double *numbers = malloc(sizeof(double) * NUMBERS);
   for (int n = 0; n < NUMBERS; n++) numbers[n] = 0.25;
   Item *items = calloc((size_t)count, (size_t)steepest_item_size());
+  Written *written = malloc((size_t)steepest_written_size(count));
   for (int step = 0; step < 3; step++) {
-    const int64_t blocks = steepest_load(&python, items, count, params, grads, states, names, &changed, streams);
+    const int64_t blocks = steepest_load(&python, items, count, params, grads, states, names, &changed, streams,
+                                         written);
     if (blocks < 0) return printf("refused: %lld\n", (long long)blocks), 1;
     double *scratch = malloc(sizeof(double) * (size_t)(count * (CONSTANTS + REDUCTIONS + 1) + blocks * SUMS));
     steepest_run(items, count, blocks, numbers, scratch, step ? pool : 0, step ? 3 : 1);

@@ -13,6 +13,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ..fields import Field, Options
 from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
+from ..modes import Mode
 from ..rule import PLANNED_KINDS, Rule
 from . import foreach, reference, sparse, stacked, torch_fused
 from .errors import UnsupportedError
@@ -26,11 +27,16 @@ EXECUTORS: dict[str, Cut] = {
 }
 """Executors of rules that take one gradient, by name: how each puts parameters together."""
 
+OPAQUE = {"native"}
+"""Executors that work on memory, past torch's operations."""
+
 WITH_TENSORS: Cut = partial(singles, run=reference.run)
 """The reference executor with numbers that stay tensors: for differentiable and capturable steps."""
 
 NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
-PLAIN_TYPES = {Tensor, torch.nn.Parameter}
+PLAIN_TYPES = {Tensor, torch.nn.Parameter, torch.nn.UninitializedParameter}
+"""What a group may hold for a kernel; an uninitialised parameter is a plain one by the time of its first gradient."""
+
 
 
 def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Field] = NO_FIELDS) -> Choice:
@@ -73,6 +79,24 @@ def capturable(live: Live) -> Iterator[Part]:
     return WITH_TENSORS(live)
 
 
+def under_mode(choice: Choice, rule: Rule, options: Options, mode: Mode) -> Choice:
+    """What runs in place of ``choice`` while a mode intercepts operations: operations of torch, which it can see.
+
+    Raises:
+        RuntimeError: ``fused=True`` asked for a kernel, which the mode could not see.
+    """
+    if options.get("fused"):
+        raise RuntimeError(
+            f"`fused=True` runs a kernel that {mode.name} cannot intercept; leave fused=None to run torch's operations"
+        )
+    if mode.hides_values:
+        return Choice("reference", WITH_TENSORS, f"{choice.name}: {mode.name} hides the values of tensors")
+    if not choice.is_opaque:
+        return choice
+    chosen = choose(rule, {**options, "fused": False})
+    return Choice(chosen.name, chosen.cut, f"{choice.name}: {mode.name} intercepts torch's operations")
+
+
 def _nowhere(live: Live) -> Iterator[Part]:
     """A fused step on meta: a model may be made there, and its parameters put somewhere before the first step.
 
@@ -99,7 +123,7 @@ def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field])
 
 
 def _choice(name: str, reason: str = "") -> Choice:
-    return Choice(name, EXECUTORS[name], reason)
+    return Choice(name, EXECUTORS[name], reason, name in OPAQUE)
 
 
 def _best(rule: Rule, options: Options) -> Choice:

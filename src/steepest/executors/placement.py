@@ -118,7 +118,8 @@ class Placement:
         keyword = {"add": "alpha=", "addcmul": "value=", "addcdiv": "value="}.get(op.word, "") if len(args) > 1 else ""
         boxed = op.word in BOXED and not keyword
         words += [keyword + self._constant(n, boxed) for n in op.numbers if not (keyword and n == ONE)]
-        return f"torch._foreach_{op.word}{suffix}({', '.join(words)})"
+        function = "norms" if op.word == "norm" else f"torch._foreach_{op.word}{suffix}"
+        return f"{function}({', '.join(words)})"
 
     def _assign(self, op: Op, value: str) -> None:
         aliases_input = op.word == "select" and not all(self.names[a].startswith("t_") for a in op.args)

@@ -89,9 +89,7 @@ def check_lazy(name: str, rule: Rule, groups: list[dict[str, Any]]) -> None:
 class SparsePart(BatchPart):
     """Parameters with sparse gradients that share a program, a device, a dtype and their clock's values."""
 
-    def ready(self, grads: list[Tensor]) -> bool:
-        """As for dense gradients, but for their layout."""
-        return all(map(IS_SPARSE, grads)) and super().ready([])
+    takes_sparse = True
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Count, run the program on what the gradients have, and keep the results."""

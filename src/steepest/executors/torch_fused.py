@@ -45,7 +45,14 @@ class TorchPart:
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Run torch's step under the group's values of now."""
         self._stand_in.param_groups = [{**self._options, "params": self._params, "fused": True, "foreach": False}]
+        scale = numbers.get("grad_scale")
+        # Without a scale torch's kernels ask for neither; what is infinite has been found before.
+        self._stand_in.grad_scale = None if scale is None else self._on_device(scale)
+        self._stand_in.found_inf = None if scale is None else self._on_device(0.0)
         self._step(self._stand_in)
+
+    def _on_device(self, value: float) -> Tensor:
+        return torch.full((), value, dtype=torch.float32, device=self._params[0].device)
 
 
 def runs_on(device: torch.device) -> bool:

@@ -1,6 +1,8 @@
 /* The part of every kernel that no rule changes: it reads tensors' addresses, spreads blocks over threads and runs the
    generated functions. Python calls `steepest_load` (holding the interpreter's lock), then `steepest_run` (without). */
 
+#include <stdlib.h>
+
 typedef void Object;
 
 /* DLPack's description of a tensor; see the DLPack specification, 1.x. */
@@ -42,6 +44,17 @@ typedef struct {
   uint32_t stream;
 } Item;
 
+/* What the kernel writes, in order of address: a range of bytes for each tensor, and the item that it belongs to. */
+typedef struct {
+  uintptr_t low, high;
+  int64_t item;
+} Range;
+
+typedef struct {
+  int64_t count;
+  Range range[];
+} Written;
+
 /* The generated functions. */
 static void host(const double *numbers, const double *counters, double *constants, double *fresh);
 static void reduce(int phase, const Item *item, const double *constants, const double *reduced, int64_t low,
@@ -50,7 +63,7 @@ static void combine(int phase, const Item *item, const double *constants, const 
 static void update(const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high);
 
 /* Why a tensor cannot be run as it is. */
-enum { FITS = 0, OTHER_TYPE = 1, OTHER_DTYPE = 2, OTHER_LAYOUT = 3, MISSING = 4, NOT_DENSE = 5 };
+enum { FITS = 0, OTHER_TYPE = 1, OTHER_DTYPE = 2, OTHER_LAYOUT = 3, MISSING = 4, NOT_DENSE = 5, SHARED = 6, NO_MEMORY = 7 };
 
 static int64_t size_of(const View *x) {
   int64_t size = 1;
@@ -110,6 +123,7 @@ static int view_of(const Interpreter *python, Object *x, const Dtype *expected, 
   const int parts = view->code == COMPLEX ? 2 : 1;
   const int code = parts == 2 ? FLOAT : view->code;
   if (code != expected->code || view->bits != parts * expected->bits) return OTHER_DTYPE;
+  if (!view->data) return size_of(view) ? NO_MEMORY : FITS;
   view->data = (char *)view->data + view->byte_offset;
   return FITS;
 }
@@ -154,11 +168,49 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
   return answer ? answer + 8 * SLOTS : FITS;
 }
 
+static Range range_of(const Item *item, int64_t index, int s) {
+  const int64_t blocks = (item->size + STORAGE_BLOCK - 1) / STORAGE_BLOCK;
+  const int64_t numbers = LAYOUTS[s] == LIKE ? item->size : LAYOUTS[s] == NUMBER ? 1 : blocks;
+  const uintptr_t low = (uintptr_t)item->data[s];
+  return (Range){low, low + (uintptr_t)numbers * (DTYPES[s].bits / 8), index};
+}
+
+static int by_address(const void *a, const void *b) {
+  const Range *x = a, *y = b;
+  return (x->low > y->low) - (x->low < y->low);
+}
+
+/* List what the kernel writes. Threads write one parameter beside the other, so no two tensors may share memory. */
+static int64_t list_written(const Item *items, int64_t count, Written *written) {
+  written->count = 0;
+  for (int64_t i = 0; i < count; i++)
+    for (int s = 0; s < SLOTS; s++)
+      if (s != 1 && items[i].size) written->range[written->count++] = range_of(&items[i], i, s);
+  qsort(written->range, (size_t)written->count, sizeof(Range), by_address);
+  for (int64_t k = 1; k < written->count; k++)
+    if (written->range[k].low < written->range[k - 1].high) return -1 - (written->range[k].item * 1024 + SHARED);
+  return 0;
+}
+
+/* Whether a gradient lies in what the kernel writes. */
+static int is_written(const Item *item, const Written *written) {
+  const Range gradient = range_of(item, 0, 1);
+  int64_t low = 0, high = written->count;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (written->range[middle].high > gradient.low) high = middle;
+    else low = middle + 1;
+  }
+  return low < written->count && written->range[low].low < gradient.high;
+}
+
 /* Read the addresses of all parameters, gradients and state. Returns the number of blocks, or -1 - (index * 1024 +
    reason + 8 * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
-   another object, or lies elsewhere, than last time. `streams` are the parameters' streams of random bits. */
+   another object, or lies elsewhere, than last time: then `written` is listed anew. `streams` are the parameters'
+   streams of random bits. */
 int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Object *params, Object *grads,
-                      Object *states, Object *const *names, int64_t *changed, const int64_t *streams) {
+                      Object *states, Object *const *names, int64_t *changed, const int64_t *streams,
+                      Written *written) {
   int64_t blocks = 0;
   for (int64_t i = 0; i < count; i++) {
     const int answer = load_item(python, python->list_item(params, i), python->list_item(grads, i),
@@ -168,6 +220,10 @@ int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Obj
     items[i].stream = (uint32_t)streams[i];
     blocks += (items[i].size + BLOCK - 1) / BLOCK;
   }
+  const int64_t answer = *changed ? list_written(items, count, written) : 0;
+  if (answer) return answer;
+  for (int64_t i = 0; i < count; i++)
+    if (items[i].size && is_written(&items[i], written)) return -1 - (i * 1024 + SHARED + 8);
   return blocks;
 }
 
@@ -282,3 +338,5 @@ void steepest_run(Item *items, int64_t count, int64_t blocks, const double *numb
 }
 
 int64_t steepest_item_size(void) { return sizeof(Item); }
+
+int64_t steepest_written_size(int64_t count) { return (int64_t)(sizeof(Written) + (size_t)count * SLOTS * sizeof(Range)); }

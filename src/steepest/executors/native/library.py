@@ -45,6 +45,7 @@ class Library:
         load: reads addresses; takes Python lists.
         run: one step; other Python threads go on meanwhile.
         item_size: bytes per parameter of the table between the two.
+        written_size: bytes of the list of what the kernel writes, for a number of parameters.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,12 +55,13 @@ class Library:
         self.load = _prototype(
             holding.steepest_load,
             number,
-            [pointer, pointer, number, objects, objects, objects, pointer, pointer, pointer],
+            [pointer, pointer, number, objects, objects, objects, pointer, pointer, pointer, pointer],
         )
         self.run = _prototype(
             releasing.steepest_run, None, [pointer, number, number, pointer, pointer, pointer, ctypes.c_int]
         )
         self.item_size: int = _prototype(releasing.steepest_item_size, number, [])()
+        self.written_size = _prototype(releasing.steepest_written_size, number, [number])
 
 
 def _prototype(function: Any, result: Any, arguments: list[Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from ...rule import Program, Stored
 from ...trace import Rank, Trace, trace
 from ...vocabulary import rms
 from ..errors import UnsupportedError
+from ..memory import Memory
 from .compiler import find_compiler
 from .emit import Kernel, emit
 from .forms import DTYPES, FLOATS, Slot
@@ -32,14 +33,16 @@ REASONS = {
     3: "has another shape or layout than its parameter",
     4: "is missing",
     5: "has gaps in its memory",
+    6: "shares memory with a parameter or its state",
+    7: "has no memory of its own",
 }
 """What launch.c answers about a tensor that it cannot run."""
 
 COUNTED = (torch.float32, torch.float64)
 """The dtypes of step counts and scalar state, which launch.c reads and writes."""
 
-MENDED = {3, 5}
-"""The answers that a copy mends."""
+MENDED = {3, 5, 6}
+"""The answers that a copy may mend."""
 
 
 @cache
@@ -119,7 +122,8 @@ class KernelPart:
         self._changed = ctypes.c_int64(1)
         self._before = ctypes.byref(interpreter()), self._items, len(params)
         names = (ctypes.c_void_p * len(keys))(*map(id, self._keys))
-        self._after = names, ctypes.byref(self._changed), (ctypes.c_int64 * len(streams))(*streams)
+        written = ctypes.create_string_buffer(self.library.written_size(len(params)))
+        self._after = names, ctypes.byref(self._changed), (ctypes.c_int64 * len(streams))(*streams), written
         self._numbers = (ctypes.c_double * max(1, len(self.kernel.numbers)))()
         self._scratch: Any = (ctypes.c_double * 0)()
         self._blocks = 0
@@ -165,10 +169,13 @@ class KernelPart:
         return int(self.library.load(*self._before, params, self._grads, states, *self._after))
 
     def _load_copies(self) -> int:
-        """Give every tensor whose layout is not its parameter's, or has gaps, a copy that fits."""
+        """Copy every tensor whose layout is not its parameter's, or has gaps, and gradients that the step would write."""
         params = [self._fitted(p, p) for p in self.params]
+        written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)
-        self._grads = [g if _fits(g, p) else torch.empty_like(p, dtype=g.dtype).copy_(g) for g, p in pairs]
+        self._grads = [
+            g if _fits(g, p) and not written.holds(g) else torch.empty_like(p, dtype=g.dtype).copy_(g) for g, p in pairs
+        ]
         like = [slot.name for slot in self.kernel.slots[2:] if slot.layout == "like" and slot.dtype in FLOATS]
         states = [
             {**held, **{name: self._fitted(held[name], p) for name in like}}

@@ -43,6 +43,7 @@ static inline double sign(double x) { return sign_d(x); }
 static inline double lerp(double a, double b, double w) { return a + w * (b - a); }
 static inline double select(double condition, double a, double b) { return condition != 0 ? a : b; }
 static inline double where(double condition, double a, double b) { return select(condition, a, b); }
+static inline double rescaled(double x, double factor) { return x * factor; }
 static inline double quotient(double a, double b) { return a / b; }
 static inline double power(double a, double b) { return pow(a, b); }
 

@@ -1,0 +1,78 @@
+"""Find tensors that share memory: what lies in one place must be updated one after the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Span = tuple[int, int]
+"""First byte, and the byte after the last one."""
+
+
+def address(x: Tensor) -> int | None:
+    """The address of the first element; None for a tensor without plain memory (sparse, fake, another subclass)."""
+    try:
+        return x.data_ptr()
+    except RuntimeError:
+        return None
+
+
+def spans(tensors: Iterable[Any]) -> list[Span]:
+    """The memory of each tensor that has any."""
+    return [span for x in tensors if isinstance(x, Tensor) and (span := _span(x)) is not None]
+
+
+def _span(x: Tensor) -> Span | None:
+    first = address(x) if x.layout == torch.strided and x.numel() else None
+    if not first:  # nothing there, or on meta
+        return None
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return first, first + elements * x.element_size()
+
+
+class Memory:
+    """The memory of some tensors, to ask whether another one lies in it."""
+
+    def __init__(self, tensors: Iterable[Any]) -> None:
+        """Merge what overlaps, in order of address."""
+        merged: list[Span] = []
+        for low, high in sorted(spans(tensors)):
+            if merged and low < merged[-1][1]:
+                merged[-1] = merged[-1][0], max(high, merged[-1][1])
+            else:
+                merged.append((low, high))
+        self._lows, self._highs = [low for low, _ in merged], [high for _, high in merged]
+
+    def holds(self, x: Tensor) -> bool:
+        """Whether any byte of ``x`` lies here."""
+        span = _span(x)
+        if span is None:
+            return False
+        index = bisect_right(self._highs, span[0])
+        return index < len(self._lows) and self._lows[index] < span[1]
+
+
+def waves(owned: Sequence[Iterable[Any]]) -> list[list[int]]:
+    """Places of parameters, each with all tensors that it ``owned``, such that no two of a wave share memory.
+
+    A parameter comes in a later wave than those before it with which it shares memory. One wave, as a rule.
+    """
+    level = [0] * len(owned)
+    for place, earlier in sorted(_meetings(owned)):
+        level[place] = max(level[place], level[earlier] + 1)
+    return [[i for i, own in enumerate(level) if own == wave] for wave in range(max(level, default=-1) + 1)]
+
+
+def _meetings(owned: Sequence[Iterable[Any]]) -> set[tuple[int, int]]:
+    """Pairs of places, the later one first, that share memory."""
+    found: set[tuple[int, int]] = set()
+    open_spans: list[tuple[int, int]] = []
+    for low, high, place in sorted((*span, place) for place, tensors in enumerate(owned) for span in spans(tensors)):
+        open_spans = [(end, other) for end, other in open_spans if end > low]
+        found.update((max(place, other), min(place, other)) for _, other in open_spans if other != place)
+        open_spans.append((high, place))
+    return found

@@ -1,0 +1,47 @@
+"""Euclidean norms that neither overflow nor vanish: float32 squares do, beyond 1e19 and below 1e-19."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .modes import intercepting
+
+SAFE = 1e-12, 1e18
+"""Norms in this range are right in float32: no square has overflown, and what has vanished does not count."""
+
+
+def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The norm of each tensor, 0-dim, in its dtype (of half types in float32). All on one device, of one dtype."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    if dtype not in (torch.float32, torch.complex64):
+        return list(torch._foreach_norm(tensors))
+    if not _may_look(tensors[0]):
+        return [_in_double(x, dtype) for x in tensors]
+    fast = torch._foreach_norm(tensors, 2, dtype)
+    low, high = SAFE
+    return [
+        norm if low < value < high else _in_double(x, dtype)
+        for x, norm, value in zip(tensors, fast, torch.stack(fast).tolist(), strict=True)
+    ]
+
+
+def norm(x: Tensor) -> Tensor:
+    """The norm of one tensor in its dtype; see `norms`."""
+    return norms([x])[0].to(x.dtype.to_real())
+
+
+def _may_look(x: Tensor) -> bool:
+    """Whether a value may be read: not while a graph is made, and not where reading it waits for a device."""
+    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    mode = intercepting()
+    return mode is None or not mode.hides_values
+
+
+def _in_double(x: Tensor, dtype: torch.dtype) -> Tensor:
+    double = torch.complex128 if dtype.is_complex else torch.float64
+    wide: Tensor = torch.linalg.vector_norm(x, dtype=double)
+    return wide.to(dtype.to_real())
