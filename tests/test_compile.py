@@ -184,3 +184,56 @@ def test_the_step_leaves_gradients_as_they_are() -> None:
     for p, g in zip(optimizer.param_groups[0]["params"], drawn(2), strict=True):
         assert torch.equal(p.grad, g)
     assert torch.is_grad_enabled()
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+def grouped(cls: type[Optimizer]) -> tuple[Any, list[torch.nn.Parameter]]:
+    """An optimizer of two groups of one parameter each, and a third parameter for later."""
+    shapes = [(4, 3), (2, 2), (3, 2)]
+    source = torch.Generator().manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape, generator=source)) for shape in shapes]
+    other = {"weight_decay": 0.05} if "weight_decay" in cls.fields else {}
+    return cls([{"params": params[:1]}, {"params": params[1:2], **other}]), params
+
+
+def run_grouped(optimizer: Any, params: list[torch.nn.Parameter], step: Callable[[], Any]) -> None:
+    """Six steps: the second group's first gradient comes late, and a third group is added later still."""
+    for index in range(6):
+        if index == 4:
+            optimizer.add_param_group({"params": params[2:]})
+        for k, p in enumerate(params):
+            source = torch.Generator().manual_seed(3 * index + k)
+            p.grad = None if k == 1 and index < 2 else torch.randn(p.shape, generator=source)
+        step()
+
+
+@every_planned_class
+@pytest.mark.parametrize("as_method", [True, False], ids=["step", "lambda"])
+def test_groups_late_gradients_and_groups_added_later_stay_compiled(cls: type[Optimizer], as_method: bool) -> None:
+    (optimizer, params), (plain, others) = grouped(cls), grouped(cls)
+    way = optimizer.step if as_method else lambda: optimizer.step()
+    counter = CompileCounter()
+    run_grouped(optimizer, params, torch.compile(way, backend=counter))
+    run_grouped(plain, others, plain.step)
+    assert optimizer.executor == "compiled"
+    assert counter.frame_count >= 1
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+        for name, value in plain.state[q].items():
+            torch.testing.assert_close(optimizer.state[p][name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_an_optimizer_made_inside_a_compiled_function_steps() -> None:
+    def fresh(cls: Any) -> Tensor:
+        p = torch.nn.Parameter(torch.ones(3))
+        p.grad = torch.full((3,), 0.5)
+        optimizer = cls([p], lr=0.1)
+        optimizer.step()
+        return p.detach()
+
+    for name in ("SGD", "AdamW"):
+        theirs = fresh(getattr(torch.optim, name))
+        ours = torch.compile(fresh, backend="eager")(getattr(steepest, name))
+        torch.testing.assert_close(ours, theirs)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .executors.batch import real_view
 from .fields import hyper
 from .norms import norms
 from .rule import Update, Values
@@ -43,8 +44,9 @@ def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
     Unlike torch's it is differentiable, and right for gradients whose squares overflow.
     """
     of_each: list[Tensor] = []
-    for dtype in dict.fromkeys(g.dtype for g in grads):
-        of_each += norms([g for g in grads if g.dtype == dtype])
+    real = [real_view(g.resolve_conj()) for g in grads]
+    for kind in dict.fromkeys((g.dtype, g.device) for g in real):
+        of_each += norms([g for g in real if (g.dtype, g.device) == kind])
     together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
     norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm

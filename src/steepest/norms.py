@@ -14,23 +14,22 @@ SAFE = 1e-12, 1e18
 
 
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The norm of each tensor, 0-dim, in its dtype (of half types in float32). All on one device, of one dtype."""
-    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
-    if dtype not in (torch.float32, torch.complex64):
+    """The norm of each real tensor, 0-dim, in its dtype (of half types in float32). All of one device and dtype."""
+    if tensors[0].dtype == torch.float64:
         return list(torch._foreach_norm(tensors))
     if not _may_look(tensors[0]):
-        return [_in_double(x, dtype) for x in tensors]
-    fast = torch._foreach_norm(tensors, 2, dtype)
+        return [_in_double(x) for x in tensors]
+    fast = torch._foreach_norm(tensors, 2, torch.float32)
     low, high = SAFE
     return [
-        norm if low < value < high else _in_double(x, dtype)
+        norm if low < value < high else _in_double(x)
         for x, norm, value in zip(tensors, fast, torch.stack(fast).tolist(), strict=True)
     ]
 
 
 def norm(x: Tensor) -> Tensor:
-    """The norm of one tensor in its dtype; see `norms`."""
-    return norms([x])[0].to(x.dtype.to_real())
+    """The norm of one real tensor in its dtype; see `norms`."""
+    return norms([x])[0].to(x.dtype)
 
 
 def _may_look(x: Tensor) -> bool:
@@ -41,7 +40,5 @@ def _may_look(x: Tensor) -> bool:
     return mode is None or not mode.hides_values
 
 
-def _in_double(x: Tensor, dtype: torch.dtype) -> Tensor:
-    double = torch.complex128 if dtype.is_complex else torch.float64
-    wide: Tensor = torch.linalg.vector_norm(x, dtype=double)
-    return wide.to(dtype.to_real())
+def _in_double(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dtype=torch.float64).float()

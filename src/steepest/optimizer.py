@@ -126,6 +126,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # -- construction ------------------------------------------------------------------------------------------------
 
+    @_disable_dynamo
     def _setup(self, params: ParamsT, given: dict[str, Any]) -> None:
         values = {name: field.default for name, field in self.fields.items()} | given
         for name, value in values.items():
@@ -377,8 +378,17 @@ class Optimizer(torch.optim.Optimizer):
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        if torch.compiler.is_compiling() and not compiled.can_trace(self):
-            return self._step_uncompiled(closure)
+        if torch.compiler.is_compiling() and compiled.can_trace(self):
+            return self._step_now(closure)
+        return self._step_uncompiled(closure)
+
+    # Where the compiler has given up on a frame, it would still trace the functions that the frame calls, one by one:
+    # a kernel's preparation in pieces, on fake tensors. So all that is no graph is out of its sight.
+    @_disable_dynamo
+    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
+        return self._step_now(closure)
+
+    def _step_now(self, closure: Callable[[], Any] | None) -> Any:
         if self._averaging:
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
@@ -390,10 +400,6 @@ class Optimizer(torch.optim.Optimizer):
         if not self._found_inf():
             self._step_groups()
         return loss
-
-    @_disable_dynamo
-    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
-        return self._step(closure)
 
     def _step_groups(self) -> None:
         shared = self._gradient_numbers()
@@ -407,11 +413,15 @@ class Optimizer(torch.optim.Optimizer):
                 self._step_group(group, shared, mode)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Append the parameters that have gradients, and make their state. dynamo runs this outside of its graph."""
-        for p in group["params"]:
-            if p.grad is not None:
-                self._create_state(p, group)
-                params.append(p)
+        """Append the parameters of ``group`` that have gradients. dynamo runs this outside of its graph.
+
+        The state of all groups is made at once: dynamo reads the state of all when it meets the first group.
+        """
+        for each in self.param_groups:
+            for p in each["params"]:
+                if p.grad is not None:
+                    self._create_state(p, each)
+        params += [p for p in group["params"] if p.grad is not None]
         self._partitions.pop(id(group), None)
         self._ran[id(group)] = self.structure(group, self.values(group)[1]), COMPILED
 
