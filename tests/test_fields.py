@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import UserList
 from dataclasses import KW_ONLY
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,8 +48,9 @@ def test_bounds(field: Field, good: list[Any], bad: list[Any]) -> None:
     [
         (Field("x", 0.5, "", low=0.0), "0.5"),
         (Field("x", 0.5, "", low=0.0), None),
-        (Field("x", 0.5, "", low=0.0), True),
-        (Field("x", False, ""), 1),
+        (Field("x", 1, "", low=0, whole=True), True),
+        (Field("x", 1, "", low=0, whole=True), 1.5),
+        (Field("x", False, ""), 2),
         (Field("x", False, ""), None),
         (Field("x", None, ""), "yes"),
         (Field("x", (0.9, 0.9), "", low=0.0, names=("a", "b")), ("a", 0.1)),
@@ -56,6 +60,37 @@ def test_bounds(field: Field, good: list[Any], bad: list[Any]) -> None:
 def test_values_of_another_type(field: Field, value: Any) -> None:
     with pytest.raises(TypeError, match=r"x must be .*, not "):
         field.validate(value)
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "kept"),
+    [
+        (Field("x", 0.5, "", low=0.0), np.float32(0.25), 0.25),
+        (Field("x", 0.5, "", low=0.0), np.array(0.25), 0.25),
+        (Field("x", 0.5, "", low=0.0), np.array([0.25]), 0.25),
+        (Field("x", 0.5, "", low=0.0), np.int64(2), 2),
+        (Field("x", 0.5, "", low=0.0), Fraction(1, 4), 0.25),
+        (Field("x", 0.5, "", low=0.0), False, 0),
+        (Field("x", 0.5, "", low=0.0), np.bool_(False), 0),
+        (Field("x", 3, "", low=0, whole=True), 7.0, 7),
+        (Field("x", 3, "", low=0, whole=True), np.int32(7), 7),
+        (Field("x", False, ""), 1, True),
+        (Field("x", None, ""), np.bool_(False), False),
+        (Field("x", (0.9, 0.9), "", low=0.0, names=("a", "b")), np.array([0.5, 0.25]), (0.5, 0.25)),
+        (
+            Field("x", (0.9, 0.9), "", low=0.0, names=("a", "b")),
+            UserList([np.float64(0.5), Fraction(1, 4)]),
+            (0.5, 0.25),
+        ),
+        (Field("x", (0.9, 0.9), "", low=0.0, names=("a", "b")), [0.5, 0.25], [0.5, 0.25]),
+    ],
+    ids=repr,
+)
+def test_what_torch_takes_for_a_plain_value_becomes_one(field: Field, given: Any, kept: Any) -> None:
+    field.validate(given)
+    settled = field.settle(given)
+    assert settled == kept
+    assert type(settled) is type(kept)
 
 
 def test_messages_start_with_torchs_words_and_say_what_is_allowed() -> None:

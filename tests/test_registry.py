@@ -119,7 +119,7 @@ def test_the_forms_of_a_command_line() -> None:
         ("adam[betas=0.9]", "betas must be 2 numbers"),
         ("adam[betas=(0.9,0.99,0.999)]", "betas must be 2 numbers"),
         ("adam[betas=((0.9,0.8),0.99)]", "betas must be 2 numbers"),
-        ("adam[amsgrad=1]", "amsgrad must be True or False"),
+        ("adam[amsgrad=2]", "amsgrad must be True or False"),
         ("adam[lrr=0.1]", "did you mean 'lr'"),
         ("adam[weightdecay=0.1]", "did you mean 'weight_decay'"),
         ("adam[beta3=0.1]", "did you mean 'beta"),

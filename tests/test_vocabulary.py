@@ -30,8 +30,17 @@ from steepest.vocabulary import (
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
 REDUCING = {"norm": 1, "rms": 1, "row_mean": 1, "column_mean": 1}
-COUNT = {"sqrt": 1, "absolute": 1, "sign": 1, **REDUCING, "maximum": 2, "minimum": 2, "lerp": 3,
-    "rescaled": 2, "where": 3}
+COUNT = {
+    "sqrt": 1,
+    "absolute": 1,
+    "sign": 1,
+    **REDUCING,
+    "maximum": 2,
+    "minimum": 2,
+    "lerp": 3,
+    "rescaled": 2,
+    "where": 3,
+}
 
 
 def agree(a: float, b: Any) -> bool:

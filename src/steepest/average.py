@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fields import State, hyper
+from .fields import Options, State, hyper
 from .rule import Update, Values
 from .vocabulary import lerp
 
@@ -33,6 +33,15 @@ def averaged(update: Update) -> Update:
     return averaging
 
 
+_SWAPPED: dict[int, Tensor] = {}
+"""The parameters that hold their averages now, by identity: every optimizer and wrapper that has them sees it."""
+
+
+def holds_averages(groups: Iterable[Options]) -> bool:
+    """Whether some parameter of the groups holds its average now."""
+    return bool(_SWAPPED) and any(id(p) in _SWAPPED for group in groups for p in group["params"])
+
+
 @contextmanager
 def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
     """Give each parameter its average's value inside the ``with`` block, and its own back afterwards, come what may."""
@@ -41,9 +50,11 @@ def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
         with torch.no_grad():
             for p, average in pairs:
                 kept.append((p, p.detach().clone()))
+                _SWAPPED[id(p)] = p
                 p.copy_(average)
         yield
     finally:
         with torch.no_grad():
             for p, own in kept:
                 p.copy_(own)
+                del _SWAPPED[id(p)]

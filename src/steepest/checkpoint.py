@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from . import storage
 from .average import EMA
 from .codecs import Codec
-from .fields import STORAGE_OPTIONS, Options
+from .fields import STORAGE_OPTIONS, Options, State
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -66,12 +67,13 @@ def fitted(optimizer: Optimizer, state_dict: StateDict, strict_names: bool, keep
         _check_names(optimizer, saved, state_dict["state"])
     groups = _arranged(own, saved)
     owners = _owners(own, groups)
+    fitted_groups = [_with_own_options(optimizer, *pair) for pair in zip(own, groups, strict=False)]
     _refuse({"reshaped": _reshaped(optimizer, state_dict["state"], owners)})
-    state = copy.deepcopy(state_dict["state"])
+    _refuse_incomplete(optimizer, state_dict["state"], own, groups)
+    state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
             state[i] = _loadable(optimizer, state[i], p, group, keep_dtype)
-    fitted_groups = [_with_own_options(optimizer, *pair) for pair in zip(own, groups, strict=False)]
     return {**state_dict, "state": state, "param_groups": fitted_groups + groups[len(fitted_groups) :]}
 
 
@@ -124,6 +126,42 @@ def _reshaped(optimizer: Optimizer, state: Mapping[Any, Any], owners: Mapping[An
         if declared.kind == "like" and isinstance(held.get(declared.name), Tensor)
         if held[declared.name].shape != p.shape
     ]
+
+
+def _refuse_incomplete(optimizer: Optimizer, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:
+    """Raise `ValueError` where a parameter has some of its saved state and lacks entries that it had at that time."""
+    places = [
+        (i, p, mine, theirs)
+        for mine, theirs in zip(own, saved, strict=False)
+        for p, i in zip(mine["params"], theirs["params"], strict=False)
+    ]
+    incomplete = [
+        f"{_name(p, mine)} has {_listed(sorted(map(str, held)))} and no {declared.name}"
+        for i, p, mine, theirs in places
+        if isinstance(held := state.get(i), dict) and held
+        for declared in optimizer.rule_for(mine).state
+        if declared.kind != "shared" and declared.where(p) and _was_kept(declared, theirs)
+        if storage.is_absent(declared, held)
+    ]
+    if incomplete:
+        raise ValueError(f"the state dict has lost state: {_listed(incomplete)}; load one that is whole")
+
+
+def _was_kept(declared: State, saved: Group) -> bool:
+    """Whether state existed under the options that a group was saved with. Older files of torch lack some options."""
+    try:
+        return declared.when(saved)
+    except KeyError:
+        return False
+
+
+def _copied(value: Any) -> Any:
+    """A copy of saved state; parameters in it, and the keys of dictionaries, stay what they are, as in torch."""
+    if isinstance(value, Mapping):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return copy.deepcopy(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
 
 
 def _refuse(differences: Mapping[str, list[str]]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from .executors.batch import real_view
@@ -18,6 +22,24 @@ def max_norm() -> Any:
     """Declare ``max_norm``, which every optimizer takes."""
     doc = "largest norm of the gradient, over all groups that set it, as torch's clip_grad_norm_ has it; None: any"
     return hyper(None, doc, low=0.0)
+
+
+def norm_group() -> Any:
+    """Declare ``norm_group``, which every optimizer takes."""
+    doc = "process group, or its name, over whose ranks max_norm adds up the norm; 'WORLD': all; None: this process"
+    return hyper(None, doc, convert=group_name)
+
+
+def group_name(group: Any) -> str:
+    """The name of a process group, which a parameter group can keep: it can be saved, and a process group cannot.
+
+    Raises:
+        TypeError: ``group`` is neither.
+    """
+    name = group if isinstance(group, str) else getattr(group, "group_name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"norm_group must be a torch.distributed process group, its name or 'WORLD', not {group!r}")
+    return name
 
 
 def unscaled(update: Update) -> Update:
@@ -47,9 +69,53 @@ def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
     real = [real_view(g.resolve_conj()) for g in grads]
     for kind in dict.fromkeys((g.dtype, g.device) for g in real):
         of_each += norms([g for g in real if (g.dtype, g.device) == kind])
+    of_each = [x.full_tensor() if hasattr(x, "full_tensor") else x for x in of_each]  # of all shards of a DTensor
     together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
     norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm
+
+
+def over_ranks(norm: Tensor, name: str) -> Tensor:
+    """The norm over all ranks of the process group ``name``, from this rank's. Every rank of the group must take part.
+
+    Raises:
+        RuntimeError: torch.distributed is not initialised, or has no such group.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(f"norm_group={name!r} needs torch.distributed.init_process_group() before the first step")
+    group = dist.group.WORLD if name == "WORLD" else _named(name)
+    square = norm * norm
+    dist.all_reduce(square, group=group)
+    return square.sqrt()
+
+
+def _named(name: str) -> Any:
+    from torch.distributed import distributed_c10d  # not in every build of torch
+
+    resolve: Any = distributed_c10d._resolve_process_group  # type: ignore[attr-defined]
+    return resolve(name)
+
+
+def holder_of_parts(params: Iterable[Tensor]) -> str:
+    """What has handed a part of the parameters to the optimizer; empty where nothing is seen to have done it.
+
+    A ZeroRedundancyOptimizer of several ranks tells the optimizer that it constructs nothing of the other parameters,
+    so the callers are looked at. The first FSDP's flat parameters say what they are.
+    """
+    if any(getattr(p, "_is_flat_param", False) for p in params):
+        return "FullyShardedDataParallel"
+    return "ZeroRedundancyOptimizer" if _is_within_zero() else ""
+
+
+def _is_within_zero() -> bool:
+    module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    frame: FrameType | None = sys._getframe(1) if module is not None else None
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if module is not None and isinstance(caller, module.ZeroRedundancyOptimizer):
+            return dist.get_world_size(caller.process_group) > 1
+        frame = frame.f_back
+    return False
 
 
 def clip_factor(max_norm: float, norm: Tensor) -> Tensor:

@@ -257,7 +257,9 @@ class Grid:
     @cached_property
     def largest(self) -> float:
         """f(top) as a float32. The 1 is lost to rounding where the exponent has five bits."""
-        return torch.tensor(2.0**self._octaves * (1 - 2.0 ** -(self.mantissa_bits + 1)) - 1, dtype=torch.float32).item()
+        return torch.tensor(
+            2.0**self._octaves * (1 - 2.0 ** -(self.mantissa_bits + 1)) - 1, dtype=torch.float32, device="cpu"
+        ).item()
 
     @property
     def smallest_scale(self) -> float:

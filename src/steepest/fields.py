@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -56,6 +57,8 @@ class Field:
         whole: the value must be an int.
         decay: the value, or each entry of it, is how much of itself an average keeps at a step.
         aliases: other ways to write a value, each with the value that it stands for.
+        convert: for a value that is neither number, switch nor word: it makes what a group keeps of what was given,
+            or raises `TypeError`.
     """
 
     name: str
@@ -75,11 +78,18 @@ class Field:
     whole: bool = False
     decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
+    convert: Callable[[Any], Any] | None = None
 
     @property
     def is_flag(self) -> bool:
         """Whether the value is a switch (``True``, ``False`` or ``None``) and not a number or a word."""
-        return isinstance(self.default, bool) or (self.default is None and self.low is None and not self.choices)
+        is_other = self.choices or self.convert is not None or self.low is not None
+        return isinstance(self.default, bool) or (self.default is None and not is_other)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the value is a number, or several, and so may change from step to step."""
+        return not (self.is_flag or self.choices or self.convert)
 
     @property
     def is_hyperparameter(self) -> bool:
@@ -99,9 +109,27 @@ class Field:
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
 
     def settle(self, value: Any) -> Any:
-        """The value that an alias stands for; any other value itself."""
-        known = (meaning for alias, meaning in self.aliases if type(value) is type(alias) and value == alias)
-        return next(known, value)
+        """The value as a group keeps it: what an alias stands for, a plain Python number, a tuple, a switch.
+
+        NumPy's scalars, fractions, 0 and 1 for switches, and any sequence of numbers are such values in torch. What is
+        none comes back as it is, for `validate` to refuse.
+        """
+        known = [meaning for alias, meaning in self.aliases if type(value) is type(alias) and value == alias]
+        if known:
+            return known[0]
+        if value is None or self.choices:
+            return value
+        if self.convert is not None:
+            return self.convert(value)
+        if self.is_flag:
+            return _plain_switch(value)
+        return self._plain_tuple(value) if len(self.names) > 1 else _plain_number(value, self.whole)
+
+    def _plain_tuple(self, value: Any) -> Any:
+        if type(value) not in (tuple, list) and not _is_sequence(value):
+            return value
+        entries = [_plain_number(entry, self.whole) for entry in value]
+        return entries if isinstance(value, list) else tuple(entries)
 
     def validate(self, value: Any) -> None:
         """Raise `ValueError` (out of bounds, unknown word; torch's message first) or `TypeError` (no number at all)."""
@@ -112,7 +140,7 @@ class Field:
                 raise UnknownWordError(f"{message}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
-        elif not (value is None and self.default is None):
+        elif self.is_number and not (value is None and self.default is None):
             self._validate_numbers(value)
 
     def _validate_flag(self, value: Any) -> None:
@@ -153,8 +181,31 @@ class Field:
         return dict(zip(self.names, value, strict=True)) if len(self.names) > 1 else {self.name: value}
 
 
-EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable"})
-"""torch's switches that choose how a step runs and never what it computes."""
+def _is_sequence(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.dim() == 1
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
+def _plain_number(value: Any, whole: bool) -> Any:
+    if isinstance(value, Tensor) or (type(value) is float and not whole):
+        return value
+    if getattr(value, "size", None) == 1 and hasattr(value, "item"):  # NumPy's scalars, and arrays of one number
+        value = value.item()
+    if isinstance(value, int):
+        return value if whole else int(value)
+    number = float(value) if isinstance(value, Real) else value
+    return int(number) if whole and isinstance(number, float) and number.is_integer() else number
+
+
+def _plain_switch(value: Any) -> Any:
+    if hasattr(value, "item") and not isinstance(value, Tensor):
+        value = value.item()
+    return bool(value) if isinstance(value, int) and value in (0, 1) else value
+
+
+EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable", "norm_group"})
+"""Options that choose how and where a step runs and never what it computes."""
 
 STORAGE_OPTIONS = frozenset({"state_dtype", "state_rounding", "parameter_rounding", "seed"})
 """The options that say how results are kept; see storage.py."""

@@ -30,13 +30,15 @@ def intercepting() -> Mode | None:
     """
     if torch._C._len_torch_dispatch_stack():
         modes: list[Any] = _get_current_dispatch_mode_stack()
-        own = any(getattr(mode, "_mode_key", None) is not None for mode in modes)  # torch's own: fake, proxy, functional
+        own = any(
+            getattr(mode, "_mode_key", None) is not None for mode in modes
+        )  # torch's own: fake, proxy, functional
         return Mode(type(modes[-1]).__name__, own)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return Mode("a transform of torch.func", True)
     if torch._C._get_tracing_state() is not None:
         return Mode("torch.jit.trace", True)
     if torch._C._len_torch_function_stack():
-        modes = [mode for mode in _get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]
+        modes = [mode for mode in _get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]  # type: ignore[no-untyped-call]
         return Mode(type(modes[-1]).__name__, False) if modes else None
     return None

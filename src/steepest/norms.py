@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ SAFE = 1e-12, 1e18
 """Norms in this range are right in float32: no square has overflown, and what has vanished does not count."""
 
 
-def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+def norms(tensors: list[Tensor]) -> list[Tensor]:
     """The norm of each real tensor, 0-dim, in its dtype (of half types in float32). All of one device and dtype."""
     if tensors[0].dtype == torch.float64:
         return list(torch._foreach_norm(tensors))
@@ -34,11 +32,14 @@ def norm(x: Tensor) -> Tensor:
 
 def _may_look(x: Tensor) -> bool:
     """Whether a value may be read: not while a graph is made, and not where reading it waits for a device."""
-    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
+        return False
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     mode = intercepting()
     return mode is None or not mode.hides_values
 
 
 def _in_double(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dtype=torch.float64).float()
+    wide: Tensor = torch.linalg.vector_norm(x, dtype=torch.float64)
+    return wide.float()

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, replace
 from functools import partial
+from numbers import Real
 from operator import is_
 from types import MappingProxyType
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, cast, dataclass_transform
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage
-from .average import EMA, averaged, ema_decay, swapped
-from .clip import clip_factor, clipped, max_norm, total_norm, unscaled
+from .average import EMA, averaged, ema_decay, holds_averages, swapped
+from .clip import clip_factor, clipped, holder_of_parts, max_norm, norm_group, over_ranks, total_norm, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import check_decay, decay_for, maximized
@@ -26,10 +27,10 @@ from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
 from .executors.choose import COMPILED, beside_sparse, choose, under_mode, without_native
 from .executors.errors import UnsupportedError
-from .modes import Mode, intercepting
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
 from .fields import STORAGE_OPTIONS, Field, Options, State
+from .modes import Mode, intercepting
 from .partition import Choice, ExecutorName, Live, Part, Partition, in_waves
 from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
 
@@ -40,6 +41,18 @@ def _unchanged(p: Any, g: Any) -> Any:
 
 _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs the common steps alone: a driver has already moved the parameters."""
+
+
+NOT_COPIED = {"_zero_grad_profile_name", "_ran", "_partitions", "_held", "_holder", "step"}
+"""Attributes that pickle and deepcopy leave out beside torch's hooks: what is remembered from step to step, and what
+schedules put around ``step``."""
+
+
+def _is_misplaced_number(value: Any) -> bool:
+    """Whether a step count or scalar is one number, but not in a floating-point tensor without dimensions."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not (value.is_floating_point() and not value.dim())
+    return isinstance(value, Real)
 
 
 def _break_graph() -> None:
@@ -69,6 +82,9 @@ class Optimizer(torch.optim.Optimizer):
         params: parameters, named parameters or groups, as in torch.
         ema_decay: decay of an exponential moving average of the weights (see `averaged`); None keeps none.
         max_norm: largest norm of the gradient over all groups that set one; the gradients themselves stay as they are.
+        norm_group: a `torch.distributed` process group, its name, or ``"WORLD"``: the norm is that of the gradients of
+            all its ranks, for an optimizer that holds a part of the parameters (ZeroRedundancyOptimizer). Every rank
+            must then step as often as the others.
         state_dtype: keep state like the parameter in fewer bytes: ``"bfloat16"`` or ``"int8"`` (or torch's dtypes).
             Tensors under 4,096 elements keep theirs as it is. `convert_state` changes it later.
         state_rounding: how coded state is rounded: ``"stochastic"`` or ``"nearest"``.
@@ -86,6 +102,7 @@ class Optimizer(torch.optim.Optimizer):
     """The declared arguments, by name, in the constructor's order."""
     rule: ClassVar[Rule]
     """The update rule."""
+    _number_names: ClassVar[set[str]] = set()
     takes_schedule: ClassVar[bool] = True
     """Whether a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 
@@ -93,6 +110,7 @@ class Optimizer(torch.optim.Optimizer):
     _: KW_ONLY
     ema_decay: float | None = ema_decay()
     max_norm: float | None = max_norm()
+    norm_group: Any = norm_group()
     state_dtype: torch.dtype | str | None = storage.state_dtype()
     state_rounding: str = storage.state_rounding()
     parameter_rounding: str | None = storage.parameter_rounding()
@@ -102,6 +120,7 @@ class Optimizer(torch.optim.Optimizer):
         """Collect the declared fields and give the class a constructor with their signature."""
         super().__init_subclass__(**kwargs)
         cls.fields = collect_fields(cls, Optimizer.fields)
+        cls._number_names = {name for name, field in cls.fields.items() if field.is_number} - STORAGE_OPTIONS
         if "__init__" not in cls.__dict__:
             cls.__init__ = constructor(cls.fields)  # type: ignore[method-assign]
 
@@ -137,6 +156,9 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(params, values)
         for group in self.param_groups:
             self._choose(group)
+        self._holder = holder_of_parts(p for group in self.param_groups for p in group["params"])
+        if clipping := self._clipping():
+            self._norm_group(clipping)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""
@@ -159,8 +181,8 @@ class Optimizer(torch.optim.Optimizer):
                 raise ValueError(f"parameter group has an unknown option {name!r}; did you mean {close[0]!r}?")
 
     def _settle(self, options: dict[str, Any]) -> None:
-        """Put what aliases stand for in their place."""
-        options.update({name: self.fields[name].settle(options[name]) for name in STORAGE_OPTIONS & options.keys()})
+        """Put plain Python values in place of what stands for them; see `Field.settle`."""
+        options.update({name: field.settle(options[name]) for name, field in self.fields.items() if name in options})
 
     def _finish_group(self, group: dict[str, Any], groups: list[dict[str, Any]]) -> None:
         self._settle(group)
@@ -187,8 +209,12 @@ class Optimizer(torch.optim.Optimizer):
         storage.check(type(self).__name__, rule, self.declared_state(group), self.fields, group)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every public attribute."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "step"}
+        """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every attribute of others.
+
+        Wrappers that copy ``__dict__`` keep the optimizer that they wrap in an attribute of their own.
+        """
+        kept = vars(self).items()
+        return {name: value for name, value in kept if not (name.startswith("_optimizer_") or name in NOT_COPIED)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore; options that an older pickle lacks take their defaults."""
@@ -201,15 +227,17 @@ class Optimizer(torch.optim.Optimizer):
                     group[name] = field.default
             for p in (p for p in group["params"] if p in self.state):
                 storage.unseal(self.state[p], p)
-            self._restore_counters(group)
+                self._restore_counters(p, group)
 
-    def _restore_counters(self, group: Options) -> None:
-        """Make tensors of step counts and scalars that are plain numbers (`load_state_dict`, torch's older files)."""
+    def _restore_counters(self, p: Tensor, group: Options) -> None:
+        """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors: from older
+        files of torch, or put there by hand.
+        """
+        held = self.state.get(p, {})
         for declared in self.rule_for(group).state:
-            for held in (self.state[p] for p in group["params"] if p in self.state):
-                value = held.get(declared.name)
-                if declared.kind in ("step", "scalar") and isinstance(value, (int, float)):
-                    held[declared.name] = replace(declared, init=float(value)).create(group["params"][0], group)
+            value = held.get(declared.name)
+            if declared.kind in ("step", "scalar") and _is_misplaced_number(value):
+                held[declared.name] = replace(declared, init=float(value)).create(p, group)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
@@ -253,7 +281,7 @@ class Optimizer(torch.optim.Optimizer):
             hook.remove()
 
     def _forget(self) -> None:
-        self._averaging = False
+        self._holder = ""
         self._ran: dict[int, tuple[Any, Choice]] = {}
         self._forget_partitions()
 
@@ -275,6 +303,7 @@ class Optimizer(torch.optim.Optimizer):
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
         held, codecs = self.state.get(p, {}), self.codecs(group, p)
+        self._restore_counters(p, group)
         declared_state = self.declared_state(group, p)
         lacking = [
             declared
@@ -389,7 +418,7 @@ class Optimizer(torch.optim.Optimizer):
         return self._step_now(closure)
 
     def _step_now(self, closure: Callable[[], Any] | None) -> Any:
-        if self._averaging:
+        if holds_averages(self.param_groups):
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
@@ -448,14 +477,39 @@ class Optimizer(torch.optim.Optimizer):
         """What is the same for all groups: the scale of the gradients, and their norm if any group clips by it."""
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
-        clipping = [group for group in self.param_groups if group["max_norm"] is not None]
-        params = [p for group in clipping for p in group["params"]]
-        if grads := [p.grad for p in params if p.grad is not None]:
-            for group in clipping if any(g.is_sparse for g in grads) else ():
-                self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
+        if clipping := self._clipping():
             with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
-                numbers["norm"] = total_norm(grads, 1 if scale is None else scale)
+                norm = self._norm(clipping, 1 if scale is None else scale)
+            numbers |= {} if norm is None else {"norm": norm}
         return numbers
+
+    def _clipping(self) -> list[dict[str, Any]]:
+        return [group for group in self.param_groups if group["max_norm"] is not None]
+
+    def _norm(self, clipping: list[dict[str, Any]], scale: Any) -> Tensor | None:
+        """The norm of the gradients of these groups, over their ranks; None if there are none to clip."""
+        params = [p for group in clipping for p in group["params"]]
+        grads = [p.grad for p in params if p.grad is not None]
+        for group in clipping if any(g.is_sparse for g in grads) else ():
+            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
+        name = self._norm_group(clipping)
+        if not grads and name is None:
+            return None
+        norm = total_norm(grads, scale) if grads else torch.zeros((), dtype=torch.float64, device=params[0].device)
+        return norm if name is None else over_ranks(norm, name)
+
+    def _norm_group(self, clipping: list[dict[str, Any]]) -> str | None:
+        names = {group["norm_group"] for group in clipping}
+        if len(names) > 1:
+            told = ", ".join(sorted(map(repr, names)))
+            raise ValueError(f"groups that set max_norm share one norm, so they need one norm_group, not {told}")
+        if self._holder and names == {None}:
+            raise ValueError(
+                f"max_norm within {self._holder} would clip by the norm of this rank's part of the parameters; give "
+                "norm_group='WORLD' (or the process group) too, or clip before the step"
+            )
+        (name,) = names
+        return cast("str | None", name)
 
     def _forget_stale_partitions(self) -> None:
         """Forget what was remembered once anybody has put other state in place (load_state_dict, a reset)."""
@@ -473,7 +527,12 @@ class Optimizer(torch.optim.Optimizer):
                 part.step(numbers)
 
     def _parts(
-        self, group: dict[str, Any], grads: list[Tensor], static: dict[str, Any], numbers: tuple[str, ...], mode: Mode | None
+        self,
+        group: dict[str, Any],
+        grads: list[Tensor],
+        static: dict[str, Any],
+        numbers: tuple[str, ...],
+        mode: Mode | None,
     ) -> list[Part]:
         """The group's parts: those of the last step, as long as nothing that they were made from has changed.
 
@@ -571,14 +630,14 @@ class Optimizer(torch.optim.Optimizer):
         for name, field in self.fields.items():
             value = group[name]
             kind = type(value)
-            if name in STORAGE_OPTIONS:
-                static[name] = value
+            if name not in self._number_names:
+                static[name] = value if kind is bool or kind is str or value is None else field.settle(value)
             elif kind is float or kind is int:
                 numbers[name] = value
-            elif value is None or kind is bool or kind is str:
+            elif value is None:
                 static[name] = value
             else:
-                for entry, v in field.unpack(value).items():
+                for entry, v in field.unpack(field.settle(value)).items():
                     (static if v is None else numbers)[entry] = v
         if "grad_scale" in shared:
             numbers["grad_scale"] = shared["grad_scale"]
@@ -643,22 +702,36 @@ class Optimizer(torch.optim.Optimizer):
         they are (with a decay close to 1 and late in training they are near), or re-estimate them inside the block with
         ``torch.optim.swa_utils.update_bn(loader, model)``, on a copy of the model if training goes on afterwards.
 
+        ``model.state_dict()`` holds the parameters themselves, so it changes back as they do: save it inside the block,
+        or take `averaged_state_dict`.
+
         Raises:
             RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
         """
-        if self._averaging:
+        if holds_averages(self.param_groups):
             raise RuntimeError("already inside `with optimizer.averaged():`")
         if all(group["ema_decay"] is None for group in self.param_groups):
             name = type(self).__name__
             raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
         held = [(p, self.state.get(p, {})) for group in self.param_groups for p in group["params"]]
-        self._averaging = True
-        try:
-            averages = ((p, storage.read(EMA, state)) for p, state in held)
-            with swapped((p, average) for p, average in averages if average is not None):
-                yield
-        finally:
-            self._averaging = False
+        averages = ((p, storage.read(EMA, state)) for p, state in held)
+        with swapped((p, average) for p, average in averages if average is not None):
+            yield
+
+    def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
+        """The state dict of ``model`` with averaged weights, to be saved: its tensors are copies.
+
+        ``model.state_dict()`` holds the parameters themselves, not copies: taken inside `averaged` and saved after the
+        block, it saves the trained weights.
+
+        Raises:
+            RuntimeError: no group has an ``ema_decay``.
+        """
+        with self.averaged():
+            saved: dict[str, Any] = model.state_dict()
+            for name, value in saved.items():
+                saved[name] = value.detach().clone() if isinstance(value, Tensor) else value
+        return saved
 
 
 Optimizer.fields = collect_fields(Optimizer, {})

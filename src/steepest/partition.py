@@ -261,7 +261,8 @@ def split(
 
 def _alike(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
     """Device and dtype of the parameter, its gradient and state, and its counts."""
-    state = (held[s.name] for s in (*program.stored, *program.counted.values()))
+    names = [s.name for s in program.stored] + [s.name for s in program.counted.values()]
+    state = (held[name] for name in names)
     return *map(KIND, (p, p.grad, *state)), _counts(program, held)
 
 

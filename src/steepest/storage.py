@@ -216,6 +216,11 @@ def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
     return None
 
 
+def is_absent(state: State, held: Mapping[str, Any]) -> bool:
+    """Whether no form of a state is there."""
+    return not any(key in held for codec in (None, *_codecs_of(state)) for key in _keys(state, codec))
+
+
 def is_lacking(state: State, codec: Codec | None, held: Mapping[str, Any]) -> bool:
     """Whether a state is not there in any form.
 

@@ -179,8 +179,7 @@ column_mean = Word(
 )
 
 WORDS = {
-    w.name: w
-    for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
+    w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
 }
 """Every word by its name."""
 

@@ -12,8 +12,8 @@ from torch.optim.optimizer import _get_capturable_supported_devices
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ..fields import Field, Options
-from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..modes import Mode
+from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..rule import PLANNED_KINDS, Rule
 from . import foreach, reference, sparse, stacked, torch_fused
 from .errors import UnsupportedError
@@ -36,7 +36,6 @@ WITH_TENSORS: Cut = partial(singles, run=reference.run)
 NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
 PLAIN_TYPES = {Tensor, torch.nn.Parameter, torch.nn.UninitializedParameter}
 """What a group may hold for a kernel; an uninitialised parameter is a plain one by the time of its first gradient."""
-
 
 
 def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Field] = NO_FIELDS) -> Choice:

@@ -39,7 +39,9 @@ def _can_trace_group(optimizer: Optimizer, group: Options) -> bool:
     if any(p.grad.is_sparse for p in live):
         return False
     # dynamo does not look a second time at state that it has seen, so it is asked for only where it must be there.
-    if any(s.sparse for s in rule.state) and any(keeps_sparse(optimizer.state[p]) for p in live if p in optimizer.state):
+    if any(s.sparse for s in rule.state) and any(
+        keeps_sparse(optimizer.state[p]) for p in live if p in optimizer.state
+    ):
         return False
     has_first = "first" in rule.names and any(state.when(group) for state in rule.state)
     return not has_first or all(p in optimizer.state for p in live)

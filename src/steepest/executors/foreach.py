@@ -44,7 +44,7 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
     constants, new_scalars = plan.host(**batch.numbers)
     dtype = compute_dtype(batch.params[0].dtype)
     if batch.params[0].is_cpu:
-        box = partial(torch.tensor, dtype=dtype)
+        box = partial(torch.tensor, dtype=dtype, device="cpu")
         constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
     as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
     # A single call that needs no copies reads everything once: there is nothing to keep in the cache.

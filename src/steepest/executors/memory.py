@@ -14,7 +14,9 @@ Span = tuple[int, int]
 
 
 def address(x: Tensor) -> int | None:
-    """The address of the first element; None for a tensor without plain memory (sparse, fake, another subclass)."""
+    """The address of the first element; None for a tensor without plain memory (sparse, or a subclass)."""
+    if type(x) not in (Tensor, torch.nn.Parameter):
+        return None
     try:
         return x.data_ptr()
     except RuntimeError:

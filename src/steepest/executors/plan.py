@@ -84,6 +84,13 @@ def _function(name: str, arguments: list[str], lines: list[str]) -> str:
 def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
     comparisons = {f.__name__: f for f in OPERATORS}
     words = {f.__name__: f for f in (quotient, power, select)}
-    namespace: dict[str, Any] = {"torch": torch, "filled": torch.full_like, "norms": norms, **words, **WORDS, **comparisons}
+    namespace: dict[str, Any] = {
+        "torch": torch,
+        "filled": torch.full_like,
+        "norms": norms,
+        **words,
+        **WORDS,
+        **comparisons,
+    }
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace
     return Plan(namespace["host"], boxed, namespace["step"], calls, source)

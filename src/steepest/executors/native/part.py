@@ -169,7 +169,7 @@ class KernelPart:
         return int(self.library.load(*self._before, params, self._grads, states, *self._after))
 
     def _load_copies(self) -> int:
-        """Copy every tensor whose layout is not its parameter's, or has gaps, and gradients that the step would write."""
+        """Copy tensors whose layout is not their parameter's, or has gaps, and gradients that the step would write."""
         params = [self._fitted(p, p) for p in self.params]
         written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)
