@@ -71,13 +71,19 @@ def _float_sign(x: float) -> float:
 def _tensor_max(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
-    return torch.clamp(a, min=b) if isinstance(a, Tensor) else torch.clamp(b, min=a)
+    return _clamped(a, b) if isinstance(a, Tensor) else _clamped(b, a)
+
+
+def _clamped(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """torch.clamp, with a NaN for a bound as `torch.maximum` has it: torch 2.11 drops it."""
+    bound = low if high is None else high
+    return torch.clamp(x, low, high) if bound == bound else torch.full_like(x, math.nan)
 
 
 def _tensor_min(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
-    return torch.clamp(a, max=b) if isinstance(a, Tensor) else torch.clamp(b, max=a)
+    return _clamped(a, high=b) if isinstance(a, Tensor) else _clamped(b, high=a)
 
 
 def _tensor_rms(x: Tensor) -> Tensor:

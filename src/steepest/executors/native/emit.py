@@ -13,7 +13,7 @@ from ... import codecs
 from ...codecs import Codec
 from ...trace import Rank, Trace
 from ..batch import compute_dtype
-from ..lowering import ONE, Op, lower, used
+from ..lowering import ONE, Op, fold, lower
 from .forms import DTYPES, LAYOUTS, Form, Slot, definitions, form_of, grids
 
 BLOCK = 1024
@@ -23,6 +23,8 @@ LANES = 16
 """How many partial sums run side by side within a block, so that a reduction vectorises in a fixed order."""
 
 INFIX = {"mul": "*", "div": "/"}
+FOLDED = {"addcmul": "*", "addcdiv": "/"}
+"""Sums with a product or quotient, and the sign between the last two operands."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class _Emitter:
 
     def __post_init__(self) -> None:
         self.lowering, self.inputs, self.outputs = lower(self.trace, "n_")
-        self.ops = used(self.lowering.ops, self.outputs.values())
+        self.ops = fold(self.lowering.ops, list(self.outputs.values()))
         self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
         self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
         self.level = _levels(self.ops)
@@ -171,6 +173,8 @@ class _Emitter:
             return f"{op.word}_{suffix}({', '.join(spelled)})"
         if op.word == "add":
             return f"{args[0]} + {' * '.join(numbers + args[1:])}"
+        if op.word in FOLDED:  # the number first, as in torch: what is too large to be squared may be small times it
+            return f"{args[0]} + {' * '.join([*numbers, args[1]])} {FOLDED[op.word]} {args[2]}"
         if op.word in INFIX:
             return f"{args[0]} {INFIX[op.word]} {(args + numbers)[1]}"
         if op.word == "reciprocal":
@@ -330,7 +334,7 @@ class _Emitter:
 
 def _numbers(op: Op) -> tuple[str, ...]:
     """The numbers that an operation really uses: a sum's factor of 1 is not spelled."""
-    return () if op.word == "add" and op.numbers == (ONE,) and len(op.args) == 2 else op.numbers
+    return () if op.word in ("add", *FOLDED) and op.numbers == (ONE,) and len(op.args) > 1 else op.numbers
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:
