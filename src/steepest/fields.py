@@ -19,6 +19,10 @@ Options = Mapping[str, Any]
 """The options of one parameter group: every field's value by its name."""
 
 
+Rate = float | Tensor
+"""A learning rate: a number, or a 0-dim tensor."""
+
+
 class UnknownWordError(ValueError, RuntimeError):
     """A word that an option does not know. torch raises one or the other of these, depending on the class."""
 
@@ -214,6 +218,14 @@ STORAGE_OPTIONS = frozenset({"state_dtype", "state_rounding", "parameter_roundin
 def hyper(default: Any, doc: str, **declared: Any) -> Any:
     """Declare a hyperparameter or option of an optimizer's class. See `Field` for the keywords."""
     return Field("", default, doc, **declared)
+
+
+def fixed(*, default: Any, doc: str, init: Literal[False] = False) -> Any:
+    """Declare an option that the class settles: it is in every parameter group and no argument.
+
+    ``init`` is for type checkers, which read its default.
+    """
+    return Field("", default, doc, fixed=not init)
 
 
 def lr(

@@ -29,7 +29,7 @@ from .executors.choose import COMPILED, beside_sparse, choose, under_mode, witho
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
-from .fields import STORAGE_OPTIONS, Field, Options, State
+from .fields import STORAGE_OPTIONS, Field, Options, State, fixed
 from .modes import Mode, intercepting
 from .partition import Choice, ExecutorName, Live, Part, Partition, in_waves
 from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
@@ -60,8 +60,15 @@ def _break_graph() -> None:
         torch._dynamo.graph_break()
 
 
-@dataclass_transform()
-class Optimizer(torch.optim.Optimizer):
+@dataclass_transform(eq_default=False, field_specifiers=(fixed,))
+class Declared:
+    """Tells type checkers that a subclass's annotated fields are its constructor's arguments.
+
+    A class of its own, since the fields of the decorated class itself do not count.
+    """
+
+
+class Optimizer(Declared, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares its arguments as fields and its rule; nothing else.
 
     Example:

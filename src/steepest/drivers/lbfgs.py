@@ -106,7 +106,7 @@ class LBFGS(Optimizer):
         TypeError: ``step`` without a closure.
     """
 
-    lr: float = fields.lr(1, 1e-3, 10.0)
+    lr: fields.Rate = fields.lr(1, 1e-3, 10.0)
     max_iter: int = fields.hyper(20, "iterations of one step", low=0, whole=True)
     max_eval: int | None = fields.hyper(
         None, "evaluations after which a step ends; None: 5/4 of max_iter", low=0, whole=True

@@ -63,7 +63,7 @@ class SteepestDescent(Optimizer):
         at the old parameters, as LBFGS does.
     """
 
-    lr: float = fields.lr(1.0, 1e-3, 10.0)
+    lr: fields.Rate = fields.lr(1.0, 1e-3, 10.0)
     _: KW_ONLY
     line_search: str = fields.hyper(
         "strong_wolfe", "how the step is found", choices=("strong_wolfe", "armijo", "exact")

@@ -29,7 +29,7 @@ class Adadelta(Optimizer):
         η = 0.001, ρ = 0.95, ε = 1e-7, decay always decoupled. optax couples it, as torch does.
     """
 
-    lr: float = fields.lr(1.0, 1e-2, 10.0)
+    lr: fields.Rate = fields.lr(1.0, 1e-2, 10.0)
     rho: float = fields.hyper(
         0.9,
         "decay of both averages",

@@ -55,7 +55,7 @@ class Adafactor(Optimizer):
         foreach=False is the loop.
     """
 
-    lr: float = fields.lr(1e-2, invalid="Learning rate should be >= 0 but is: {value}")
+    lr: fields.Rate = fields.lr(1e-2, invalid="Learning rate should be >= 0 but is: {value}")
     beta2_decay: float = fields.hyper(
         -0.8,
         "power with which the average of g² slows down: it keeps 1 - t^beta2_decay of itself",

@@ -32,7 +32,7 @@ class Adagrad(Optimizer):
         complex.
     """
 
-    lr: float = fields.lr(1e-2)
+    lr: fields.Rate = fields.lr(1e-2)
     lr_decay: float = fields.hyper(0, "η falls as η / (1 + (t - 1)·lr_decay)", low=0.0)
     weight_decay: float = fields.weight_decay()
     initial_accumulator_value: float = fields.hyper(0, "the value that the sum starts at", low=0.0)

@@ -53,7 +53,7 @@ class Adam(Optimizer):
         is coupled, as in torch; Keras decouples it. lerp(m, g, 1 - β1) is torch's way to write β1·m + (1 - β1)·g.
     """
 
-    lr: float = fields.lr(1e-3)
+    lr: fields.Rate = fields.lr(1e-3)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()
@@ -107,4 +107,4 @@ class AdamW(Adam):
     weight_decay: float = fields.weight_decay(1e-2, "decay λ of the weights themselves, θ ← θ - ηλθ before the step")
     _: KW_ONLY
     maximize: bool = fields.maximize()
-    decoupled_weight_decay: bool = fields.hyper(True, "decay the weights themselves", fixed=True)
+    decoupled_weight_decay: bool = fields.fixed(default=True, doc="decay the weights themselves")

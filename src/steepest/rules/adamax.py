@@ -30,7 +30,7 @@ class Adamax(Optimizer):
         it.
     """
 
-    lr: float = fields.lr(2e-3)
+    lr: fields.Rate = fields.lr(2e-3)
     betas: tuple[float, float] = fields.betas((0.9, 0.999), "decay of the average of g and of the maximum of |g|")
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

@@ -42,7 +42,7 @@ class Momentum(Optimizer):
         Keras's SGD has η inside, as here, and decouples its decay, ``decoupled_weight_decay=True``.
     """
 
-    lr: float = fields.lr(1e-2, 1e-4, 10.0)
+    lr: fields.Rate = fields.lr(1e-2, 1e-4, 10.0)
     momentum: float = fields.momentum(0.9)
     weight_decay: float = fields.weight_decay()
     _: KW_ONLY

@@ -62,7 +62,7 @@ class Muon(Optimizer):
         stacked and run at once (`steepest.executors.stacked`); torch loops.
     """
 
-    lr: float = fields.lr(1e-3, invalid="Learning rate should be >= 0 but is: {value}")
+    lr: fields.Rate = fields.lr(1e-3, invalid="Learning rate should be >= 0 but is: {value}")
     weight_decay: float = fields.weight_decay(
         0.1,
         "decay λ of the weights themselves, θ ← θ - ηλθ before the step",

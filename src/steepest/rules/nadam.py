@@ -40,7 +40,7 @@ class NAdam(Optimizer):
         decay, torch does not.
     """
 
-    lr: float = fields.lr(2e-3)
+    lr: fields.Rate = fields.lr(2e-3)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

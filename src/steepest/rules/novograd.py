@@ -33,7 +33,7 @@ class NovoGrad(Optimizer):
         momentum, so it is scaled by η.
     """
 
-    lr: float = fields.lr(1e-2)
+    lr: fields.Rate = fields.lr(1e-2)
     betas: tuple[float, float] = fields.betas((0.95, 0.98), "decay rates of momentum and of ‖g‖²")
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay(0, "decay λ, added to the normalised gradient as λθ")

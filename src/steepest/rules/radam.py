@@ -38,7 +38,7 @@ class RAdam(Optimizer):
         the corrected v, ``eps_hat=False``.
     """
 
-    lr: float = fields.lr(1e-3)
+    lr: fields.Rate = fields.lr(1e-3)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

@@ -39,7 +39,7 @@ class RMSprop(Optimizer):
         make it g/ε, far worse.
     """
 
-    lr: float = fields.lr(1e-2)
+    lr: fields.Rate = fields.lr(1e-2)
     alpha: float = fields.hyper(
         0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True), decay=True
     )

@@ -33,7 +33,7 @@ class Rprop(Optimizer):
         of NaN is 0, so a weight with such a gradient rests. A product that underflows to 0 counts as no turn.
     """
 
-    lr: float = fields.lr(1e-2)
+    lr: fields.Rate = fields.lr(1e-2)
     etas: tuple[float, float] = fields.hyper(
         (0.5, 1.2),
         "factors of the step size where the sign turned, and where it did not",

@@ -34,7 +34,7 @@ class SGD(Optimizer):
         sparse gradients with Nesterov's form too.
     """
 
-    lr: float = fields.lr(1e-3, 1e-4, 10.0)
+    lr: fields.Rate = fields.lr(1e-3, 1e-4, 10.0)
     momentum: float = fields.momentum(0)
     dampening: float = fields.hyper(0, "how much less than the whole gradient enters the buffer")
     weight_decay: float = fields.weight_decay()

@@ -30,7 +30,7 @@ class SparseAdam(Optimizer):
         types add repeated elements, and compute, in float32.
     """
 
-    lr: float = fields.lr(1e-3, strict=True)
+    lr: fields.Rate = fields.lr(1e-3, strict=True)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-8, strict=True)
     maximize: bool = fields.maximize()
