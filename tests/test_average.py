@@ -190,3 +190,87 @@ def test_complex_and_half_parameters_are_averaged() -> None:
         optimizer.step()
         torch.testing.assert_close(optimizer.state[p]["ema"], (start + p.detach()) / 2)
         assert optimizer.state[p]["ema"].dtype == dtype
+
+
+# -- wrappers --------------------------------------------------------------------------------------------------------
+
+
+class Delegating:
+    """Hands every attribute on, as accelerate's wrapper does; what is set stays on the wrapper."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+
+class Copying:
+    """Copies the attributes and takes the class, as Fabric's wrapper does; the step is the inner optimizer's."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.__dict__ = dict(vars(optimizer).items())
+        self.__class__ = type("Wrapped", (Copying, type(optimizer)), {})
+        self._inner = optimizer
+
+    def step(self, closure: Any = None) -> Any:
+        return self._inner.step(closure)
+
+
+@pytest.mark.parametrize("wrap", [Delegating, Copying])
+@pytest.mark.parametrize("enters", ["wrapper", "inner"])
+@pytest.mark.parametrize("steps", ["wrapper", "inner"])
+def test_a_step_inside_the_block_raises_through_every_wrapper(wrap: Any, enters: str, steps: str) -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    inner = ALL_CLASSES["adamw"]([p], ema_decay=0.5)
+    views = {"inner": inner, "wrapper": wrap(inner)}
+    p.grad = torch.ones(3)
+    views[steps].step()
+    with views[enters].averaged(), pytest.raises(RuntimeError, match="would train the averaged weights"):
+        views[steps].step()
+    views[steps].step()
+    assert inner.state[p]["step"] == 2
+
+
+def test_another_optimizer_of_the_same_parameters_raises_too() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    averaging, other = ALL_CLASSES["adamw"]([p], ema_decay=0.5), ALL_CLASSES["sgd"]([p])
+    p.grad = torch.ones(3)
+    averaging.step()
+    with averaging.averaged(), pytest.raises(RuntimeError, match="would train the averaged weights"):
+        other.step()
+    other.step()
+
+
+def test_a_wrapper_that_copies_attributes_can_be_copied() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    wrapper = Copying(ALL_CLASSES["adamw"]([p], ema_decay=0.5))
+    p.grad = torch.ones(3)
+    wrapper.step()
+    twin: Any = copy.deepcopy(wrapper)
+    (q,) = twin.param_groups[0]["params"]
+    assert q is twin._inner.param_groups[0]["params"][0]
+    q.grad = torch.ones(3)
+    twin.step()
+    assert twin._inner.state[q]["step"] == 2
+    assert wrapper._inner.state[p]["step"] == 1
+
+
+def test_the_averaged_state_dict_is_a_copy_to_save() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = ALL_CLASSES["adamw"](model.parameters(), lr=0.1, ema_decay=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+    with optimizer.averaged():
+        shown = {name: x.clone() for name, x in model.state_dict().items()}
+    saved = optimizer.averaged_state_dict(model)
+    assert saved.keys() == model.state_dict().keys()
+    assert all(torch.equal(saved[name], x) for name, x in shown.items())
+    assert not torch.equal(saved["0.weight"], model[0].weight)
+    model.load_state_dict(saved)
+    assert torch.equal(model[0].weight, saved["0.weight"])
+    with pytest.raises(RuntimeError, match="no averaged weights are kept"):
+        ALL_CLASSES["sgd"](model.parameters()).averaged_state_dict(model)

@@ -246,3 +246,95 @@ def test_distributed_checkpoint_makes_state_and_changes_nothing() -> None:
         descend(other, fresh, 2)
         for p, q in zip(model.parameters(), other.parameters(), strict=True):
             assert torch.equal(p, q)
+
+
+# -- incomplete and foreign state ------------------------------------------------------------------------------------
+
+
+def saved_after(cls: Any, steps: int = 3, **options: Any) -> Any:
+    params = [torch.nn.Parameter(torch.ones(4, 3)), torch.nn.Parameter(torch.ones(2, 2))]
+    optimizer = cls([("weight", params[0]), ("bias", params[1])], **options)
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    return optimizer.state_dict()
+
+
+def fresh(cls: Any, **options: Any) -> Any:
+    return cls(
+        [("weight", torch.nn.Parameter(torch.ones(4, 3))), ("bias", torch.nn.Parameter(torch.ones(2, 2)))], **options
+    )
+
+
+LOSABLE = [
+    (cls, state.name)
+    for cls in (ours for ours, _ in PLANNED_TWINS.values())
+    for state in cls.rule.state
+    if state.when({name: field.default for name, field in cls.fields.items()}) and len(cls.rule.state) > 1
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), LOSABLE, ids=[f"{cls.__name__}-{name}" for cls, name in LOSABLE])
+def test_a_lost_entry_is_named(cls: type[Optimizer], name: str) -> None:
+    saved = saved_after(cls)
+    if name not in saved["state"][1]:
+        pytest.skip("kept for other shapes")
+    del saved["state"][1][name]
+    with pytest.raises(ValueError, match=rf"the state dict has lost state: 'bias' has .* and no {name}; load"):
+        fresh(cls).load_state_dict(saved)
+
+
+def test_a_lost_entry_of_an_option_is_named_and_one_that_the_option_never_made_is_not() -> None:
+    saved = saved_after(steepest.AdamW, amsgrad=True)
+    del saved["state"][0]["max_exp_avg_sq"]
+    with pytest.raises(ValueError, match="'weight' has exp_avg, exp_avg_sq, step and no max_exp_avg_sq"):
+        fresh(steepest.AdamW).load_state_dict(saved)
+    older = saved_after(steepest.AdamW)
+    del older["param_groups"][0]["amsgrad"]
+    optimizer = fresh(steepest.AdamW, amsgrad=True)
+    optimizer.load_state_dict(older)
+    assert optimizer.param_groups[0]["amsgrad"] is True
+    never = saved_after(steepest.AdamW)
+    del never["state"][1]
+    fresh(steepest.AdamW).load_state_dict(never)
+
+
+def test_a_lost_scale_of_coded_state_is_named() -> None:
+    p = torch.nn.Parameter(torch.ones(128, 64))
+    optimizer = steepest.AdamW([p], state_dtype="int8")
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    keys = [key for key in saved["state"][0] if key.startswith("exp_avg_sq")]
+    for key in keys:
+        del saved["state"][0][key]
+    with pytest.raises(ValueError, match=r"parameter 0 has .* and no exp_avg_sq"):
+        steepest.AdamW([torch.nn.Parameter(torch.ones(128, 64))], state_dtype="int8").load_state_dict(saved)
+
+
+def test_parameters_inside_foreign_state_stay_the_same_objects() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = steepest.AdamW([p])
+    p.grad = torch.ones(3)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    slow = torch.zeros(3)
+    saved["state"]["lookahead"] = {p: slow, "owners": [p]}
+    optimizer.load_state_dict(saved)
+    held = optimizer.state["lookahead"]
+    assert next(iter(held)) is p
+    assert held["owners"][0] is p
+    assert torch.equal(held[p], slow)
+    assert held[p] is not slow
+
+
+def test_fused_in_a_group_wins_over_foreach_in_the_constructor_as_in_torch() -> None:
+    for cls in (steepest.AdamW, torch.optim.AdamW):
+        p = torch.nn.Parameter(torch.ones(3))
+        optimizer = cls([{"params": [p], "fused": True}], foreach=True)
+        p.grad = torch.ones(3)
+        optimizer.step()
+        with pytest.raises(RuntimeError, match="`fused` and `foreach` cannot be `True` together"):
+            cls([p], foreach=True, fused=True)
+    assert fresh(steepest.AdamW, fused=True).executor == "native"

@@ -25,7 +25,7 @@ from .construction import collect_fields, constructor, refuse_unknown
 from .decay import check_decay, decay_for, maximized
 from .executors import compiled, driver, reference, sparse
 from .executors.batch import Batch, real_view
-from .executors.choose import COMPILED, beside_sparse, choose, under_mode, without_native
+from .executors.choose import COMPILED, beside_sparse, choose, refuse_two_executors, under_mode, without_native
 from .executors.errors import UnsupportedError
 from .executors.native.emit import Kernel
 from .executors.native.part import kernel_like
@@ -159,6 +159,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
             self.fields[name].validate(value)
         self._settle(values)
         self._forget()
+        refuse_two_executors(values)
         self.check(values)
         super().__init__(params, values)
         for group in self.param_groups:

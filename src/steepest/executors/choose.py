@@ -171,9 +171,13 @@ COMPILED = Choice("compiled", _no_parts)
 """What has run a group whose step is compiled; see compiled.py."""
 
 
-def _refuse_contradictions(options: Options) -> None:
+def refuse_two_executors(options: Options) -> None:
+    """Raise `RuntimeError` if a constructor is asked for two executors. In a group fused wins, as in torch."""
     if options.get("fused") and options.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def _refuse_contradictions(options: Options) -> None:
     for asked in ("fused", "foreach"):
         if options.get(asked) and options.get("differentiable"):
             raise RuntimeError(f"`{asked}` does not support `differentiable`; leave {asked}=None (reference executor)")
