@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, replace
 from typing import Any
 
-from .fields import Field, signature
+from .fields import Field, Fields, signature
 
 
-def collect_fields(cls: Any, common: Mapping[str, Field]) -> dict[str, Field]:
+def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
     """All fields of a class, in the order of its constructor; ``common`` are those that every class takes.
 
     Positional fields: the parent's (a redeclared one keeps its place), then the class's own. Keyword-only ones: the
@@ -28,7 +28,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> dict[str, Field]:
     inherited = {name: f for name, f in cls.fields.items() if name not in common}
     positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
     named = {name: f for name, f in (own | (inherited | own)).items() if f.keyword_only}
-    return positional | named | dict(common)
+    return Fields(positional | named | dict(common))
 
 
 def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
@@ -48,12 +48,16 @@ def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
     return __init__
 
 
+LIKELY = 0.7
+"""How alike a typing error and what was meant are: ``weight_decay`` is not a misspelt ``ema_decay``."""
+
+
 def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
     """Raise `TypeError` for an argument that does not exist, with the close match and what there is."""
     free = [f.name for f in fields.values() if not f.fixed]
     for argument in given:
         if argument not in (*free, "params"):
-            close = difflib.get_close_matches(argument, free, 1)
+            close = difflib.get_close_matches(argument, free, 1, LIKELY)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             allowed = f"it takes {', '.join(free)}"
             raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}{hint} ({allowed})")

@@ -208,6 +208,13 @@ def _plain_switch(value: Any) -> Any:
     return bool(value) if isinstance(value, int) and value in (0, 1) else value
 
 
+class Fields(dict[str, Field]):
+    """The fields of a class by name, in the constructor's order. Its repr is the names alone."""
+
+    def __repr__(self) -> str:
+        return f"Fields({', '.join(self)})"
+
+
 EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable", "norm_group"})
 """Options that choose how and where a step runs and never what it computes."""
 

@@ -2,7 +2,7 @@
 
 import sys
 
-STUDY_PACKAGES = ("typer", "rich", "numpy", "sklearn", "matplotlib", "plotly", "jinja2")
+from steepest.study import STUDY_PACKAGES
 
 
 def main() -> None:
@@ -34,3 +34,7 @@ def _run() -> int:
 def _fail(message: str, code: int) -> int:
     print(f"Error: {message}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from steepest.study.declaration import Workload as Workload
     from steepest.study.declaration import workload as workload
 
+STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
+"""What the extra `steepest[study]` installs, by the names that are imported."""
+
 _HOMES: Final = {
     "comparison": ("Answer", "compare"),
     "declaration": ("ACCURACY", "LOSS", "Metric", "Published", "Workload", "workload"),
@@ -32,5 +35,16 @@ def __getattr__(name: str) -> Any:
     # Loaded when asked for: the statistics and the report, which live in this package too, do without torch.
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            return getattr(_loaded(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _loaded(home: str) -> Any:
+    try:
+        return importlib.import_module(f"{__name__}.{home}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in STUDY_PACKAGES:
+            raise
+        raise ModuleNotFoundError(
+            f'studies need {error.name}, which is not installed: pip install "steepest[study]"', name=error.name
+        ) from error

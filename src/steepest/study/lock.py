@@ -1,5 +1,6 @@
 """Locks on files, so that two processes do not write one study or one trial at once. They vanish with the process."""
 
+import importlib
 import os
 import sys
 import time
@@ -13,16 +14,26 @@ from steepest.study.errors import StoreError
 
 POLL: Final = 0.05  # seconds between two tries
 
-if sys.platform == "win32":
-    import msvcrt
+FAR: Final = 2**30  # the byte that is locked on Windows: one place whatever the file's length, past all that is read
 
-    def _acquire(file: IO[Any]) -> None:
+
+def _acquire_on_windows(file: IO[Any]) -> None:
+    """Lock one byte, always the same: msvcrt locks from the file's position on, and that differs between processes."""
+    msvcrt: Any = importlib.import_module("msvcrt")
+    position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    os.lseek(file.fileno(), FAR, os.SEEK_SET)
+    try:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
+    finally:
+        os.lseek(file.fileno(), position, os.SEEK_SET)
 
-    def _acquire(file: IO[Any]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def _acquire_on_posix(file: IO[Any]) -> None:
+    fcntl: Any = importlib.import_module("fcntl")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_acquire = _acquire_on_windows if sys.platform == "win32" else _acquire_on_posix
 
 
 def acquire(file: IO[Any], patience: float = 0.0) -> bool:

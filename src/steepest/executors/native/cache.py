@@ -99,6 +99,8 @@ def cache_folder() -> Path:
 def is_private(folder: Path) -> bool:
     """Whether nobody else can put files into ``folder``."""
     found = folder.lstat()
+    if not hasattr(os, "geteuid"):  # Windows: a user's folder is the user's own, and the mode says nothing
+        return stat.S_ISDIR(found.st_mode)
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -88,7 +89,8 @@ def _found(given: str, path: str) -> Compiler | str:
 
 def _search() -> Compiler:
     for command in _candidates():
-        if shutil.which(command[0]):
+        if place := shutil.which(command[0]):
+            _refuse_shim(place)
             code, output = _run([*command, "--version"], TIME_LIMIT)
             if code:
                 raise UnsupportedError(f"the C compiler {' '.join(command)!r} does not run: {output.strip()[-800:]}")
@@ -97,6 +99,14 @@ def _search() -> Compiler:
     raise UnsupportedError(
         f"no C compiler was found ({asked}; {', '.join(NAMES)} are not on PATH); install gcc or clang, or set CC"
     )
+
+
+def _refuse_shim(place: str) -> None:
+    """On a Mac /usr/bin/cc and its like ask for the developer tools in a dialog where they are not installed."""
+    if sys.platform == "darwin" and Path(place).parent == Path("/usr/bin"):
+        code, _ = _run(["xcode-select", "-p"], TIME_LIMIT)
+        if code:
+            raise UnsupportedError(f"{place} needs Apple's developer tools; install them with: xcode-select --install")
 
 
 def _candidates() -> Iterator[tuple[str, ...]]:
@@ -130,7 +140,10 @@ def _run(command: list[str], limit: float) -> tuple[int, str]:
 def _end(started: subprocess.Popen[bytes]) -> None:
     """End a command and what it has started, which may run on after the command itself."""
     with suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            os.killpg(started.pid, signal.SIGKILL)
+        else:  # Windows
+            started.kill()
     if started.stdout is not None:
         started.stdout.close()
     started.wait()

@@ -118,7 +118,7 @@ def bca_interval(values: Sequence[float], level: float = 0.95, *, seed: int = 0)
     """The bias-corrected and accelerated bootstrap interval of the mean (Efron 1987, JASA 82, 171-185).
 
     Raises:
-        UsageError: fewer than 30 values: its claim does not hold there (`tests/statistics/test_coverage.py`).
+        UsageError: fewer than 30 values: its claim does not hold there (`tests/statistics/test_interval_coverage.py`).
     """
     array = finite_vector(values, "values")
     if len(array) < SMALLEST_FOR_BCA:

@@ -43,7 +43,6 @@ def descent(preset: str, batch_size: int, **others: Mapping[str, Any]) -> Worklo
         metric=ACCURACY,
         batch_size=batch_size,
         settings={"sgd": {"lr": 0.1}, **others},
-        # three of the 300 validation images
         target=TARGETS[preset],
         # three of the 300 validation images
         margin=0.01,

@@ -57,7 +57,6 @@ def digits(preset: str) -> Workload:
             "rmsprop": {"lr": 0.01},
             "adam": {"lr": 0.01},
         },
-        # three of the 300 validation images
         target=TARGETS[preset],
         # three of the 300 validation images
         margin=0.01,

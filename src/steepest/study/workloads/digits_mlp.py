@@ -51,7 +51,6 @@ def digits_mlp(preset: str) -> Workload:
             "adam": {"lr": 0.01},
             "adamw": {"lr": 0.01, "weight_decay": 0.01},
         },
-        # three of the 300 validation images
         target=TARGETS[preset],
         # three of the 300 validation images
         margin=0.01,

@@ -71,7 +71,6 @@ def fashion_mnist(preset: str) -> Workload:
             "nadam": {"lr": 0.01},
         },
         published=Published.read(Path(__file__).with_suffix(".json")),
-        # half a point: test accuracies of equal runs differ by as much from seed to seed
         target=TARGETS[preset],
         # half a point: test accuracies of equal runs differ by as much from seed to seed
         margin=0.005,

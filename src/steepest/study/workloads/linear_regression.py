@@ -75,7 +75,6 @@ def linear_regression(preset: str) -> Workload:
             "rmsprop": {"lr": 0.01},
             "adam": {"lr": 0.01},
         },
-        # constant rates leave a line that wanders about the best one by as much
         target=TARGETS[preset],
         # constant rates leave a line that wanders about the best one by as much
         margin=0.002,

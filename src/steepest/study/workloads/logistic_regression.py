@@ -113,7 +113,6 @@ def logistic_regression(preset: str) -> Workload:
             "rmsprop": {"lr": 0.003},
             "adam": {"lr": 0.01},
         },
-        # on the flat bottom around the optimum, converged runs of `quick` differ by as much
         target=TARGETS[preset],
         # on the flat bottom around the optimum, converged runs of `quick` differ by as much
         margin=0.003,

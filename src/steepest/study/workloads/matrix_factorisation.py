@@ -68,7 +68,6 @@ def matrix_factorisation(preset: str) -> Workload:
             "adagrad": {"lr": 0.6},
             "sparseadam": {"lr": 0.03},
         },
-        # a twentieth of the noise that nothing can predict
         target=TARGETS[preset],
         # a twentieth of the noise that nothing can predict
         margin=0.0005,

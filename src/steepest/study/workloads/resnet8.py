@@ -80,7 +80,6 @@ def resnet8(preset: str) -> Workload:
             "adam": {"lr": 0.003},
             "adamw": {"lr": 0.003, "weight_decay": 0.01},
         },
-        # half a point
         target=TARGETS[preset],
         # half a point
         margin=0.005,
