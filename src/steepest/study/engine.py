@@ -41,7 +41,8 @@ class Watcher(Protocol):
 class Tally:
     """How a run of a plan went: the trials skipped because they were done, and how the others ended.
 
-    `notes` tell of record files that were found damaged, and of optimizers whose search found nothing.
+    `notes` tell of record files that were found damaged, of optimizers whose search found nothing, and of settings of
+    the process that trials change.
     """
 
     skipped: int = 0
@@ -116,6 +117,7 @@ class _Study:
     workers: Workers
     tally: Tally = field(default_factory=Tally)
     damaged: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         self._run_stage(self.plan.search_trials)
@@ -154,6 +156,15 @@ class _Study:
                 else:
                     self._take(news.trial, news.event)
 
+    def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
+        """Say once for every optimizer which settings of the process its trials change."""
+        if changes and self.changed.get(trial.contestant.label) != changes:
+            self.changed[trial.contestant.label] = changes
+            self.tally.notes.append(
+                f"trials of {trial.contestant.label} change {', '.join(changes)}; "
+                "each computes with what it sets, and it is put back before the next trial"
+            )
+
     def _take(self, trial: TrialSpec, event: Event) -> None:
         note = self.damaged.pop(trial.id, None)
         if note is not None:
@@ -161,6 +172,7 @@ class _Study:
             self.tally.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
         self.watcher.trial_event(trial, event)
         if event.record["kind"] == "end":
+            self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self.tally.ended[str(event.record["status"])] += 1
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from steepest.study import machine, rehearsal, search, seeds, user_files
+from steepest.study import machine, rehearsal, search, seeds, task_check, user_files
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
@@ -111,7 +111,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     task = task_of(request.workload, data, sizes)
     model = _example_model(task)
     pattern = _pattern(request, sizes, _setting(request, data, task, model))
-    reports = {one.label: rehearsal.rehearse(one, pattern, task, request.workload.needs) for one in request.contestants}
+    reports = _rehearsed(request, pattern, task)
     runnable = tuple(one for one in request.contestants if reports[one.label].skipped is None)
     if not runnable:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
@@ -139,6 +139,17 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         task=task,
         document=plain(document),
     )
+
+
+def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, rehearsal.Rehearsal]:
+    """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
+    problems = task_check.examine(task, pattern)
+    reports = {one.label: rehearsal.rehearse(one, pattern, task, request.workload.needs) for one in request.contestants}
+    problems += [problem for report in reports.values() for problem in report.problems]
+    if problems:
+        numbered = problems if len(problems) == 1 else [f"({n}) {one}" for n, one in enumerate(problems, 1)]
+        raise UsageError(f"{request.declared.source} cannot be studied as it is: " + "; ".join(numbered))
+    return reports
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
@@ -213,7 +224,7 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
             "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
             "code_sha256": _code(request.declared.build, task.model, task.loss, task.metric.of or task.loss),
         },
-        "metric": {"name": request.workload.metric.name, "direction": request.workload.metric.direction},
+        "metric": {name: getattr(request.workload.metric, name) for name in ("name", "direction", "over")},
         "data": {
             "name": data.name,
             "sha256": dict(data.sha256),

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 Record = dict[str, Any]
 _LINE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

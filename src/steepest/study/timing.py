@@ -34,10 +34,11 @@ def time_steps(spec: TrialSpec, task: Task, seconds: float = SECONDS) -> Timing:
     trainer.warm_up(task.splits.train.batch(batches[0]))
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < LEAST_STEPS or time.perf_counter() - began < seconds:
-        before = trainer.clock.seconds
-        trainer.advance(task.splits.train.batch(batches[len(taken) % len(batches)]))
-        taken.append(trainer.clock.seconds - before)
+    with trainer.stream.active():
+        while len(taken) < LEAST_STEPS or time.perf_counter() - began < seconds:
+            before = trainer.clock.seconds
+            trainer.advance(task.splits.train.batch(batches[len(taken) % len(batches)]))
+            taken.append(trainer.clock.seconds - before)
     median = torch.tensor(taken, dtype=torch.float64).median().item()
     return Timing(len(taken), median, _state_bytes(trainer), executor_of(trainer.optimizer))
 

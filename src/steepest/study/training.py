@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steepest.optimizer import Optimizer
 from steepest.study import seeds
@@ -41,10 +41,13 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch gave before the optimizer moved: the mean loss, and the metric summed over its examples."""
+    """What a batch gave before the optimizer moved: the mean loss, and the metric summed over its examples.
+
+    A metric of whole sets is not measured during training (None): the weights move from batch to batch.
+    """
 
     loss: float
-    metric: float
+    metric: float | None
 
 
 class Trainer:
@@ -54,10 +57,7 @@ class Trainer:
         self._spec = spec
         self._task = task
         init = seeds.GlobalStream("init", spec.seed)
-        with init.active():
-            self.model = task.model()
-        if task.splits.train.images:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = initial_model(task, init)
         with init.active():  # an optimizer may draw, too
             self.optimizer = spec.contestant.build(self.model)
         self._asks_for_gradients = asks_for_gradients(self.optimizer)
@@ -66,7 +66,8 @@ class Trainer:
         self.evaluations = 0  # of the gradient: more than steps for a rule that tries several points
         self._total = spec.epochs * steps_per_epoch(spec, task)
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
-        self._dropout = seeds.GlobalStream("dropout", spec.seed)
+        self.stream = seeds.GlobalStream("dropout", spec.seed)
+        """What random layers and the metric draw from during training."""
 
     def warm_up(self, batch: Batch) -> None:
         """Take steps with a twin, so that kernels are chosen and plans made before the clock runs."""
@@ -76,26 +77,33 @@ class Trainer:
 
     def advance(self, batch: Batch) -> Outcome:
         """Take one optimizer step on a batch."""
+        self._schedule()
+        with self.stream.active():
+            seen = self._stepped(batch)
+            self.steps += 1
+            self.evaluations += len(seen)
+            return self._outcome(*seen[0], batch[1])
+
+    def _stepped(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Take the step; return loss and outputs of every evaluation that it took."""
         seen: list[tuple[Tensor, Tensor]] = []
+        start = self.stream.position if self._asks_for_gradients else {}
 
         def closure() -> Tensor:
             if seen:
                 # A second evaluation in one step is of the same function: the same units stay dropped.
-                self._dropout.rewind()
+                self.stream.position = start
             loss, outputs = self._gradient(batch)
             seen.append((loss.detach(), outputs.detach()))
             return loss
 
-        self._schedule()
-        with self._dropout.active(), self.clock.running():
+        with self.clock.running():
             if self._asks_for_gradients:
                 self.optimizer.step(closure)  # type: ignore[arg-type]
             else:
                 closure()
                 self.optimizer.step()
-        self.steps += 1
-        self.evaluations += len(seen)
-        return self._outcome(*seen[0], batch[1])
+        return seen
 
     def state(self) -> dict[str, Any]:
         """Return all that further steps depend on: tensors, numbers and containers, not copied."""
@@ -104,7 +112,7 @@ class Trainer:
             "unsaved_buffers": self._unsaved_buffers(),
             "modes": {name: module.training for name, module in self.model.named_modules()},
             "optimizer": self.optimizer.state_dict(),
-            "dropout": self._dropout.state,
+            "dropout": self.stream.position,
             "steps": self.steps,
             "evaluations": self.evaluations,
         }
@@ -121,7 +129,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"], keep_dtype=True)
         else:
             self.optimizer.load_state_dict(state["optimizer"])
-        self._dropout.state = state["dropout"]
+        self.stream.position = state["dropout"]
         self.steps, self.evaluations = state["steps"], state["evaluations"]
 
     def _unsaved_buffers(self) -> dict[str, Tensor]:
@@ -165,7 +173,17 @@ class Trainer:
 
     def _outcome(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Outcome:
         value = loss.item()
-        return Outcome(value, self._task.merit(outputs, targets, value))
+        metric = self._task.metric
+        return Outcome(value, metric.total(outputs, targets, value) if metric.over == "examples" else None)
+
+
+def initial_model(task: Task, stream: seeds.GlobalStream) -> nn.Module:
+    """Return the untrained model, with weights drawn from a stream."""
+    with stream.active():
+        model = task.model()
+    if task.splits.train.images:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def steps_per_epoch(spec: TrialSpec, task: Task) -> int:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
+from steepest.study import workloads
 from steepest.study.errors import StoreError, StudyError
 from steepest.study.execution import execute
 from steepest.study.memory import keep_freed_memory
@@ -115,6 +116,7 @@ class _Worker:
 def _unchanged(document: dict[str, Any]) -> TrialSpec:
     """Return the specification of a document, if the code that it names is what it was in the parent."""
     spec = TrialSpec.read(document)
+    workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
     if encode(spec.document()) != encode(document):
         raise StudyError(f"the source of {spec.contestant.label} has changed since the study began; start it again")
     return spec
