@@ -20,7 +20,7 @@ from steepest import registry
 from steepest.fields import Search
 from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
-from steepest.study import seeds, settings, user_files
+from steepest.study import seeds, settings, source_code, user_files
 from steepest.study.errors import UsageError
 
 UNDECLARED: Final = 100.0
@@ -64,6 +64,10 @@ class Origin(Protocol):
     def sha256(self, options: Options) -> str:
         """Return the digest of the source code that its numbers depend on."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold this code."""
+
     def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer over the model's parameters."""
 
@@ -104,8 +108,12 @@ class Ours:
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the rule."""
-        source = inspect.getsource(self._class.rule_for(self.resolved(options)).fn)
-        return hashlib.sha256(source.encode()).hexdigest()
+        return source_code.function_digest(self._class.rule_for(self.resolved(options)).fn)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the class."""
+        return (inspect.getfile(self._class),)
 
     def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer."""
@@ -178,10 +186,20 @@ class Foreign:
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the files that hold it and, for a class, its base classes."""
-        bases = self.target.__mro__ if inspect.isclass(self.target) else ()
-        modules = (_module(self.source), *(sys.modules[base.__module__] for base in bases))
+        modules = self._modules
         digests = dict.fromkeys((*map(_module_digest, modules), _loose_source(modules[0], self.target)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of its module and, for a class, of its base classes."""
+        found = (getattr(module, "__file__", None) for module in self._modules)
+        return tuple(file for file in found if file)
+
+    @property
+    def _modules(self) -> tuple[ModuleType, ...]:
+        bases = self.target.__mro__ if inspect.isclass(self.target) else ()
+        return (_module(self.source), *(sys.modules[base.__module__] for base in bases))
 
     def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer, or say that it is none.
@@ -449,7 +467,7 @@ def _written(value: Any) -> Any:
 def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
-    return user_files.file_digest(file) if file else module.__name__
+    return source_code.file_digest(file) if file else module.__name__
 
 
 def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:

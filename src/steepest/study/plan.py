@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from steepest.study import machine, rehearsal, search, seeds, task_check, user_files
+from steepest.study import machine, rehearsal, search, seeds, source_code, task_check, user_files
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
@@ -127,7 +127,12 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         }
         for one in request.contestants
     ]
-    document = _document(request, data, pattern) | {"optimizers": optimizers, "trials": [], "command": command}
+    document = _document(request, data, pattern) | {
+        "optimizers": optimizers,
+        "code": source_code.descriptions(_files(request, task)),
+        "trials": [],
+        "command": command,
+    }
     return Plan(
         contestants=runnable,
         spaces={label: spaces[label] for label in candidates},
@@ -174,8 +179,19 @@ def _example_model(task: Task) -> nn.Module:
     return model
 
 
-def _code(*functions: Callable[..., Any]) -> str:
-    """Return the digest of the files that functions are written in; what has none is known by its name."""
+def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
+    """Return the functions that make up the task."""
+    return [request.declared.build, task.model, task.loss, task.metric.of or task.loss]
+
+
+def _files(request: Request, task: Task) -> list[str]:
+    """Return the files of the task's functions and of the optimizers."""
+    own = [user_files.file_of(function) for function in _functions(request, task)]
+    return [*filter(None, own), *(file for one in request.contestants for file in one.origin.files)]
+
+
+def _code(functions: Iterable[Callable[..., Any]]) -> str:
+    """Return the digest of the code in the functions' files; what has none is known by its name."""
     digests = dict.fromkeys(map(user_files.code_digest, functions))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -222,7 +238,7 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
             "name": request.workload.network or type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
-            "code_sha256": _code(request.declared.build, task.model, task.loss, task.metric.of or task.loss),
+            "code_sha256": _code(_functions(request, task)),
         },
         "metric": {name: getattr(request.workload.metric, name) for name in ("name", "direction", "over")},
         "data": {

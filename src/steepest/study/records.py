@@ -31,6 +31,15 @@ def number(value: float | str) -> float:
     return float(value)
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same in a record: what was read from one has lists where there were tuples.
+
+    >>> alike({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]})
+    True
+    """
+    return bool(plain(one) == plain(other))
+
+
 def plain(value: Any) -> Any:
     """Return a value with only what JSON has."""
     if isinstance(value, float) and not math.isfinite(value):
