@@ -18,15 +18,18 @@ class BroadcastError(Exception):
 
     def __init__(self, outputs: Sequence[int], targets: Sequence[int]) -> None:
         super().__init__(
-            f"broadcasts outputs of shape {tuple(outputs)} against targets of shape {tuple(targets)}, so that every "
-            "output is compared with every target; make the shapes equal, for example with outputs.squeeze(1) or "
-            "targets.unsqueeze(1)"
+            f"broadcasts outputs of shape {tuple(outputs)} against targets of shape {tuple(targets)} to shape "
+            f"{tuple(torch.broadcast_shapes(outputs, targets))}; make the shapes equal in model, data or loss, for "
+            "example with outputs.squeeze(1) or targets.unsqueeze(1)"
         )
 
 
 @contextmanager
 def refused(outputs: Tensor, targets: Tensor) -> Iterator[None]:
     """Raise BroadcastError where code in the block lets the two shapes grow into a larger one."""
+    if not _fit(outputs.shape, targets.shape):  # torch will say so
+        yield
+        return
     with warnings.catch_warnings(), _Watch(outputs.shape, targets.shape):
         warnings.filterwarnings("error", message=WARNING)
         try:
@@ -54,6 +57,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _grow(self, shapes: Sequence[tuple[int, ...]]) -> bool:
         """Whether an operation takes something of either shape, and the two shapes are different."""
         return self._shapes[0] != self._shapes[1] and {*self._shapes} <= {*shapes}
+
+
+def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
+    try:
+        torch.broadcast_shapes(one, other)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _size(shape: Sequence[int]) -> int:

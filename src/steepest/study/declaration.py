@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -206,7 +207,7 @@ class Workload:
 def _tensor_of(value: object) -> Tensor | None:
     """Return what a metric gave as a tensor of real numbers, None for anything else."""
     try:
-        tensor = torch.as_tensor(value)
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))  # floats stay float64
     except (TypeError, ValueError, RuntimeError):
         return None
     return None if tensor.is_complex() else tensor

@@ -7,6 +7,7 @@ has seen. `timing` takes the seconds, one trial at a time.
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -148,12 +149,16 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
 
 def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, rehearsal.Rehearsal]:
     """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
-    problems = task_check.examine(task, pattern)
-    reports = {one.label: rehearsal.rehearse(one, pattern, task, request.workload.needs) for one in request.contestants}
+    problems, needs = task_check.examine(task, pattern), request.workload.needs
+    with warnings.catch_warnings():
+        if problems:  # they say it all, and better
+            warnings.simplefilter("ignore")
+        reports = {one.label: rehearsal.rehearse(one, pattern, task, needs) for one in request.contestants}
     problems += [problem for report in reports.values() for problem in report.problems]
     if problems:
-        numbered = problems if len(problems) == 1 else [f"({n}) {one}" for n, one in enumerate(problems, 1)]
-        raise UsageError(f"{request.declared.source} cannot be studied as it is: " + "; ".join(numbered))
+        listed = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        told = f" {problems[0]}" if len(problems) == 1 else listed
+        raise UsageError(f"{request.declared.source} cannot be studied as it is:{told}")
     return reports
 
 

@@ -79,7 +79,11 @@ def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
 def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.Description]) -> None:
     """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
     here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
-    different = compare("trial", stored, records.plain(here))
+    file = spec.task.source.rpartition(":")[0]
+    files = [*spec.contestant.origin.files, *([file] if file.endswith(".py") else [])]
+    different = [
+        *compare("trial", stored, records.plain(here)),
+        *source_code.changes(code, source_code.descriptions(files)),
+    ]
     if different:
-        different += source_code.changes(code, source_code.descriptions(file for file in code if Path(file).is_file()))
         raise UsageError(f"the trial cannot be repeated bit by bit, there and here: {'; '.join(different)}")

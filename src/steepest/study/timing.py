@@ -10,7 +10,7 @@ from torch import Tensor
 from steepest.study import seeds
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
-from steepest.study.training import Trainer, executor_of
+from steepest.study.training import Trainer, executor_of, warm_up
 
 SECONDS: Final = 1.0
 LEAST_STEPS: Final = 10
@@ -28,10 +28,10 @@ class Timing:
 
 def time_steps(spec: TrialSpec, task: Task, seconds: float = SECONDS) -> Timing:
     """Take steps for so long, at least ten, and return their median time."""
+    warm_up(spec, task)
     trainer = Trainer(spec, task)
     order = torch.randperm(len(task.splits.train), generator=seeds.generator("order", spec.seed))
     batches = torch.split(order, spec.batch_size)
-    trainer.warm_up(task.splits.train.batch(batches[0]))
     taken: list[float] = []
     began = time.perf_counter()
     with trainer.stream.active():

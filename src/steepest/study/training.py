@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steepest.optimizer import Optimizer
-from steepest.study import seeds
+from steepest.study import seeds, settings
 from steepest.study.precision import autocast
 from steepest.study.schedules import CONSTANT, SCHEDULES
 from steepest.study.spec import TrialSpec
@@ -68,12 +68,6 @@ class Trainer:
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.stream = seeds.GlobalStream("dropout", spec.seed)
         """What random layers and the metric draw from during training."""
-
-    def warm_up(self, batch: Batch) -> None:
-        """Take steps with a twin, so that kernels are chosen and plans made before the clock runs."""
-        rehearsal = Trainer(self._spec, self._task)
-        for _ in range(WARM_UP_STEPS):
-            rehearsal.advance(batch)
 
     def advance(self, batch: Batch) -> Outcome:
         """Take one optimizer step on a batch."""
@@ -175,6 +169,15 @@ class Trainer:
         value = loss.item()
         metric = self._task.metric
         return Outcome(value, metric.total(outputs, targets, value) if metric.over == "examples" else None)
+
+
+def warm_up(spec: TrialSpec, task: Task) -> None:
+    """Take steps that do not count, so that kernels are chosen and plans made before the clock runs."""
+    batch = task.splits.train.batch(slice(0, spec.batch_size))
+    with settings.kept():
+        twin = Trainer(spec, task)
+        for _ in range(WARM_UP_STEPS):
+            twin.advance(batch)
 
 
 def initial_model(task: Task, stream: seeds.GlobalStream) -> nn.Module:

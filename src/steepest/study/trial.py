@@ -22,7 +22,7 @@ from steepest.study.records import SCHEMA, Record
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
 from steepest.study.timing import time_steps
-from steepest.study.training import Outcome, Trainer, executor_of, steps_per_epoch
+from steepest.study.training import Outcome, Trainer, executor_of, steps_per_epoch, warm_up
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class _Run:
         self._marks = evaluation_marks(steps_per_epoch(spec, task), spec.evaluations)
         self._epoch = self._batch = self._step = self._examples = 0
         self._sums = _Sums()
+        warm_up(spec, task)
         self._trainer = Trainer(spec, task)
-        self._trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
 
     @property
     def stream(self) -> seeds.GlobalStream:
