@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +20,7 @@ class BroadcastError(Exception):
     def __init__(self, outputs: Sequence[int], targets: Sequence[int]) -> None:
         super().__init__(
             f"broadcasts outputs of shape {tuple(outputs)} against targets of shape {tuple(targets)} to shape "
-            f"{tuple(torch.broadcast_shapes(outputs, targets))}; make the shapes equal in model, data or loss, for "
+            f"{tuple(np.broadcast_shapes(outputs, targets))}; make the shapes equal in model, data or loss, for "
             "example with outputs.squeeze(1) or targets.unsqueeze(1)"
         )
 
@@ -61,8 +62,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
     try:
-        torch.broadcast_shapes(one, other)
-    except RuntimeError:
+        np.broadcast_shapes(one, other)
+    except ValueError:
         return False
     return True
 
