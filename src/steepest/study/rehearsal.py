@@ -42,7 +42,7 @@ def _uncovered(label: str, trainer: Trainer) -> Iterator[str]:
     missing = [name for name, p in named if p.grad is not None and id(p) not in held]
     if missing:
         yield (
-            f"{label} trains no group with {listed(missing)}, though the loss has gradients for "
-            f"{'it' if len(missing) == 1 else 'them'}: give every parameter to a group (a generator can be walked "
-            "once only; take a list), or freeze in model() what shall stay as it is, with requires_grad_(False)"
+            f"{label} does not train {listed(missing)}: the loss has gradients for these parameters, and none of its "
+            "groups holds them. Give every parameter to a group, or freeze in model() what shall stay as it is, with "
+            "requires_grad_(False)"
         )
