@@ -40,7 +40,7 @@ from steepest.study.report.study import (
     Trial,
 )
 
-SCHEMAS: Final = (2, 3)
+SCHEMA: Final = 3
 
 
 def read_study(folder: Path) -> Study:
@@ -80,9 +80,9 @@ def _no_study(folder: Path) -> str:
 
 def _check_schema(record: Record, path: Path) -> None:
     schema = record.get("schema")
-    if schema not in SCHEMAS:
+    if schema != SCHEMA:
         raise ReportError(
-            f"{path} has schema {schema!r}; this version of Steepest reads schema {' and '.join(map(str, SCHEMAS))}. "
+            f"{path} has schema {schema!r}; this version of Steepest reads schema {SCHEMA}. "
             "Write the report with the version of Steepest that ran the study."
         )
 
