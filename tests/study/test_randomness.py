@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steepest.study import origins
 from steepest.study.declaration import Metric
 from steepest.study.plan import Plan
 from steepest.study.spec import TrialSpec
@@ -35,6 +36,17 @@ class Sampling(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.net(x + noise())
+
+
+class Dropping(nn.Module):
+    """It drops units in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(nn.functional.dropout(x, 0.5, self.training))
 
 
 @pytest.fixture
@@ -115,3 +127,44 @@ def test_a_metric_that_draws_is_seeded_too() -> None:
     found = figures(plan, 0)
     disturb()
     assert figures(plan, 0) == found
+
+
+class Langevin(torch.optim.SGD):
+    """It adds noise of its own to every gradient."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.add_(torch.randn_like(p))
+        return super().step(closure)
+
+
+class Searching(torch.optim.SGD):
+    """It evaluates the loss twice in a step, and draws before, between and after."""
+
+    def step(self, closure: Any) -> Any:
+        torch.rand(3)
+        losses = [closure(), torch.rand(3), closure()]
+        torch.rand(3)
+        super().step()
+        assert losses[0].item() == losses[2].item()  # the same function
+        return losses[0]
+
+
+@pytest.mark.parametrize("noisy", [Langevin, Searching])
+def test_what_an_optimizer_draws_changes_nobody_elses_draws(noisy: Any) -> None:
+    """Again nothing moves, so all losses are those of a plain optimizer."""
+    made = planned(small(model=Dropping), "torch.optim:SGD[lr=0]", f"{origins.give(noisy.__name__, noisy)}[lr=0]")
+    steps = [[record for record in figures(made, number) if record["kind"] == "step"] for number in (0, 1)]
+    assert len({record["loss"] for record in steps[0]}) == len(steps[0])
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("noisy", [Langevin, Searching])
+def test_a_resumed_optimizer_draws_on(folder: StudyFolder, noisy: Any) -> None:
+    made = planned(small(model=Dropping), origins.give(noisy.__name__, noisy), epochs_wanted=4)
+    spec = evaluations(made)[0]
+    dropped(spec, made.task, folder, 13)
+    first, *_ = run_with_checkpoints(spec, made.task, folder)
+    assert first.record["kind"] == "resumed"
+    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))

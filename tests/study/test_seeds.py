@@ -18,7 +18,8 @@ def test_streams_are_the_same_on_every_machine() -> None:
 
 def test_an_unknown_purpose_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown purpose 'optimizer'.*init, order, transforms, dropout, evaluation, search, split"
+        ValueError,
+        match=r"unknown purpose 'optimizer'.*init, order, transforms, dropout, noise, evaluation, search, split",
     ):
         seeds.derive("optimizer", 0)
 

@@ -17,7 +17,7 @@ from steepest.study.store import StudyFolder
 from steepest.study.trial import run_trial
 
 from .small import planned, small
-from .support import Silent, evaluations, record_bytes
+from .support import Silent, dropped, evaluations, record_bytes, run_with_checkpoints
 
 CHANGES: dict[str, Callable[[], Any]] = {
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
@@ -34,10 +34,6 @@ CHANGES: dict[str, Callable[[], Any]] = {
 }
 
 
-def state() -> list[Any]:
-    return [setting.read() for setting in settings.SETTINGS]
-
-
 @pytest.fixture(autouse=True)
 def _cleanly() -> Iterator[None]:
     """Other tests must not suffer where one of these fails."""
@@ -47,12 +43,12 @@ def _cleanly() -> Iterator[None]:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_setting_is_put_back_and_named(change: Callable[[], Any], request: pytest.FixtureRequest) -> None:
-    before = state()
+    before = settings.values()
     with settings.kept() as changes:
         assert changes() == []
         change()
         assert [told.startswith(request.node.callspec.id) for told in changes()] == [True]
-    assert state() == before
+    assert settings.values() == before
 
 
 def test_every_setting_has_a_test() -> None:
@@ -60,11 +56,11 @@ def test_every_setting_has_a_test() -> None:
 
 
 def test_a_setting_is_put_back_after_an_error() -> None:
-    before = state()
+    before = settings.values()
     with contextlib.suppress(KeyError), settings.kept():
         torch.set_default_dtype(torch.float64)
         raise KeyError
-    assert state() == before
+    assert settings.values() == before
 
 
 OPTIMIZERS = """
@@ -107,14 +103,14 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_other_trials_compute_as_if_nobody_had_set_anything(rules: Path) -> None:
     alone = planned(small(), "adam")
     expected = record_bytes(run_trial(evaluations(alone)[0], alone.task))
-    before = state()
+    before = settings.values()
     made = planned(small(), "rules.py:doubled", "rules.py:Careless", "adam")
-    assert state() == before
+    assert settings.values() == before
     folder = StudyFolder(rules / "study")
     tally = engine.run(made, folder, Silent())
     assert tally.ended == {"finished": 3}
     assert record_bytes(folder, evaluations(made)[2]) == expected
-    assert state() == before
+    assert settings.values() == before
 
 
 def test_what_was_set_stands_in_the_times_and_among_the_notes(rules: Path) -> None:
@@ -134,6 +130,16 @@ def test_trials_that_set_something_repeat_bit_by_bit(rules: Path) -> None:
     made = planned(small(), "rules.py:doubled")
     spec = evaluations(made)[0]
     assert record_bytes(run_trial(spec, made.task)) == record_bytes(run_trial(spec, made.task))
+
+
+def test_trials_that_set_something_resume(rules: Path) -> None:
+    made = planned(small(), "rules.py:doubled", epochs_wanted=4)
+    spec, folder = evaluations(made)[0], StudyFolder(rules / "study")
+    with folder.writing():
+        dropped(spec, made.task, folder, 15)
+        first, *_ = run_with_checkpoints(spec, made.task, folder)
+    assert first.record["kind"] == "resumed"
+    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
 
 
 def test_a_trial_that_fails_puts_settings_back_too(rules: Path) -> None:

@@ -24,6 +24,7 @@ PURPOSES: Final = {
     "order": "the order of the training examples in every epoch; one stream per seed",
     "transforms": "random transforms of the training examples; one stream per seed and epoch",
     "dropout": "random layers during training; one stream per seed",
+    "noise": "what an optimizer draws itself from torch's generator; one stream per seed",
     "evaluation": "random layers and metrics during evaluation; one stream per seed, set and step",
     "search": "the points of the search space; one stream for all optimizers",
     "split": "which examples are for training, validation and test; one stream for all seeds",
@@ -85,6 +86,40 @@ class GlobalStream:
             self._position = _read()
             _write(outside)
             GlobalStream._current = before
+
+
+class Noise:
+    """What an optimizer draws from torch's generator, as Langevin dynamics does; the units dropped stay the same.
+
+    It is entered and left in every step, so it is torch's generator alone, which costs microseconds.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.state = generator("noise", seed).get_state()
+        """Where it stands while it is not active."""
+        self._outside = self.state
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Lend torch's global generator to the optimizer."""
+        self._outside = torch.get_rng_state()
+        torch.set_rng_state(self.state)
+        try:
+            yield
+        finally:
+            self.state = torch.get_rng_state()
+            torch.set_rng_state(self._outside)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside `active`: give the generator back for a while, to evaluate the loss."""
+        self.state = torch.get_rng_state()
+        torch.set_rng_state(self._outside)
+        try:
+            yield
+        finally:
+            self._outside = torch.get_rng_state()
+            torch.set_rng_state(self.state)
 
 
 def _start(seed: int) -> Position:

@@ -1,6 +1,6 @@
 """Settings that torch and NumPy keep for the whole process: what one trial sets must not reach the next."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,16 +65,32 @@ SETTINGS: Final = (
 @contextmanager
 def kept() -> Iterator[Callable[[], list[str]]]:
     """Put every setting back at the end of the block. Yields a function that tells which ones differ by now."""
-    before = [setting.read() for setting in SETTINGS]
+    before = values()
 
     def changes() -> list[str]:
-        now = [setting.read() for setting in SETTINGS]
-        changed = [one for one in zip(SETTINGS, before, now, strict=True) if one[1] != one[2]]
+        changed = [one for one in zip(SETTINGS, before, values(), strict=True) if one[1] != one[2]]
         return [f"{setting.name} from {old} to {new}" for setting, old, new in changed]
 
     try:
         yield changes
     finally:
-        for setting, old in zip(SETTINGS, before, strict=True):
-            if setting.read() != old:
-                setting.write(old)
+        _write(before)
+
+
+@contextmanager
+def as_they_were(before: Sequence[Any]) -> Iterator[None]:
+    """Give the settings earlier values in the block."""
+    with kept():
+        _write(before)
+        yield
+
+
+def values() -> list[Any]:
+    """Return the value of every setting."""
+    return [setting.read() for setting in SETTINGS]
+
+
+def _write(values: Sequence[Any]) -> None:
+    for setting, value in zip(SETTINGS, values, strict=True):
+        if setting.read() != value:
+            setting.write(value)

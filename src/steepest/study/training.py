@@ -68,6 +68,7 @@ class Trainer:
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.stream = seeds.GlobalStream("dropout", spec.seed)
         """What random layers and the metric draw from during training."""
+        self._noise = seeds.Noise(spec.seed)
 
     def advance(self, batch: Batch) -> Outcome:
         """Take one optimizer step on a batch."""
@@ -91,11 +92,17 @@ class Trainer:
             seen.append((loss.detach(), outputs.detach()))
             return loss
 
-        with self.clock.running():
-            if self._asks_for_gradients:
-                self.optimizer.step(closure)  # type: ignore[arg-type]
-            else:
+        def closure_within_step() -> Tensor:
+            with self._noise.paused():
+                return closure()
+
+        if self._asks_for_gradients:
+            with self._noise.active(), self.clock.running():
+                self.optimizer.step(closure_within_step)  # type: ignore[arg-type]
+        else:
+            with self.clock.running():
                 closure()
+            with self._noise.active(), self.clock.running():
                 self.optimizer.step()
         return seen
 
@@ -107,6 +114,7 @@ class Trainer:
             "modes": {name: module.training for name, module in self.model.named_modules()},
             "optimizer": self.optimizer.state_dict(),
             "dropout": self.stream.position,
+            "noise": self._noise.state,
             "steps": self.steps,
             "evaluations": self.evaluations,
         }
@@ -123,7 +131,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"], keep_dtype=True)
         else:
             self.optimizer.load_state_dict(state["optimizer"])
-        self.stream.position = state["dropout"]
+        self.stream.position, self._noise.state = state["dropout"], state["noise"]
         self.steps, self.evaluations = state["steps"], state["evaluations"]
 
     def _unsaved_buffers(self) -> dict[str, Tensor]:
