@@ -279,7 +279,7 @@ def fashion_plan(preset: str, fallback: bool, *optimizers: str, **wanted: Any) -
     data = digits.stand_in("Fashion-MNIST", 28, "Advice.")
     if not fallback:
         data = dataclasses.replace(data, fallback=None)
-        small = dataclasses.replace(declared(preset), sizes=Sizes(128, 64, 64))
+        small = dataclasses.replace(declared(preset), sizes=Sizes(16, 8, 8))
         declared = dataclasses.replace(declared, build=lambda: small)
     return make_plan(Request(declared, preset, optimizers, **wanted), data, "command")
 
