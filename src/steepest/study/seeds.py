@@ -24,7 +24,7 @@ PURPOSES: Final = {
     "order": "the order of the training examples in every epoch; one stream per seed",
     "transforms": "random transforms of the training examples; one stream per seed and epoch",
     "dropout": "random layers during training; one stream per seed",
-    "noise": "what an optimizer draws itself from torch's generator; one stream per seed",
+    "noise": "the optimizer's own draws from torch's generator; one stream per seed",
     "evaluation": "random layers and metrics during evaluation; one stream per seed, set and step",
     "search": "the points of the search space; one stream for all optimizers",
     "split": "which examples are for training, validation and test; one stream for all seeds",
@@ -89,9 +89,9 @@ class GlobalStream:
 
 
 class Noise:
-    """What an optimizer draws from torch's generator, as Langevin dynamics does; the units dropped stay the same.
+    """A stream for an optimizer that draws random numbers itself, so that its draws move no other stream.
 
-    It is entered and left in every step, so it is torch's generator alone, which costs microseconds.
+    It is entered and left in every step, so it covers torch's generator only, which costs microseconds.
     """
 
     def __init__(self, seed: int) -> None:

@@ -67,7 +67,7 @@ class Trainer:
         self._total = spec.epochs * steps_per_epoch(spec, task)
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.stream = seeds.GlobalStream("dropout", spec.seed)
-        """What random layers and the metric draw from during training."""
+        """Stream of random layers and of the metric during training."""
         self._noise = seeds.Noise(spec.seed)
 
     def advance(self, batch: Batch) -> Outcome:

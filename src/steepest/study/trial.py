@@ -124,7 +124,7 @@ class _Run:
 
     @property
     def stream(self) -> seeds.GlobalStream:
-        """What training draws from; it stays active from step to step, because changing streams takes time."""
+        """The training stream. It stays active from step to step, because changing streams takes time."""
         return self._trainer.stream
 
     def train(self) -> Iterator[Event]:
