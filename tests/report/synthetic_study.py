@@ -200,7 +200,7 @@ def _write_timing(folder: Path, plan: Plan, entry: dict[str, Any]) -> None:
 def _header(plan: Plan, entry: dict[str, Any]) -> dict[str, Any]:
     label, point = entry["optimizer"], entry["point"]
     options = _options(label) | ({} if point is None else {"lr": rate(plan, label, point)})
-    return {"kind": "trial", "schema": 2, "spec": {"optimizer": {"label": label, "options": options}}}
+    return {"kind": "trial", "schema": 3, "spec": {"optimizer": {"label": label, "options": options}}}
 
 
 def _records(plan: Plan, entry: dict[str, Any], status: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -321,7 +321,7 @@ def _optimizer(plan: Plan, label: str) -> dict[str, Any]:
 def _study(plan: Plan, entries: list[dict[str, Any]], chosen: Mapping[str, int | str | None]) -> dict[str, Any]:
     tuning_seeds = [FIRST_TUNING_SEED + number for number in range(plan.tuning_seeds)] if plan.trials else []
     return {
-        "schema": 2,
+        "schema": 3,
         "name": f"fashion-mnist {plan.preset}",
         "workload": "fashion-mnist",
         "preset": plan.preset,

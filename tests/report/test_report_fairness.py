@@ -134,7 +134,7 @@ def test_fixed_settings_claim_no_tuning(found: Callable[[Plan], Findings]) -> No
 
 
 def test_a_bare_study_has_lists_without_holes(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 2}')
+    (tmp_path / "study.json").write_text('{"schema": 3}')
     its = findings(read_study(tmp_path))
     for sentence in (*fairness(its).controlled, *fairness(its).uncontrolled, methods(its)):
         assert "None" not in sentence

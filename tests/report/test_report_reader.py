@@ -98,20 +98,20 @@ def test_a_folder_without_a_study_is_refused_with_what_to_do(tmp_path: Path) -> 
 @pytest.mark.parametrize("schema", [1, None, "2"])
 def test_an_unknown_schema_is_refused(tmp_path: Path, schema: object) -> None:
     folder = write_study(tmp_path, Plan(labels=("Adam",), seeds=1, overrides={"schema": schema}))
-    with pytest.raises(ReportError, match=r"has schema .* this version of Steepest reads schema 2"):
+    with pytest.raises(ReportError, match=r"has schema .* this version of Steepest reads schema 3"):
         read_study(folder)
 
 
 def test_an_unknown_schema_of_a_record_is_refused(tmp_path: Path) -> None:
     folder = write_study(tmp_path, Plan(labels=("Adam",), seeds=1))
     path = next((folder / "trials").iterdir())
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 9'))
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 9'))
     with pytest.raises(ReportError, match="has schema 9"):
         read_study(folder)
 
 
 def test_a_study_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 2, ')
+    (tmp_path / "study.json").write_text('{"schema": 3, ')
     with pytest.raises(ReportError, match="not readable JSON"):
         read_study(tmp_path)
     (tmp_path / "study.json").write_text("[]")
@@ -120,7 +120,7 @@ def test_a_study_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_study_with_nothing_but_its_schema_is_read(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 2}')
+    (tmp_path / "study.json").write_text('{"schema": 3}')
     study = read_study(tmp_path)
     assert (study.trials, study.optimizers, study.published, study.fallback) == ((), (), None, None)
 

@@ -131,3 +131,8 @@ class Hangs(Trouble):
     def happen(self) -> None:
         while True:
             time.sleep(0.1)
+
+
+class IsTerminated(Trouble):
+    def happen(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Data as people have them: what is taken, what becomes of it, and what is said about the rest."""
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes, split
 from steepest.study.errors import DataError, StudyError, UsageError
+from steepest.study.store import StudyFolder
+from steepest.study.trial import run_trial
+
+from .small import planned, small
+from .support import dropped, evaluations, record_bytes, run_with_checkpoints
 
 COUNT = 60
 X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(0))
@@ -69,6 +75,42 @@ def read_only() -> Any:
     array = X.numpy().copy()
     array.flags.writeable = False
     return array
+
+
+class Augmented(Noisy):
+    """Random transforms of every kind that a study can seed."""
+
+    def __getitem__(self, index: int) -> Any:
+        noise = torch.rand(4) + float(np.random.rand()) + random.random()
+        return X[index] + noise, int(Y[index])
+
+
+class SeededByItem(Noisy):
+    """It draws, and always the same."""
+
+    def __getitem__(self, index: int) -> Any:
+        torch.manual_seed(index)
+        return super().__getitem__(index)
+
+
+class OwnStream(Noisy):
+    """Its transforms draw from a generator of their own."""
+
+    def __init__(self) -> None:
+        self._generator = np.random.default_rng(0)
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index] + float(self._generator.random()), int(Y[index])
+
+
+class Counting(Noisy):
+    """It changes from one reading to the next without drawing anything."""
+
+    readings = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.readings += 1
+        return X[index] + self.readings, int(Y[index])
 
 
 UNDIVIDED = {
@@ -311,3 +353,51 @@ def test_three_examples_are_enough_for_three_sets() -> None:
     assert [len(parts.train), len(parts.validation), len(parts.test)] == [1, 1, 1]
     rows = [tuple(part.inputs[0].tolist()) for part in (parts.train, parts.validation, parts.test)]
     assert sorted(rows) == sorted(map(tuple, X[:3].tolist()))
+
+
+def test_random_transforms_are_read_anew_for_every_epoch_and_seed() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), random.getstate()
+    train = split(adapt.load(Augmented()), Sizes(30, 10, 10)).train
+    readings = {place: train.drawn(*place).inputs for place in [(0, 1), (0, 2), (1, 1)]}
+    for inputs in readings.values():
+        assert not torch.equal(inputs, train.inputs)
+        assert (inputs - train.inputs).abs().max() < 3  # the same examples in the same places
+    assert len({tuple(inputs.flatten().tolist()) for inputs in readings.values()}) == 3
+    assert torch.equal(train.drawn(0, 2).inputs, readings[0, 2])
+    assert torch.equal(train.drawn(0, 2).targets, train.targets)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+
+
+def test_the_same_data_come_out_of_every_loading_of_random_transforms() -> None:
+    one, two = adapt.load(Augmented()), adapt.load(Augmented())
+    assert one.sha256 == two.sha256
+    assert torch.equal(one.train.inputs, two.train.inputs)
+
+
+@pytest.mark.parametrize("dataset", [TensorDataset(X, Y), SeededByItem(), Subset(TensorDataset(X, Y), range(COUNT))])
+def test_a_dataset_without_random_transforms_is_read_once(dataset: Any) -> None:
+    train = adapt.load(dataset).train
+    assert train.drawn(0, 1) is train
+
+
+@pytest.mark.parametrize("dataset", [OwnStream(), Counting()])
+def test_what_cannot_be_seeded_is_refused(dataset: Any) -> None:
+    with pytest.raises(UsageError, match=r"gives other examples when it is read again from equal seeds.* global gen"):
+        adapt.load(dataset)
+
+
+def test_trials_on_random_transforms_are_paired_resumed_and_repeated_and_see_all_of_them(tmp_path: Path) -> None:
+    made = planned(small(data=Augmented()), "sgd[lr=0]", "adam[lr=0]", epochs_wanted=3)
+    one, other = evaluations(made)
+    records = [[event.record for event in run_trial(spec, made.task)][1:] for spec in (one, other)]
+    assert records[0] == records[1]
+    epochs = [record for record in records[0] if record["kind"] == "epoch"]
+    assert len({record["validation_loss"] for record in epochs}) == 1  # read once
+    assert len({record["train_loss"] for record in epochs[1:]}) == 3
+    folder = StudyFolder(tmp_path / "study")
+    with folder.writing():
+        dropped(one, made.task, folder, 5)
+        run_with_checkpoints(one, made.task, folder)
+    assert record_bytes(folder, one) == record_bytes(run_trial(one, made.task))

@@ -182,6 +182,27 @@ def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folde
     assert engine.run(plan("adam", seeds=2), folder, silent, order).ended == {"finished": 1}
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adam[betas=(0.8,0.9)]", "torch.optim:AdamW"])
+def test_fewer_seeds_drop_no_trial(plan: PlanMaker, folder: StudyFolder, silent: Silent, optimizer: str) -> None:
+    """What was chosen holds tuples here and lists in the document, and is the same."""
+    wanted = {"trials_wanted": 2, "timing_rounds": 1}
+    engine.run(plan(optimizer, seeds=3, **wanted), folder, silent)
+    before = folder.document_path.read_bytes()
+    tally = engine.run(plan(optimizer, seeds=1, **wanted), folder, silent)
+    assert (tally.skipped, dict(tally.ended)) == (3 + 1 + 1, {})
+    assert (folder.read_document() or {})["trials"] == json.loads(before)["trials"]
+    assert len(json.loads(before)["trials"]) == 3 + 3 + 1
+    assert read_study(folder.path).trials
+
+
+def test_the_same_again_changes_nothing_on_the_disk(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
+    made = plan("adam", trials_wanted=2)
+    engine.run(made, folder, silent)
+    before = folder.document_path.read_bytes()
+    engine.run(made, folder, silent)
+    assert folder.document_path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -258,7 +279,7 @@ def fashion_plan(preset: str, fallback: bool, *optimizers: str, **wanted: Any) -
     data = digits.stand_in("Fashion-MNIST", 28, "Advice.")
     if not fallback:
         data = dataclasses.replace(data, fallback=None)
-        small = dataclasses.replace(declared(preset), sizes=Sizes(128, 64, 64))
+        small = dataclasses.replace(declared(preset), sizes=Sizes(16, 8, 8))
         declared = dataclasses.replace(declared, build=lambda: small)
     return make_plan(Request(declared, preset, optimizers, **wanted), data, "command")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C from outside: a real process, a real signal."""
+"""Ctrl-C and SIGTERM from outside: a real process, a real signal."""
 
 import os
 import re
@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from steepest.study.store import StudyFolder
 
@@ -15,7 +17,8 @@ COMMAND = [sys.executable, "-c", f"{LISTENING}; from steepest.cli.main import ma
 ARGUMENTS = ["study", "digits", "--preset", "smoke", "--epochs", "3", "--seeds", "400", "-o", "sgd"]
 
 
-def test_ctrl_c_ends_at_once_and_says_how_to_continue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_at_once_and_the_command_says_how_to_continue(tmp_path: Path, number: int) -> None:
     arguments = [*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "study")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -25,9 +28,9 @@ def test_ctrl_c_ends_at_once_and_says_how_to_continue(tmp_path: Path) -> None:
         for line in process.stdout:
             if line.startswith("evaluation [3/400] SGD seed 2: finished"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert re.search(r"Interrupted\. Finished trials are kept in .*\nTo continue: steepest study digits", errors)
     assert "Traceback" not in errors
     folder = StudyFolder(tmp_path / "study")

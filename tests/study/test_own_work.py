@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from own_work import RULES, own_files
-from steepest.study import engine, search, user_files, workloads
+from steepest.study import engine, search, source_code, user_files, workloads
 from steepest.study.data import adapt
 from steepest.study.errors import UsageError
 from steepest.study.plan import Plan, make_plan
@@ -172,7 +172,7 @@ def test_a_rule_that_was_edited_is_another_rule(make: Maker, folder: StudyFolder
     engine.run(make("my_rules.py:MyOpt", trials_wanted=0, seeds_wanted=1), folder, Silent())
     (own_files / "my_rules.py").write_text(RULES.replace("p - lr * weight * g", "p - 2 * lr * weight * g"))
     user_files._load.cache_clear()  # what a new process begins with
-    user_files.file_digest.cache_clear()
+    source_code.file_digest.cache_clear()
     with pytest.raises(UsageError, match=r"my_rules\.MyOpt\.rule_sha256 is '\w+' and '\w+'.*--out"):
         engine.run(make("my_rules.py:MyOpt", trials_wanted=0, seeds_wanted=1), folder, Silent())
 

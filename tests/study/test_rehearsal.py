@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from steepest.study.contestant import contestant
 from steepest.study.declaration import Need
+from steepest.study.errors import UsageError
 from steepest.study.plan import Plan
 from steepest.study.rehearsal import Rehearsal, rehearse
+from steepest.study.trial import run_trial
 
+from .small import planned, small
 from .support import PlanMaker, evaluations
 
 RULES = '''
@@ -162,3 +166,108 @@ def test_skipped_optimizers_stand_in_the_document_and_the_others_run(plan: PlanM
     muon, sgd = made.document["optimizers"]
     assert muon["skipped"].startswith("ValueError: Muon only supports 2D parameters")
     assert (muon["executor"], sgd["skipped"]) == (None, None)
+
+
+FACTORIES = """
+import torch
+from torch import nn
+
+
+def walks_twice(params, lr=0.1):
+    decayed = [p for p in params if p.dim() > 1]
+    return torch.optim.SGD([{"params": decayed}, {"params": [p for p in params if p.dim() < 2]}], lr=lr)
+
+
+def takes_model(model, lr=0.1):
+    assert isinstance(model, nn.Module)
+    return torch.optim.SGD([{"params": module.parameters()} for module in model.children()], lr=lr)
+
+
+def annotated(net: nn.Module, lr=0.1):
+    return takes_model(net, lr)
+
+
+def written_out(net: "nn.Module", lr=0.1):
+    return takes_model(net, lr)
+
+
+def named(named_parameters, lr=0.1):
+    assert [name for name, _ in named_parameters] == [name for name, _ in named_parameters]
+    return torch.optim.SGD([p for name, p in named_parameters], lr=lr)
+
+
+def biases_forgotten(params, lr=0.1):
+    return torch.optim.SGD([p for p in params if p.dim() > 1], lr=lr)
+
+
+def one_kept(params, lr=0.1):
+    return torch.optim.SGD(params[:1], lr=lr)
+
+
+def others(params, lr=0.1):
+    return torch.optim.SGD([nn.Parameter(p.detach().clone()) for p in params], lr=lr)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "factories.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+
+
+@pytest.mark.usefixtures("factories")
+@pytest.mark.parametrize("name", ["walks_twice", "takes_model", "annotated", "written_out", "named"])
+def test_a_factory_gets_what_its_signature_asks_for(name: str) -> None:
+    """All of them are SGD over every parameter, so their trials are equal."""
+    made = planned(small(model=layers), "torch.optim:SGD[lr=0.1]", f"factories.py:{name}[lr=0.1]")
+    (first, one), (second, other) = [
+        [event.record for event in run_trial(spec, made.task)][:2] for spec in evaluations(made)
+    ]
+    ends = [list(run_trial(spec, made.task))[-1].record for spec in evaluations(made)]
+    assert ends[0] == ends[1]
+    assert first != second
+    assert one == other
+
+
+@pytest.mark.usefixtures("factories")
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("biases_forgotten", "'0.bias', '1.bias'"),
+        ("one_kept", "'0.bias', '1.weight', '1.bias'"),
+        ("others", "'0.weight', '0.bias', '1.weight', '1.bias'"),
+    ],
+)
+def test_parameters_that_no_group_holds_are_named(name: str, missing: str) -> None:
+    told = rf"factories\.{name} does not train {missing}: the loss has gradients for these .* Give every"
+    with pytest.raises(UsageError, match=told):
+        planned(small(model=layers), "sgd", f"factories.py:{name}")
+
+
+@pytest.mark.usefixtures("factories")
+def test_several_optimizers_are_told_at_once_and_long_lists_are_cut() -> None:
+    def deep() -> nn.Module:
+        return nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+
+    with pytest.raises(UsageError) as caught:
+        planned(small(model=deep), "factories.py:biases_forgotten", "factories.py:one_kept")
+    told = str(caught.value)
+    assert "factories.biases_forgotten does not train '0.bias', '1.bias', '2.bias', '3.bias' and 2 more" in told
+    assert "factories.one_kept does not train '0.bias', '1.weight'" in told
+
+
+@pytest.mark.usefixtures("factories")
+def test_frozen_and_unused_parameters_may_be_left_out() -> None:
+    def frozen() -> nn.Module:
+        model = layers()
+        for layer in model:
+            layer.bias.requires_grad_(False)
+        model.unused = nn.Parameter(torch.zeros(3))
+        return model
+
+    assert planned(small(model=frozen), "factories.py:biases_forgotten")

@@ -1,11 +1,14 @@
 """A stored trial can be run again from its record alone, and whether it came out the same is told exactly."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from steepest.study import engine, machine
+from steepest.study import engine, machine, origins
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.rerun import find, rerun
 from steepest.study.store import StudyFolder
@@ -66,6 +69,51 @@ def test_other_versions_cannot_repeat_bits(done: StudyFolder, monkeypatch: pytes
     monkeypatch.setattr(machine, "versions", lambda: versions)
     with pytest.raises(UsageError, match=r"cannot be repeated bit by bit.*versions\.torch is .* and '9\.9'"):
         rerun(done, trials(done)[0])
+
+
+class Failing(torch.optim.SGD):
+    """It fails in its fourth step, when the rehearsal and the warm-up are over."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> None:
+        self.steps += 1
+        if self.steps == 4:
+            raise ZeroDivisionError("the fourth step")
+        super().step(closure)
+
+
+def test_a_trial_that_failed_fails_again_alike(plan: PlanMaker, tmp_path: Path, silent: Silent) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    made = plan(origins.give("Failing", Failing), epochs_wanted=3)
+    assert engine.run(made, folder, silent).ended == {"failed": 1}
+    assert rerun(folder, trials(folder)[0]).bit_equal
+
+
+def test_a_trial_that_failed_at_its_start_can_be_repeated(
+    plan: PlanMaker, tmp_path: Path, silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    made = plan("sgd")
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room for the data")
+
+    broken = dataclasses.replace(made, task=dataclasses.replace(made.task, model=fail))
+    assert engine.run(broken, folder, silent).ended == {"failed": 1}
+    found = rerun(folder, trials(folder)[0])  # here the data can be loaded
+    assert (found.bit_equal, found.different) == (False, 2)
+    assert '"error":"MemoryError: no room for the data"' in found.there
+    assert '"kind":"epoch"' in found.here
+    monkeypatch.setattr("steepest.study.rerun.load_task", fail)
+    assert '"error":"MemoryError: no room for the data"' in rerun(folder, trials(folder)[0]).here
+
+
+def test_a_record_that_does_not_say_what_failed_is_told(done: StudyFolder) -> None:
+    trial = trials(done)[0]
+    (done.path / "trials" / f"{trial}.jsonl").write_text('{"kind":"end","status":"failed","error":"KeyError: 3"}\n')
+    with pytest.raises(StoreError, match=r"failed before its record said what it was \(KeyError: 3\).* runs it again"):
+        rerun(done, trial)
 
 
 def test_a_trial_that_has_not_run_has_no_record(done: StudyFolder) -> None:

@@ -254,7 +254,7 @@ def test_a_checkpoint_whose_records_are_lost_is_not_used(trial: Any, folder: Stu
         changed = {
             "shorter": content[: len(content) // 2],
             "damaged": content.replace(b"loss", b'lo"s'),
-            "another": content.replace(b'"schema":2', b'"schema":1'),
+            "another": content.replace(b'"schema":3', b'"schema":1'),
         }
         path.write_bytes(changed[damage])
     begins_anew(spec, task, folder)

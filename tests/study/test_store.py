@@ -64,7 +64,7 @@ def test_what_is_done(folder: StudyFolder, status: str, done: bool) -> None:
 
 def test_a_trial_without_an_end_is_interrupted(folder: StudyFolder) -> None:
     with folder.log("one") as log:
-        log.write(Event({"kind": "trial", "schema": 2}))
+        log.write(Event({"kind": "trial", "schema": 3}))
     assert folder.read_trial("one").status == "interrupted"
     assert folder.read_trial("never begun").status == "interrupted"
 
@@ -95,16 +95,16 @@ def test_epochs_are_on_the_disk_before_the_trial_goes_on(folder: StudyFolder) ->
 
 
 def test_a_document_is_replaced_whole_or_not_at_all(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.write_document({"schema": 2, "name": "old"})
+    folder.write_document({"schema": 3, "name": "old"})
     monkeypatch.setattr("steepest.study.store.flush", full_disk)
     with pytest.raises(StoreError, match=r"cannot write .*study\.json: No space left on device.*Finished trials are"):
-        folder.write_document({"schema": 2, "name": "new"})
+        folder.write_document({"schema": 3, "name": "new"})
     assert (folder.read_document() or {})["name"] == "old"
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("{half", "is damaged"), ('{"schema": 99}', "has schema 99; this version of Steepest reads and writes schema 2")],
+    [("{half", "is damaged"), ('{"schema": 99}', "has schema 99; this version of Steepest reads and writes schema 3")],
 )
 def test_a_document_that_cannot_be_understood(folder: StudyFolder, text: str, complaint: str) -> None:
     folder.document_path.write_text(text)

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from steepest.study.report.reader import read_study
 from steepest.study.request import Request
 from steepest.study.store import StudyFolder
 
-INTERRUPTED = 130
+SIGNALLED = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def study(request: Request, out: Path | None, data_dir: Path | None, labour: Lab
         tally = engine.run(plan, folder, watcher, order=list(request.workload.settings), workers=workers)
     for note in tally.notes:
         console.err().print(f"note: {note}", markup=False)
-    if tally.interrupted:
-        return _interrupted(folder, command)
+    if tally.signal is not None:
+        return _interrupted(folder, command, tally.signal)
     _conclude(screen, folder, tally)
     return 1 if tally.ended["failed"] else 0
 
@@ -88,10 +88,11 @@ def _watching(screen: Console, progress: Progress) -> Iterator[Watcher]:
         yield progress
 
 
-def _interrupted(folder: StudyFolder, command: str) -> int:
+def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:
     kept = f"Finished trials are kept in {folder.path} and shown by: steepest report {shlex.quote(str(folder.path))}"
-    console.err().print(f"Interrupted. {kept}\nTo continue: {command}", markup=False)
-    return INTERRUPTED
+    with suppress(OSError):  # a terminal that was closed
+        console.err().print(f"Interrupted. {kept}\nTo continue: {command}", markup=False)
+    return SIGNALLED + signal
 
 
 def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:

@@ -1,11 +1,12 @@
 """A study from Python: the same plan, records and report as the command's, for a model that is at hand."""
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from steepest.study.search import Space
 from steepest.study.spec import TrialSpec
 from steepest.study.statistics.verdicts import Comparison
 from steepest.study.trial import Event
+
+SIGNALLED: Final = 128
+"""Plus a signal's number: the exit code of a program that the signal ended."""
 
 Maker = Callable[..., torch.optim.Optimizer]
 Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
@@ -116,8 +120,8 @@ def compare(
     folder = StudyFolder(Path(tempfile.mkdtemp(prefix="steepest-")) if out is None else Path(out))
     plan = make_plan(request, adapt.load(data), f"steepest.study.compare in {Path(sys.argv[0]).name or 'python'}")
     tally = engine.run(plan, folder, Unwatched())
-    if tally.interrupted:
-        raise KeyboardInterrupt
+    if tally.signal is not None:
+        raise KeyboardInterrupt if tally.signal == signal.SIGINT else SystemExit(SIGNALLED + tally.signal)
     found = findings(read_study(folder.path))
     sentence = answer(found.study, found.verdicts, found.summaries)
     page = write_report(folder.path)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from steepest import registry
-from steepest.study import origins, schedules, seeds, user_files
+from steepest.study import origins, schedules, seeds, settings, user_files
 from steepest.study.errors import UsageError
 from steepest.study.origins import Origin
 
@@ -75,8 +75,8 @@ class Contestant:
         return replace(self, options=self.origin.merged(kept, single))
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer over the model's parameters; one that has modes (schedule-free) is set to training."""
-        optimizer = self.origin.build(model.parameters(), self.options)
+        """Return the optimizer of a model; one that has modes (schedule-free) is set to training."""
+        optimizer = self.origin.build(model, self.options)
         to_train = getattr(optimizer, "train", None)
         if callable(to_train):
             to_train()
@@ -84,10 +84,9 @@ class Contestant:
 
     def refusal(self) -> str | None:
         """Return what it has against its options, tried on a matrix of its own; None if it takes them."""
-        matrix = torch.nn.Parameter(torch.zeros(2, 2))
         try:
-            with seeds.GlobalStream("init", 0).active():
-                self.origin.build([matrix], self.options)
+            with settings.kept(), seeds.GlobalStream("init", 0).active():
+                self.origin.build(origins.matrix(), self.options)
         except Exception as error:  # whatever another library raises
             return user_files.reason(error)
         return None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from steepest.study import user_files
@@ -20,6 +22,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Preset = Literal["smoke", "quick", "full"]
 PRESETS: Final = ("smoke", "quick", "full")
 
+OVER: Final = ("examples", "set")
+
 Need = Literal["closure", "sparse", "matrices"]
 NEEDS: Final[Mapping[Need, str]] = {
     "closure": "its loss is evaluated several times in a step",
@@ -30,14 +34,21 @@ NEEDS: Final[Mapping[Need, str]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit: `of(outputs, targets)` is its value for every example, and its mean is reported.
+    """A figure of merit and its direction.
 
-    The loss itself is the metric of a `Metric` without `of`.
+    Attributes:
+        name: its name in records and tables.
+        direction: `maximize` or `minimize`.
+        of: a function of (outputs, targets); without one the loss is the metric.
+        over: what `of` is a function of. `examples`: it returns one value per example of a batch, shape (N,), and their
+            mean is reported. `set`: it is called once with all outputs and all targets of a set, concatenated, and
+            returns one number (AUC, F1, BLEU, perplexity).
     """
 
     name: str
     direction: Literal["maximize", "minimize"]
-    of: Callable[[Tensor, Tensor], Tensor] | None = None
+    of: Callable[[Tensor, Tensor], Any] | None = None
+    over: Literal["examples", "set"] = "examples"
 
     def __post_init__(self) -> None:
         """Refuse at once what a trial would stumble over later."""
@@ -47,11 +58,47 @@ class Metric:
             raise UsageError(f"metric {self.name!r} must have a function of (outputs, targets), not {self.of!r}")
         if self.direction not in ("maximize", "minimize"):
             raise UsageError(choices("direction of a metric", str(self.direction), ("maximize", "minimize")))
+        if self.over not in OVER:
+            raise UsageError(choices("'over' of a metric", str(self.over), OVER))
+        if self.over == "set" and self.of is None:
+            raise UsageError(f"metric {self.name!r} has over='set' and no function; give one of (outputs, targets)")
 
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
         return 1 if self.direction == "maximize" else -1
+
+    def total(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
+        """Return the metric of a batch, summed over its examples; `loss` is the batch's mean loss.
+
+        Raises:
+            UsageError: the function returned anything but one value per example.
+        """
+        if self.of is None:
+            return loss * len(targets)
+        values = _tensor_of(self.of(outputs, targets))
+        if values is None or values.shape != (len(targets),):
+            raise UsageError(
+                f"metric {self.name!r} must return one value per example, shape ({len(targets)},); it returned "
+                f"{_shown(values)}. A mean over the batch must stay a value per example; a figure of a whole set (AUC, "
+                f"F1) is declared as Metric({self.name!r}, {self.direction!r}, of, over='set')"
+            )
+        return float(values.sum())
+
+    def of_set(self, outputs: Tensor, targets: Tensor) -> float:
+        """Return the metric of a whole set; only for a metric with `over='set'`.
+
+        Raises:
+            UsageError: the function returned anything but one number.
+        """
+        assert self.of is not None
+        value = _tensor_of(self.of(outputs, targets))
+        if value is None or value.dim():
+            raise UsageError(
+                f"metric {self.name!r} has over='set' and must return one number; it returned {_shown(value)}. One "
+                "value per example, whose mean is reported, is declared without over='set'"
+            )
+        return float(value)
 
 
 @dataclass(frozen=True)
@@ -155,6 +202,21 @@ class Workload:
     @property
     def _given_targets(self) -> Sequence[float]:
         return self.target if isinstance(self.target, tuple | list) else (self.target,)
+
+
+def _tensor_of(value: object) -> Tensor | None:
+    """Return what a metric gave as a tensor of real numbers, None for anything else."""
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))  # floats stay float64
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if tensor.is_complex() else tensor
+
+
+def _shown(value: Tensor | None) -> str:
+    if value is None:
+        return "something that is no number and no tensor of real numbers"
+    return f"shape {tuple(value.shape)}" if value.dim() else "a single number, shape ()"
 
 
 def _is_finite(value: object) -> bool:

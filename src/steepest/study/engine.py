@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
+from steepest.study import signals
 from steepest.study.errors import UsageError
 from steepest.study.extension import extension_of
-from steepest.study.merge import merge, with_trials
+from steepest.study.merge import merge, notes, with_trials
 from steepest.study.plan import Candidate, Plan, PlannedTrial, entries
-from steepest.study.records import number
+from steepest.study.records import alike, number
 from steepest.study.selection import choose
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
@@ -41,13 +42,20 @@ class Watcher(Protocol):
 class Tally:
     """How a run of a plan went: the trials skipped because they were done, and how the others ended.
 
-    `notes` tell of record files that were found damaged, and of optimizers whose search found nothing.
+    `signal` is the one that interrupted it, if one did: Ctrl-C is SIGINT. `notes` tell of record files that were found
+    damaged, of files that have changed, of optimizers whose search found nothing, and of settings of the process that
+    trials change.
     """
 
     skipped: int = 0
     notes: list[str] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
-    interrupted: bool = False
+    signal: int | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run before its plan was done."""
+        return self.signal is not None
 
 
 def run(
@@ -55,7 +63,8 @@ def run(
 ) -> Tally:
     """Run what is still to run.
 
-    Ctrl-C leaves running trials without an end record; the next time they go on from their checkpoints.
+    Ctrl-C, SIGTERM and SIGHUP leave running trials without an end record; the next time these resume from their
+    checkpoints.
 
     Args:
         plan: what to run.
@@ -65,12 +74,14 @@ def run(
         workers: who runs the trials; usually this process, one after another.
     """
     study = _Study(plan, folder, watcher, workers or InProcess(plan.task, folder))
-    with folder.writing():
-        folder.write_document(merge(folder.read_document(), plan.document, order, folder.path))
+    with folder.writing(), signals.as_interrupts():
+        before = folder.read_document()
+        folder.write_document(merge(before, plan.document, order, folder.path))
+        study.tally.notes.extend(notes(before, plan.document))
         try:
             study.run()
-        except KeyboardInterrupt:
-            study.tally.interrupted = True
+        except KeyboardInterrupt as interrupt:
+            study.tally.signal = signals.number_of(interrupt)
         finally:
             study.workers.cancel()
     return study.tally
@@ -116,6 +127,7 @@ class _Study:
     workers: Workers
     tally: Tally = field(default_factory=Tally)
     damaged: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         self._run_stage(self.plan.search_trials)
@@ -154,6 +166,15 @@ class _Study:
                 else:
                     self._take(news.trial, news.event)
 
+    def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
+        """Say once for every optimizer which settings of the process its trials change."""
+        if changes and self.changed.get(trial.contestant.label) != changes:
+            self.changed[trial.contestant.label] = changes
+            self.tally.notes.append(
+                f"trials of {trial.contestant.label} change {', '.join(changes)}; "
+                "each computes with what it sets, and it is put back before the next trial"
+            )
+
     def _take(self, trial: TrialSpec, event: Event) -> None:
         note = self.damaged.pop(trial.id, None)
         if note is not None:
@@ -161,6 +182,7 @@ class _Study:
             self.tally.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
         self.watcher.trial_event(trial, event)
         if event.record["kind"] == "end":
+            self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self.tally.ended[str(event.record["status"])] += 1
 
 
@@ -200,7 +222,7 @@ def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
     def change(document: dict[str, Any]) -> dict[str, Any]:
         known = document["chosen"]
         new = {one.contestant.label: _choice(one) for one in chosen}
-        changed = {label for label, choice in new.items() if known.get(label, choice) != choice}
+        changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
         kept = [one for one in document["trials"] if one["phase"] == "search" or one["optimizer"] not in changed]
         return {**document, "trials": kept, "chosen": known | new}
 

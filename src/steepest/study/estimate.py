@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from steepest.study import records
+from steepest.study import records, seeds
 from steepest.study.contestant import Contestant
 from steepest.study.evaluation import evaluate
 from steepest.study.plan import ALPHA, Plan
@@ -79,12 +79,13 @@ def _step_seconds(plan: Plan, contestant: Contestant) -> float:
 
 
 def _evaluation_seconds(plan: Plan) -> float:
-    model, examples = plan.task.model(), plan.task.splits.validation
+    examples = plan.task.splits.validation
     if not len(examples):
         return 0.0
-    began = time.perf_counter()
-    evaluate(model, examples, plan.task, plan.pattern.precision)
-    return time.perf_counter() - began
+    with seeds.GlobalStream("evaluation", plan.pattern.seed, "validation", 0).active():
+        model, began = plan.task.model(), time.perf_counter()
+        evaluate(model, examples, plan.task, plan.pattern.precision)
+        return time.perf_counter() - began
 
 
 def _line_bytes(kind: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from steepest.study.checkpoints import SECONDS, Checkpoint, CheckpointFile, Keeper, UnsafeStateError
 from steepest.study.errors import StoreError
-from steepest.study.records import Record, encode
+from steepest.study.records import Record, alike
 from steepest.study.spec import TrialSpec
 from steepest.study.store import DONE, StudyFolder, TrialLog, TrialRecords
 from steepest.study.task import Task
@@ -46,7 +46,7 @@ def execute(
         keeper = Keeper(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
         if checkpoint:
             yield _resumed(checkpoint)
-        for event in _with_crashes(spec, load, checkpoint, keeper):
+        for event in with_crashes(spec, load, checkpoint, keeper):
             log.write(event)
             if event.record.get("status") in DONE:
                 file.delete()
@@ -67,6 +67,8 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
         if found.end is not None:  # it died after the trial
             return Event(found.end)
         log.cut(log.whole)
+        if not found.lines:
+            log.write(start_of(spec))
         last: Record = found.lines[-1] if found.lines else {}
         event = _failure(_position(last), error, output)
         log.write(event)
@@ -75,7 +77,7 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
 
 def _usable(file: CheckpointFile, found: TrialRecords, log: TrialLog, spec: TrialSpec) -> Checkpoint | None:
     """Return the trial's checkpoint unless it is damaged, or the files are not those that it was taken with."""
-    if not found.lines or encode(found.lines[0]) != encode(start_of(spec).record):
+    if not found.lines or not alike(found.lines[0], start_of(spec).record):
         return None
     try:
         checkpoint = file.read()
@@ -90,18 +92,21 @@ def _resumed(checkpoint: Checkpoint) -> Event:
     return Event(position, {**position, "examples": examples, "train_seconds": checkpoint.state["train_seconds"]})
 
 
-def _with_crashes(
-    spec: TrialSpec, load: Callable[[], Task], checkpoint: Checkpoint | None, keeper: Keeper
+def with_crashes(
+    spec: TrialSpec, load: Callable[[], Task], checkpoint: Checkpoint | None = None, keeper: Keeper | None = None
 ) -> Iterator[Event]:
-    """Yield a trial's events; one more tells of the crash if there was one."""
+    """Yield a trial's events; one more tells of the crash if there was one. What the trial was is told in any case."""
     position = _position({} if checkpoint is None else _resumed(checkpoint).record)
+    told = checkpoint is not None
     try:
         for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, keeper):
-            position = _position(event.record)
+            position, told = _position(event.record), True
             yield event
     except StoreError:
         raise
     except (Exception, SystemExit) as error:
+        if not told:
+            yield start_of(spec)
         yield _failure(position, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 

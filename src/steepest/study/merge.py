@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from steepest.study import source_code
 from steepest.study.errors import UsageError
+from steepest.study.records import alike
 
 ALIKE: Final = ("workload", "preset", "config", "protocol", "metric", "model", "data", "threads")
 FREE: Final = {"config.seeds", "data.source"}
@@ -23,6 +25,7 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
     old = _extended(old, new)
     different = _differences(old, new)
     if different:
+        different += source_code.changes(old["code"], new["code"])
         raise UsageError(
             f"{folder} holds another study. There and here: {'; '.join(different)}. "
             "Give another folder with --out, or ask for the same again."
@@ -31,12 +34,23 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence
         **new,
         "config": {**new["config"], "seeds": sorted({*old["config"]["seeds"], *new["config"]["seeds"]})},
         "optimizers": sorted(_union(old, new, "optimizers", "label"), key=lambda entry: _rank(entry["name"], order)),
+        "code": {**old["code"], **new["code"]},
         "trials": old["trials"],
         "chosen": old["chosen"],
         "published": _merge_published(old["published"], new["published"]),
         "created": old["created"],
         "command": old["command"] if new["command"] in old["command"] else f"{old['command']} && {new['command']}",
     }
+
+
+def notes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    """Return what has changed since the first study that does not make the second another one."""
+    same = source_code.equal_code(old["code"], new["code"]) if old else []
+    return [
+        f"{file} has other comments, layout or docstrings than the study began with; its code is the same, so the "
+        "study goes on"
+        for file in same
+    ]
 
 
 def with_trials(document: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -55,7 +69,7 @@ def _with_reference(document: Mapping[str, Any], usual: str) -> dict[str, Any]:
 def _extended(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the old document as it is after the new one's extensions, if those continue its own."""
     before, after = old["protocol"]["extensions"], new["protocol"]["extensions"]
-    if after[: len(before)] != before:
+    if not alike(after[: len(before)], before):
         return old
     points = {entry["label"]: entry["points"] for entry in new["optimizers"]}
     optimizers = [{**entry, "points": points.get(entry["label"], entry["points"])} for entry in old["optimizers"]]
@@ -73,7 +87,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def compare(key: str, old: Any, new: Any) -> list[str]:
     """Return a sentence for every value that two documents do not share, by its path."""
-    if key in FREE or old == new:
+    if key in FREE or alike(old, new):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         names = [*old, *(name for name in new if name not in old)]

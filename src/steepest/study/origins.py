@@ -8,7 +8,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from steepest import registry
 from steepest.fields import Search
 from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
-from steepest.study import user_files
+from steepest.study import seeds, settings, source_code, user_files
 from steepest.study.errors import UsageError
 
 UNDECLARED: Final = 100.0
@@ -28,6 +28,10 @@ UNDECLARED: Final = 100.0
 
 HERE: Final = "here"
 """Before the colon of a source: the class or function was handed over in Python, and only this process has it."""
+
+MODEL: Final = ("model", "module")
+NAMED: Final = ("named_parameters", "named_params")
+"""Names of a factory's first parameter that is given the model, or a list of pairs of name and parameter."""
 
 Options = Mapping[str, Any]
 _HANDED_OVER: dict[str, Callable[..., Any]] = {}
@@ -60,8 +64,12 @@ class Origin(Protocol):
     def sha256(self, options: Options) -> str:
         """Return the digest of the source code that its numbers depend on."""
 
-    def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
-        """Return the optimizer."""
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold this code."""
+
+    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer over the model's parameters."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,16 @@ class Ours:
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the rule."""
-        source = inspect.getsource(self._class.rule_for(self.resolved(options)).fn)
-        return hashlib.sha256(source.encode()).hexdigest()
+        return source_code.function_digest(self._class.rule_for(self.resolved(options)).fn)
 
-    def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the class."""
+        return (inspect.getfile(self._class),)
+
+    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return Recipe(self.name, options).build(params)
+        return Recipe(self.name, options).build(model.parameters())
 
     @property
     def _class(self) -> type[Optimizer]:
@@ -174,14 +186,28 @@ class Foreign:
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the files that hold it and, for a class, its base classes."""
-        bases = self.target.__mro__ if inspect.isclass(self.target) else ()
-        modules = (_module(self.source), *(sys.modules[base.__module__] for base in bases))
+        modules = self._modules
         digests = dict.fromkeys((*map(_module_digest, modules), _loose_source(modules[0], self.target)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def build(self, params: Iterable[torch.nn.Parameter], options: Options) -> torch.optim.Optimizer:
-        """Return the optimizer, or say that it is none."""
-        made = self.target(params, **options)
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of its module and, for a class, of its base classes."""
+        found = (getattr(module, "__file__", None) for module in self._modules)
+        return tuple(file for file in found if file)
+
+    @property
+    def _modules(self) -> tuple[ModuleType, ...]:
+        bases = self.target.__mro__ if inspect.isclass(self.target) else ()
+        return (_module(self.source), *(sys.modules[base.__module__] for base in bases))
+
+    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer, or say that it is none.
+
+        A first parameter that is called `model` (or is annotated as a `torch.nn.Module`) is given the model,
+        `named_parameters` or `named_params` a list of pairs of name and parameter, any other a list of parameters.
+        """
+        made = self.target(self._first(model), **options)
         if not isinstance(made, torch.optim.Optimizer):
             raise UsageError(f"{self.source} must return a torch.optim.Optimizer; it returned a {type(made).__name__}")
         return made
@@ -190,13 +216,20 @@ class Foreign:
     def _own_class(self) -> type[Optimizer] | None:
         return self.target if inspect.isclass(self.target) and issubclass(self.target, Optimizer) else None
 
+    def _first(self, model: torch.nn.Module) -> Any:
+        """Return what the class or factory takes first: the model, or a list that may be walked more than once."""
+        first = _signature(self.source, self.target)[0]
+        if first.name in MODEL or _is_module(first.annotation):
+            return model
+        return list(model.named_parameters() if first.name in NAMED else model.parameters())
+
     @property
     def _takes_any(self) -> bool:
-        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _signature(self.source, self.target))
+        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _signature(self.source, self.target)[1])
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
         by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {one.name: one for one in _signature(self.source, self.target) if one.kind in by_name}
+        return {one.name: one for one in _signature(self.source, self.target)[1] if one.kind in by_name}
 
     def _defaults(self) -> dict[str, Any]:
         given = {name: one.default for name, one in self._parameters().items()}
@@ -207,7 +240,8 @@ class Foreign:
         if "lr" in self._parameters() or not self._takes_any:
             return self._defaults().get("lr")
         try:
-            return self.build([torch.nn.Parameter(torch.zeros(2, 2))], {}).defaults.get("lr")
+            with settings.kept(), seeds.GlobalStream("init", 0).active():
+                return self.build(matrix(), {}).defaults.get("lr")
         except Exception:  # the rehearsal tells what is wrong with it
             return None
 
@@ -358,8 +392,11 @@ def _module(source: str) -> ModuleType:
     place, _, name = source.rpartition(":")
     if place == HERE:
         return sys.modules[_unwrapped(_HANDED_OVER[name]).__module__]
-    if place.endswith(".py"):
-        return user_files.load(place)
+    with settings.kept():  # an optimizer's module must not change how the others compute
+        return user_files.load(place) if place.endswith(".py") else _imported(source, place, name)
+
+
+def _imported(source: str, place: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(place)
     except ImportError as error:
@@ -391,8 +428,15 @@ def _offered(module: ModuleType) -> list[str]:
     return sorted([*optimizers, *(name for name, value in functions.items() if value.__module__ == module.__name__)])
 
 
-def _signature(source: str, target: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return what it takes beside the parameters of a model."""
+def matrix() -> torch.nn.Module:
+    """Return the smallest model on which an optimizer can be tried: one matrix of zeros."""
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.zeros(2, 2))
+    return model
+
+
+def _signature(source: str, target: Callable[..., Any]) -> tuple[inspect.Parameter, list[inspect.Parameter]]:
+    """Return the parameter that takes a model's parameters, and the others."""
     try:
         first, *others = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
@@ -402,7 +446,14 @@ def _signature(source: str, target: Callable[..., Any]) -> list[inspect.Paramete
             f"{source} cannot be called with a model's parameters; write a function of (params, lr=...) that returns "
             "the optimizer"
         )
-    return others
+    return first, others
+
+
+def _is_module(annotation: Any) -> bool:
+    """Whether a parameter's annotation says that it is a model; as text where annotations are not evaluated."""
+    if inspect.isclass(annotation):
+        return issubclass(annotation, torch.nn.Module)
+    return isinstance(annotation, str) and annotation.rpartition(".")[2] == "Module"
 
 
 def _written(value: Any) -> Any:
@@ -416,7 +467,7 @@ def _written(value: Any) -> Any:
 def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
-    return user_files.file_digest(file) if file else module.__name__
+    return source_code.file_digest(file) if file else module.__name__
 
 
 def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:

@@ -7,6 +7,7 @@ has seen. `timing` takes the seconds, one trial at a time.
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from steepest.study import machine, rehearsal, search, seeds, user_files
+from steepest.study import machine, rehearsal, search, seeds, source_code, task_check, user_files
 from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
@@ -111,7 +112,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     task = task_of(request.workload, data, sizes)
     model = _example_model(task)
     pattern = _pattern(request, sizes, _setting(request, data, task, model))
-    reports = {one.label: rehearsal.rehearse(one, pattern, task, request.workload.needs) for one in request.contestants}
+    reports = _rehearsed(request, pattern, task)
     runnable = tuple(one for one in request.contestants if reports[one.label].skipped is None)
     if not runnable:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
@@ -127,7 +128,12 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         }
         for one in request.contestants
     ]
-    document = _document(request, data, pattern) | {"optimizers": optimizers, "trials": [], "command": command}
+    document = _document(request, data, pattern) | {
+        "optimizers": optimizers,
+        "code": source_code.descriptions(_files(request, task)),
+        "trials": [],
+        "command": command,
+    }
     return Plan(
         contestants=runnable,
         spaces={label: spaces[label] for label in candidates},
@@ -139,6 +145,21 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         task=task,
         document=plain(document),
     )
+
+
+def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, rehearsal.Rehearsal]:
+    """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
+    problems, needs = task_check.examine(task, pattern), request.workload.needs
+    with warnings.catch_warnings():
+        if problems:  # they say it all, and better
+            warnings.simplefilter("ignore")
+        reports = {one.label: rehearsal.rehearse(one, pattern, task, needs) for one in request.contestants}
+    problems += [problem for report in reports.values() for problem in report.problems]
+    if problems:
+        listed = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        told = f" {problems[0]}" if len(problems) == 1 else listed
+        raise UsageError(f"{request.declared.source} cannot be studied as it is:{told}")
+    return reports
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
@@ -163,8 +184,19 @@ def _example_model(task: Task) -> nn.Module:
     return model
 
 
-def _code(*functions: Callable[..., Any]) -> str:
-    """Return the digest of the files that functions are written in; what has none is known by its name."""
+def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
+    """Return the functions that make up the task."""
+    return [request.declared.build, task.model, task.loss, task.metric.of or task.loss]
+
+
+def _files(request: Request, task: Task) -> list[str]:
+    """Return the files of the task's functions and of the optimizers."""
+    own = [user_files.file_of(function) for function in _functions(request, task)]
+    return [*filter(None, own), *(file for one in request.contestants for file in one.origin.files)]
+
+
+def _code(functions: Iterable[Callable[..., Any]]) -> str:
+    """Return the digest of the code in the functions' files; what has none is known by its name."""
     digests = dict.fromkeys(map(user_files.code_digest, functions))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -211,9 +243,9 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
             "name": request.workload.network or type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
-            "code_sha256": _code(request.declared.build, task.model, task.loss, task.metric.of or task.loss),
+            "code_sha256": _code(_functions(request, task)),
         },
-        "metric": {"name": request.workload.metric.name, "direction": request.workload.metric.direction},
+        "metric": {name: getattr(request.workload.metric, name) for name in ("name", "direction", "over")},
         "data": {
             "name": data.name,
             "sha256": dict(data.sha256),

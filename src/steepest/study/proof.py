@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from steepest.optimizer import Optimizer
+from steepest.study import settings
 from steepest.study.checkpoints import Keeper, State
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
@@ -34,6 +35,7 @@ class Checkpoints:
         self._task = task
         self._keeper = keeper
         self._proof: Proof | None = None
+        self._settings = settings.values()  # as they are before the trial's code sets any
 
     @property
     def refused(self) -> str | None:
@@ -75,7 +77,8 @@ class Checkpoints:
 
     def _begin_proof(self, keeper: Keeper, state: State) -> None:
         try:
-            self._proof = Proof(self._spec, self._task, state["trainer"])
+            with settings.as_they_were(self._settings):
+                self._proof = Proof(self._spec, self._task, state["trainer"])
         except Exception as error:  # whatever a foreign optimizer raises when it is handed its own state
             keeper.refuse(f"{type(error).__name__}: {error}")
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 Record = dict[str, Any]
 _LINE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -29,6 +29,15 @@ def encode_document(document: Mapping[str, Any]) -> bytes:
 def number(value: float | str) -> float:
     """Return a stored number as a float, non-finite ones too."""
     return float(value)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same in a record: what was read from one has lists where there were tuples.
+
+    >>> alike({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]})
+    True
+    """
+    return bool(plain(one) == plain(other))
 
 
 def plain(value: Any) -> Any:

@@ -1,20 +1,20 @@
 """Running a stored trial once more, from nothing but its record, and comparing the two byte by byte."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from steepest.study import machine, records
+from steepest.study import machine, records, source_code, workloads
 from steepest.study.errors import StoreError, UsageError
+from steepest.study.execution import with_crashes
 from steepest.study.merge import compare
 from steepest.study.records import Record
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
 from steepest.study.suggest import choices
 from steepest.study.task import load_task
-from steepest.study.trial import run_trial
 
 SHOWN: Final = 8
 
@@ -55,8 +55,15 @@ def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Reru
     found = folder.read_trial(trial).lines
     if not found:
         raise StoreError(f"{trial} has no record yet; run the study's command to run it")
+    if "spec" not in found[0]:
+        error = found[0].get("error", "the reason is not known")
+        raise StoreError(
+            f"{trial} failed before its record said what it was ({error}), so it cannot be repeated from it; "
+            "the study's command runs it again"
+        )
     spec = TrialSpec.read(found[0]["spec"])
-    _check_same(found[0]["spec"], spec)
+    workloads.find(spec.task.source)  # before the optimizer's file, as in a study: what it sets holds for all trials
+    _check_same(found[0]["spec"], spec, (folder.read_document() or {}).get("code", {}))
     stored = (records.encode(line) for line in found)
     lines = 0
     for lines, (there, here) in enumerate(zip_longest(stored, _encoded(spec, data_dir), fillvalue=b""), 1):
@@ -66,12 +73,17 @@ def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Reru
 
 
 def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
-    return (records.encode(event.record) for event in run_trial(spec, load_task(spec.task, data_dir)))
+    return (records.encode(event.record) for event in with_crashes(spec, lambda: load_task(spec.task, data_dir)))
 
 
-def _check_same(stored: Record, spec: TrialSpec) -> None:
+def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.Description]) -> None:
     """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
     here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
-    different = compare("trial", stored, records.plain(here))
+    file = spec.task.source.rpartition(":")[0]
+    files = [*spec.contestant.origin.files, *([file] if file.endswith(".py") else [])]
+    different = [
+        *compare("trial", stored, records.plain(here)),
+        *source_code.changes(code, source_code.descriptions(files)),
+    ]
     if different:
         raise UsageError(f"the trial cannot be repeated bit by bit, there and here: {'; '.join(different)}")

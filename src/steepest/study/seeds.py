@@ -1,7 +1,8 @@
 """A stream of random numbers for every purpose, so that no purpose disturbs another.
 
 The optimizer is no part of any stream: all optimizers of a seed start from the same weights, see the same batches in
-the same order and drop the same units. Nothing here leaves torch's global generator changed.
+the same order, drop the same units and are measured with the same draws. Nothing here leaves a global generator
+changed.
 
 >>> derive("init", 0) == derive("init", 0)
 True
@@ -10,27 +11,35 @@ False
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, ClassVar, Final
 
+import numpy as np
 import torch
 
 PURPOSES: Final = {
     "init": "the model's initial weights; one stream per seed",
     "order": "the order of the training examples in every epoch; one stream per seed",
+    "transforms": "random transforms of the training examples; one stream per seed and epoch",
     "dropout": "random layers during training; one stream per seed",
+    "noise": "the optimizer's own draws from torch's generator; one stream per seed",
+    "evaluation": "random layers and metrics during evaluation; one stream per seed, set and step",
     "search": "the points of the search space; one stream for all optimizers",
     "split": "which examples are for training, validation and test; one stream for all seeds",
 }
 
+Position = dict[str, Any]
+"""Where the generators of torch, NumPy and Python's `random` stand, as tensors, numbers and tuples."""
 
-def derive(purpose: str, seed: int) -> int:
+
+def derive(purpose: str, seed: int, *parts: int | str) -> int:
     """Return the 63-bit number that starts the stream of a purpose; equal on every machine."""
     if purpose not in PURPOSES:
         raise ValueError(f"unknown purpose {purpose!r}; the purposes are {', '.join(PURPOSES)}")
-    digest = hashlib.sha256(f"steepest/{purpose}/{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    name = "/".join(map(str, ("steepest", purpose, seed, *parts)))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def generator(purpose: str, seed: int) -> torch.Generator:
@@ -39,26 +48,100 @@ def generator(purpose: str, seed: int) -> torch.Generator:
 
 
 class GlobalStream:
-    """A stream for code that draws from torch's global generator: layers' initial weights, dropout.
+    """A stream for code that draws from the global generators of torch, NumPy and `random`: layers, transforms.
 
-    Inside `with stream.active():` the global generator continues this stream; outside it is as it was.
+    Inside `with stream.active():` the global generators continue this stream; after it they are as they were. Blocks of
+    one stream may be nested, and the inner ones cost nothing.
     """
 
-    def __init__(self, purpose: str, seed: int) -> None:
-        self.state = generator(purpose, seed).get_state()
-        """Where the stream stands, as torch tells and takes it."""
+    _current: ClassVar["GlobalStream | None"] = None
+
+    def __init__(self, purpose: str, seed: int, *parts: int | str) -> None:
+        self._position = _start(derive(purpose, seed, *parts))
+
+    @property
+    def position(self) -> Position:
+        """Where the stream stands; assign a position to continue from there."""
+        return _read() if GlobalStream._current is self else self._position
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        if GlobalStream._current is self:
+            _write(position)
+        self._position = position
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Lend the global generator to this stream."""
-        outside = torch.get_rng_state()
+        """Lend the global generators to this stream."""
+        before = GlobalStream._current
+        if before is self:
+            yield
+            return
+        outside = _read()
+        _write(self._position)
+        GlobalStream._current = self
+        try:
+            yield
+        finally:
+            self._position = _read()
+            _write(outside)
+            GlobalStream._current = before
+
+
+class Noise:
+    """A stream for an optimizer that draws random numbers itself, so that its draws move no other stream.
+
+    It is entered and left in every step, so it covers torch's generator only, which costs microseconds.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.state = generator("noise", seed).get_state()
+        """Where it stands while it is not active."""
+        self._outside = self.state
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Lend torch's global generator to the optimizer."""
+        self._outside = torch.get_rng_state()
         torch.set_rng_state(self.state)
         try:
             yield
         finally:
             self.state = torch.get_rng_state()
-            torch.set_rng_state(outside)
+            torch.set_rng_state(self._outside)
 
-    def rewind(self) -> None:
-        """Inside `active`: go back to where the block began, to evaluate the same random function once more."""
-        torch.set_rng_state(self.state)
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside `active`: give the generator back for a while, to evaluate the loss."""
+        self.state = torch.get_rng_state()
+        torch.set_rng_state(self._outside)
+        try:
+            yield
+        finally:
+            self._outside = torch.get_rng_state()
+            torch.set_rng_state(self.state)
+
+
+def _start(seed: int) -> Position:
+    return {
+        "torch": torch.Generator().manual_seed(seed).get_state(),
+        "numpy": _plain(np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32]).get_state()),
+        "python": random.Random(seed).getstate(),
+    }
+
+
+def _read() -> Position:
+    return {"torch": torch.get_rng_state(), "numpy": _plain(np.random.get_state()), "python": random.getstate()}
+
+
+def _write(position: Position) -> None:
+    name, keys, *rest = position["numpy"]
+    torch.set_rng_state(position["torch"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(position["python"])
+
+
+def _plain(state: Any) -> tuple[Any, ...]:
+    """Return NumPy's state with a tensor for its array, which a checkpoint can hold."""
+    name, keys, *rest = state
+    return (name, torch.from_numpy(keys.astype(np.int64)), *rest)

@@ -92,7 +92,7 @@ class StudyFolder:
         """Replace the study's document by what `change` makes of it, if that is anything else."""
         old = self.read_document() or {}
         new = change(old)
-        if new != old:
+        if not records.alike(new, old):
             self.write_document(new)
 
     def read_trial(self, trial: str) -> TrialRecords:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from steepest.study import workloads
 from steepest.study.data import adapt
@@ -24,12 +24,6 @@ class Task:
     metric: Metric
     splits: Splits
     sha256: Mapping[str, str] = field(default_factory=dict)
-
-    def merit(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
-        """Return the metric of a batch, summed over its examples; `loss` is the batch's mean loss."""
-        if self.metric.of is None:
-            return loss * len(targets)
-        return self.metric.of(outputs, targets).sum().item()
 
 
 @dataclass(frozen=True)

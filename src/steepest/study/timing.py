@@ -10,7 +10,7 @@ from torch import Tensor
 from steepest.study import seeds
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
-from steepest.study.training import Trainer, executor_of
+from steepest.study.training import Trainer, executor_of, warm_up
 
 SECONDS: Final = 1.0
 LEAST_STEPS: Final = 10
@@ -28,16 +28,17 @@ class Timing:
 
 def time_steps(spec: TrialSpec, task: Task, seconds: float = SECONDS) -> Timing:
     """Take steps for so long, at least ten, and return their median time."""
+    warm_up(spec, task)
     trainer = Trainer(spec, task)
     order = torch.randperm(len(task.splits.train), generator=seeds.generator("order", spec.seed))
     batches = torch.split(order, spec.batch_size)
-    trainer.warm_up(task.splits.train.batch(batches[0]))
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < LEAST_STEPS or time.perf_counter() - began < seconds:
-        before = trainer.clock.seconds
-        trainer.advance(task.splits.train.batch(batches[len(taken) % len(batches)]))
-        taken.append(trainer.clock.seconds - before)
+    with trainer.stream.active():
+        while len(taken) < LEAST_STEPS or time.perf_counter() - began < seconds:
+            before = trainer.clock.seconds
+            trainer.advance(task.splits.train.batch(batches[len(taken) % len(batches)]))
+            taken.append(trainer.clock.seconds - before)
     median = torch.tensor(taken, dtype=torch.float64).median().item()
     return Timing(len(taken), median, _state_bytes(trainer), executor_of(trainer.optimizer))
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steepest.optimizer import Optimizer
-from steepest.study import seeds
+from steepest.study import seeds, settings
 from steepest.study.precision import autocast
 from steepest.study.schedules import CONSTANT, SCHEDULES
 from steepest.study.spec import TrialSpec
@@ -41,10 +41,13 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch gave before the optimizer moved: the mean loss, and the metric summed over its examples."""
+    """What a batch gave before the optimizer moved: the mean loss, and the metric summed over its examples.
+
+    A metric of whole sets is not measured during training (None): the weights move from batch to batch.
+    """
 
     loss: float
-    metric: float
+    metric: float | None
 
 
 class Trainer:
@@ -54,10 +57,7 @@ class Trainer:
         self._spec = spec
         self._task = task
         init = seeds.GlobalStream("init", spec.seed)
-        with init.active():
-            self.model = task.model()
-        if task.splits.train.images:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = initial_model(task, init)
         with init.active():  # an optimizer may draw, too
             self.optimizer = spec.contestant.build(self.model)
         self._asks_for_gradients = asks_for_gradients(self.optimizer)
@@ -66,36 +66,45 @@ class Trainer:
         self.evaluations = 0  # of the gradient: more than steps for a rule that tries several points
         self._total = spec.epochs * steps_per_epoch(spec, task)
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
-        self._dropout = seeds.GlobalStream("dropout", spec.seed)
-
-    def warm_up(self, batch: Batch) -> None:
-        """Take steps with a twin, so that kernels are chosen and plans made before the clock runs."""
-        rehearsal = Trainer(self._spec, self._task)
-        for _ in range(WARM_UP_STEPS):
-            rehearsal.advance(batch)
+        self.stream = seeds.GlobalStream("dropout", spec.seed)
+        """Stream of random layers and of the metric during training."""
+        self._noise = seeds.Noise(spec.seed)
 
     def advance(self, batch: Batch) -> Outcome:
         """Take one optimizer step on a batch."""
+        self._schedule()
+        with self.stream.active():
+            seen = self._stepped(batch)
+            self.steps += 1
+            self.evaluations += len(seen)
+            return self._outcome(*seen[0], batch[1])
+
+    def _stepped(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Take the step; return loss and outputs of every evaluation that it took."""
         seen: list[tuple[Tensor, Tensor]] = []
+        start = self.stream.position if self._asks_for_gradients else {}
 
         def closure() -> Tensor:
             if seen:
                 # A second evaluation in one step is of the same function: the same units stay dropped.
-                self._dropout.rewind()
+                self.stream.position = start
             loss, outputs = self._gradient(batch)
             seen.append((loss.detach(), outputs.detach()))
             return loss
 
-        self._schedule()
-        with self._dropout.active(), self.clock.running():
-            if self._asks_for_gradients:
-                self.optimizer.step(closure)  # type: ignore[arg-type]
-            else:
+        def closure_within_step() -> Tensor:
+            with self._noise.paused():
+                return closure()
+
+        if self._asks_for_gradients:
+            with self._noise.active(), self.clock.running():
+                self.optimizer.step(closure_within_step)  # type: ignore[arg-type]
+        else:
+            with self.clock.running():
                 closure()
+            with self._noise.active(), self.clock.running():
                 self.optimizer.step()
-        self.steps += 1
-        self.evaluations += len(seen)
-        return self._outcome(*seen[0], batch[1])
+        return seen
 
     def state(self) -> dict[str, Any]:
         """Return all that further steps depend on: tensors, numbers and containers, not copied."""
@@ -104,7 +113,8 @@ class Trainer:
             "unsaved_buffers": self._unsaved_buffers(),
             "modes": {name: module.training for name, module in self.model.named_modules()},
             "optimizer": self.optimizer.state_dict(),
-            "dropout": self._dropout.state,
+            "dropout": self.stream.position,
+            "noise": self._noise.state,
             "steps": self.steps,
             "evaluations": self.evaluations,
         }
@@ -121,7 +131,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"], keep_dtype=True)
         else:
             self.optimizer.load_state_dict(state["optimizer"])
-        self._dropout.state = state["dropout"]
+        self.stream.position, self._noise.state = state["dropout"], state["noise"]
         self.steps, self.evaluations = state["steps"], state["evaluations"]
 
     def _unsaved_buffers(self) -> dict[str, Tensor]:
@@ -165,7 +175,26 @@ class Trainer:
 
     def _outcome(self, loss: Tensor, outputs: Tensor, targets: Tensor) -> Outcome:
         value = loss.item()
-        return Outcome(value, self._task.merit(outputs, targets, value))
+        metric = self._task.metric
+        return Outcome(value, metric.total(outputs, targets, value) if metric.over == "examples" else None)
+
+
+def warm_up(spec: TrialSpec, task: Task) -> None:
+    """Take steps that do not count, so that kernels are chosen and plans made before the clock runs."""
+    batch = task.splits.train.batch(slice(0, spec.batch_size))
+    with settings.kept():
+        twin = Trainer(spec, task)
+        for _ in range(WARM_UP_STEPS):
+            twin.advance(batch)
+
+
+def initial_model(task: Task, stream: seeds.GlobalStream) -> nn.Module:
+    """Return the untrained model, with weights drawn from a stream."""
+    with stream.active():
+        model = task.model()
+    if task.splits.train.images:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def steps_per_epoch(spec: TrialSpec, task: Task) -> int:

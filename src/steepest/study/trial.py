@@ -5,7 +5,7 @@ The clock runs during forward, backward and optimizer step; loading, evaluation,
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steepest.study import seeds
+from steepest.study import seeds, settings
 from steepest.study.checkpoints import Keeper, State
 from steepest.study.evaluation import evaluate
 from steepest.study.proof import Checkpoints, StoppedError
@@ -22,7 +22,7 @@ from steepest.study.records import SCHEMA, Record
 from steepest.study.spec import TrialSpec
 from steepest.study.task import Task
 from steepest.study.timing import time_steps
-from steepest.study.training import Outcome, Trainer, executor_of, steps_per_epoch
+from steepest.study.training import Outcome, Trainer, executor_of, steps_per_epoch, warm_up
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,24 @@ def run_trial(
     `timing` only takes steps.
 
     Args:
-        spec: what to run; torch computes with its number of threads, and with its own again afterwards.
+        spec: what to run; torch computes with its number of threads. Afterwards the process has its own number and
+            every other setting again, whatever the trial's code has set (`steepest.study.settings`).
         task: what to run it on.
         resume_from: the state of a checkpoint; the events that came before it are not repeated.
         keeper: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
-    with _threads(spec.threads):
+    with _threads(spec.threads), settings.kept() as changes:
         if resume_from is None:
             yield start_of(spec)
-        yield from _timed(spec, task) if spec.phase == "timing" else _trained(spec, task, resume_from, keeper)
+        run = _timed(spec, task) if spec.phase == "timing" else _trained(spec, task, resume_from, keeper)
+        for event in run:
+            yield _with_changes(event, changes) if event.record["kind"] == "end" else event
+
+
+def _with_changes(event: Event, changes: Callable[[], list[str]]) -> Event:
+    """Return a trial's end; its times tell which settings of the process it changed, which are put back after it."""
+    found = changes()
+    return Event(event.record, {**(event.timing or {}), "settings": found}) if found else event
 
 
 def start_of(spec: TrialSpec) -> Event:
@@ -67,13 +76,14 @@ def _trained(spec: TrialSpec, task: Task, resume_from: State | None, keeper: Kee
     run = _Run(spec, task, keeper)
     if resume_from is not None:
         run.resume(resume_from)
-    try:
-        yield from run.train()
-        yield run.finish()
-    except _DivergedError as diverged:
-        yield run.end(status="diverged", reason=str(diverged))
-    except StoppedError:
-        return
+    with run.stream.active():
+        try:
+            yield from run.train()
+            yield run.finish()
+        except _DivergedError as diverged:
+            yield run.end(status="diverged", reason=str(diverged))
+        except StoppedError:
+            return
 
 
 @contextmanager
@@ -109,8 +119,13 @@ class _Run:
         self._marks = evaluation_marks(steps_per_epoch(spec, task), spec.evaluations)
         self._epoch = self._batch = self._step = self._examples = 0
         self._sums = _Sums()
+        warm_up(spec, task)
         self._trainer = Trainer(spec, task)
-        self._trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
+
+    @property
+    def stream(self) -> seeds.GlobalStream:
+        """The training stream. It stays active from step to step, because changing streams takes time."""
+        return self._trainer.stream
 
     def train(self) -> Iterator[Event]:
         if self._epoch == 0:
@@ -144,8 +159,9 @@ class _Run:
     def _train_epoch(self) -> Iterator[Event]:
         self._epoch_order = self._order.get_state()
         batches = self._batches()
+        examples = self._task.splits.train.drawn(self._spec.seed, self._epoch)
         for indices in batches[self._batch :]:
-            batch = self._task.splits.train.batch(indices)
+            batch = examples.batch(indices)
             outcome = self._trainer.advance(batch)
             self._checkpoints.compare(batch, self._trainer)
             self._batch += 1
@@ -190,16 +206,21 @@ class _Run:
 
     def _evaluation(self, epoch: float) -> Iterator[Event]:
         """Tell of the batches since the last evaluation, and of the validation set where there is one."""
-        figures = self._named("train", *self._sums.means()) if self._sums.examples else {}
+        figures = self._trained() if self._sums.examples else {}
         self._sums = _Sums()
         if len(self._task.splits.validation):
             figures |= self._measure("validation")
         yield self._event({"kind": "epoch", "evaluations": self._trainer.evaluations, **figures}, epoch)
         self._finite("validation loss", figures.get("validation_loss", 0.0))
 
+    def _trained(self) -> dict[str, float]:
+        loss, metric = self._sums.means()
+        return self._named("train", loss, metric) if self._task.metric.over == "examples" else {"train_loss": loss}
+
     def _measure(self, which: str) -> dict[str, float]:
         examples = getattr(self._task.splits, which)
-        with self._trainer.weights_to_measure():
+        stream = seeds.GlobalStream("evaluation", self._spec.seed, which, self._step)
+        with stream.active(), self._trainer.weights_to_measure():
             loss, metric = evaluate(self._trainer.model, examples, self._task, self._spec.precision)
         return self._named(which, loss, metric)
 
@@ -226,7 +247,7 @@ class _Sums:
 
     def add(self, outcome: Outcome, examples: int) -> None:
         self.loss += outcome.loss * examples
-        self.metric += outcome.metric
+        self.metric += outcome.metric or 0.0
         self.examples += examples
 
     def means(self) -> tuple[float, float]:

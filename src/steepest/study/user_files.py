@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from steepest.study import source_code
 from steepest.study.errors import StudyError, UsageError
 
 
@@ -30,20 +31,19 @@ def reason(error: BaseException, path: Path | None = None) -> str:
     return f"{text} (line {lines[-1]} of {path})" if lines else text
 
 
-def code_digest(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the file that a function is written in; one without a file is known by its name."""
+def file_of(function: Callable[..., Any]) -> str | None:
+    """Return the file that a function is written in, None for one without a file."""
     try:
         file = inspect.getsourcefile(function)
     except TypeError:
-        file = None
-    whole = file is not None and Path(file).is_file()
-    return file_digest(str(file)) if whole else getattr(function, "__qualname__", type(function).__name__)
+        return None
+    return file if file is not None and Path(file).is_file() else None
 
 
-@cache
-def file_digest(file: str) -> str:
-    """Return the SHA-256 of a file, read once."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+def code_digest(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the code in a function's file; one without a file is known by its name."""
+    file = file_of(function)
+    return source_code.file_digest(file) if file else getattr(function, "__qualname__", type(function).__name__)
 
 
 @cache

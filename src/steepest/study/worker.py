@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any, Final
 
+from steepest.study import signals, workloads
 from steepest.study.errors import StoreError, StudyError
 from steepest.study.execution import execute
 from steepest.study.memory import keep_freed_memory
-from steepest.study.records import encode
+from steepest.study.records import alike
 from steepest.study.spec import TrialSpec
 from steepest.study.store import StudyFolder
 from steepest.study.task import Task, load_task
@@ -60,7 +62,9 @@ def main() -> None:
     orders: Orders = pickle.load(source)
     _die_with(orders.parent)
     keep_freed_memory()
-    _Worker(orders, sink).work(source)
+    worker = _Worker(orders, sink)
+    signals.handle(worker.terminate)
+    worker.work(source)
 
 
 class _Worker:
@@ -69,14 +73,27 @@ class _Worker:
         self._sink = sink
         self._stop = threading.Event()
         self._trials: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._busy = False
+        self._signal: int | None = None
 
     def work(self, source: IO[bytes]) -> None:
         threading.Thread(target=self._listen, args=(source,), daemon=True).start()
         self._tell(("ready", None))
         while True:
             document = self._trials.get()
+            self._busy = True
             for message in self._messages(document):
                 self._tell(message)
+            self._busy = False
+            if self._signal is not None:
+                signals.end_by(self._signal)
+
+    def terminate(self, number: int, frame: FrameType | None) -> None:
+        """End as a signal demands: a running trial first takes its checkpoint, after the step that it is in."""
+        self._signal = number
+        self._stop.set()
+        if not self._busy:
+            signals.end_by(number)
 
     def _tell(self, message: Message) -> None:
         pickle.dump(message, self._sink)
@@ -108,14 +125,15 @@ class _Worker:
         except Exception as error:  # the optimizer cannot even be found
             yield "failed", (f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
-            if not ended:
+            if not ended and self._signal is None:  # else the parent sees this process end
                 yield "stopped", None
 
 
 def _unchanged(document: dict[str, Any]) -> TrialSpec:
     """Return the specification of a document, if the code that it names is what it was in the parent."""
     spec = TrialSpec.read(document)
-    if encode(spec.document()) != encode(document):
+    workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
+    if not alike(spec.document(), document):
         raise StudyError(f"the source of {spec.contestant.label} has changed since the study began; start it again")
     return spec
 
@@ -123,7 +141,7 @@ def _unchanged(document: dict[str, Any]) -> TrialSpec:
 def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
     """Return the task, if its data are what they were in the parent."""
     task = load_task(spec.task, data_dir)
-    if dict(task.sha256) != spec.setting["data"]["sha256"]:
+    if not alike(task.sha256, spec.setting["data"]["sha256"]):
         raise StudyError(
             f"{spec.task.source} has other data in a worker process than in the one that made the plan: "
             "let it draw them from a seed of its own, or read them from a file"

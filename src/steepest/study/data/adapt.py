@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 
 from steepest.study import seeds
-from steepest.study.data.dataset import DataSet, Examples
+from steepest.study.data.dataset import DataSet, Examples, Transformed
 from steepest.study.errors import DataError, StudyError, UsageError
 
 Source = Any
 """See `Workload.data` for the forms."""
 
+PROBES: Final = 8  # items that are read twice, to see whether equal seeds give equal items
 TEST_SHARE: Final = 6  # one in so many examples is kept for the test where the data come undivided
 FORMS: Final = (
     "a DataSet, (inputs, targets), ((inputs, targets), (test inputs, test targets)), map-style torch datasets in their "
@@ -27,8 +29,9 @@ def load(source: Source, data_dir: Path | None = None) -> DataSet:
     """Return the data set that a workload's `data` stands for.
 
     A function is called with the folder if it has an argument `data_dir`, or one without a default. Numbers become
-    float32, targets that are whole numbers int64; inputs of dtype int64 stay indices and bytes stay bytes. Whatever
-    draws random numbers meanwhile (a random transform) draws the same ones every time.
+    float32, targets that are whole numbers int64; inputs of dtype int64 stay indices and bytes stay bytes. Random
+    numbers that are drawn here are the same in every process. A dataset with random transforms is read anew for every
+    epoch of training; its validation and test examples are read once and stay as they came out.
 
     Raises:
         UsageError: the data have none of the forms, or are too few for a training, a validation and a test set.
@@ -92,10 +95,52 @@ def _described(source: Source) -> str:
 
 
 def _gathered(dataset: Any) -> Examples:
-    """Return all items of a map-style dataset; a random transform acts once, before the study."""
+    """Return all items of a map-style dataset; one with random transforms is read anew in every epoch."""
+    if not len(dataset):
+        raise UsageError(f"{type(dataset).__name__} has no examples")
+    read, places = partial(_read, dataset), torch.arange(len(dataset))
+    start = seeds.GlobalStream("split", 6)
+    with start.active():
+        first, moved = read(places), not _alike(start.position, seeds.GlobalStream("split", 6).position)
+    _check_repeats(dataset, first, places[:PROBES])
+    if not moved or _same_under(7, read, places, first):
+        return first
+    return Transformed(inputs=first.inputs, targets=first.targets, read=read, places=places)
+
+
+def _check_repeats(dataset: Any, first: Examples, places: Tensor) -> None:
+    """Raise UsageError unless items come out as they did when the global generators stood where they stood then."""
+    if not _same_under(6, partial(_read, dataset), places, first.at(places)):
+        raise UsageError(
+            f"{type(dataset).__name__} gives other examples when it is read again from equal seeds, so no trial could "
+            "be repeated or paired: let its transforms draw from the global generators of torch, NumPy or random, "
+            "which the study seeds, and keep nothing that changes from one reading to the next"
+        )
+
+
+def _same_under(draw: int, read: Callable[[Tensor], Examples], places: Tensor, expected: Examples) -> bool:
+    with seeds.GlobalStream("split", draw).active():
+        found = read(places)
+    pairs = ((found.inputs, expected.inputs), (found.targets, expected.targets))
+    return all(torch.equal(_comparable(one), _comparable(other)) for one, other in pairs)
+
+
+def _comparable(tensor: Tensor) -> Tensor:
+    return tensor.nan_to_num() if tensor.is_floating_point() else tensor
+
+
+def _alike(one: seeds.Position, other: seeds.Position) -> bool:
+    """Whether the generators stand at the same place."""
+    arrays = (one["torch"], other["torch"]), (one["numpy"][1], other["numpy"][1])
+    plain = [(position["numpy"][:1], position["numpy"][2:], position["python"]) for position in (one, other)]
+    return plain[0] == plain[1] and all(torch.equal(*pair) for pair in arrays)
+
+
+def _read(dataset: Any, places: Tensor) -> Examples:
+    """Return the items of a map-style dataset at these places."""
     name = type(dataset).__name__
     columns: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for index in range(len(dataset)):
+    for index in places.tolist():
         try:
             item = dataset[index]
         except Exception as error:  # whatever the user's code raises
@@ -107,8 +152,6 @@ def _gathered(dataset: Any) -> Examples:
             if column[0].shape != column[-1].shape:
                 shapes = f"{tuple(column[0].shape)} first and {tuple(column[-1].shape)} in item {index}"
                 raise UsageError(f"all {what}s of {name} must have one shape, not {shapes}; pad or crop them")
-    if not columns[0]:
-        raise UsageError(f"{name} has no examples")
     return Examples(_inputs(torch.stack(columns[0])), _targets(torch.stack(columns[1])))
 
 

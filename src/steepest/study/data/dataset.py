@@ -1,11 +1,13 @@
 """Examples in memory, and the three sets that a trial is given."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from steepest.study import seeds
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,12 @@ class Examples:
 
     def at(self, indices: Tensor) -> "Examples":
         """Return the examples with these indices, in this order."""
-        return Examples(self.inputs[indices], self.targets[indices], self.divisor)
+        return replace(self, inputs=self.inputs[indices], targets=self.targets[indices])
+
+    def drawn(self, seed: int, epoch: int) -> "Examples":
+        """Return the examples as a trial of this seed trains on them in this epoch: these, whatever the two are."""
+        del seed, epoch
+        return self
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Return inputs and targets: floats, or indices (64-bit integers) as they are.
@@ -49,6 +56,27 @@ class Examples:
     def images(self) -> bool:
         """Whether the inputs are images: batch, channel, height, width."""
         return self.inputs.dim() == 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformed(Examples):
+    """Examples of a dataset with random transforms: `inputs` and `targets` are one reading, every epoch takes another.
+
+    `read` returns the examples at these indices of the dataset; `places` are the indices of these examples.
+    """
+
+    read: Callable[[Tensor], Examples]
+    places: Tensor
+
+    def at(self, indices: Tensor) -> "Transformed":
+        """Return the examples with these indices, in this order."""
+        chosen = {name: getattr(self, name)[indices] for name in ("inputs", "targets", "places")}
+        return replace(self, **chosen)
+
+    def drawn(self, seed: int, epoch: int) -> Examples:
+        """Return another reading, whose transforms draw from the stream of this seed and epoch."""
+        with seeds.GlobalStream("transforms", seed, epoch).active():
+            return self.read(self.places)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from steepest.study.report.study import (
     Trial,
 )
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 
 def read_study(folder: Path) -> Study:

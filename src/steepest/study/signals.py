@@ -1,0 +1,58 @@
+"""SIGTERM and SIGHUP, by which systems, schedulers and closed terminals end a program: heard as Ctrl-C is."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Windows has no SIGHUP."""
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Terminated(KeyboardInterrupt):
+    """One of the signals came; whoever expects Ctrl-C is ready for it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def as_interrupts() -> Iterator[None]:
+    """Raise Terminated in the block when one of the signals comes; one that is ignored, as by nohup, stays ignored."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may say what a signal does
+        yield
+        return
+    usual = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    handle(_raise, usual)
+    try:
+        yield
+    finally:
+        for number in usual:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def handle(handler: Handler, numbers: tuple[int, ...] | list[int] = SIGNALS) -> None:
+    """Call a function when one of the signals comes."""
+    for number in numbers:
+        signal.signal(number, handler)
+
+
+def number_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the signal that an exception stands for."""
+    return interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
+
+
+def end_by(number: int) -> None:
+    """End this process as the signal would have ended it, so that its parent can tell."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)

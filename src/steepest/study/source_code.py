@@ -1,0 +1,130 @@
+"""Python source by what it does: comments, layout and docstrings are no part of it.
+
+A file is known by its parts: every function and method, what else a class holds, and the module's own statements.
+"""
+
+import ast
+import hashlib
+import inspect
+import sysconfig
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+MODULE: Final = "the module's own statements"
+LEFT_OUT: Final = ("ctx", "kind", "type_comment")
+FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+PACKAGES: Final = Path(__file__).resolve().parents[2]
+INSTALLED: Final = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+Description = Mapping[str, Any]
+"""A file in a study's document: the SHA-256 of its bytes, and of every part the SHA-256 and the line it begins on."""
+
+
+@cache
+def file_digest(file: str) -> str:
+    """Return the SHA-256 of a file: of its code if it is Python of the user's, else of its bytes."""
+    if not _is_own(file):
+        return _bytes_digest(file)
+    found = describe(file)["parts"]
+    return _digest(f"{name}={part['sha256']}" for name, part in sorted(found.items()))
+
+
+def function_digest(function: Callable[..., Any]) -> str:
+    """Return the SHA-256 of a function's code."""
+    source = textwrap.dedent(inspect.getsource(function))
+    return _digest([_normal(ast.parse(source).body)])
+
+
+def describe(file: str) -> Description:
+    """Return what a study's document says about a Python file."""
+    tree = ast.parse(Path(file).read_bytes())
+    parts: dict[str, dict[str, Any]] = {}
+    for name, line, code in _parts(tree.body):
+        before = parts.get(name, {"sha256": "", "line": line})
+        parts[name] = {"sha256": _digest([before["sha256"], code])[:16], "line": before["line"]}
+    return {"sha256": _bytes_digest(file), "parts": parts}
+
+
+def descriptions(files: Iterable[str]) -> dict[str, Description]:
+    """Return the descriptions of those of the files that are the user's, by path, from here if they are here."""
+    return {_shown(file): describe(file) for file in sorted(set(files)) if _is_own(file)}
+
+
+def changes(old: Mapping[str, Description], new: Mapping[str, Description]) -> list[str]:
+    """Return a sentence for every file whose code is another one, with the parts that changed and their new lines."""
+    return [
+        f"{file} has changed in {', '.join(parts)}"
+        for file in old
+        if file in new and (parts := [*_changed_parts(old[file]["parts"], new[file]["parts"])])
+    ]
+
+
+def equal_code(old: Mapping[str, Description], new: Mapping[str, Description]) -> list[str]:
+    """Return the files that have other bytes and the same code."""
+    both = [file for file in old if file in new and old[file]["sha256"] != new[file]["sha256"]]
+    return [file for file in both if not [*_changed_parts(old[file]["parts"], new[file]["parts"])]]
+
+
+def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in dict.fromkeys((*old, *new)):
+        if name not in new:
+            yield f"{name} (gone)"
+        elif name not in old or old[name]["sha256"] != new[name]["sha256"]:
+            yield f"{name} ({'line' if name in old else 'new, line'} {new[name]['line']})"
+
+
+def _parts(body: Sequence[ast.stmt], owner: str = "", line: int = 1) -> Iterator[tuple[str, int, str]]:
+    """Yield name, line and code of every function, and of what is left of the class or module that they are in."""
+    rest: list[ast.AST] = []
+    for node in _without_docstring(body):
+        if isinstance(node, FUNCTIONS):
+            yield f"{owner}{node.name}", node.lineno, _normal(node)
+        elif isinstance(node, ast.ClassDef):
+            yield from _parts(node.body, f"{owner}{node.name}.", node.lineno)
+            rest += [ast.Name(node.name), *node.bases, *node.keywords, *node.decorator_list]
+        else:
+            rest.append(node)
+    yield owner.removesuffix(".") or MODULE, line, _normal(rest)
+
+
+def _normal(value: Any) -> str:
+    """Return a tree as text, the same in every version of Python that reads it alike: what is empty is left out."""
+    if isinstance(value, ast.AST):
+        fields = [(name, field) for name, field in ast.iter_fields(value) if name not in LEFT_OUT]
+        inside = [(name, _without_docstring(field) if name == "body" else field) for name, field in fields]
+        shown = [f"{name}={_normal(field)}" for name, field in inside if field is not None and field != []]
+        return f"{type(value).__name__}({', '.join(shown)})"
+    return f"[{', '.join(map(_normal, value))}]" if isinstance(value, list) else repr(value)
+
+
+def _without_docstring(body: Any) -> Any:
+    """Return a body without texts that stand alone; a lambda's is an expression and stays as it is."""
+    if not isinstance(body, list):
+        return body
+    return [node for node in body if not (isinstance(node, ast.Expr) and _is_text(node.value))]
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_own(file: str) -> bool:
+    path = Path(file).resolve()
+    return path.suffix == ".py" and not any(path.is_relative_to(folder.resolve()) for folder in INSTALLED)
+
+
+def _shown(file: str) -> str:
+    path = Path(file).resolve()
+    home = next((folder for folder in (PACKAGES, Path.cwd()) if path.is_relative_to(folder)), None)
+    return path.relative_to(home).as_posix() if home else path.as_posix()
+
+
+def _bytes_digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
