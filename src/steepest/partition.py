@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .executors.batch import Batch, real_view
-from .executors.memory import Memory, address, waves
+from .executors.memory import Memory, addresses, waves
 from .fields import State
 from .modes import Mode
 from .rule import Program
@@ -160,6 +160,7 @@ class ExecutorName(str):
 
 
 KIND = attrgetter("dtype", "device")
+DTYPE, DEVICE = attrgetter("dtype"), attrgetter("device")
 
 
 @dataclass(eq=False)
@@ -189,10 +190,10 @@ class BatchPart:
         """Parameters and tensor state; KeyError where some state has been taken away."""
         return [*self.params, *(held[s.name] for held in self.states for s in self.program.stored)]
 
-    def _look(self, written: list[Any], grads: list[Any]) -> tuple[Any, ...]:
-        """All that the part was made from: types, dtypes, devices and addresses."""
-        kinds = list(map(KIND, written)), list(map(KIND, grads))
-        return list(map(type, self.params)), *kinds, list(map(address, written))
+    def _look(self, written: list[Any], grads: list[Any]) -> tuple[list[Any], ...]:
+        """All that the part was made from: types, dtypes and addresses, which also tell devices apart."""
+        places = addresses(written) or list(map(DEVICE, written))
+        return list(map(type, self.params)), list(map(DTYPE, written)), list(map(DTYPE, grads)), places
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Whether all tensors and the clock are as they were, and no state has been taken away."""
@@ -209,17 +210,15 @@ class BatchPart:
         self.clock.store(self.run(self._batch(numbers)))
 
     def _batch(self, numbers: Mapping[str, Any]) -> Batch:
-        grads: list[Any] = [self._apart(p.grad) for p in self.params]
+        grads: list[Any] = [p.grad for p in self.params]
+        if self._memory.holds_any(grads):  # the rule reads a gradient as it was before the step writes there
+            grads = [g.clone() if self._memory.holds(g) else g for g in grads]
         state = {s.name: [held[s.name] for held in self.states] for s in self.program.stored}
         params = self.params
         if params[0].is_complex():
             params, grads = [real_view(p) for p in params], [real_view(g.resolve_conj()) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
         return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state, self.streams)
-
-    def _apart(self, grad: Any) -> Any:
-        """A gradient that lies in what the step writes is copied: the rule reads it as it was before the step."""
-        return grad.clone() if self._memory.holds(grad) else grad
 
 
 @dataclass(eq=False)

@@ -9,18 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+PLAIN = {Tensor, torch.nn.Parameter}
+
 Span = tuple[int, int]
 """First byte, and the byte after the last one."""
 
 
-def address(x: Tensor) -> int | None:
-    """The address of the first element; None for a tensor without plain memory (sparse, or a subclass)."""
-    if type(x) not in (Tensor, torch.nn.Parameter):
-        return None
+def is_plain(tensors: Iterable[Any]) -> bool:
+    """Whether all are tensors of plain memory: not sparse, and no subclass."""
+    return {type(x) for x in tensors} <= PLAIN and all(x.layout == torch.strided for x in tensors)
+
+
+def addresses(tensors: list[Any]) -> list[int]:
+    """Where the tensors lie; empty if some have no plain memory."""
     try:
-        return x.data_ptr()
-    except RuntimeError:
-        return None
+        return list(map(Tensor.data_ptr, tensors)) if {type(x) for x in tensors} <= PLAIN else []
+    except RuntimeError:  # sparse
+        return []
 
 
 def spans(tensors: Iterable[Any]) -> list[Span]:
@@ -29,8 +34,7 @@ def spans(tensors: Iterable[Any]) -> list[Span]:
 
 
 def _span(x: Tensor) -> Span | None:
-    first = address(x) if x.layout == torch.strided and x.numel() else None
-    if not first:  # nothing there, or on meta
+    if not is_plain([x]) or not x.numel() or not (first := x.data_ptr()):  # the last: on meta
         return None
     elements = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return first, first + elements * x.element_size()
@@ -48,6 +52,16 @@ class Memory:
             else:
                 merged.append((low, high))
         self._lows, self._highs = [low for low, _ in merged], [high for _, high in merged]
+        self._apart: list[int] = []
+
+    def holds_any(self, tensors: list[Tensor]) -> bool:
+        """Whether any of the tensors lies here. Quick if all lie where they lay the last time, and they did not."""
+        if not {type(x) for x in tensors} <= PLAIN or not all(map(Tensor.is_contiguous, tensors)):
+            return any(map(self.holds, tensors))
+        starts = list(map(Tensor.data_ptr, tensors))
+        if starts != self._apart:
+            self._apart = [] if any(map(self.holds, tensors)) else starts
+        return starts != self._apart
 
     def holds(self, x: Tensor) -> bool:
         """Whether any byte of ``x`` lies here."""
