@@ -10,7 +10,14 @@ from steepest.cli import text
 from steepest.study.progress import Progress, Row
 
 OTHER_LINES = 7  # title, header, rules, the line of what is hidden and the cursor's line
-STYLES = {"finished": "green", "diverged": "yellow", "failed": "red", "running": "bold", "waiting": "dim"}
+STYLES = {
+    "finished": "green",
+    "diverged": "yellow",
+    "timed out": "yellow",
+    "failed": "red",
+    "running": "bold",
+    "waiting": "dim",
+}
 
 
 class LiveTable:

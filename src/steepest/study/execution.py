@@ -53,7 +53,7 @@ def execute(
             yield event
 
 
-def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) -> Event:
+def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = "failed") -> Event:
     """Write and return the end of a trial whose process is dead.
 
     Args:
@@ -61,6 +61,7 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
         folder: where its files are.
         error: what became of the process.
         output: what it had to say at last.
+        status: `failed`, or `timed out` for a process that was ended because the trial exceeded its time limit.
     """
     with folder.log(spec.id) as log:
         found = folder.read_trial(spec.id)
@@ -68,7 +69,7 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
             return Event(found.end)
         log.cut(log.whole)
         last: Record = found.lines[-1] if found.lines else {}
-        event = _failure(_position(last), error, output)
+        event = _failure(_position(last), error, output, status)
         log.write(event)
     return event
 
@@ -109,5 +110,5 @@ def _position(record: Record) -> dict[str, Any]:
     return {key: record.get(key, 0) for key in ("epoch", "step")}
 
 
-def _failure(position: dict[str, Any], error: str, text: str) -> Event:
-    return Event({"kind": "end", **position, "status": "failed", "error": error, "traceback": text})
+def _failure(position: dict[str, Any], error: str, text: str, status: str = "failed") -> Event:
+    return Event({"kind": "end", **position, "status": status, "error": error, "traceback": text})

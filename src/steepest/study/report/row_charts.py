@@ -9,7 +9,7 @@ from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import Measure, goal
 from steepest.study.report.palette import Look
 from steepest.study.report.reaching import Reached, Target
-from steepest.study.report.study import DIVERGED, Study, Trial
+from steepest.study.report.study import Study, Trial
 from steepest.study.report.summary import Spread, Summary, spread
 from steepest.study.report.wording import between, percent, plus_minus, signed
 from steepest.study.statistics.intervals import median_interval
@@ -61,7 +61,7 @@ def seed_chart(found: Findings, looks: Looks) -> Chart:
         x=Axis(measure.title, bounds=frame if lost else None),
         y=Axis("", ticks=tuple((places[label], names[label]) for label in reversed(order))),
         series=tuple(series),
-        note=_SEEDS + (_DIVERGED if lost else ""),
+        note=_SEEDS + (_LOST if lost else ""),
         alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in order]),
     )
 
@@ -99,7 +99,7 @@ def cost_chart(found: Findings, looks: Looks) -> Chart:
 
 
 def _estimate(row: Judged) -> float:
-    return -math.inf if row.comparison is None else row.comparison.estimate
+    return -math.inf if row.comparison is None or math.isnan(row.comparison.estimate) else row.comparison.estimate
 
 
 def _verdict_name(row: Judged) -> str:
@@ -169,7 +169,7 @@ def _verdict_note(judged: Verdicts) -> str:
     margin = f" The stripe is the margin of ±{judged.margin:g} within which a difference has no practical meaning." * (
         judged.margin > 0
     )
-    lost = " A × at the edge is a seed on which one of the two diverged." * any(row.infinite for row in judged.rows)
+    lost = _ONE_LOST if any(row.infinite for row in judged.rows) else ""
     return (
         f"Every small mark is one seed: the optimizer's result minus {judged.reference}'s on the same seed, turned so "
         f"that positive is better. The large mark is their mean (the median where one diverged), the bar its "
@@ -185,15 +185,15 @@ def _verdict_words(judged: Verdicts) -> str:
 
 
 def _median(trials: Sequence[Trial], measure: Measure) -> float | None:
-    """The median over the trials with a result, a diverged one as the worst; None without any."""
+    """The median over the trials with a result, finite or the worst; None without any."""
     values = _oriented(trials, measure)
     return measure.better * -median_with_censoring(values) if values else None
 
 
 def _oriented(trials: Sequence[Trial], measure: Measure) -> list[float]:
-    """Results turned so that smaller is better; infinite for a diverged trial."""
+    """Results turned so that smaller is better; infinite for the worst one."""
     finished = [-measure.better * value for _, value in spread(trials, measure).values]
-    return finished + [math.inf for trial in trials if trial.status == DIVERGED]
+    return finished + [math.inf for trial in trials if measure.lost(trial)]
 
 
 def _worst_last(median: float | None, measure: Measure) -> float:
@@ -204,12 +204,13 @@ def _seed_series(
     label: str, its_look: Look, trials: Sequence[Trial], measure: Measure, place: float, edge: float
 ) -> list[Series]:
     found = spread(trials, measure)
-    lost = [(trial.seed, edge) for trial in trials if trial.status == DIVERGED]
+    whys = {trial.seed: why for trial in trials if (why := measure.lost(trial))}
+    lost = [(seed, edge) for seed in whys]
     marks = []
     if found.count:
         marks.append(_dots(label, its_look, "dots", found.values, place, [f"seed {seed}" for seed, _ in found.values]))
     if lost:
-        marks.append(_dots(label, its_look, "stop", lost, place, [f"seed {seed} diverged" for seed, _ in lost]))
+        marks.append(_dots(label, its_look, "stop", lost, place, [f"seed {seed} {why}" for seed, why in whys.items()]))
     median = _median(trials, measure)
     if found.count + len(lost) < 2 or median is None or math.isinf(median):
         return marks
@@ -307,7 +308,8 @@ _SEEDS = (
     "Every mark is one seed. The upright stroke is the median (from two seeds on), the shaded bar its 95% interval "
     "over seeds (from six on, each for itself). A count follows the name where trials have no result or diverged."
 )
-_DIVERGED = " A × at the edge is a seed that diverged; it counts as the worst."
+_ONE_LOST = " A × at the edge is a seed on which one of the two has no finite result."
+_LOST = " A × at the edge is a seed without a finite result; it counts as the worst."
 _STEP_TIME = (
     "Small marks are single seeds; the large one is their mean with one standard deviation. Times are the medians of "
     "the timing pass, one trial at a time, and belong to this machine."

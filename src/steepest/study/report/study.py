@@ -21,6 +21,7 @@ INTERRUPTED: Final = "interrupted"
 FINISHED: Final = "finished"
 DIVERGED: Final = "diverged"
 FAILED: Final = "failed"
+TIMED_OUT: Final = "timed out"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether the trial has a result: it finished, or it diverged, which is the worst one. Others are missing."""
-        return self.status in (FINISHED, DIVERGED)
+        """Whether the trial has a result. Diverging and exceeding the time limit are the worst one; others are missing.
+
+        A trial that was too slow counts, because leaving its pair out would reward slowness.
+        """
+        return self.status in (FINISHED, DIVERGED, TIMED_OUT)
 
     @property
     def examples_per_second(self) -> float | None:
