@@ -78,7 +78,8 @@ class Request:
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
         search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
-        search.check_names(self.spaces, (one.source for one in self.contestants))
+        twins = [one.origin.twin for one in self.contestants if one.origin.twin]
+        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.contestants), *twins]))
         _ = self.reference
 
     @cached_property
@@ -148,8 +149,9 @@ class Request:
         return None if wanted is None else known[wanted.lower()]
 
     def own_space(self, contestant: Contestant) -> Space:
-        """Return the user's search space for an optimizer, empty without one."""
-        return self.spaces.get(contestant.source, {})
+        """Return the user's search space for an optimizer, else its twin's, else an empty one."""
+        twins = self.spaces.get(contestant.origin.twin or "", {})
+        return self.spaces.get(contestant.source, twins)
 
     def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
         """Return the request with what a folder's study has settled already: its threads and its extensions.
