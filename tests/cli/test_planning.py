@@ -93,31 +93,18 @@ def test_what_is_asked_for_twice_is_refused(steepest: Any, arguments: tuple[str,
 @pytest.mark.usefixtures("calibrated")
 def test_what_changes_nothing_is_remarked_on(steepest: Any, own_files: Path) -> None:
     (own_files / "my_task.py").write_text(TASK.replace("my_task(preset)", "my_task()"))
-    options = (
-        "--preset",
-        "full",
-        "--data-dir",
-        "there",
-        "--schedule",
-        "cosine",
-        "--search",
-        "momentum",
-        "--trials",
-        "2",
-    )
+    options = ("--preset", "full", "--data-dir", "d", "--schedule", "cosine", "--search", "momentum", "--trials", "2")
     answer = steepest("study", "my_task.py", *options, "-o", "sgd", "-o", "rprop", "-o", "adam", "--plan-only")
     assert answer.code == 0
-    assert answer.err.splitlines() == [
-        "note: --preset full changes nothing but the folder's name: my_task.py:my_task is a function of nothing, so that "
-        "all of its sizes are alike",
-        "note: --data-dir there has no effect: the data of my_task.py:my_task are read from no folder",
-        "note: --schedule cosine does not hold for Rprop, which finds its own steps: its rate is constant",
-        *(
-            f"note: {label} has nothing to search (momentum: given in brackets, or without a declared range): it runs as "
-            "it is given, untuned"
-            for label in ("Rprop", "Adam")
-        ),
-    ]
+    beginnings = (
+        "--preset full changes nothing but the folder's name: my_task.py:my_task is a function of nothing",
+        "--data-dir d has no effect: the data of my_task.py:my_task are read from no folder",
+        "--schedule cosine does not hold for Rprop, which finds its own steps: its rate is constant",
+        "Rprop has nothing to search (momentum: given in brackets, or without a declared range): it runs as it is given",
+        "Adam has nothing to search",
+    )
+    lines = answer.err.splitlines()
+    assert all(line.startswith(f"note: {told}") for line, told in zip(lines, beginnings, strict=True))
 
 
 @pytest.mark.usefixtures("calibrated")
