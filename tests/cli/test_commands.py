@@ -177,6 +177,31 @@ def test_a_study_of_another_schema_is_a_failure(steepest: Any) -> None:
     assert "has schema 7" in answer.err
 
 
+DAMAGED = (b"", b"\n", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b'{"schema": 2}', b'{"schema": 2, "trials": [1]}')
+
+
+@pytest.mark.parametrize(
+    "command", [("report", "."), ("rerun", ".", "x"), (*SMOKE, "--out", "."), ("report", ".", ".")]
+)
+def test_a_damaged_study_is_a_failure_in_one_line(steepest: Any, command: tuple[str, ...]) -> None:
+    for content in DAMAGED:
+        Path("study.json").write_bytes(content)
+        answer = steepest(*command)
+        assert (answer.code, answer.err.count("\n")) == (1, 1), content
+        assert answer.err.startswith("Error: study.json is damaged (")
+        assert Path("study.json").read_bytes() == content
+
+
+def test_a_study_that_was_cut_is_a_failure_in_one_line(steepest: Any, no_report: None) -> None:
+    steepest(*SMOKE, "-o", "sgd", "--out", "here")
+    whole = json.loads(Path("here/study.json").read_text())
+    for part in ("protocol", "optimizers", "trials", "command"):
+        Path("here/study.json").write_text(json.dumps({**whole, part: None}))
+        answer = steepest(*SMOKE, "-o", "sgd", "--out", "here")
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert f"here/study.json is damaged (its part '{part}' is wrong)" in answer.err
+
+
 @pytest.mark.parametrize("kind", ["optimizers", "workloads"])
 def test_lists_for_people_and_programs_agree(steepest: Any, kind: str) -> None:
     expected = registry.optimizers() if kind == "optimizers" else workloads.workloads()

@@ -100,7 +100,7 @@ def test_what_changes_nothing_is_remarked_on(steepest: Any, own_files: Path) -> 
         "--preset full changes nothing but the folder's name: my_task.py:my_task is a function of nothing",
         "--data-dir d has no effect: the data of my_task.py:my_task are read from no folder",
         "--schedule cosine does not hold for Rprop, which finds its own steps: its rate is constant",
-        "Rprop has nothing to search (momentum: given in brackets, or without a declared range): it runs as it is given",
+        "Rprop has nothing to search (momentum: given in brackets, or without a declared range)",
         "Adam has nothing to search",
     )
     lines = answer.err.splitlines()
