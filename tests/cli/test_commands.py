@@ -1,13 +1,16 @@
 """What the commands print, and with which exit code."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from own_work import TASK
 from steepest import registry
 from steepest.cli import reporting
 from steepest.study import workloads
@@ -26,7 +29,7 @@ def test_a_study_says_what_it_runs_and_what_came_out(steepest: Any, no_report: N
     assert "Adam[eps=0.1]: lr=0.01, betas=(0.9, 0.999), eps=0.1, weight_decay=0" in answer.out
     assert "[1/4] SGD seed 0: epoch 1/1, loss 2.4" in answer.out
     assert "[4/4] Adam[eps=0.1] seed 1: finished, test accuracy" in answer.out
-    assert re.search(r"^Adam\[eps=0\.1\] +\d+\.\d\d ± \d+\.\d\d%", answer.out, re.MULTILINE)
+    assert re.search(r"^Adam\[eps=0\.1\] +lr=0\.01 +\d+\.\d\d ± \d+\.\d\d%", answer.out, re.MULTILINE)
     assert answer.out.endswith("report: studies/digits-smoke/report/index.html\n")
     assert "\x1b" not in answer.out
 
@@ -37,7 +40,7 @@ def test_the_same_command_again_runs_nothing_twice(steepest: Any, no_report: Non
     assert again.code == 0
     assert "1 trial had been done before" in again.out
     assert "seed 0: epoch" not in again.out
-    table = first.out.index("optimizer  ")
+    table = first.out.index("SGD has a test accuracy of")
     assert again.out.endswith(first.out[table:])
 
 
@@ -217,6 +220,49 @@ def test_show_prints_a_page(steepest: Any) -> None:
     assert answer.code == 0
     assert "Kingma" in answer.out
     assert steepest("show", "adam", "--latex").out != answer.out
+
+
+LONG = "an_optimizer_with_a_rather_long_name_that_somebody_chose"
+
+
+@pytest.mark.parametrize(("width", "folded"), [("80", True), ("300", False)])
+def test_a_long_name_is_never_folded(
+    steepest: Any, no_report: None, monkeypatch: pytest.MonkeyPatch, width: str, folded: bool
+) -> None:
+    Path("own.py").write_text(f"import torch\nclass {LONG}(torch.optim.SGD):\n    pass\n")
+    monkeypatch.setenv("COLUMNS", width)
+    answer = steepest(*SMOKE, "-o", "sgd", "-o", f"own.py:{LONG}", "--seeds", "2")
+    rows = [line for line in answer.out.splitlines() if line.startswith(f"own.{LONG}")]
+    if folded:
+        assert rows == [f"own.{LONG}"]
+        assert re.search(r"^  ran with lr=0\.1; test accuracy \d+\.\d\d ± ", answer.out, re.MULTILINE)
+    else:
+        assert re.fullmatch(rf"own\.{LONG} +lr=0\.1 +\d+\.\d\d ± .*not enough seeds.*2 finished *", rows[0])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path, encoding: str) -> None:
+    """In a process of its own, whose streams really have that encoding; the report is written."""
+    (tmp_path / "own.py").write_text("import torch\nclass Größe(torch.optim.SGD):\n    pass\n", encoding="utf-8")
+    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
+    code = "import sys; sys.argv[0] = 'steepest'; from steepest.cli.main import main; main()"
+    options = ("study", "task.py", "-o", "sgd", "-o", "own.py:Größe", "--trials", "0", "--seeds", "1", "--out", "größe")
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *options, "--timing-rounds", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    shown = ran.stdout.decode(encoding)
+    assert ("Größe" if encoding == "cp1252" else "own.Gr\\xf6\\xdfe") in shown
+    assert (tmp_path / "größe" / "report" / "index.html").is_file()
+
+
+def test_a_locale_without_letters_has_folders_with_letters(steepest: Any, no_report: None, tmp_path: Path) -> None:
+    half = "gr\udcc3\udcb6"  # what an argument looks like where the locale is C
+    assert steepest(*SMOKE, "-o", "sgd", "--out", half).code == 0
+    assert half in json.loads((tmp_path / half / "study.json").read_text())["command"]
 
 
 def test_fetch_says_where_the_data_is(steepest: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,14 +46,17 @@ class LiveTable:
             "time left",
             "",
         ):
-            table.add_column(name, justify="left" if name in ("optimizer", "phase", "") else "right", no_wrap=True)
+            gives_way = name == "optimizer"  # a long name is cut before a figure is
+            table.add_column(
+                name, justify="left" if name in ("optimizer", "phase", "") else "right", no_wrap=not gives_way
+            )
         for row in rows:
             table.add_row(*self._cells(row), style=STYLES[row.status])
         return table
 
     def _cells(self, row: Row) -> tuple[str | Text, ...]:
         return (
-            Text(row.label),  # as it is: rich would read its brackets as markup
+            Text(row.label, no_wrap=True, overflow="ellipsis"),  # as it is: rich would read its brackets as markup
             row.phase,
             str(row.seed),
             f"{row.epoch:g}/{self._progress.epochs}",

@@ -62,10 +62,7 @@ def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
     screen.print()
     if tally.skipped:
         screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
-    screen.print(results.sentence(found), markup=False)
-    screen.print()
-    screen.print(results.table(found))
-    screen.print()
+    results.show(screen, found)
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
     for line in _unfinished(tally):
         console.err().print(f"Error: {line.format(folder=folder.path)}", markup=False)

@@ -10,7 +10,16 @@ def score(value: float | None, metric: str) -> str:
     """Return a metric's value: percent for an accuracy, else a plain number."""
     if value is None:
         return "–"
-    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4f}"
+    return f"{value:.2%}" if metric == "accuracy" else figure(value)
+
+
+def figure(value: float) -> str:
+    """Return a number with four decimals, or with as many significant digits where those would not fit.
+
+    >>> figure(0.12345), figure(1e30), figure(2e-7)
+    ('0.1235', '1e+30', '2e-07')
+    """
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:
