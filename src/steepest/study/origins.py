@@ -19,7 +19,7 @@ from steepest import registry
 from steepest.fields import Search
 from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
-from steepest.study import twins, user_files
+from steepest.study import twins, typed_code, user_files
 from steepest.study.errors import UsageError
 
 UNDECLARED: Final = 100.0
@@ -466,14 +466,10 @@ def _written(value: Any) -> Any:
 def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
-    return user_files.file_digest(file) if file else module.__name__
+    return user_files.file_digest(file) if typed_code.has_file(file) else module.__name__
 
 
 def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
-    """Return the lines of what was typed into a session, whose module has no file; nothing where there is one."""
-    if getattr(module, "__file__", None):
-        return ""
-    try:
-        return inspect.getsource(twins.unwrapped(target))
-    except (OSError, TypeError):
-        return ""
+    """Return the digest of what was typed into a session, whose module has no file; nothing where there is one."""
+    file = getattr(module, "__file__", None)
+    return "" if typed_code.has_file(file) else typed_code.digest(twins.unwrapped(target))

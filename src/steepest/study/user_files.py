@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from steepest.study import typed_code
 from steepest.study.errors import StudyError, UsageError
 
 
@@ -31,13 +32,12 @@ def reason(error: BaseException, path: Path | None = None) -> str:
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the file that a function is written in; one without a file is known by its name."""
+    """Return the SHA-256 of the file that a function is written in; one without a file by its lines."""
     try:
         file = inspect.getsourcefile(function)
-    except TypeError:
+    except (TypeError, OSError):  # OSError of a class that was typed into a session
         file = None
-    whole = file is not None and Path(file).is_file()
-    return file_digest(str(file)) if whole else getattr(function, "__qualname__", type(function).__name__)
+    return file_digest(str(file)) if typed_code.has_file(file) else typed_code.digest(function)
 
 
 @cache
