@@ -7,30 +7,20 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from steepest.cli import text
 from steepest.cli.encoding import printable
-from steepest.study.declaration import ACCURACY
 from steepest.study.report.answer import answer, caution
 from steepest.study.report.findings import Findings
-from steepest.study.report.judging import Judged
-from steepest.study.report.measures import goal
-from steepest.study.report.ran_with import ran_with
-from steepest.study.report.summary import Spread, Summary
-from steepest.study.report.wording import between, signed
-
-PERCENT = 100
-MILLISECONDS = 1000
-LEFT = ("ran with", "verdict", "trials")
-
-Cells = dict[str, str]
-"""By heading."""
+from steepest.study.report.outcome import LEFT, Cells, outcome
 
 
 def show(screen: Console, found: Findings) -> None:
     """Print the answer, a table (where that is wider than the screen, some lines for every optimizer), and cautions."""
     _say(screen, answer(found.study, found.verdicts, found.summaries))
     screen.print()
-    rows = _rows(found)
+    rows = {
+        printable(label): {heading: printable(words) for heading, words in cells.items()}
+        for label, cells in outcome(found).items()
+    }
     grid = _table(rows)
     if Measurement.get(screen, screen.options.update(width=10_000), grid).maximum <= screen.width:
         screen.print(grid)
@@ -45,29 +35,6 @@ def show(screen: Console, found: Findings) -> None:
 def _say(screen: Console, sentence: str) -> None:
     """Print a sentence, folded between words on a terminal and in one line elsewhere."""
     screen.print(sentence, markup=False, soft_wrap=not screen.is_terminal)
-
-
-def _rows(found: Findings) -> dict[str, Cells]:
-    """Return by optimizer: mean and standard deviation over seeds, and the verdict against the reference."""
-    metric = found.study.metric
-    steps = {cost.label: MILLISECONDS * cost.seconds for cost in found.costs}  # the timing pass's
-    judged = {row.label: row for row in found.verdicts.rows}
-    settings = ran_with(found.study)
-    rows: dict[str, Cells] = {}
-    for summary in found.summaries:
-        is_reference = summary.label == found.verdicts.reference
-        difference, verdict = _judgement(judged.get(summary.label), is_reference, metric)
-        cells = {
-            "ran with": settings.get(summary.label, ""),
-            f"test {text.words(metric)}": _score(summary.spreads[goal(found.study).key], metric),
-            "better by": difference,
-            "verdict": verdict,
-            "train loss": text.number(_mean(summary, "train_loss")),
-            "ms/step": text.number(steps.get(summary.label)),
-            "trials": ", ".join(f"{count} {status}" for status, count in summary.statuses.items()),
-        }
-        rows[printable(summary.label)] = {heading: printable(words) for heading, words in cells.items()}
-    return rows
 
 
 def _table(rows: Mapping[str, Cells]) -> Table:
@@ -88,26 +55,3 @@ def _lines(cells: Cells, width: int) -> str:
         else:
             lines.append(f"  {part}")
     return "\n".join(lines)
-
-
-def _judgement(row: Judged | None, is_reference: bool, metric: str) -> tuple[str, str]:
-    if row is None:
-        return "", "reference" if is_reference else ""
-    one = row.comparison
-    if one is None:
-        return "", "no paired seed" if row.planned else "not evaluated"
-    unit = PERCENT if metric == ACCURACY.name else 1  # as the column of scores has it
-    interval = between(unit * one.interval.low, unit * one.interval.high)
-    return f"{signed(unit * one.estimate)} ({interval})", str(one.verdict)
-
-
-def _mean(summary: Summary, key: str) -> float | None:
-    return summary.spreads[key].mean
-
-
-def _score(found: Spread, metric: str) -> str:
-    if found.mean is None or found.deviation is None:
-        return text.score(found.mean, metric)
-    if metric == ACCURACY.name:
-        return f"{PERCENT * found.mean:.2f} ± {PERCENT * found.deviation:.2f}%"
-    return f"{text.figure(found.mean)} ± {text.figure(found.deviation)}"

@@ -1,25 +1,8 @@
 """Numbers as people read them."""
 
+from steepest.study.report.wording import number, score
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, or a dash."""
-    return "–" if value is None else f"{value:.{digits}g}"
-
-
-def score(value: float | None, metric: str) -> str:
-    """Return a metric's value: percent for an accuracy, else a plain number."""
-    if value is None:
-        return "–"
-    return f"{value:.2%}" if metric == "accuracy" else figure(value)
-
-
-def figure(value: float) -> str:
-    """Return a number with four decimals, or with as many significant digits where those would not fit.
-
-    >>> figure(0.12345), figure(1e30), figure(2e-7)
-    ('0.1235', '1e+30', '2e-07')
-    """
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
+__all__ = ["count", "duration", "number", "score", "speed", "words"]
 
 
 def duration(seconds: float | None) -> str:

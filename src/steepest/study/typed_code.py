@@ -35,7 +35,8 @@ def _instructions(target: Any) -> Iterator[str]:
     if inspect.isclass(target):
         for name, value in vars(target).items():
             yield from (name, *_instructions(value))
-    code = getattr(target, "__code__", None)
+    function = getattr(target, "fget", getattr(target, "__func__", target))  # of a property, of a class method
+    code = getattr(inspect.unwrap(function), "__code__", None)  # torch wraps every optimizer's `step`
     if isinstance(code, CodeType):
         yield from _of_code(code)
 
