@@ -145,8 +145,9 @@ def test_classes_typed_into_a_session_take_part_and_are_told_apart(tmp_path: Pat
     assert (first.returncode, first.stdout) == (0, "2\n"), first.stderr
     again = in_a_session(SESSION, tmp_path, stdin=True)
     assert (again.returncode, again.stdout) == (0, "0\n"), again.stderr
-    other = in_a_session(SESSION.replace("super().step(closure)", "None"), tmp_path, stdin=False)
-    assert "mine.rule_sha256 is" in other.stderr
+    for there, here in (("super().step(closure)", "None"), ("factor = 1.0", "factor = 2.0")):
+        other = in_a_session(SESSION.replace(there, here), tmp_path, stdin=False)
+        assert "mine.rule_sha256 is" in other.stderr
 
 
 def test_code_without_lines_is_known_by_its_instructions() -> None:

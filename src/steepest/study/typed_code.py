@@ -24,17 +24,26 @@ def digest(target: Callable[..., Any]) -> str:
 
 
 def _text(target: Any) -> str:
+    bases = target.__mro__ if inspect.isclass(target) else (target,)
+    return "\n".join(_own_text(base) for base in bases if base.__module__ == target.__module__)
+
+
+def _own_text(target: Any) -> str:
     try:
         return inspect.getsource(target)
     except (OSError, TypeError):
-        return "\n".join(_instructions(target))
+        return "\n".join(_instructions_of_class(target) if inspect.isclass(target) else _instructions(target))
+
+
+def _instructions_of_class(cls: type) -> Iterator[str]:
+    """Yield what every method does, and the plain values among the attributes."""
+    for name, value in vars(cls).items():
+        words = repr(value) if isinstance(value, bool | int | float | str | tuple) else ""
+        yield from (name, words, *_instructions(value))
 
 
 def _instructions(target: Any) -> Iterator[str]:
-    """Yield what a function does, or what every method of a class does, without the places in a file."""
-    if inspect.isclass(target):
-        for name, value in vars(target).items():
-            yield from (name, *_instructions(value))
+    """Yield what a function does, without the places in a file; nothing for what is no function."""
     function = getattr(target, "fget", getattr(target, "__func__", target))  # of a property, of a class method
     code = getattr(inspect.unwrap(function), "__code__", None)  # torch wraps every optimizer's `step`
     if isinstance(code, CodeType):
