@@ -263,7 +263,7 @@ def test_the_chart_shows_every_pair_and_the_interval(tuned: Findings) -> None:
     assert intervals["Adam"].reach == ((adam.interval.low,), (adam.interval.high,))
     assert intervals["AdamW"].reach is None
     stops = [one for one in chart.series if one.kind == "stop"]
-    assert [(one.label, one.notes) for one in stops] == [("Momentum", ("seed 3: Momentum diverged",))]
+    assert [(one.label, one.notes) for one in stops] == [("Momentum", ("seed 3: Momentum has no finite result",))]
     assert chart.x.bounds is not None
     assert chart.x.bounds[0] < stops[0].x[0] < min(min(one.x) for one in chart.series if one.kind == "dots")
     assert [(guide.low, guide.high) for guide in chart.guides] == [(-0.01, 0.01), (0.0, 0.0)]

@@ -108,7 +108,8 @@ def _draw(sheet: Sheet) -> Figure:
 def _size(sheet: Sheet, rows: int, columns: int) -> tuple[float, float]:
     ticks = len(sheet.charts[0].y.ticks)
     if ticks:
-        return 6.4, max(0.34 * ticks + 1.0, 2.0)
+        row = max(0.34, 0.17 * sheet.charts[0].y.tick_lines + 0.06)
+        return 6.4, max(row * ticks + 1.0, 2.0)
     looks = len(_looks(sheet))
     return _width(columns), (2.6 if columns > 1 else 3.4) * rows + 0.22 * (looks // 4 + 1)
 
@@ -198,7 +199,7 @@ def _scale(axes: Axes, axis: Axis, name: str) -> None:
     line = axes.xaxis if name == "x" else axes.yaxis
     if axis.log:
         axes.set(**{f"{name}scale": "log"})
-        low, high = line.get_data_interval()
+        low, high = axis.bounds or line.get_data_interval()
         fine = low > 0 and high / low < FINE_UP_TO
         line.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if fine else (1,)))
         line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
