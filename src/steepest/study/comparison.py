@@ -113,11 +113,6 @@ def compare(
         remarks,
     )
     from steepest.study.plan import make_plan
-    from steepest.study.report import write_report
-    from steepest.study.report.answer import answer, caution
-    from steepest.study.report.findings import findings
-    from steepest.study.report.outcome import outcome
-    from steepest.study.report.reader import read_study
     from steepest.study.request import Request
     from steepest.study.store import StudyFolder
 
@@ -149,16 +144,27 @@ def compare(
         tally = engine.run(plan, folder, watcher)
     if tally.interrupted:
         raise KeyboardInterrupt
-    found = findings(read_study(folder.path))
+    return _answer(folder.path, tally.ended, (*remarks.remarks(request), *tally.notes))
+
+
+def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -> Answer:
+    """Read the study, write its report, and say what came out."""
+    from steepest.study import report
+    from steepest.study.report.answer import answer, caution
+    from steepest.study.report.findings import findings
+    from steepest.study.report.outcome import outcome
+    from steepest.study.report.reader import read_study
+
+    found = findings(read_study(folder))
     return Answer(
         sentence=answer(found.study, found.verdicts, found.summaries),
         comparisons=found.verdicts.comparisons,
-        folder=folder.path,
-        report=write_report(folder.path),
-        statuses=dict(tally.ended),
+        folder=folder,
+        report=report.write_report(folder),
+        statuses=dict(statuses),
         rows=outcome(found),
         cautions=caution(found.study, found.verdicts, found.searches),
-        notes=(*remarks.remarks(request), *tally.notes),
+        notes=notes,
     )
 
 
