@@ -71,7 +71,7 @@ def seed_chart(found: Findings, looks: Looks) -> Chart:
 
 def target_charts(found: Findings, looks: Looks) -> tuple[Chart, ...]:
     """For every target, the steps that every seed took to it."""
-    horizon = max((epoch.step for trial in found.study.trials for epoch in trial.epochs), default=0)
+    horizon = max([1, *(epoch.step for trial in found.study.trials for epoch in trial.epochs)])
     return tuple(
         _target_chart(found.study, target, number, looks, horizon) for number, target in enumerate(found.targets, 1)
     )
