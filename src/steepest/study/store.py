@@ -203,8 +203,14 @@ def read_records(path: Path) -> TrialRecords:
     try:
         found = [json.loads(line) for line in lines]
     except ValueError:
+        found = [None]
+    if not all(map(_is_record, found)):
         return TrialRecords([], f"{path.name} is damaged and was not read")
     return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+
+
+def _is_record(line: Any) -> bool:
+    return isinstance(line, dict) and "kind" in line
 
 
 def _length(file: IO[bytes]) -> int:
