@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from steepest.study.report.names import folded
 from steepest.study.report.page import render_page
 from steepest.study.report.plotly_renderer import plotly_figure
 from steepest.study.report.reader import read_study
+from steepest.study.report.tables import to_html
 from steepest.study.report.write import all_tables
 
 LOSS = {"metric": {"name": "loss", "direction": "minimize"}}
@@ -105,3 +107,11 @@ def test_what_is_too_long_for_every_place_is_cut() -> None:
     assert len(lines) == 5
     assert lines[-1].endswith("…")
     assert folded("betas=(0.9,0.999)", 12) == "betas=(0.9,\n0.999)"
+
+
+def test_only_names_and_words_break(found: Callable[[Plan], Findings]) -> None:
+    """A place to break in a cell that does not wrap would make its row tall."""
+    its = found(replace(CALM, labels=("SGD", LONG, "Adam")))
+    for table in all_tables(its).values():
+        for cell in re.findall(r"<td[^>]*>[^<]*<wbr>", to_html(table)):
+            assert "words" in cell

@@ -1,4 +1,4 @@
-"""How many trials of a study run at once, and how long each may take."""
+"""The number of trials that run at once, and the time limit of each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from steepest.study.store import StudyFolder
 
 @dataclass(frozen=True)
 class Labour:
-    """How many trials run at once, and how many minutes each may take."""
+    """The number of trials that run at once, and the minutes that each may take."""
 
     jobs: int = 1
     time_limit: float | None = None

@@ -1,4 +1,4 @@
-"""What a study found, in a terminal: the answer, what to know of it, and a row for every optimizer."""
+"""The results of a study in a terminal: the answer, a row for every optimizer, and cautions."""
 
 from collections.abc import Mapping
 

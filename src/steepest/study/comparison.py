@@ -32,7 +32,7 @@ Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """What came out of a study. `folder` holds its records, `report` is the page that tells everything.
+    """The outcome of a study. `folder` holds its records, `report` is the page that tells everything.
 
     `sentence` is the answer in words, and `cautions` are what to know before repeating it; `comparisons` holds a
     verdict with its figures for every optimizer but the reference, on the metric of the test set at the end. `rows`

@@ -231,7 +231,7 @@ def _late(study: Study) -> str:
 
 
 def _search_words(one: Search) -> str:
-    """What to know of a search whose drawn points all came to nothing."""
+    """A caution about a search of which no drawn point finished; empty for any other."""
     drawn = [point for point in one.tried if point.point != DEFAULTS]
     if not drawn or any(point.status == FINISHED or not point.ended for point in drawn):
         return ""

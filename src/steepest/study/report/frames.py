@@ -1,4 +1,4 @@
-"""What part of an axis is drawn: one value that is far from all others must not flatten them."""
+"""Frames of axes: one value that is far from all others must not flatten them."""
 
 import math
 from collections.abc import Iterable

@@ -259,22 +259,26 @@ def _html_title(column: Column, rows: int = 1) -> Markup:
 def _html_row(columns: Sequence[Column], row: Sequence[Cell]) -> Markup:
     cells = [_html_cell(column, cell) for column, cell in zip(columns[1:], row[1:], strict=True)]
     long = Markup(' class="long"') if len(row[0].text) > LONG else ""
-    first = Markup('<th scope="row" data-sort="{}"{}>{}</th>').format(row[0].text, long, _html_content(row[0]))
+    first = Markup('<th scope="row" data-sort="{}"{}>{}</th>').format(
+        row[0].text, long, _html_content(row[0], may_break=True)
+    )
     return Markup("<tr>{}{}</tr>").format(first, _joined(cells))
 
 
 def _html_cell(column: Column, cell: Cell) -> Markup:
     key = cell.text if isinstance(cell, Text) else _exact(cell.value).replace("inf", "Infinity")
-    return Markup('<td data-sort="{}"{}>{}</td>').format(key, _classes(column, cell.tag), _html_content(cell))
+    return Markup('<td data-sort="{}"{}>{}</td>').format(
+        key, _classes(column, cell.tag), _html_content(cell, may_break="words" in cell.tag)
+    )
 
 
-def _html_content(cell: Cell) -> Markup:
+def _html_content(cell: Cell, *, may_break: bool) -> Markup:
     if isinstance(cell, Over):  # an empty spread keeps the column's means under one another
         spread = f"± {cell.deviation}" if cell.deviation else ""
         return Markup('{} <span class="spread">{}</span>').format(cell.text, spread)
     if isinstance(cell, Text) and cell.detail:
         return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(cell.text, cell.detail)
-    return breakable(cell.text)
+    return breakable(cell.text) if may_break else Markup("{}").format(cell.text)
 
 
 def _classes(column: Column, tag: str = "") -> Markup:
