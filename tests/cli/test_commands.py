@@ -1,5 +1,6 @@
 """What the commands print, and with which exit code."""
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from own_work import TASK
 from steepest import registry
 from steepest.cli import reporting
+from steepest.cli.encoding import IN_ASCII, let_no_letter_raise, printable
 from steepest.study import workloads
 from steepest.study.data import digits, fashion_mnist, fetch, places
 from steepest.study.store import StudyFolder
@@ -240,22 +242,33 @@ def test_a_long_name_is_never_folded(
         assert re.fullmatch(rf"own\.{LONG} +lr=0\.1 +\d+\.\d\d ± .*not enough seeds.*2 finished *", rows[0])
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_every_sign_has_a_spelling_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    let_no_letter_raise()
+    words = f"{''.join(IN_ASCII)} Größe"
+    print(words, flush=True)
+    shown = written.getvalue().decode(encoding)
+    assert shown == f"{printable(words)}\n"
+    assert ("+/-" in shown) == (encoding == "ascii")
+    assert ("∞" in shown) == (encoding == "utf-8")
+
+
+def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path) -> None:
     """In a process of its own, whose streams really have that encoding; the report is written."""
     (tmp_path / "own.py").write_text("import torch\nclass Größe(torch.optim.SGD):\n    pass\n", encoding="utf-8")
     (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
     code = "import sys; sys.argv[0] = 'steepest'; from steepest.cli.main import main; main()"
-    options = ("study", "task.py", "-o", "sgd", "-o", "own.py:Größe", "--trials", "0", "--seeds", "1", "--out", "größe")
+    options = ("study", "task.py", "-o", "own.py:Größe", "--trials", "0", "--seeds", "1", "--out", "größe")
     ran = subprocess.run(
         [sys.executable, "-c", code, *options, "--timing-rounds", "0"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
-    shown = ran.stdout.decode(encoding)
-    assert ("Größe" if encoding == "cp1252" else "own.Gr\\xf6\\xdfe") in shown
+    assert rb"own.Gr\xf6\xdfe" in ran.stdout
     assert (tmp_path / "größe" / "report" / "index.html").is_file()
 
 
