@@ -17,6 +17,7 @@ from steepest.cli import reporting
 from steepest.cli.encoding import IN_ASCII, let_no_letter_raise, printable
 from steepest.study import workloads
 from steepest.study.data import digits, fashion_mnist, fetch, places
+from steepest.study.records import SCHEMA
 from steepest.study.store import StudyFolder
 
 WRITE = reporting.write
@@ -182,7 +183,10 @@ def test_a_study_of_another_schema_is_a_failure(steepest: Any) -> None:
     assert "has schema 7" in answer.err
 
 
-DAMAGED = (b"", b"\n", b"null", b"[]", b'"x"', b"{", b"\xff\xfe", b'{"schema": 2}', b'{"schema": 2, "trials": [1]}')
+DAMAGED = (
+    *(b"", b"\n", b"null", b"[]", b'"x"', b"{", b"\xff\xfe"),
+    *(json.dumps({"schema": SCHEMA, **parts}).encode() for parts in ({}, {"trials": [1]})),
+)
 
 
 @pytest.mark.parametrize(
