@@ -653,7 +653,11 @@ def test_what_others_do_acts_as_it_does_on_torchs(twins: Twins, attack: Attack) 
         optimizer = cls(params, **{name: v for name, v in switched_on(twins[0]).items() if name in known})
         train(optimizer, 3)
         attack(optimizer, params)
-        train(optimizer, 3)
+        try:
+            train(optimizer, 3)
+        except KeyError as error:
+            assert cls is twins[1]
+            pytest.skip(f"torch {torch.__version__} itself fails: KeyError {error}")
         results.append(snapshot(optimizer))
     for (p, _), (q, _) in zip(*results, strict=True):
         torch.testing.assert_close(p, q, rtol=2e-5, atol=2e-5, equal_nan=True)

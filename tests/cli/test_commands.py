@@ -1,17 +1,23 @@
 """What the commands print, and with which exit code."""
 
+import io
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from own_work import TASK
 from steepest import registry
 from steepest.cli import reporting
+from steepest.cli.encoding import IN_ASCII, let_no_letter_raise, printable
 from steepest.study import workloads
 from steepest.study.data import digits, fashion_mnist, fetch, places
+from steepest.study.records import SCHEMA
 from steepest.study.store import StudyFolder
 
 WRITE = reporting.write
@@ -26,7 +32,7 @@ def test_a_study_says_what_it_runs_and_what_came_out(steepest: Any, no_report: N
     assert "Adam[eps=0.1]: lr=0.01, betas=(0.9, 0.999), eps=0.1, weight_decay=0" in answer.out
     assert "[1/4] SGD seed 0: epoch 1/1, loss 2.4" in answer.out
     assert "[4/4] Adam[eps=0.1] seed 1: finished, test accuracy" in answer.out
-    assert re.search(r"^Adam\[eps=0\.1\] +\d+\.\d\d ± \d+\.\d\d%", answer.out, re.MULTILINE)
+    assert re.search(r"^Adam\[eps=0\.1\] +lr=0\.01 +\d+\.\d\d ± \d+\.\d\d%", answer.out, re.MULTILINE)
     assert answer.out.endswith("report: studies/digits-smoke/report/index.html\n")
     assert "\x1b" not in answer.out
 
@@ -37,7 +43,7 @@ def test_the_same_command_again_runs_nothing_twice(steepest: Any, no_report: Non
     assert again.code == 0
     assert "1 trial had been done before" in again.out
     assert "seed 0: epoch" not in again.out
-    table = first.out.index("optimizer  ")
+    table = first.out.index("SGD has a test accuracy of")
     assert again.out.endswith(first.out[table:])
 
 
@@ -177,6 +183,34 @@ def test_a_study_of_another_schema_is_a_failure(steepest: Any) -> None:
     assert "has schema 7" in answer.err
 
 
+DAMAGED = (
+    *(b"", b"\n", b"null", b"[]", b'"x"', b"{", b"\xff\xfe"),
+    *(json.dumps({"schema": SCHEMA, **parts}).encode() for parts in ({}, {"trials": [1]})),
+)
+
+
+@pytest.mark.parametrize(
+    "command", [("report", "."), ("rerun", ".", "x"), (*SMOKE, "--out", "."), ("report", ".", ".")]
+)
+def test_a_damaged_study_is_a_failure_in_one_line(steepest: Any, command: tuple[str, ...]) -> None:
+    for content in DAMAGED:
+        Path("study.json").write_bytes(content)
+        answer = steepest(*command)
+        assert (answer.code, answer.err.count("\n")) == (1, 1), content
+        assert answer.err.startswith("Error: study.json is damaged (")
+        assert Path("study.json").read_bytes() == content
+
+
+def test_a_study_that_was_cut_is_a_failure_in_one_line(steepest: Any, no_report: None) -> None:
+    steepest(*SMOKE, "-o", "sgd", "--out", "here")
+    whole = json.loads(Path("here/study.json").read_text())
+    for part in ("protocol", "optimizers", "trials", "command"):
+        Path("here/study.json").write_text(json.dumps({**whole, part: None}))
+        answer = steepest(*SMOKE, "-o", "sgd", "--out", "here")
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert f"here/study.json is damaged (its part '{part}' is wrong)" in answer.err
+
+
 @pytest.mark.parametrize("kind", ["optimizers", "workloads"])
 def test_lists_for_people_and_programs_agree(steepest: Any, kind: str) -> None:
     expected = registry.optimizers() if kind == "optimizers" else workloads.workloads()
@@ -192,6 +226,60 @@ def test_show_prints_a_page(steepest: Any) -> None:
     assert answer.code == 0
     assert "Kingma" in answer.out
     assert steepest("show", "adam", "--latex").out != answer.out
+
+
+LONG = "an_optimizer_with_a_rather_long_name_that_somebody_chose"
+
+
+@pytest.mark.parametrize(("width", "folded"), [("80", True), ("300", False)])
+def test_a_long_name_is_never_folded(
+    steepest: Any, no_report: None, monkeypatch: pytest.MonkeyPatch, width: str, folded: bool
+) -> None:
+    Path("own.py").write_text(f"import torch\nclass {LONG}(torch.optim.SGD):\n    pass\n")
+    monkeypatch.setenv("COLUMNS", width)
+    answer = steepest(*SMOKE, "-o", "sgd", "-o", f"own.py:{LONG}", "--seeds", "2")
+    rows = [line for line in answer.out.splitlines() if line.startswith(f"own.{LONG}")]
+    if folded:
+        assert rows == [f"own.{LONG}"]
+        assert re.search(r"^  ran with lr=0\.1; test accuracy \d+\.\d\d ± ", answer.out, re.MULTILINE)
+    else:
+        assert re.fullmatch(rf"own\.{LONG} +lr=0\.1 +\d+\.\d\d ± .*not enough seeds.*2 finished *", rows[0])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_every_sign_has_a_spelling_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    let_no_letter_raise()
+    words = f"{''.join(IN_ASCII)} Größe"
+    print(words, flush=True)
+    shown = written.getvalue().decode(encoding)
+    assert shown == f"{printable(words)}\n"
+    assert ("+/-" in shown) == (encoding == "ascii")
+    assert ("∞" in shown) == (encoding == "utf-8")
+
+
+def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path) -> None:
+    """In a process of its own, whose streams really have that encoding; the report is written."""
+    (tmp_path / "own.py").write_text("import torch\nclass Größe(torch.optim.SGD):\n    pass\n", encoding="utf-8")
+    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
+    code = "import sys; sys.argv[0] = 'steepest'; from steepest.cli.main import main; main()"
+    options = ("study", "task.py", "-o", "own.py:Größe", "--trials", "0", "--seeds", "1", "--out", "größe")
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *options, "--timing-rounds", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert rb"own.Gr\xf6\xdfe" in ran.stdout
+    assert (tmp_path / "größe" / "report" / "index.html").is_file()
+
+
+def test_a_locale_without_letters_has_folders_with_letters(steepest: Any, no_report: None, tmp_path: Path) -> None:
+    half = "gr\udcc3\udcb6"  # what an argument looks like where the locale is C
+    assert steepest(*SMOKE, "-o", "sgd", "--out", half).code == 0
+    assert half in json.loads((tmp_path / half / "study.json").read_text())["command"]
 
 
 def test_fetch_says_where_the_data_is(steepest: Any, monkeypatch: pytest.MonkeyPatch) -> None:

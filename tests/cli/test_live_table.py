@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -80,6 +81,26 @@ def test_a_row_for_every_trial(tmp_path) -> None:
     assert lines[2].endswith("running")
     assert lines[3].endswith("waiting")
     assert lines[5].startswith("1 finished, 1 running, 2 waiting; time left about 0:0")
+
+
+def test_a_narrow_terminal_has_names_and_figures_whole() -> None:
+    long = "my_rules.an_optimizer_with_a_rather_long_name[momentum=0.9]"
+    watched = SimpleNamespace(metric="accuracy", epochs=30, seconds_left=lambda: None)
+    watched.rows = {
+        label: Row(label, "evaluation", 0, 9, status="timed out", loss=0.12345, validation=0.87)
+        for label in ("SGD", long)
+    }
+    screen = Console(file=io.StringIO(), width=80, height=40)
+    screen.print(LiveTable(watched))  # type: ignore[arg-type]
+    heading, first, second, *_ = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert heading.split() == ["optimizer", "phase", "seed", "epoch", "loss", "accuracy"]
+    assert first.split() == ["SGD", "evaluation", "0", "0/30", "0.1235", "87.00%", "timed", "out"]
+    name, *figures = second.split()
+    assert figures == first.split()[1:]
+    beginning, end = name.split("…")
+    assert long.startswith(beginning)
+    assert long.endswith(end)
+    assert len(second) <= 80
 
 
 def test_many_trials_stay_within_the_height(tmp_path) -> None:

@@ -21,7 +21,7 @@ def test_ones_own_workload_and_rule_in_one_command(steepest: Any, own_files: Pat
         "data       your data from the workload itself: 90 training, 10 validation and 20 test examples" in answer.out
     )
     assert "my_rules.MyOpt: lr=0.5" in answer.out
-    assert re.search(r"^my_rules\.MyOpt +\d+\.\d\d", answer.out, re.MULTILINE)
+    assert re.search(r"^my_rules\.MyOpt +lr=[\d.]+ +\d+\.\d\d", answer.out, re.MULTILINE)
     again = steepest(*STUDY, "-o", "adamw", "-o", "./my_rules.py:MyOpt", "--trials", "2", "--seeds", "1")
     assert again.code == 0
     assert "8 trials had been done before" in again.out

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from own_work import TASK, own_files
 from steepest.study import estimate
 from steepest.study.estimate import Cost
+
+__all__ = ["own_files"]
 
 TUNED = ("study", "mini-batch", "--preset", "smoke", "--trials", "2", "--timing-rounds", "0")
 
@@ -53,6 +56,71 @@ def test_a_wrong_argument_is_told(steepest: Any, arguments: tuple[str, ...], tol
     assert answer.code == 2
     assert re.search(told, answer.err, re.DOTALL)
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--search", "lr"), ("--space", "space.toml"), ("--tuning-seeds", "1"), ("--sampler", "sobol"), ("--extend",)],
+)
+@pytest.mark.parametrize("trials", [("--trials", "0"), ()])
+def test_an_option_of_the_search_is_refused_without_one(
+    steepest: Any, arguments: tuple[str, ...], trials: tuple[str, ...]
+) -> None:
+    Path("space.toml").write_text("[sgd]\nlr = [0.1, 0.2]")
+    answer = steepest("study", "mini-batch", "--preset", "smoke", *trials, *arguments)
+    assert answer.code == 2
+    assert f"{arguments[0]} has no effect with --trials 0" in answer.err
+    assert not Path("studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("-o", "sgd[lr=0.5]", "--space", "sgd.toml"),
+            "SGD[lr=0.5] is given lr in brackets and a space to search it in",
+        ),
+        (("-o", "sgd", "--search", "lr", "--space", "sgd.toml"), "--search has no effect: --space says for every"),
+    ],
+)
+def test_what_is_asked_for_twice_is_refused(steepest: Any, arguments: tuple[str, ...], told: str) -> None:
+    Path("sgd.toml").write_text("[sgd]\nlr = [0.1, 0.2]")
+    answer = steepest("study", "mini-batch", "--preset", "smoke", "--trials", "2", *arguments)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_what_changes_nothing_is_remarked_on(steepest: Any, own_files: Path) -> None:
+    (own_files / "my_task.py").write_text(TASK.replace("my_task(preset)", "my_task()"))
+    options = ("--preset", "full", "--data-dir", "d", "--schedule", "cosine", "--search", "momentum", "--trials", "2")
+    answer = steepest("study", "my_task.py", *options, "-o", "sgd", "-o", "rprop", "-o", "adam", "--plan-only")
+    assert answer.code == 0
+    beginnings = (
+        "--preset full changes nothing but the folder's name: my_task.py:my_task is a function of nothing",
+        "--data-dir d has no effect: the data of my_task.py:my_task are read from no folder",
+        "--schedule cosine does not hold for Rprop, which finds its own steps: its rate is constant",
+        "Rprop has nothing to search (momentum: given in brackets, or without a declared range)",
+        "Adam has nothing to search",
+    )
+    lines = answer.err.splitlines()
+    assert all(line.startswith(f"note: {told}") for line, told in zip(lines, beginnings, strict=True))
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_setting_that_torch_lacks_is_remarked_on(steepest: Any) -> None:
+    answer = steepest("study", "fashion-mnist", "--preset", "smoke", "-o", "torch.optim:RMSprop", "--plan-only")
+    assert "torch.optim.RMSprop runs without the workload's eps_in_sqrt of rmsprop: it has no such option" in answer.err
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_follows_every_option_of_the_run(steepest: Any) -> None:
+    options = ("--out", "here", "-j", "2", "--time-limit", "1.5", "--timing-rounds", "0")
+    answer = steepest(*TUNED, "-o", "sgd", "--plan-only", *options)
+    assert "folder     here" in answer.out
+    assert "cost       about 6:17 with 2 jobs" in answer.out
+    assert "limit      a trial that takes longer than 1.5 minutes counts as worst" in answer.out
+    assert "on the CPU with 1 thread" in answer.out
 
 
 def test_a_trial_is_repeated_by_name(steepest: Any, no_report: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -117,6 +118,11 @@ def test_sparse_gradients_are_refused_in_torchs_words(info: Info) -> None:
         assert_refused_alike(work, info)
 
 
+def without_devices(message: str) -> str:
+    """torch 2.11 lists fewer devices for Adagrad than for the others."""
+    return re.sub(r"\[.*\]", "[]", message)
+
+
 @every_info(lambda info: "fused" in info.optim_cls.fields)
 def test_fused_parameters_on_meta(info: Info) -> None:
     """A model may be made on meta: the optimizer takes its parameters, and steps once they are somewhere."""
@@ -130,7 +136,7 @@ def test_fused_parameters_on_meta(info: Info) -> None:
         torchs(layer.parameters(), fused=True).step()
     with pytest.raises(RuntimeError) as error:
         ours.step()
-    assert str(refused.value) in str(error.value)
+    assert without_devices(str(refused.value)) in without_devices(str(error.value))
     layer.to_empty(device="cpu")
     ours = info.optim_cls(layer.parameters(), fused=True)
     for p in layer.parameters():

@@ -270,6 +270,15 @@ def _end(status: str, stop: int, plan: Plan, rng: np.random.Generator, last: flo
     if status == "diverged":
         reason = f"loss is nan at step {stop}"
         return {"kind": "end", "status": "diverged", "step": stop, "epoch": epoch, "reason": reason}
+    if status == "timed out":
+        return {
+            "kind": "end",
+            "status": status,
+            "step": stop,
+            "epoch": epoch,
+            "error": "it took longer",
+            "traceback": "",
+        }
     if status == "failed":
         trace = 'Traceback:\n  File "trial.py", line 12, in run_trial\nValueError: lr < 0 is <refused>'
         return {

@@ -31,7 +31,10 @@ COMMON = ("SGD", "Momentum", "Adam", "Lion")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("three")
-    return {name: write_study(base / name, replace(plan, overrides={"name": name})) for name, plan in PLANS.items()}
+    return {
+        name: write_study(base / name, replace(plan, overrides={"name": name, "workload": name}))
+        for name, plan in PLANS.items()
+    }
 
 
 def _found(folders: Mapping[str, Path]) -> dict[str, Findings]:
@@ -138,7 +141,7 @@ def test_losses_that_are_not_positive_have_no_profile(tmp_path: Path) -> None:
 def test_nothing_in_common_is_said(tmp_path: Path) -> None:
     folders = {
         "one": write_study(tmp_path / "one", Plan(labels=("Adam",), seeds=2)),
-        "two": write_study(tmp_path / "two", Plan(labels=("SGD",), seeds=2)),
+        "two": write_study(tmp_path / "two", Plan(labels=("SGD",), seeds=2, overrides={"workload": "other"})),
     }
     found = across(_found(folders))
     assert not found.comparable
@@ -165,10 +168,37 @@ def test_the_page_stands_with_its_files(folders: dict[str, Path], tmp_path: Path
 
 
 def test_two_studies_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    folders = [write_study(tmp_path / name, Plan(labels=("Adam", "SGD"), seeds=2)) for name in ("a", "b")]
+    folders = [write_study(tmp_path / name, _own_task(name, "cosine")) for name in ("a", "b")]
     text = write_comparison(folders, tmp_path / "out").read_text(encoding="utf-8")
     assert f"fashion-mnist quick ({tmp_path / 'a'})" in text
     assert f"fashion-mnist quick ({tmp_path / 'b'})" in text
+
+
+def _own_task(data: str, schedule: str) -> Plan:
+    overrides = {
+        "config": {"task": {"source": "my_task.py:fashion-mnist"}, "epochs": 2},
+        "data": {"name": "your data", "sha256": {"train": data}},
+        "protocol": {"schedule": schedule, "reference": "Adam", "trials": 0},
+    }
+    return Plan(labels=("Adam", "SGD"), seeds=2, overrides=overrides)
+
+
+def test_one_workload_under_two_schedules_is_not_two(tmp_path: Path) -> None:
+    folders = [write_study(tmp_path / name, _own_task("same", name)) for name in ("cosine", "constant")]
+    told = (
+        "are studies of one workload, fashion-mnist, with schedule cosine and constant. A comparison across workloads"
+    )
+    with pytest.raises(ReportError, match=told):
+        write_comparison(folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_workload_at_two_sizes_is_not_two(tmp_path: Path) -> None:
+    folders = [
+        write_study(tmp_path / preset, Plan(labels=("Adam", "SGD"), preset=preset)) for preset in ("quick", "full")
+    ]
+    with pytest.raises(ReportError, match="of one workload, fashion-mnist, with preset quick and full"):
+        write_comparison(folders, tmp_path / "out")
 
 
 def test_no_folder_is_refused(tmp_path: Path) -> None:

@@ -286,6 +286,13 @@ def test_bucket_means_leave_out_what_is_not_finite() -> None:
     assert np.isnan(means[1])
 
 
+def test_a_study_without_any_evaluation_has_charts(found: Callable[[Plan], Findings]) -> None:
+    ends = {("Adam", seed): "failed" for seed in range(2)}
+    its = found(Plan(labels=("Adam",), seeds=2, ends=ends, targets=(0.5,)))
+    for sheet in build_figures(its).sheets:
+        matplotlib_figure(sheet)
+
+
 def test_long_curves_are_shortened_to_what_a_screen_shows(study: Callable[[Plan], Study]) -> None:
     found = _figures(study(Plan(labels=("Adam",), seeds=2, epochs=900, steps_per_epoch=2)))
     assert len(_line(_chart(found, "train-loss-over-epochs"), "Adam").x) <= 400

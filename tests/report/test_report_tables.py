@@ -82,7 +82,7 @@ class _Elements(HTMLParser):
 
 def test_html_holds_no_foreign_element_and_scoped_headers() -> None:
     parser = _Elements()
-    parser.feed(str(to_html(TABLE)))
+    parser.feed(str(to_html(TABLE)).replace("<wbr>", ""))  # where a long name may break
     tags = [tag for tag, _ in parser.starts]
     assert "script" not in tags
     assert parser.text.count(HOSTILE) == 4

@@ -4,17 +4,18 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from raw_records import raw_phase
-from synthetic_study import TUNED, Plan
+from synthetic_study import TUNED, Plan, write_study
 
 from steepest.study.report.answer import answer, caution, seen
 from steepest.study.report.answer_tables import verdicts_table
-from steepest.study.report.findings import Findings
+from steepest.study.report.findings import Findings, findings
 from steepest.study.report.palette import look
 from steepest.study.report.reader import read_study
 from steepest.study.report.row_charts import verdict_chart
@@ -119,7 +120,9 @@ def test_less_is_better_for_a_metric_to_minimise(found: Callable[[Plan], Finding
 def test_alike_runs_are_equivalent_within_a_margin_only(found: Callable[[Plan], Findings], tmp_path: Path) -> None:
     its = found(replace(CALM, labels=("Adam", "AdaMax"), margin=0.9, reference="Adam"))
     assert [one.verdict for one in its.verdicts.comparisons] == [Verdict.EQUIVALENT]
-    assert "AdaMax is equivalent to Adam (within 0.9)" in answer(its.study, its.verdicts, its.summaries)
+    assert "AdaMax (lr=0.01) is equivalent (within 0.9) to Adam (lr=0.01)." in answer(
+        its.study, its.verdicts, its.summaries
+    )
     without = found(replace(CALM, labels=("Adam", "AdaMax"), margin=0.0, reference="Adam"))
     assert without.verdicts.comparisons[0].verdict is not Verdict.EQUIVALENT
 
@@ -139,9 +142,13 @@ def test_an_optimizer_whose_search_found_nothing_is_named_without_a_verdict(foun
 
 def test_the_answer_is_the_verdict_and_not_the_highest_mean(tuned: Findings) -> None:
     sentence = answer(tuned.study, tuned.verdicts, tuned.summaries)
-    assert sentence.startswith("So far, on test accuracy at the end of training, over 8 paired seeds: Adam (by 0.067; ")
-    assert "Lion (by 0.052; interval 0.032 to 0.077) are better than SGD" in sentence
-    assert "Momentum is undecided against SGD; AdamW is without a verdict, for too few seeds." in sentence
+    assert sentence.startswith(
+        "So far, on test accuracy at the end of training, over 8 paired seeds: Adam (lr=0.007145"
+    )
+    chosen = tuned.study.chosen["Lion"].options["lr"]
+    words = f"Lion (lr={chosen:g}, weight_decay=0; by 0.052, interval 0.032 to 0.077) are better than SGD (lr="
+    assert words in sentence
+    assert "is undecided against SGD; AdamW is without a verdict, for too few seeds." in sentence
     means = {one.label: one.spreads["test_accuracy"].mean or 0 for one in tuned.summaries}
     assert max(means, key=lambda label: means[label]) == "AdamW"
     assert seen(tuned.verdicts, tuned.summaries).startswith("In these runs AdamW had the highest mean test accuracy")
@@ -175,9 +182,65 @@ def test_all_diverged_is_said(found: Callable[[Plan], Findings]) -> None:
     assert answer(its.study, its.verdicts, its.summaries) == "Every trial that ended diverged."
 
 
+def test_two_that_diverge_on_every_seed_are_not_equivalent(found: Callable[[Plan], Findings]) -> None:
+    ends = {(label, seed): "diverged" for label in ("Adam", "SGD") for seed in range(12)}
+    its = found(Plan(labels=("SGD", "Adam"), seeds=12, margin=0.5, ends=ends))
+    assert [one.verdict for one in its.verdicts.comparisons] == [Verdict.BOTH_DIVERGED]
+    sentence = answer(its.study, its.verdicts, its.summaries)
+    assert sentence.endswith("over 12 paired seeds: Adam and SGD (the reference) both diverged on every paired seed.")
+    assert _rows(its)["Adam"]["Verdict"] == "both diverged"
+    assert _rows(its)["Adam"]["Paired seeds"] == "12 (12 diverged; 12 with the reference's)"
+    verdict_chart(its, {label: look(index) for index, label in enumerate(its.study.labels)})
+
+
+def test_a_pair_that_diverged_together_never_counts_towards_equivalence(found: Callable[[Plan], Findings]) -> None:
+    ends = {(label, 3): "diverged" for label in ("Adam", "AdaMax")}
+    its = found(replace(CALM, labels=("Adam", "AdaMax"), margin=0.9, reference="Adam", ends=ends))
+    assert its.verdicts.comparisons[0].verdict is not Verdict.EQUIVALENT
+    words = " ".join(caution(its.study, its.verdicts, its.searches))
+    assert "Seeds on which Adam has no finite result either: AdaMax (1)." in words
+
+
+def test_a_metric_without_any_finite_value_is_an_error_of_the_metric(
+    found: Callable[[Plan], Findings], tmp_path: Path
+) -> None:
+    folder = write_study(tmp_path / "nan", replace(CALM, labels=("SGD", "Adam"), margin=0.5))
+    for path in (folder / "trials").iterdir():
+        text = re.sub(r'"test_accuracy": [^,}]+', '"test_accuracy": "nan"', path.read_text())
+        path.write_text(text)
+    its = findings(read_study(folder))
+    sentence = answer(its.study, its.verdicts, its.summaries)
+    assert sentence.startswith("No verdict: the metric 'accuracy' has no finite value on the test set in any of 16 ")
+    assert "(it is nan)" in sentence
+
+
+def test_a_trial_over_its_time_limit_counts_as_worst_and_is_named(found: Callable[[Plan], Findings]) -> None:
+    its = found(replace(CALM, ends={("Adam", 2): "timed out", ("Adam", 5): "timed out"}))
+    row = next(row for row in its.verdicts.rows if row.label == "Adam")
+    assert (len(row.differences), dict(row.differences)[2], row.lost) == (8, -math.inf, {"timed out": 2})
+    assert _rows(its)["Adam"]["Paired seeds"] == "8 (2 timed out)"
+    words = " ".join(caution(its.study, its.verdicts, its.searches))
+    assert "Trials that took longer than the time limit count as worst, as diverged ones do: Adam (2)." in words
+
+
+@pytest.mark.parametrize("defaults", ["finished", "diverged"])
+def test_a_search_of_which_every_point_diverged_is_told(found: Callable[[Plan], Findings], defaults: str) -> None:
+    lost: dict[tuple[str, int | str], str] = {("Lion", point): "diverged" for point in (0, 1)}
+    lost |= {("Lion", "defaults"): "diverged"} if defaults == "diverged" else {}
+    its = found(replace(TUNED, trials=2, ends={}, search_ends=lost))
+    words = " ".join(caution(its.study, its.verdicts, its.searches))
+    assert "No point of the search of Lion finished (2 diverged): it " in words
+    assert ("ran with the library's defaults and was not tuned" in words) == (defaults == "finished")
+    sentence = answer(its.study, its.verdicts, its.summaries)
+    assert ("Lion was not evaluated" in sentence) == (defaults == "diverged")
+
+
 def test_cautions_name_what_was_lost_skipped_and_at_the_edge(tuned: Findings) -> None:
     sentences = " ".join(caution(tuned.study, tuned.verdicts, tuned.searches))
-    assert "Diverged trials count as worst in the verdicts (Momentum:" in sentences
+    assert (
+        "count as worst in the verdicts and cannot enter a mean; seeds with an infinite difference: Momentum (1)."
+        in (sentences)
+    )
     assert "Of 40 trials, 1 diverged, 1 failed and 1 interrupted" in sentences
     assert "Rprop could not take part" in sentences
     assert "for SGD (upper end, 0.5623) and Momentum (upper end, 0.6339)" in sentences
@@ -200,7 +263,7 @@ def test_the_chart_shows_every_pair_and_the_interval(tuned: Findings) -> None:
     assert intervals["Adam"].reach == ((adam.interval.low,), (adam.interval.high,))
     assert intervals["AdamW"].reach is None
     stops = [one for one in chart.series if one.kind == "stop"]
-    assert [(one.label, one.notes) for one in stops] == [("Momentum", ("seed 3: Momentum diverged",))]
+    assert [(one.label, one.notes) for one in stops] == [("Momentum", ("seed 3: Momentum has no finite result",))]
     assert chart.x.bounds is not None
     assert chart.x.bounds[0] < stops[0].x[0] < min(min(one.x) for one in chart.series if one.kind == "dots")
     assert [(guide.low, guide.high) for guide in chart.guides] == [(-0.01, 0.01), (0.0, 0.0)]

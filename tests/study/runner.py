@@ -21,7 +21,7 @@ WANTED: dict[str, Any] = {
     "epochs_wanted": 15,
     "seeds_wanted": 2,
     "timing_rounds": 0,
-    "sampler": "random",
+    "sampler_wanted": "random",
     "threads": 1,
 }
 

@@ -1,6 +1,9 @@
 """The study as a function call: for models that no command line could name."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import steepest
-from steepest.study import ACCURACY, Answer, compare
+from steepest.study import ACCURACY, LOSS, Answer, compare, typed_code
 from steepest.study.errors import UsageError
 
 
@@ -65,6 +68,95 @@ def test_a_mapping_names_the_optimizers(tmp_path: Path) -> None:
 def test_the_report_is_written(tmp_path: Path) -> None:
     answer = run(["sgd", "adam"], out=tmp_path)
     assert answer.report.read_text().startswith("<!doctype html>")
+
+
+@pytest.fixture
+def ran(tmp_path: Path, no_report: None) -> Answer:
+    return run({"a <b>": steepest.SGD, "other": lambda p, lr=0.5: torch.optim.SGD(p, lr=lr)}, out=tmp_path)
+
+
+def test_an_answer_shows_what_ran_and_what_came_out(ran: Answer) -> None:
+    lines = str(ran).splitlines()
+    assert lines[0] == "No verdict: for 1 comparison with a <b>, 6 paired seeds are needed, and there are 2."
+    assert re.split("  +", lines[2])[:4] == ["optimizer", "ran with", "test accuracy", "better by"]
+    assert re.match(r"a <b>      lr=0\.001  +\d+\.\d\d ± \d+\.\d\d% .* reference", lines[3])
+    assert re.match(r"other      lr=0\.5 .* not enough seeds", lines[4])
+    assert "- Nothing was tuned: every optimizer ran with one fixed setting." in str(ran)
+    assert lines[-1] == f"report: {ran.report}"
+    assert repr(ran) == str(ran)  # what a session shows
+
+
+def test_an_answer_in_a_notebook_is_a_table(ran: Answer) -> None:
+    page = ran._repr_html_()
+    assert "<p>No verdict: for 1 comparison" in page
+    assert '<th style="text-align: left">a &lt;b&gt;</th><td style="text-align: left">lr=0.001</td>' in page
+    assert f'<a href="{ran.report.as_uri()}">' in page
+
+
+def test_a_search_that_found_nothing_is_told(tmp_path: Path, no_report: None) -> None:
+    wild = {"wild": lambda p, lr=1e30: torch.optim.SGD(p, lr=lr), "sgd": steepest.SGD}
+    answer = run(wild, out=tmp_path, trials=2, metric=LOSS, reference="sgd")
+    assert "wild was not evaluated: no point of the search" in str(answer)
+    assert any("no trial of its search finished" in note for note in answer.notes)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_line_follows_the_study_where_somebody_sees_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["sgd", "adam"], out=tmp_path / "silent")
+    assert capsys.readouterr().err == ""
+    run(["sgd", "adam"], out=tmp_path / "told", progress=True)
+    told = capsys.readouterr().err
+    assert told.startswith("\revaluation: 0 of 4 trials done; SGD seed 0 ")
+    assert {len(line) for line in told.split("\r") if line} == {79}
+
+
+SESSION = """
+import torch
+from torch import nn
+from steepest.study import Metric, compare
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+
+class Opt(torch.optim.SGD):
+    factor = 1.0
+    def step(self, closure=None):
+        return super().step(closure)
+
+class Right:
+    def __call__(self, outputs, targets):
+        return (outputs.argmax(1) == targets).float()
+
+x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+answer = compare(Net, (x, (x.sum(1) > 0).long()), nn.functional.cross_entropy, {"sgd": torch.optim.SGD, "mine": Opt},
+                 metric=Metric("right", "maximize", Right()), horizon=1, seeds=1, timing_rounds=0, out="study")
+print(sum(answer.statuses.values()))
+"""
+
+
+def in_a_session(code: str, folder: Path, stdin: bool) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-"] if stdin else [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, input=code if stdin else "", capture_output=True, text=True)
+
+
+def test_classes_typed_into_a_session_take_part_and_are_told_apart(tmp_path: Path) -> None:
+    first = in_a_session(SESSION, tmp_path, stdin=False)
+    assert (first.returncode, first.stdout) == (0, "2\n"), first.stderr
+    again = in_a_session(SESSION, tmp_path, stdin=True)
+    assert (again.returncode, again.stdout) == (0, "0\n"), again.stderr
+    for there, here in (("super().step(closure)", "None"), ("factor = 1.0", "factor = 2.0")):
+        other = in_a_session(SESSION.replace(there, here), tmp_path, stdin=False)
+        assert "mine.rule_sha256 is" in other.stderr
+
+
+def test_code_without_lines_is_known_by_its_instructions() -> None:
+    names: dict[str, Any] = {}
+    for name, value in (("one", 1), ("same", 1), ("other", 2)):
+        exec(f"class C:\n    def f(self):\n        return [{value} for _ in 'ab'] or {{'a', 'b'}}", names)
+        names[name] = names.pop("C")
+    digests = {name: typed_code.digest(names[name]) for name in ("one", "same", "other")}
+    assert digests["one"] == digests["same"] != digests["other"]
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_labels_name_only_what_differs_from_the_setting() -> None:
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ({"preset_name": "quik"}, r"unknown preset 'quik'; did you mean 'quick'\? Choose from smoke, quick, full"),
+        ({"preset_wanted": "quik"}, r"unknown preset 'quik'; did you mean 'quick'\? Choose from smoke, quick, full"),
         ({"precision": "fp23"}, r"unknown precision 'fp23'; did you mean 'fp32'\? Choose from fp32, bf16"),
         ({"epochs_wanted": 0}, "--epochs must be at least 1, not 0"),
         ({"seeds_wanted": -1}, "--seeds must be at least 1, not -1"),

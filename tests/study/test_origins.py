@@ -73,6 +73,22 @@ class Maker:
 
 
 maker = Maker()
+
+class Subclass(torch.optim.SGD):
+    pass
+
+
+class Faster(torch.optim.SGD):
+    def __init__(self, params, lr=0.5, momentum=0):
+        super().__init__(params, lr=lr, momentum=momentum)
+
+
+class Rigid(torch.optim.SGD):
+    def __init__(self, params, **options):
+        super().__init__(params, lr=0.5, **options)
+
+
+Settled = functools.partial(torch.optim.SGD, momentum=0.9)
 with_momentum = functools.partial(torch.optim.SGD, momentum=0.9)
 NUMBER = 3
 '''
@@ -131,7 +147,7 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
         ),
         (
             "my_rules.py:MyOp",
-            "my_rules.py has no class or function 'MyOp'; did you mean 'MyOpt'? (it has: Averaging, MyOpt,",
+            "my_rules.py has no class or function 'MyOp'; did you mean 'MyOpt'? (it has: Averaging, ",
         ),
         (
             "my_rules.py:NUMBER",
@@ -161,7 +177,7 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
             "torch.optim:AdamW[lrr=1]",
             "torch.optim:AdamW has no option 'lrr'; did you mean 'lr'? (it has: lr, betas, eps,",
         ),
-        ("torch.optim:AdamW[beta2=0.9]", "torch.optim:AdamW has no option 'beta2'; did you mean 'betas'?"),
+        ("torch.optim:AdamW[bet=0.9]", "torch.optim:AdamW has no option 'bet'; did you mean 'betas'?"),
         ("torch.optim:AdamW[params=3]", "torch.optim:AdamW has no option 'params'"),
         ("my_rules.py:MyOpt[clap=1]", "my_rules.py:MyOpt has no option 'clap'; did you mean 'clip'?"),
         (
@@ -280,8 +296,8 @@ def test_a_factory_that_makes_no_optimizer_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "ranges"),
     [
-        ("torch.optim:AdamW", {"lr": (1e-5, 0.1)}),  # a hundredth to a hundred times 0.001
-        ("torch.optim:LBFGS", {"lr": (0.01, 100)}),
+        ("torch.optim:LBFGS", {"lr": (1e-3, 10)}),  # as LBFGS of the library has it
+        ("my_rules.py:Faster", {"lr": (0.005, 50)}),  # torch's SGD at another rate: a hundredth to a hundred times it
         ("my_rules.py:factory", {"lr": (0.0005, 5.0)}),
         ("my_rules.py:hands_on", {"lr": (1e-4, 1.0)}),  # asked for an optimizer, whose rate is 0.01
         ("my_rules.py:no_rate", {}),
@@ -390,6 +406,39 @@ def test_a_setting_holds_for_an_optimizer_however_it_is_spelled() -> None:
     one = contestant("adamw[beta2=0.99]", settings)  # the other entry is the setting's, not the default
     assert one.options["betas"] == (0.8, 0.99)
     assert one.label == "AdamW[betas=(0.8,0.99)]"
+
+
+SGD_BY_ANY_NAME = ("sgd", "SGD", "torch.optim:SGD", "torch.optim.sgd:SGD", "steepest:SGD", "my_rules.py:Subclass")
+
+
+def test_one_optimizer_runs_with_one_setting_by_any_spelling() -> None:
+    settings = {"sgd": {"lr": 0.1}}
+    found = [contestant(text, settings) for text in SGD_BY_ANY_NAME]
+    assert [dict(one.options) for one in found] == [{"lr": 0.1}] * len(found)
+    assert not any("[" in one.label for one in found)
+    assert [one.origin.ranges["lr"] for one in found] == [found[0].origin.ranges["lr"]] * len(found)
+    assert contestant("sgd", {"torch.optim:SGD": {"lr": 0.1}}).options == {"lr": 0.1}
+    assert contestant("torch.optim:SGD", {"sgd": {"lr": 1}, "torch.optim:SGD": {"lr": 2}}).options == {"lr": 2}
+    assert contestant("torch.optim:SGD", {"not_installed:SGD": {"lr": 2}, "sgd": {"lr": 1}}).options == {"lr": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("my_rules.py:Faster", {"momentum": 0.5}),  # its own rate is its author's choice
+        ("my_rules.py:Settled", {"lr": 0.1}),  # a partial that settles the momentum
+        ("my_rules.py:maker", {}),  # a function is its author's choice altogether
+        ("my_rules.py:Rigid", {}),  # its constructor hands on a rate of its own, and takes no other
+        ("torch.optim:RMSprop", {"alpha": 0.9}),  # torch has no eps_in_sqrt
+    ],
+)
+def test_a_setting_holds_for_what_an_author_has_not_changed(text: str, options: dict[str, Any]) -> None:
+    settings = {"sgd": {"lr": 0.1, "momentum": 0.5}, "rmsprop": {"alpha": 0.9, "eps_in_sqrt": True}}
+    assert contestant(text, settings).options == options
+
+
+def test_a_schedule_does_not_depend_on_the_spelling() -> None:
+    assert contestant("torch.optim:LBFGS", {}, "cosine").schedule == contestant("lbfgs", {}, "cosine").schedule
 
 
 def test_a_setting_that_makes_no_sense_is_told() -> None:

@@ -102,6 +102,17 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
     assert entries == {(0.3, 0.5), (0.3, 0.25)}  # beta1 is given and stays
 
 
+TWINS = ("sgd", "torch.optim:SGD", "steepest:SGD")
+
+
+@pytest.mark.parametrize("own", ["", "[sgd]\nlr = { low = 0.5, high = 0.6 }"])
+def test_one_optimizer_is_searched_alike_by_any_spelling(make: Maker, own_files: Path, own: str) -> None:
+    made = make(*TWINS, trials_wanted=4, spaces=spaces(own_files, own))
+    points = [[one.contestant.options for one in found] for found in made.candidates.values()]
+    assert len(points) == 3
+    assert points[0] == points[1] == points[2]
+
+
 @pytest.mark.parametrize(
     ("optimizer", "space", "told"),
     [
@@ -117,7 +128,7 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
         ),
         ("my_rules.py:MyOpt", "weight = [-1.0, 2.0]", r"weight=-1: Invalid weight value.*; change its search space"),
         ("my_rules.py:MyOpt", "wieght = [1.0]", r"no option 'wieght'; did you mean 'weight'"),
-        ("torch.optim:AdamW", "beta2 = [0.9]", r"no option 'beta2'; did you mean 'betas'"),
+        ("torch.optim:AdamW", "bet = [0.9]", r"no option 'bet'; did you mean 'betas'"),
         ("adamw", "betas = [[0.9, 0.99]]\nbeta2 = [0.9]", r"'beta2' is an entry of 'betas'; give one of the two"),
         ("adamw", "lr = [0.1]\n[sgd]\nlr = [0.1]", r"names 'sgd', which takes no part \(these do: adamw\)"),
     ],

@@ -94,12 +94,22 @@ def test_epochs_are_on_the_disk_before_the_trial_goes_on(folder: StudyFolder) ->
         assert len(folder.read_times("one").lines) == 1
 
 
+@pytest.mark.parametrize("line", ["[1]", "null", "7", '{"step": 3}'])
+def test_a_line_that_is_no_record_is_damage(folder: StudyFolder, line: str) -> None:
+    path = folder.path / "trials" / "one.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line + "\n")
+    found = folder.read_trial("one")
+    assert (found.lines, found.status) == ([], "interrupted")
+    assert found.note == "one.jsonl is damaged and was not read"
+
+
 def test_a_document_is_replaced_whole_or_not_at_all(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.write_document({"schema": 3, "name": "old"})
+    folder.write_document({"name": "old"})
     monkeypatch.setattr("steepest.study.store.flush", full_disk)
     with pytest.raises(StoreError, match=r"cannot write .*study\.json: No space left on device.*Finished trials are"):
-        folder.write_document({"schema": 3, "name": "new"})
-    assert (folder.read_document() or {})["name"] == "old"
+        folder.write_document({"name": "new"})
+    assert json.loads(folder.document_path.read_text()) == {"name": "old"}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def last_validation(folder: StudyFolder, trial: str) -> float:
 
 
 def test_every_optimizer_gets_the_same_number_of_trials_on_the_same_seeds(plan: PlanMaker) -> None:
-    made = tuned(plan, trials_wanted=4, tuning_seeds=2)
+    made = tuned(plan, trials_wanted=4, tuning_seeds_wanted=2)
     per_optimizer = Counter(trial.spec.contestant.label for trial in made.search_trials)
     assert per_optimizer == dict.fromkeys(("SGD", "Adam", "RMSprop"), 2 * (4 + 1))  # the points and the defaults
     assert len({trial.id for trial in made.search_trials}) == 30
@@ -100,7 +100,7 @@ def test_a_search_never_reads_the_test_set(plan: PlanMaker, folder: StudyFolder,
 def test_the_best_point_on_the_validation_set_is_what_is_evaluated(
     plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
-    made = tuned(plan, tuning_seeds=2)
+    made = tuned(plan, tuning_seeds_wanted=2)
     engine.run(made, folder, silent)
     document = folder.read_document() or {}
     for label in ("SGD", "Adam", "RMSprop"):

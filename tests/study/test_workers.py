@@ -107,8 +107,9 @@ def test_a_trial_that_takes_too_long_is_ended_with_the_place_where_it_was(
     made = plan(f"{OTHERS}:Hangs", "sgd", workload=MY_TASK, epochs_wanted=3)
     with Processes(folder, 1, time_limit=15) as workers:
         tally = engine.run(made, folder, silent, workers=workers)
-    assert dict(tally.ended) == {"failed": 1, "finished": 1}
+    assert dict(tally.ended) == {"timed out": 1, "finished": 1}
     end = folder.read_trial(evaluations(made)[0].id).end or {}
+    assert not folder.is_done(evaluations(made)[0].id)  # the same command tries again
     assert end["error"] == "it took longer than the time limit of 0.25 minutes and was ended"
     assert "in happen" in end["traceback"]
     assert end["step"] == 2  # the last that was on the disk

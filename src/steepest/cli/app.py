@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from steepest.cli import bench, listing, planning, run_study, upkeep
+from steepest.cli.labour import Labour
+from steepest.cli.preparation import Arguments
 from steepest.study import workloads
 from steepest.study.request import Request
 from steepest.study.search import read_spaces
@@ -34,7 +36,9 @@ Optimizers = Annotated[
         "Default: all of the workload's.",
     ),
 ]
-PresetName = Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the study.")]
+PresetName = Annotated[
+    str | None, typer.Option(metavar="smoke|quick|full", help="The size of the study. Default: quick.")
+]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead of the preset's.")]
 Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
 Trials = Annotated[
@@ -43,15 +47,25 @@ Trials = Annotated[
         metavar="N", help="Search trials of every optimizer, a power of two; 0 runs the settings as they are."
     ),
 ]
-TuningSeeds = Annotated[int, typer.Option(metavar="N", help="Seeds on which every point of the search is tried.")]
+TuningSeeds = Annotated[
+    int | None, typer.Option(metavar="N", help="Seeds on which every point of the search is tried. Default: 1.")
+]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
-Sampler = Annotated[str, typer.Option(metavar="sobol|random", help="How the points of the search are drawn.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(metavar="sobol|random", help="How the points of the search are drawn. Default: sobol."),
+]
 Searched = Annotated[
     str | None,
     typer.Option("--search", metavar="NAMES", help="Hyperparameters to search: lr,betas or all. Default: lr."),
 ]
 SpaceFile = Annotated[
-    Path | None, typer.Option("--space", metavar="FILE.toml", help="Search ranges of your own: docs/protocol.md.")
+    Path | None,
+    typer.Option(
+        "--space",
+        metavar="FILE.toml",
+        help="Search ranges of your own, instead of --search for the optimizers in it: docs/protocol.md.",
+    ),
 ]
 Schedule = Annotated[
     str | None,
@@ -82,7 +96,7 @@ Threads = Annotated[
 ]
 TimeLimit = Annotated[
     float | None,
-    typer.Option("--time-limit", metavar="MINUTES", help="A trial that takes longer ends as failed. Default: none."),
+    typer.Option("--time-limit", metavar="MINUTES", help="A longer trial is ended and counts as worst. Default: none."),
 ]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -107,13 +121,13 @@ def _steepest(
 def study(
     workload: WorkloadName,
     optimizers: Optimizers = None,
-    preset: PresetName = "quick",
+    preset: PresetName = None,
     epochs: Epochs = None,
     seeds: Seeds = None,
     trials: Trials = None,
-    tuning_seeds: TuningSeeds = 1,
+    tuning_seeds: TuningSeeds = None,
     timing_rounds: TimingRounds = 3,
-    sampler: Sampler = "sobol",
+    sampler: Sampler = None,
     searched: Searched = None,
     space: SpaceFile = None,
     schedule: Schedule = None,
@@ -132,18 +146,18 @@ def study(
 
     WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
     then runs each one's best on fresh seeds. The same command again goes on where it stopped; further optimizers or
-    seeds are added to the same folder.
+    seeds are added to the same folder. Studies train on the CPU; they do not use a GPU yet.
     """
     request = Request(
         declared=workloads.find(workload),
-        preset_name=preset,
+        preset_wanted=preset,
         optimizers=tuple(optimizers or ()),
         epochs_wanted=epochs,
         seeds_wanted=seeds,
         trials_wanted=trials,
-        tuning_seeds=tuning_seeds,
+        tuning_seeds_wanted=tuning_seeds,
         timing_rounds=timing_rounds,
-        sampler=sampler,
+        sampler_wanted=sampler,
         searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},
         schedule_wanted=schedule,
@@ -152,11 +166,11 @@ def study(
         all_train=all_train,
         threads=threads,
     )
+    asked = Arguments(request, out, data_dir, Labour(jobs, time_limit), extend)
     if plan_only:
-        planning.show(request, data_dir)
+        planning.show(asked)
         return
-    labour = run_study.Labour(jobs, time_limit)
-    raise typer.Exit(run_study.study(request, out, data_dir, labour, extend))
+    raise typer.Exit(run_study.study(asked))
 
 
 @app.command()

@@ -23,6 +23,11 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def note(words: str) -> None:
+    """Tell of something that is no error."""
+    err().print(f"note: {words}", markup=False)
+
+
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         err().print(record.getMessage(), markup=False)

@@ -48,7 +48,7 @@ def _training(plan: Plan) -> str:
     threads = text.count(plan.document["threads"], "thread")
     seeds = f"seeds {', '.join(map(str, config['seeds']))}"
     epochs = text.count(config["epochs"], "epoch")
-    return f"{epochs}, batches of {config['batch_size']}, {config['precision']}, {threads}, {seeds}"
+    return f"{epochs}, batches of {config['batch_size']}, {config['precision']}, on the CPU with {threads}, {seeds}"
 
 
 def _trials(plan: Plan) -> str:

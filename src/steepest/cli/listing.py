@@ -22,7 +22,7 @@ def list_names(kind: str, as_json: bool) -> None:
         raise UsageError(choices("list", kind, KINDS))
     entries = KINDS[kind]()
     if as_json:
-        print(json.dumps(plain(entries), indent=2, ensure_ascii=False))
+        print(json.dumps(plain(entries), indent=2))
         return
     grid = Table(box=None, pad_edge=False, show_header=False)
     grid.add_column(no_wrap=True, style="bold")

@@ -10,7 +10,18 @@ from steepest.cli import text
 from steepest.study.progress import Progress, Row
 
 OTHER_LINES = 7  # title, header, rules, the line of what is hidden and the cursor's line
-STYLES = {"finished": "green", "diverged": "yellow", "failed": "red", "running": "bold", "waiting": "dim"}
+WIDE = 100
+"""Columns from which on every figure is shown."""
+LEAST = 12
+"""Letters of a name that are always shown."""
+STYLES = {
+    "finished": "green",
+    "diverged": "yellow",
+    "timed out": "yellow",
+    "failed": "red",
+    "running": "bold",
+    "waiting": "dim",
+}
 
 
 class LiveTable:
@@ -22,46 +33,53 @@ class LiveTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = list(self._progress.rows.values())
         shown = window(rows, max(3, console.height - OTHER_LINES))
-        yield self._table(shown)
+        yield self._table(shown, options.max_width)
         yield Text(self._footer(rows, len(shown)), style="dim")
 
-    def _table(self, rows: list[Row]) -> Table:
-        metric = text.words(self._progress.metric)
+    def _table(self, rows: list[Row], width: int) -> Table:
+        """Lay out the rows: a narrow terminal has no room for every figure, and names take what figures leave."""
+        named = [self._cells(row, wide=width >= WIDE) for row in rows] or [{}]
+        taken = sum(2 + max(len(heading), *(len(cells[heading]) for cells in named)) for heading in named[0])
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        for name in (
-            "optimizer",
-            "phase",
-            "seed",
-            "epoch",
-            "loss",
-            f"validation {metric}",
-            "examples/s",
-            "time left",
-            "",
-        ):
-            table.add_column(name, justify="left" if name in ("optimizer", "phase", "") else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*self._cells(row), style=STYLES[row.status])
+        for heading in ("optimizer", *named[0]):
+            left = heading in ("optimizer", "phase", "")
+            table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+        for row, cells in zip(rows, named, strict=False):
+            label = Text(shortened(row.label, max(width - taken, LEAST)))  # rich would read its brackets as markup
+            table.add_row(label, *cells.values(), style=STYLES[row.status])
         return table
 
-    def _cells(self, row: Row) -> tuple[str | Text, ...]:
-        return (
-            Text(row.label),  # as it is: rich would read its brackets as markup
-            row.phase,
-            str(row.seed),
-            f"{row.epoch:g}/{self._progress.epochs}",
-            text.number(row.loss),
-            text.score(row.validation, self._progress.metric),
-            text.speed(row.speed),
-            text.duration(row.seconds_left(time.monotonic())) if row.status == "running" else "",
-            row.status,
-        )
+    def _cells(self, row: Row, wide: bool) -> dict[str, str]:
+        """Return what stands beside a trial's name, by heading."""
+        metric, running = text.words(self._progress.metric), row.status == "running"
+        left = text.duration(row.seconds_left(time.monotonic())) if running else ""
+        return {
+            "phase": row.phase,
+            "seed": str(row.seed),
+            "epoch": f"{row.epoch:g}/{self._progress.epochs}",
+            "loss": text.number(row.loss),
+            f"validation {metric}" if wide else metric: text.score(row.validation, self._progress.metric),
+            **({"examples/s": text.speed(row.speed), "time left": left} if wide else {}),
+            "": row.status,
+        }
 
     def _footer(self, rows: list[Row], shown: int) -> str:
         counts = [(status, sum(row.status == status for row in rows)) for status in STYLES]
         parts = [f"{count} {status}" for status, count in counts if count]
         hidden = f" ({len(rows) - shown} of {len(rows)} rows hidden)" if shown < len(rows) else ""
         return f"{', '.join(parts)}{hidden}; time left about {text.duration(self._progress.seconds_left())}"
+
+
+def shortened(label: str, width: int) -> str:
+    """Return a name of at most so many letters: its beginning and its end, which tell it from others.
+
+    >>> shortened("my_rules.an_optimizer[momentum=0.9]", 20)
+    'my_rules.…entum=0.9]'
+    """
+    if len(label) <= width:
+        return label
+    end = width // 2
+    return f"{label[: width - end - 1]}…{label[len(label) - end :]}"
 
 
 def window(rows: list[Row], height: int) -> list[Row]:

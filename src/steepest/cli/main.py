@@ -20,8 +20,10 @@ def main() -> None:
 def _run() -> int:
     # Imported here, so that a missing package is reported by main and not by the import of this module.
     from steepest.cli.app import app
+    from steepest.cli.encoding import let_no_letter_raise
     from steepest.study.errors import StudyError, UsageError
 
+    let_no_letter_raise()
     try:
         app()
     except UsageError as error:

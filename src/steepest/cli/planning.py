@@ -1,22 +1,17 @@
 """`steepest study --plan-only`: what would run, what it would cost here, and what its answer could be worth."""
 
-from pathlib import Path
-
-from steepest.cli import console, introduction, text
+from steepest.cli import console, text
+from steepest.cli.labour import Labour
+from steepest.cli.preparation import Arguments, prepare
 from steepest.study import estimate
-from steepest.study.data import adapt
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
+from steepest.study.plan import Plan
 
 
-def show(request: Request, data_dir: Path | None) -> None:
+def show(asked: Arguments) -> None:
     """Print a plan; nothing is written."""
-    with console.messages():
-        data = adapt.load(request.workload.data, data_dir)
-    plan = make_plan(request, data, command="")
-    screen = console.out()
-    introduction.show(screen, request, data, plan, request.folder(fallback=data.fallback is not None))
-    for line in (*_spaces(plan), _cost(plan)):
+    made, screen = prepare(asked, command=""), console.out()
+    made.introduce(screen)
+    for line in (*_spaces(made.plan), _cost(made.plan, asked.labour.jobs), *_limit(asked.labour)):
         screen.print(line, markup=False)
 
 
@@ -39,6 +34,13 @@ def _dimension(dimension: dict[str, object]) -> str:
     return f"= 1 - ({ends}, {dimension['scale']})" if dimension["complement"] else f"{ends} ({dimension['scale']})"
 
 
-def _cost(plan: Plan) -> str:
+def _cost(plan: Plan, jobs: int) -> str:
     found = estimate.cost(plan)
-    return f"cost       about {text.duration(found.seconds)} with one job, {found.disk_bytes / 1e6:,.1f} MB of records"
+    at_once = "one job" if jobs == 1 else f"{jobs} jobs"
+    size = f"{found.disk_bytes / 1e6:,.1f} MB of records"
+    return f"cost       about {text.duration(found.seconds_with(jobs))} with {at_once}, {size}"
+
+
+def _limit(labour: Labour) -> list[str]:
+    limit = labour.time_limit
+    return [] if limit is None else [f"limit      a trial that takes longer than {limit:g} minutes counts as worst"]

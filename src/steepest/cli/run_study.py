@@ -4,79 +4,42 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.live import Live
 
-from steepest.cli import console, introduction, reporting, results, text
+from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
+from steepest.cli.preparation import Arguments, prepare
 from steepest.study import engine
-from steepest.study.data import adapt
 from steepest.study.engine import Tally, Watcher
-from steepest.study.errors import UsageError
 from steepest.study.memory import keep_freed_memory
-from steepest.study.plan import make_plan
-from steepest.study.processes import Processes
 from steepest.study.progress import Progress
 from steepest.study.report.findings import findings
 from steepest.study.report.reader import read_study
-from steepest.study.request import Request
 from steepest.study.store import StudyFolder
 
 SIGNALLED = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
-@dataclass(frozen=True)
-class Labour:
-    """How many trials run at once, and how many minutes each may take."""
-
-    jobs: int = 1
-    time_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that make no sense."""
-        if self.jobs < 1:
-            raise UsageError(f"--jobs must be at least 1, not {self.jobs}")
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise UsageError(f"--time-limit must be more than 0 minutes, not {self.time_limit:g}")
-
-    @property
-    def threads(self) -> int:
-        """The threads of a trial that nobody has settled: torch's own, divided between the jobs."""
-        return max(1, torch.get_num_threads() // self.jobs)
-
-    def workers(self, folder: StudyFolder, data_dir: Path | None) -> Processes:
-        """Return the processes that run the trials."""
-        limit = None if self.time_limit is None else 60 * self.time_limit
-        return Processes(folder, self.jobs, data_dir=data_dir, time_limit=limit)
-
-
-def study(request: Request, out: Path | None, data_dir: Path | None, labour: Labour, extend: bool = False) -> int:
-    """Run a study to its report; return the exit code. `extend` searches on first where an optimum lies on an edge."""
+def study(asked: Arguments) -> int:
+    """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    with console.messages():
-        data = adapt.load(request.workload.data, data_dir)
-    folder = StudyFolder(out or request.folder(fallback=data.fallback is not None))
-    request = request.continuing(folder.read_document(), labour.threads)
-    plan = make_plan(request, data, command)
-    if extend:
-        plan = make_plan(request.extended(engine.next_extension(plan, folder)), data, command)
-    screen = console.out()
-    introduction.show(screen, request, data, plan, folder.path)
+    made, screen, labour = prepare(asked, command), console.out(), asked.labour
+    made.introduce(screen)
+    plan, folder = made.plan, made.folder
     progress = Progress(plan, folder, labour.jobs)
-    with _watching(screen, progress) as watcher, labour.workers(folder, data_dir) as workers:
-        tally = engine.run(plan, folder, watcher, order=list(request.workload.settings), workers=workers)
+    order = list(made.request.workload.settings)
+    with _watching(screen, progress) as watcher, labour.workers(folder, asked.data_dir) as workers:
+        tally = engine.run(plan, folder, watcher, order=order, workers=workers)
     for note in tally.notes:
-        console.err().print(f"note: {note}", markup=False)
+        console.note(note)
     if tally.signal is not None:
         return _interrupted(folder, command, tally.signal)
     _conclude(screen, folder, tally)
-    return 1 if tally.ended["failed"] else 0
+    return 1 if _unfinished(tally) else 0
 
 
 @contextmanager
@@ -100,12 +63,17 @@ def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
     screen.print()
     if tally.skipped:
         screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
-    screen.print(results.sentence(found), markup=False)
-    screen.print()
-    screen.print(results.table(found))
-    screen.print()
+    results.show(screen, found)
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
-    if tally.ended["failed"]:
-        failed = text.count(tally.ended["failed"], "trial")
-        advice = f"tracebacks are in {folder.path / 'trials'} and in the report; the same command tries again"
-        console.err().print(f"Error: {failed} failed; {advice}", markup=False)
+    for line in _unfinished(tally):
+        console.err().print(f"Error: {line.format(folder=folder.path)}", markup=False)
+
+
+def _unfinished(tally: Tally) -> list[str]:
+    """Return a sentence for the trials that the same command would try again."""
+    lines = {
+        "failed": "failed; tracebacks are in {folder}/trials and in the report; the same command tries again",
+        "timed out": "took longer than --time-limit, the worst result; the same command with a longer one tries again",
+    }
+    counts = {status: tally.ended[status] for status in lines if tally.ended[status]}
+    return [f"{text.count(count, 'trial')} {lines[status]}" for status, count in counts.items()]

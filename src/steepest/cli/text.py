@@ -1,16 +1,8 @@
 """Numbers as people read them."""
 
+from steepest.study.report.wording import number, score
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, or a dash."""
-    return "–" if value is None else f"{value:.{digits}g}"
-
-
-def score(value: float | None, metric: str) -> str:
-    """Return a metric's value: percent for an accuracy, else a plain number."""
-    if value is None:
-        return "–"
-    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4f}"
+__all__ = ["count", "duration", "number", "score", "speed", "words"]
 
 
 def duration(seconds: float | None) -> str:

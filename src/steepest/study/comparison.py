@@ -3,10 +3,11 @@
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -21,6 +22,11 @@ from steepest.study.spec import TrialSpec
 from steepest.study.statistics.verdicts import Comparison
 from steepest.study.trial import Event
 
+if TYPE_CHECKING:
+    from steepest.study.engine import Watcher
+    from steepest.study.plan import Plan
+    from steepest.study.store import StudyFolder
+
 SIGNALLED: Final = 128
 """Plus a signal's number: the exit code of a program that the signal ended."""
 
@@ -28,12 +34,14 @@ Maker = Callable[..., torch.optim.Optimizer]
 Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
-    """What came out of a study. `folder` holds its records, `report` is the page that tells everything.
+    """The outcome of a study. `folder` holds its records, `report` is the page that tells everything.
 
-    `sentence` is the answer in words; `comparisons` holds a verdict with its figures for every optimizer but the
-    reference, on the metric of the test set at the end; `statuses` counts how the trials of this run ended.
+    `sentence` is the answer in words, and `cautions` are what to know before repeating it; `comparisons` holds a
+    verdict with its figures for every optimizer but the reference, on the metric of the test set at the end. `rows`
+    are the table that `print` and a notebook show: by optimizer and heading, with the setting that it ran with.
+    `statuses` counts how the trials of this run ended, and `notes` tell what happened on the way.
     """
 
     sentence: str
@@ -41,10 +49,26 @@ class Answer:
     folder: Path
     report: Path
     statuses: Mapping[str, int]
+    rows: Mapping[str, Mapping[str, str]]
+    cautions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        """The sentence, and where the rest is."""
-        return f"{self.sentence}\nreport: {self.report}"
+    def __repr__(self) -> str:
+        """The sentence, the table, what to know of it, and where the rest is."""
+        from steepest.study.report.outcome import as_text
+
+        known = [f"- {sentence}" for sentence in (*self.cautions, *self.notes)]
+        return "\n".join([self.sentence, "", as_text(self.rows), "", *known, f"report: {self.report}"])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        from markupsafe import Markup
+
+        from steepest.study.report.outcome import as_html
+
+        known = Markup("").join(Markup("<li>{}</li>").format(one) for one in (*self.cautions, *self.notes))
+        parts = (self.sentence, Markup(as_html(self.rows)), known, self.report.resolve().as_uri(), self.report)
+        return Markup('<p>{}</p>{}<ul>{}</ul><p>report: <a href="{}">{}</a></p>').format(*parts)
 
 
 def compare(
@@ -65,9 +89,10 @@ def compare(
     schedule: str | None = None,
     timing_rounds: int = 3,
     reference: str | None = None,
+    progress: bool | None = None,
     out: Path | str | None = None,
 ) -> Answer:
-    """Compare optimizers on a model, in this process, and return the answer.
+    """Compare optimizers on a model, in this process and on the CPU, and return the answer.
 
     Args:
         model: a function that builds the network; called once per trial, with torch's generator seeded.
@@ -81,17 +106,17 @@ def compare(
         schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
         reference: label of the optimizer that the others are compared with; the first without it.
+        progress: whether a line on standard error says how far it is; by default on a terminal and in a notebook.
         out: the study folder; a new temporary one without it. The same call with the same folder goes on.
 
     Raises:
         UsageError: something that cannot be carried out as given.
     """
-    from steepest.study import engine  # these load scipy and the drawing packages, which a declaration has no use for
+    from steepest.study import (  # these load scipy and the drawing packages, which a declaration has no use for
+        engine,
+        remarks,
+    )
     from steepest.study.plan import make_plan
-    from steepest.study.report import write_report
-    from steepest.study.report.answer import answer
-    from steepest.study.report.findings import findings
-    from steepest.study.report.reader import read_study
     from steepest.study.request import Request
     from steepest.study.store import StudyFolder
 
@@ -119,13 +144,32 @@ def compare(
     )
     folder = StudyFolder(Path(tempfile.mkdtemp(prefix="steepest-")) if out is None else Path(out))
     plan = make_plan(request, adapt.load(data), f"steepest.study.compare in {Path(sys.argv[0]).name or 'python'}")
-    tally = engine.run(plan, folder, Unwatched())
+    with _watching(plan, folder, progress) as watcher:
+        tally = engine.run(plan, folder, watcher)
     if tally.signal is not None:
         raise KeyboardInterrupt if tally.signal == signal.SIGINT else SystemExit(SIGNALLED + tally.signal)
-    found = findings(read_study(folder.path))
-    sentence = answer(found.study, found.verdicts, found.summaries)
-    page = write_report(folder.path)
-    return Answer(sentence, found.verdicts.comparisons, folder.path, page, dict(tally.ended))
+    return _answer(folder.path, tally.ended, (*remarks.remarks(request), *tally.notes))
+
+
+def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -> Answer:
+    """Read the study, write its report, and say what came out."""
+    from steepest.study import report
+    from steepest.study.report.answer import answer, caution
+    from steepest.study.report.findings import findings
+    from steepest.study.report.outcome import outcome
+    from steepest.study.report.reader import read_study
+
+    found = findings(read_study(folder))
+    return Answer(
+        sentence=answer(found.study, found.verdicts, found.summaries),
+        comparisons=found.verdicts.comparisons,
+        folder=folder,
+        report=report.write_report(folder),
+        statuses=dict(statuses),
+        rows=outcome(found),
+        cautions=caution(found.study, found.verdicts, found.searches),
+        notes=notes,
+    )
 
 
 class Unwatched:
@@ -139,6 +183,19 @@ class Unwatched:
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
         """Say nothing."""
+
+
+@contextmanager
+def _watching(plan: "Plan", folder: "StudyFolder", wanted: bool | None) -> Iterator["Watcher"]:
+    """Give a line of progress to who can see it."""
+    from steepest.study.progress import Progress
+    from steepest.study.progress_line import ProgressLine, is_watched
+
+    if not (is_watched() if wanted is None else wanted):
+        yield Unwatched()
+        return
+    with closing(ProgressLine(Progress(plan, folder), sys.stderr)) as line:
+        yield line
 
 
 def _texts(optimizers: Optimizers) -> list[str]:

@@ -12,6 +12,9 @@ from steepest.study import origins, schedules, seeds, settings, user_files
 from steepest.study.errors import UsageError
 from steepest.study.origins import Origin
 
+Settings = Mapping[str, Mapping[str, Any]]
+"""Options by optimizer, as a workload declares them."""
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -109,15 +112,16 @@ class Contestant:
         return cls(document["label"], document["name"], given, document["schedule"])
 
 
-def contestant(text: str, settings: Mapping[str, Mapping[str, Any]], schedule: str = schedules.CONSTANT) -> Contestant:
+def contestant(text: str, settings: Settings, schedule: str = schedules.CONSTANT) -> Contestant:
     """Read `NAME[key=value,...]`; what is not given is the workload's setting, and then the optimizer's default.
 
-    NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A rule that sets its own steps keeps a constant rate.
+    NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
+    torch's class of the same name and for subclasses too. A rule that sets its own steps keeps a constant rate.
     """
     try:
         source, given = origins.parse(text)
         origin = origins.find(source)
-        setting = next((options for name, options in settings.items() if origins.parse(name)[0] == source), {})
+        setting = _setting(source, origin, settings)
         options = origin.merged(setting, given)
         usual = origin.resolved(origin.merged(setting, {}))
     except UsageError:
@@ -127,6 +131,33 @@ def contestant(text: str, settings: Mapping[str, Mapping[str, Any]], schedule: s
     changed = {key: value for key, value in options.items() if value != usual.get(key)}
     kept = schedule if origin.takes_schedule else schedules.CONSTANT
     return Contestant(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
+
+
+def _setting(source: str, origin: Origin, settings: Settings) -> Mapping[str, Any]:
+    """Return the workload's setting for an optimizer: the one under its own name, else what its twin's leaves it."""
+    own, twins = own_setting(source, origin, settings)
+    if own is not None or not twins:
+        return own or {}
+    adopted = origin.adopted(twins)
+    tried = Contestant(origin.label({}), source, origin.merged(adopted, {}))
+    return adopted if tried.refusal() is None else {}  # its constructor settles one of the options itself
+
+
+def own_setting(source: str, origin: Origin, settings: Settings) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Return the setting that a workload has under an optimizer's own name, if any, and the one that its twin has."""
+    by_source = {origins.parse(name)[0]: options for name, options in settings.items()}
+    twins = (options for name, options in by_source.items() if origin.twin and origin.twin == _twin(name))
+    return by_source.get(source), next(twins, {})
+
+
+def _twin(source: str) -> str | None:
+    """Return the library's optimizer that a setting's name means; None for a package that is not installed here."""
+    if ":" not in source:
+        return source
+    try:
+        return origins.find(source).twin
+    except UsageError:
+        return None
 
 
 def _fixed(given: Iterable[str], entries: Mapping[str, tuple[str, ...]]) -> frozenset[str]:

@@ -9,14 +9,14 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from steepest.study import signals
-from steepest.study.errors import UsageError
+from steepest.study.errors import MetricError, UsageError
 from steepest.study.extension import extension_of
 from steepest.study.merge import merge, notes, with_trials
 from steepest.study.plan import Candidate, Plan, PlannedTrial, entries
 from steepest.study.records import alike, number
 from steepest.study.selection import choose
 from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
+from steepest.study.store import StudyFolder, TrialRecords
 from steepest.study.trial import Event
 from steepest.study.workers import InProcess, Workers
 
@@ -131,10 +131,25 @@ class _Study:
 
     def run(self) -> None:
         self._run_stage(self.plan.search_trials)
+        self._check_metric(self.plan.search_trials, "validation")
         chosen = self.plan.given + _winners(self.plan, self.folder, self.tally)
         _note_choice(chosen, self.folder)
-        self._run_stage(self.plan.evaluation_trials(chosen))
+        evaluations = self.plan.evaluation_trials(chosen)
+        self._run_stage(evaluations)
+        self._check_metric(evaluations, "test")
         self._run_stage(self.plan.timing_trials(chosen), alone=True)
+
+    def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
+        """Raise if trials finished, with a finite loss, and the metric is a finite number in none of them."""
+        name = self.plan.task.metric.name
+        records = [self.folder.read_trial(trial.id) for trial in trials]
+        values = [last_value(found, f"{split}_{name}") for found in records if found.status == "finished"]
+        if values and not any(map(math.isfinite, values)):
+            raise MetricError(
+                f"the metric {name!r} is {values[0]} on the {split} set in all {len(values)} trials that finished, "
+                f"although their losses are finite: that is an error of the metric's function, not of an optimizer. "
+                f"Let it return finite numbers, and give another folder with --out; {self.folder.path} keeps the trials"
+            )
 
     def _run_stage(self, trials: Sequence[PlannedTrial], alone: bool = False) -> None:
         self.folder.change_document(lambda document: with_trials(document, entries(trials)))
@@ -212,8 +227,12 @@ def _score(trial: PlannedTrial, plan: Plan, folder: StudyFolder) -> float:
     found = folder.read_trial(trial.id)
     if found.status != "finished":
         return math.nan
-    last = next(line for line in reversed(found.lines) if line["kind"] == "epoch")
-    return number(last[f"validation_{plan.task.metric.name}"])
+    return last_value(found, f"validation_{plan.task.metric.name}")
+
+
+def last_value(found: TrialRecords, key: str) -> float:
+    """Return a figure of the last record that has it."""
+    return number(next(line[key] for line in reversed(found.lines) if key in line))
 
 
 def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:

@@ -13,5 +13,9 @@ class DataError(StudyError):
     """A data file is missing, damaged or not what its name says."""
 
 
+class MetricError(StudyError):
+    """The workload's metric is a finite number nowhere, so that nothing can be compared."""
+
+
 class StoreError(StudyError):
     """A study folder cannot be read or written."""

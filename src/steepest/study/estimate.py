@@ -19,10 +19,18 @@ POWER: Final = 0.8
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of training and evaluating on one job, and bytes of records; a calibration, not a promise."""
+    """Seconds of training and evaluating on one job, and bytes of records; a calibration, not a promise.
+
+    `timing_seconds` are those of the timing pass, whose trials never run side by side.
+    """
 
     seconds: float
     disk_bytes: int
+    timing_seconds: float = 0.0
+
+    def seconds_with(self, jobs: int) -> float:
+        """Return the seconds of all, with so many trials at once."""
+        return self.seconds / jobs + self.timing_seconds
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,9 @@ def cost(plan: Plan) -> Cost:
     for contestant in plan.contestants:
         count = len(plan.candidates.get(contestant.label, ())) * len(plan.search_seeds) + len(plan.seeds)
         seconds += count * (steps * _step_seconds(plan, contestant) + evaluations * looking)
-        seconds += plan.timing_rounds * TIMING_SECONDS
         trials += count
-    return Cost(seconds, trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch")))
+    timing = len(plan.contestants) * plan.timing_rounds * TIMING_SECONDS
+    return Cost(seconds, trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch")), timing)
 
 
 def _step_seconds(plan: Plan, contestant: Contestant) -> float:

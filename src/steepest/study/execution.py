@@ -53,7 +53,7 @@ def execute(
             yield event
 
 
-def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) -> Event:
+def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = "failed") -> Event:
     """Write and return the end of a trial whose process is dead.
 
     Args:
@@ -61,6 +61,7 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
         folder: where its files are.
         error: what became of the process.
         output: what it had to say at last.
+        status: `failed`, or `timed out` for a process that was ended because the trial exceeded its time limit.
     """
     with folder.log(spec.id) as log:
         found = folder.read_trial(spec.id)
@@ -70,7 +71,7 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str) 
         if not found.lines:
             log.write(start_of(spec))
         last: Record = found.lines[-1] if found.lines else {}
-        event = _failure(_position(last), error, output)
+        event = _failure(_position(last), error, output, status)
         log.write(event)
     return event
 
@@ -114,5 +115,5 @@ def _position(record: Record) -> dict[str, Any]:
     return {key: record.get(key, 0) for key in ("epoch", "step")}
 
 
-def _failure(position: dict[str, Any], error: str, text: str) -> Event:
-    return Event({"kind": "end", **position, "status": "failed", "error": error, "traceback": text})
+def _failure(position: dict[str, Any], error: str, text: str, status: str = "failed") -> Event:
+    return Event({"kind": "end", **position, "status": status, "error": error, "traceback": text})

@@ -1,7 +1,6 @@
 """Where a study's optimizers come from: the library, any module, or a file of the user's."""
 
 import ast
-import functools
 import hashlib
 import importlib
 import inspect
@@ -20,7 +19,7 @@ from steepest import registry
 from steepest.fields import Search
 from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
-from steepest.study import seeds, settings, source_code, user_files
+from steepest.study import seeds, settings, source_code, twins, typed_code, user_files
 from steepest.study.errors import UsageError
 
 UNDECLARED: Final = 100.0
@@ -51,6 +50,13 @@ class Origin(Protocol):
     @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the entries of every option that is a tuple: `beta1` and `beta2` of `betas`."""
+
+    @property
+    def twin(self) -> str | None:
+        """The name of the library's optimizer that it is, or derives from."""
+
+    def adopted(self, setting: Options) -> dict[str, Any]:
+        """Return the part of its twin's setting that holds for it: the options of which it keeps the twin's default."""
 
     def label(self, options: Options) -> str:
         """Return its name with these options in brackets."""
@@ -92,6 +98,15 @@ class Ours:
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """What the class declares."""
         return declared_entries(self._class)
+
+    @property
+    def twin(self) -> str:
+        """The class itself."""
+        return self.name
+
+    def adopted(self, setting: Options) -> dict[str, Any]:
+        """Return the whole setting."""
+        return dict(setting)
 
     def label(self, options: Options) -> str:
         """Return the class's name, and the options in brackets."""
@@ -136,18 +151,24 @@ class Foreign:
 
     @property
     def takes_schedule(self) -> bool:
-        """What an attribute `takes_schedule` says; without one: yes, unless it averages on its own.
+        """What an attribute `takes_schedule` says, or its twin; without both: yes, unless it averages on its own.
 
         A schedule-free optimizer (Defazio 2024), told by its methods `train` and `eval`, takes a constant rate.
         """
         averages = all(callable(getattr(self.target, mode, None)) for mode in ("train", "eval"))
-        return bool(getattr(self.target, "takes_schedule", not averages))
+        usual = not averages and (self.twin is None or Ours(self.twin).takes_schedule)
+        return bool(getattr(self.target, "takes_schedule", usual))
 
     @property
     def ranges(self) -> Mapping[str, Search]:
-        """What a class of ours declares; for others the learning rate alone, around its default."""
+        """What a class of ours or a twin declares; for others the learning rate alone, around its default."""
         if self._own_class:
             return declared_ranges(self._own_class)
+        declared = declared_ranges(self._twin_class) if self._twin_class else {}
+        kept = {name: declared[name] for name in self.adopted(declared)}
+        return kept if "lr" in kept else self._around_the_default()
+
+    def _around_the_default(self) -> dict[str, Search]:
         default = self._usual_rate()
         if isinstance(default, int | float) and default > 0:
             return {"lr": Search(default / UNDECLARED, default * UNDECLARED)}
@@ -155,8 +176,23 @@ class Foreign:
 
     @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
-        """What a class of ours declares; others take their tuples whole."""
-        return declared_entries(self._own_class) if self._own_class else {}
+        """What a class of ours or a twin declares; others take their tuples whole."""
+        cls = self._own_class or self._twin_class
+        return {whole: names for whole, names in declared_entries(cls).items() if self._takes(whole)} if cls else {}
+
+    @property
+    def twin(self) -> str | None:
+        """The class of the library among the class's bases, or torch's of the same name."""
+        return self._twin_class.__name__.lower() if self._twin_class else None
+
+    def adopted(self, setting: Options) -> dict[str, Any]:
+        """Return the options of the setting that the class takes, and of which its author has not changed the default.
+
+        What a `functools.partial` has settled is its author's choice too.
+        """
+        kept = {name for name in self._twin_class.fields if self._keeps(name)} if self._twin_class else set()
+        entries = {entry for whole, names in self.entries.items() if whole in kept for entry in names}
+        return {name: value for name, value in setting.items() if name in kept | entries}
 
     def label(self, options: Options) -> str:
         """Return its module's or file's name, its own, and the options in brackets."""
@@ -222,6 +258,20 @@ class Foreign:
         if first.name in MODEL or _is_module(first.annotation):
             return model
         return list(model.named_parameters() if first.name in NAMED else model.parameters())
+
+    @property
+    def _twin_class(self) -> type[Optimizer] | None:
+        return twins.twin(self.target)
+
+    def _keeps(self, name: str) -> bool:
+        """Whether it takes an option of its twin and has the twin's default for it."""
+        if self._twin_class is None or not self._takes(name) or name in twins.bound(self.target):
+            return False
+        default = self._twin_class.fields[name].default
+        return bool(self._defaults().get(name, default) == default)
+
+    def _takes(self, name: str) -> bool:
+        return self._takes_any or name in self._parameters()
 
     @property
     def _takes_any(self) -> bool:
@@ -391,7 +441,7 @@ class _Words(ast.NodeTransformer):
 def _module(source: str) -> ModuleType:
     place, _, name = source.rpartition(":")
     if place == HERE:
-        return sys.modules[_unwrapped(_HANDED_OVER[name]).__module__]
+        return sys.modules[twins.unwrapped(_HANDED_OVER[name]).__module__]
     with settings.kept():  # an optimizer's module must not change how the others compute
         return user_files.load(place) if place.endswith(".py") else _imported(source, place, name)
 
@@ -467,19 +517,10 @@ def _written(value: Any) -> Any:
 def _module_digest(module: ModuleType) -> str:
     """Return the SHA-256 of a module's file; one that has none is told by its name."""
     file = getattr(module, "__file__", None)
-    return source_code.file_digest(file) if file else module.__name__
+    return source_code.file_digest(file) if typed_code.has_file(file) else module.__name__
 
 
 def _loose_source(module: ModuleType, target: Callable[..., Any]) -> str:
-    """Return the lines of what was typed into a session, whose module has no file; nothing where there is one."""
-    if getattr(module, "__file__", None):
-        return ""
-    try:
-        return inspect.getsource(_unwrapped(target))
-    except (OSError, TypeError):
-        return ""
-
-
-def _unwrapped(target: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the class or function inside a `functools.partial`, whose options the signature tells."""
-    return _unwrapped(target.func) if isinstance(target, functools.partial) else target
+    """Return the digest of what was typed into a session, whose module has no file; nothing where there is one."""
+    file = getattr(module, "__file__", None)
+    return "" if typed_code.has_file(file) else typed_code.digest(twins.unwrapped(target))

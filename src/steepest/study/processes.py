@@ -40,7 +40,7 @@ class Processes:
         folder: the study's folder.
         jobs: number of processes.
         data_dir: where workloads look for their data first.
-        time_limit: seconds after which a trial is ended as failed; None lets it take its time.
+        time_limit: seconds after which a trial is ended as timed out; None lets it take its time.
         seconds: between two checkpoints of a trial.
     """
 
@@ -162,11 +162,11 @@ class Processes:
             if process.trial is not None and self._limit is not None and process.seconds > self._limit:
                 process.kill(politely=True)
                 fate = f"it took longer than the time limit of {self._limit / 60:g} minutes and was ended"
-                yield self._end(process, process.trial, fate)
+                yield self._end(process, process.trial, fate, "timed out")
 
-    def _end(self, process: "_Process", trial: TrialSpec, fate: str) -> News:
+    def _end(self, process: "_Process", trial: TrialSpec, fate: str, status: str = "failed") -> News:
         process.trial = None
-        return News(trial, record_death(trial, self._folder, fate, process.last_words()))
+        return News(trial, record_death(trial, self._folder, fate, process.last_words(), status))
 
 
 class _Process:

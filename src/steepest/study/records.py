@@ -17,13 +17,18 @@ def encode(record: Mapping[str, Any]) -> bytes:
     >>> encode({"loss": float("nan"), "epoch": 1})
     b'{"epoch":1,"loss":"nan"}\n'
     """
-    return _LINE.encode(plain(record)).encode() + b"\n"
+    return _utf8(_LINE.encode(plain(record))) + b"\n"
 
 
 def encode_document(document: Mapping[str, Any]) -> bytes:
     """Return a whole document as indented JSON for people and programs."""
     text = json.dumps(plain(document), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
-    return text.encode() + b"\n"
+    return _utf8(text) + b"\n"
+
+
+def _utf8(text: str) -> bytes:
+    """Return the bytes of a JSON text; half letters (of a path, where the locale is C) become escapes of JSON."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def number(value: float | str) -> float:

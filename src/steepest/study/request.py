@@ -27,12 +27,12 @@ class Request:
 
     Attributes:
         declared: the workload.
-        preset_name: its size.
+        preset_wanted: its size; None is `quick`.
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
-        tuning_seeds: seeds on which every point of a search is tried.
+        tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
         timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
-        sampler: how points are drawn.
+        sampler_wanted: how points are drawn; None is `sobol`.
         searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
         schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
@@ -44,14 +44,14 @@ class Request:
     """
 
     declared: Declared
-    preset_name: str = "quick"
+    preset_wanted: str | None = None
     optimizers: tuple[str, ...] = ()
     epochs_wanted: int | None = None
     seeds_wanted: int | None = None
     trials_wanted: int | None = None
-    tuning_seeds: int = 1
+    tuning_seeds_wanted: int | None = None
     timing_rounds: int = 3
-    sampler: str = "sobol"
+    sampler_wanted: str | None = None
     searched_wanted: tuple[str, ...] = ()
     spaces: Mapping[str, Space] = field(default_factory=dict)
     schedule_wanted: str | None = None
@@ -68,18 +68,62 @@ class Request:
             ("epochs", self.epochs_wanted, 1),
             ("seeds", self.seeds_wanted, 1),
             ("trials", self.trials_wanted, 0),
-            ("tuning-seeds", self.tuning_seeds, 1),
+            ("tuning-seeds", self.tuning_seeds_wanted, 1),
             ("timing-rounds", self.timing_rounds, 0),
             ("threads", self.threads, 1),
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, not {value}")
         search.check(self.sampler, self.trials)
+        self._check_search_is_wanted()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
         search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
-        search.check_names(self.spaces, (one.source for one in self.contestants))
+        twins = [one.origin.twin for one in self.contestants if one.origin.twin]
+        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.contestants), *twins]))
+        self._check_given_once()
         _ = self.reference
+
+    def _check_search_is_wanted(self) -> None:
+        """Refuse what belongs to a search where there is none."""
+        asked = {
+            "--space": self.spaces,
+            "--search": self.searched_wanted,
+            "--tuning-seeds": self.tuning_seeds_wanted,
+            "--sampler": self.sampler_wanted,
+        }
+        given = [name for name, value in asked.items() if value]
+        if given and not self.trials:
+            usual = "" if self.trials_wanted == 0 else f", which is the usual number of {self.declared.name}"
+            have = "has" if len(given) == 1 else "have"
+            raise UsageError(
+                f"{', '.join(given)} {have} no effect with --trials 0{usual}, as nothing is searched; leave it out, or "
+                "search with, say, --trials 16"
+            )
+
+    def _check_given_once(self) -> None:
+        """Refuse a hyperparameter that is given for an optimizer in brackets and in a space of the user's."""
+        for one in self.contestants:
+            twice = [name for name in self.own_space(one) if name in one.fixed]
+            if twice:
+                raise UsageError(
+                    f"{one.label} is given {', '.join(twice)} in brackets and a space to search it in by --space; give "
+                    "one of the two"
+                )
+        if self.searched_wanted and all(self.own_space(one) for one in self.contestants):
+            raise UsageError(
+                "--search has no effect: --space says for every optimizer what is searched; leave out one of the two"
+            )
+
+    @property
+    def preset_name(self) -> str:
+        """The workload's size."""
+        return self.preset_wanted or "quick"
+
+    @property
+    def sampler(self) -> str:
+        """How points are drawn."""
+        return self.sampler_wanted or "sobol"
 
     @cached_property
     def workload(self) -> Workload:
@@ -99,7 +143,7 @@ class Request:
     @property
     def search_seeds(self) -> list[int]:
         """The tuning seeds; none of them is an evaluation seed."""
-        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds)]
+        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds_wanted or 1)]
 
     @property
     def trials(self) -> int:
@@ -148,8 +192,9 @@ class Request:
         return None if wanted is None else known[wanted.lower()]
 
     def own_space(self, contestant: Contestant) -> Space:
-        """Return the user's search space for an optimizer, empty without one."""
-        return self.spaces.get(contestant.source, {})
+        """Return the user's search space for an optimizer, else its twin's, else an empty one."""
+        twins = self.spaces.get(contestant.origin.twin or "", {})
+        return self.spaces.get(contestant.source, twins)
 
     def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
         """Return the request with what a folder's study has settled already: its threads and its extensions.

@@ -25,6 +25,19 @@ from steepest.study.spec import TrialSpec
 from steepest.study.trial import Event
 
 DONE: Final = ("finished", "diverged")
+PARTS: Final[dict[str, type]] = {
+    **dict.fromkeys(("config", "protocol", "metric", "model", "data", "versions", "machine", "chosen"), dict),
+    **dict.fromkeys(("optimizers", "trials"), list),
+    **dict.fromkeys(("workload", "preset", "command", "created"), str),
+    "threads": int,
+}
+"""What every document has, so that a study can go on from it."""
+ENTRIES: Final = {
+    "config": {"seeds"},
+    "protocol": {"extensions", "reference"},
+    "optimizers": {"label", "name", "points"},
+    "trials": {"id", "optimizer", "phase"},
+}
 PATIENCE: Final = 10.0
 """Seconds in which what a killed study left behind may end."""
 
@@ -76,8 +89,8 @@ class StudyFolder:
         if not self.document_path.exists():
             return None
         with reading_from(self.document_path):
-            text = self.document_path.read_text(encoding="utf-8")
-        return _checked(text, self.document_path)
+            content = self.document_path.read_bytes()
+        return _checked(content, self.document_path)
 
     def write_document(self, document: dict[str, Any]) -> None:
         """Replace the study's document; a reader sees the old one or the new one, never a part."""
@@ -190,21 +203,46 @@ def read_records(path: Path) -> TrialRecords:
     try:
         found = [json.loads(line) for line in lines]
     except ValueError:
+        found = [None]
+    if not all(map(_is_record, found)):
         return TrialRecords([], f"{path.name} is damaged and was not read")
     return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+
+
+def _is_record(line: Any) -> bool:
+    return isinstance(line, dict) and "kind" in line
 
 
 def _length(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _checked(text: str, path: Path) -> dict[str, Any]:
+def _checked(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the document, or say what is wrong with it: it is replaced whole, so only something else damages it."""
     try:
-        document: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); move it away, or give another folder with --out") from error
+        document = json.loads(content) if content.strip() else None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
+        raise _damaged(path, str(error)) from error
+    if document is None:
+        raise _damaged(path, "it is empty")
+    if not isinstance(document, dict):
+        raise _damaged(path, f"it holds {str(document)[:40]!r} and no study")
     if document.get("schema") != SCHEMA:
         raise StoreError(
             f"{path} has schema {document.get('schema')!r}; this version of Steepest reads and writes schema {SCHEMA}"
         )
+    for part, kind in PARTS.items():
+        if not isinstance(document.get(part), kind):
+            raise _damaged(path, f"its part {part!r} is {'wrong' if part in document else 'missing'}")
+    for part, keys in ENTRIES.items():
+        if not all(isinstance(entry, dict) and entry.keys() >= keys for entry in _entries(document[part])):
+            raise _damaged(path, f"its part {part!r} lacks one of {', '.join(sorted(keys))}")
     return document
+
+
+def _entries(part: dict[str, Any] | list[Any]) -> list[Any]:
+    return part if isinstance(part, list) else [part]
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({why}); move it away, or give another folder with --out")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from steepest.study import source_code
+from steepest.study import source_code, typed_code
 from steepest.study.errors import StudyError, UsageError
 
 
@@ -35,15 +35,15 @@ def file_of(function: Callable[..., Any]) -> str | None:
     """Return the file that a function is written in, None for one without a file."""
     try:
         file = inspect.getsourcefile(function)
-    except TypeError:
+    except (TypeError, OSError):  # OSError of a class that was typed into a session
         return None
-    return file if file is not None and Path(file).is_file() else None
+    return file if typed_code.has_file(file) else None
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the code in a function's file; one without a file is known by its name."""
+    """Return the SHA-256 of the code in a function's file; one without a file by its lines."""
     file = file_of(function)
-    return source_code.file_digest(file) if file else getattr(function, "__qualname__", type(function).__name__)
+    return source_code.file_digest(file) if file else typed_code.digest(function)
 
 
 @cache

@@ -49,14 +49,24 @@ def load(source: Source, data_dir: Path | None = None) -> DataSet:
     return DataSet(name="your data", source="the workload itself", train=train, test=test, sha256=fingerprints)
 
 
-def _called(function: Callable[..., Any], data_dir: Path | None) -> Any:
+def takes_folder(source: Source) -> bool:
+    """Whether the data are a function of the folder that holds the data files."""
+    return callable(source) and not hasattr(source, "__getitem__") and _folder_of(source) is not None
+
+
+def _folder_of(function: Callable[..., Any]) -> inspect.Parameter | None:
+    """Return the parameter that takes the data folder: `data_dir`, or one without a default."""
     parameters = inspect.signature(function).parameters.values()
     by_name = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     required = [one for one in by_name if one.default is one.empty]
     if len(required) > 1:
         names = ", ".join(one.name for one in required)
         raise UsageError(f"data must be a function of the data folder or of nothing; this one needs {names}")
-    folder = next((one for one in by_name if one in required or one.name == "data_dir"), None)
+    return next((one for one in by_name if one in required or one.name == "data_dir"), None)
+
+
+def _called(function: Callable[..., Any], data_dir: Path | None) -> Any:
+    folder = _folder_of(function)
     try:
         if folder is None:
             return function()

@@ -7,6 +7,7 @@ from steepest.study.report.across import WORKLOAD_LESS, Across, figure_of_error,
 from steepest.study.report.answer_tables import VERDICT_TAGS
 from steepest.study.report.chart import Axis, Chart, Series
 from steepest.study.report.findings import Findings
+from steepest.study.report.names import folded
 from steepest.study.report.palette import Look
 from steepest.study.report.tables import Cell, Column, Number, Shown, Table, Text
 from steepest.study.report.wording import joined, percent, plural
@@ -222,7 +223,7 @@ def _rank_chart(found: Across, looks: Looks) -> Chart:
         key="ranks",
         title="Rank on every workload",
         x=Axis("Rank of the median test result, 1 is the best", integer=True, bounds=(0.7, len(order) + 0.3)),
-        y=Axis("", ticks=tuple((places[label], label) for label in reversed(order))),
+        y=Axis("", ticks=tuple((places[label], folded(label)) for label in reversed(order))),
         series=tuple(series),
         note="Every mark is one workload; the upright stroke is the mean.",
         alt=f"Dot chart: ranks. Means: {'; '.join(f'{label} {found.mean_ranks[label]:.3g}' for label in order)}.",

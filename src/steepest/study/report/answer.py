@@ -3,32 +3,69 @@
 Nothing is said here beyond the verdicts: a mean that is higher is described as higher in these runs, and not as better.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
-from steepest.study.report.judging import Verdicts
+from steepest.study.report.answer_tables import searched
+from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import Measure
-from steepest.study.report.study import INTERRUPTED, UNSTARTED, Study
+from steepest.study.report.ran_with import ran_with, with_setting
+from steepest.study.report.study import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED, Study
 from steepest.study.report.summary import Spread, Summary, ranked, statuses
 from steepest.study.report.tuning import Search, edges
 from steepest.study.report.wording import joined, plural, plus_minus
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
 FEW = 3
-"""Up to so many optimizers of one verdict are named with their figures."""
+"""Up to so many optimizers of one verdict are named with their settings and figures."""
+_INFINITE = (
+    "Trials without a finite result count as worst in the verdicts and cannot enter a mean; seeds with an infinite "
+    "difference: {}."
+)
+_UNDEFINED = (
+    "Seeds on which {reference} has no finite result either: {}. Such a pair counts as a tie without a size, and never "
+    "towards equivalence."
+)
+_LATE = (
+    "Trials that took longer than the time limit count as worst, as diverged ones do: {}. Another machine or a longer "
+    "limit may change that."
+)
 
 
 def answer(study: Study, found: Verdicts, summaries: Sequence[Summary]) -> str:
     """The verdicts in one or two sentences; without any, why there is none."""
-    order = ranked(summaries, found.measure)
+    sentences = (_verdict_sentence(study, found, summaries), _not_evaluated(study, found))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _verdict_sentence(study: Study, found: Verdicts, summaries: Sequence[Summary]) -> str:
     so_far = "So far, " if _unfinished(study) else ""
     if not any(trial.counts for trial in study.trials):
         return "No trial has finished yet, so there is nothing to compare."
+    if _is_metric_broken(study, found.measure):
+        return _broken_metric(study, found.measure)
     if not found.comparisons:
-        return _starting(so_far, _alone(found, order))
+        return _starting(so_far, _alone(study, found, ranked(summaries, found.measure)))
     decided = [one for one in found.comparisons if one.verdict is not Verdict.NOT_ENOUGH_SEEDS]
     if not decided:
         return _too_few(found)
-    return f"{_starting(so_far, _on(found.measure))}, over {_pairs(decided)}: {_verdicts(found)}."
+    return f"{_starting(so_far, _on(found.measure))}, over {_pairs(decided)}: {_verdicts(study, found)}."
+
+
+def _is_metric_broken(study: Study, measure: Measure) -> bool:
+    """Whether trials finished, with a finite loss, and the metric of none of them is finite."""
+    finished = [trial for trial in study.trials if trial.finished]
+    return bool(finished) and all(measure.lost(trial) for trial in finished)
+
+
+def _broken_metric(study: Study, measure: Measure) -> str:
+    finished = [trial for trial in study.trials if trial.finished]
+    value = measure.of(finished[0])
+    return (
+        f"No verdict: the metric {study.metric!r} has no finite value on the test set in any of "
+        f"{plural(len(finished), 'finished trial')} (it is {'missing' if value is None else value}), although their "
+        "losses are finite. That is an error of the metric's function, and says nothing about the optimizers."
+    )
 
 
 def seen(found: Verdicts, summaries: Sequence[Summary]) -> str:
@@ -48,7 +85,15 @@ def seen(found: Verdicts, summaries: Sequence[Summary]) -> str:
 
 def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tuple[str, ...]:
     """What a reader must know before repeating the answer, one sentence each."""
-    sentences = (_lost(found), _ended(study), _skipped(study), _untuned(study), edge_words(searched))
+    sentences = (
+        *_lost(found),
+        _late(study),
+        _ended(study),
+        _skipped(study),
+        _untuned(study),
+        *(_search_words(one) for one in searched),
+        edge_words(searched),
+    )
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -57,9 +102,12 @@ def _unfinished(study: Study) -> bool:
     return any(trial.status in (INTERRUPTED, UNSTARTED) for trial in study.trials)
 
 
-def _alone(found: Verdicts, order: Sequence[Summary]) -> str:
+def _alone(study: Study, found: Verdicts, order: Sequence[Summary]) -> str:
     if not order:
-        return "Every trial that ended diverged."
+        whys = {found.measure.lost(trial) for trial in study.trials if trial.counts}
+        return "Every trial that ended diverged." if whys == {DIVERGED} else "No trial that ended has a finite result."
+    if len(study.labels) > 1:
+        return f"No optimizer has a result on a seed of {found.reference}, the reference: there is nothing to compare."
     best, measure = order[0], found.measure
     spread = best.spreads[measure.key]
     kind = f"mean {measure.title.lower()}" if spread.count > 1 else measure.title.lower()
@@ -82,34 +130,69 @@ def _pairs(decided: Sequence[Comparison]) -> str:
     return plural(high, "paired seed") if low == high else f"{low} to {high} paired seeds"
 
 
-def _verdicts(found: Verdicts) -> str:
+def _verdicts(study: Study, found: Verdicts) -> str:
+    settings = ran_with(study)
     groups = [
-        (Verdict.BETTER, f"better than {found.reference}"),
-        (Verdict.WORSE, f"worse than {found.reference}"),
-        (Verdict.EQUIVALENT, f"equivalent to {found.reference} (within {found.margin:g})"),
-        (Verdict.UNDECIDED, f"undecided against {found.reference}"),
+        (Verdict.BETTER, "better than"),
+        (Verdict.WORSE, "worse than"),
+        (Verdict.EQUIVALENT, f"equivalent (within {found.margin:g}) to"),
+        (Verdict.UNDECIDED, "undecided against"),
     ]
-    parts = [_group(found, verdict, words) for verdict, words in groups if found.labels(verdict)]
-    few = found.labels(Verdict.NOT_ENOUGH_SEEDS)
-    return "; ".join([*parts, *([f"{joined(few)} {_be(few)} without a verdict, for too few seeds"] if few else [])])
+    present = [(verdict, words) for verdict, words in groups if found.labels(verdict)]
+    reference = str(found.reference)
+    names = [with_setting(reference, settings), *[reference] * len(present)]  # its setting once
+    parts = [
+        _group(found, verdict, f"{words} {name}", settings)
+        for (verdict, words), name in zip(present, names, strict=False)
+    ]
+    return "; ".join([*parts, *_without(found)])
 
 
-def _group(found: Verdicts, verdict: Verdict, words: str) -> str:
+def _group(found: Verdicts, verdict: Verdict, words: str, settings: Mapping[str, str]) -> str:
     ones = [one for one in found.comparisons if one.verdict is verdict]
-    labels = [one.label for one in ones]
-    figures = verdict in (Verdict.BETTER, Verdict.WORSE) and len(ones) <= FEW
-    return f"{joined([_with_figures(one) if figures else one.label for one in ones])} {_be(labels)} {words}"
+    few = len(ones) <= FEW
+    figures = few and verdict in (Verdict.BETTER, Verdict.WORSE)
+    names = [_named(one, settings.get(one.label, "") if few else "", figures) for one in ones]
+    return f"{joined(names)} {_be(names)} {words}"
+
+
+def _named(one: Comparison, setting: str, figures: bool) -> str:
+    """``AdamW (lr=0.003; by 0.03, interval 0.02 to 0.04)``."""
+    words = [part for part in (setting, _figures(one) if figures else "") if part]
+    return f"{one.label} ({'; '.join(words)})" if words else one.label
+
+
+def _without(found: Verdicts) -> list[str]:
+    """The optimizers without a verdict, by reason."""
+    both, few = found.labels(Verdict.BOTH_DIVERGED), found.labels(Verdict.NOT_ENOUGH_SEEDS)
+    names = joined([*both, f"{found.reference} (the reference)"]) + (" both" if len(both) == 1 else "")
+    did = "diverged" if found.only_diverged(both) else "ended without a finite result"
+    return [
+        *([f"{names} {did} on every paired seed"] if both else []),
+        *([f"{joined(few)} {_be(few)} without a verdict, for too few seeds"] if few else []),
+    ]
+
+
+def _not_evaluated(study: Study, found: Verdicts) -> str:
+    """The optimizers of which no search trial finished; nothing while they may still be evaluated."""
+    labels = [label for label in study.labels if study.trials and not study.trials_of(label)]
+    if not labels or _unfinished(study):
+        return ""
+    return (
+        f"{joined(labels)} {'was' if len(labels) == 1 else 'were'} not evaluated: no point of the search, nor the "
+        "library's defaults, finished on every tuning seed."
+    )
 
 
 def _be(labels: Sequence[str]) -> str:
     return "is" if len(labels) == 1 else "are"
 
 
-def _with_figures(one: Comparison) -> str:
+def _figures(one: Comparison) -> str:
     if not one.interval.is_finite:
-        return one.label
+        return ""
     low, high = sorted((abs(one.interval.low), abs(one.interval.high)))  # better or worse: both ends have one sign
-    return f"{one.label} (by {abs(one.estimate):.2g}; interval {low:.2g} to {high:.2g})"
+    return f"by {abs(one.estimate):.2g}, interval {low:.2g} to {high:.2g}"
 
 
 def _starting(so_far: str, sentence: str) -> str:
@@ -132,14 +215,31 @@ def _lead(measure: Measure, one: Spread, second: Summary) -> str:
     return f"{ahead} {second.label} ({plus_minus(two, measure)})"
 
 
-def _lost(found: Verdicts) -> str:
+def _lost(found: Verdicts) -> list[str]:
     """Why a mean of finished trials and a verdict may seem to disagree."""
-    diverged = [row.label for row in found.rows if row.infinite]
-    if not diverged:
+    counts: tuple[tuple[str, Callable[[Judged], int]], ...] = (
+        (_INFINITE, lambda row: row.infinite),
+        (_UNDEFINED, lambda row: row.undefined),
+    )
+    named = [(words, [f"{row.label} ({of(row)})" for row in found.rows if of(row)]) for words, of in counts]
+    return [words.format(joined(names), reference=found.reference) for words, names in named if names]
+
+
+def _late(study: Study) -> str:
+    late = Counter(trial.optimizer for trial in study.trials if trial.status == TIMED_OUT)
+    return _LATE.format(joined([f"{label} ({count})" for label, count in late.items()])) if late else ""
+
+
+def _search_words(one: Search) -> str:
+    """A caution about a search of which no drawn point finished; empty for any other."""
+    drawn = [point for point in one.tried if point.point != DEFAULTS]
+    if not drawn or any(point.status == FINISHED or not point.ended for point in drawn):
         return ""
+    ends = joined([f"{count} {status}" for status, count in Counter(point.status for point in drawn).items()])
+    ran = "it ran with the library's defaults and was not tuned" if one.chosen == DEFAULTS else "it was not evaluated"
     return (
-        f"Diverged trials count as worst in the verdicts ({joined(diverged)}: an infinite difference on some seed) "
-        "and cannot enter a mean."
+        f"No point of the search of {one.label} finished ({ends}): {ran}. Its range ({searched(one.setting.space)}) "
+        "may be wrong; give another one with --space."
     )
 
 

@@ -8,8 +8,9 @@ from steepest.study.report.cost import Cost
 from steepest.study.report.findings import Findings
 from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import MISSING, goal, number
+from steepest.study.report.ran_with import ran_with, with_setting
 from steepest.study.report.reaching import UNITS, Reached, Target, Unit
-from steepest.study.report.study import DEFAULTS, DIVERGED, FINISHED, Dimension, Study
+from steepest.study.report.study import DEFAULTS, FINISHED, Dimension, Study
 from steepest.study.report.tables import Cell, Column, Ends, Number, Over, Shown, Table, Text
 from steepest.study.report.tuning import Search, Tried
 from steepest.study.report.wording import between, duration, p_value, percent, signed
@@ -19,6 +20,7 @@ VERDICT_TAGS: Mapping[Verdict, str] = {
     Verdict.BETTER: "verdict good",
     Verdict.WORSE: "verdict bad",
     Verdict.EQUIVALENT: "verdict",
+    Verdict.BOTH_DIVERGED: "verdict bad",
     Verdict.UNDECIDED: "verdict open",
     Verdict.NOT_ENOUGH_SEEDS: "verdict open",
 }
@@ -40,13 +42,14 @@ def answer_tables(found: Findings) -> tuple[Table, ...]:
 
 def verdicts_table(found: Findings) -> Table:
     """One row per optimizer beside the reference."""
-    judged = found.verdicts
+    judged, settings = found.verdicts, ran_with(found.study)
     return Table(
         key="verdicts",
-        caption=_verdicts_caption(judged),
+        caption=_verdicts_caption(judged, settings),
         columns=(
             Column("Optimizer"),
             Column("Verdict"),
+            Column("Ran with"),
             Column("Paired seeds"),
             Column("Difference", numeric=True),
             Column(f"{percent(judged.level)} interval", numeric=True),
@@ -54,7 +57,7 @@ def verdicts_table(found: Findings) -> Table:
             Column("Adjusted p", numeric=True),
             Column("Effect size", numeric=True),
         ),
-        rows=tuple(_verdict_row(row) for row in judged.rows),
+        rows=tuple(_verdict_row(row, settings.get(row.label, "")) for row in judged.rows),
     )
 
 
@@ -160,25 +163,27 @@ def _dimension(one: Dimension) -> str:
     return f"from {low} to {high} ({'1 − value, ' if one.complement else ''}{one.scale})"
 
 
-def _verdicts_caption(judged: Verdicts) -> str:
+def _verdicts_caption(judged: Verdicts, settings: Mapping[str, str]) -> str:
     margin = f"; differences within ±{judged.margin:g} have no practical meaning" if judged.margin else ""
+    reference = with_setting(str(judged.reference), settings)
     return (
-        f"{judged.measure.title} at the end of training, against {judged.reference}. Positive differences favour the "
+        f"{judged.measure.title} at the end of training, against {reference}. Positive differences favour the "
         f"optimizer{margin}."
     )
 
 
-def _verdict_row(row: Judged) -> tuple[Cell, ...]:
-    one = row.comparison
+def _verdict_row(row: Judged, setting: str) -> tuple[Cell, ...]:
+    one, ran = row.comparison, Text(setting, tag="code words")
     if one is None:
         nothing = Shown(None, MISSING)
         why = "no paired seed" if row.planned else "not evaluated: no point of its search finished on every seed"
-        return (Text(row.label), Text(why, tag="words"), Text(_pairs(row)), *(nothing,), _no_ends(), *(nothing,) * 3)
+        return (Text(row.label), Text(why, tag="words"), ran, Text(_pairs(row)), nothing, _no_ends(), *(nothing,) * 3)
     return (
         Text(row.label),
         _verdict(one),
+        ran,
         Text(_pairs(row)),
-        Shown(one.estimate, signed(one.estimate)),
+        Shown(None if math.isnan(one.estimate) else one.estimate, signed(one.estimate)),
         Ends(one.interval.low, one.interval.high, between(one.interval.low, one.interval.high)),
         Number(one.probability_better, 2),
         Shown(one.adjusted_p_value, p_value(one.adjusted_p_value)),
@@ -194,10 +199,16 @@ def _verdict(one: Comparison) -> Text:
     return Text(one.verdict.value, tag=VERDICT_TAGS[one.verdict])
 
 
+def _arrival(one: Comparison) -> Text:
+    """The verdict on times to a target, where a result that is not finite is a miss."""
+    return Text("both missed") if one.verdict is Verdict.BOTH_DIVERGED else _verdict(one)
+
+
 def _pairs(row: Judged) -> str:
-    """``8 of 10 (1 failed, 1 interrupted; 1 diverged)``."""
-    missing = ", ".join(f"{count} {status}" for status, count in row.missing.items())
-    remarks = "; ".join(part for part in (missing, f"{row.diverged} diverged" if row.diverged else "") if part)
+    """``8 of 10 (1 failed, 1 interrupted; 2 diverged; 1 with the reference's)``."""
+    groups = [", ".join(f"{count} {status}" for status, count in ends.items()) for ends in (row.missing, row.lost)]
+    groups.append(f"{row.undefined} with the reference's" if row.undefined else "")
+    remarks = "; ".join(part for part in groups if part)
     n = len(row.differences)
     count = str(n) if n == row.planned else f"{n} of {row.planned}"
     return f"{count} ({remarks})" if remarks else count
@@ -210,7 +221,7 @@ def _target_row(target: Target, row: Reached, units: list[Unit]) -> tuple[Cell, 
         Shown(target.value, f"{target.value:g}"),
         Text(f"{row.hits} of {row.known}" + (f" ({row.planned} planned)" if row.known < row.planned else "")),
         *(Shown(row.median(unit), _time(row.median(unit), unit)) for unit in units),
-        Text("reference" if row.label == target.verdicts.reference else MISSING) if one is None else _verdict(one),
+        Text("reference" if row.label == target.verdicts.reference else MISSING) if one is None else _arrival(one),
         Shown(None, MISSING) if one is None else Shown(one.adjusted_p_value, p_value(one.adjusted_p_value)),
     )
 
@@ -259,7 +270,7 @@ def _score(tried: Tried | None) -> Cell:
     if tried is None or not tried.trials:
         return Shown(None, MISSING)
     if math.isnan(tried.score):
-        return Shown(None, DIVERGED if tried.status == DIVERGED else tried.status)
+        return Shown(None, tried.status)
     return Shown(tried.score, number(tried.score, 4))
 
 
@@ -278,7 +289,7 @@ def _edge(one: Search) -> str:
 
 
 def _point_row(study: Study, one: Search, tried: Tried) -> tuple[Cell, ...]:
-    tag = {FINISHED: "good", DIVERGED: "bad", "failed": "bad"}.get(tried.status, "open")
+    tag = "good" if tried.status == FINISHED else "bad" if tried.ended else "open"
     return (
         Text(one.label),
         Text(str(tried.point)),

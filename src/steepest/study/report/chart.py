@@ -21,6 +21,11 @@ class Axis:
     bounds: tuple[float, float] | None = None
     ticks: tuple[tuple[float, str], ...] = ()
 
+    @property
+    def tick_lines(self) -> int:
+        """Of how many lines the longest of the ticks' names has."""
+        return max((name.count("\n") + 1 for _, name in self.ticks), default=1)
+
 
 @dataclass(frozen=True)
 class Series:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from steepest.study.report.findings import Findings, findings
 from steepest.study.report.page import alone, figures_json, file_list, plotly_script, template
 from steepest.study.report.palette import Look, look
 from steepest.study.report.reader import read_study
+from steepest.study.report.study import Study
 from steepest.study.report.swatch import swatch
 from steepest.study.report.tables import Table, to_html
 from steepest.study.report.wording import joined
@@ -36,11 +38,34 @@ def _named(folders: Sequence[Path]) -> dict[str, Findings]:
     if not folders:
         raise ReportError("No folder was given; name the study folders to compare.")
     studies = [(folder, read_study(folder)) for folder in dict.fromkeys(folders)]
+    _check_workloads_differ([(str(folder), study) for folder, study in studies])
     names = [study.name for _, study in studies]
     return {
         study.name if names.count(study.name) == 1 else f"{study.name} ({folder})": findings(study)
         for folder, study in studies
     }
+
+
+def _check_workloads_differ(studies: Sequence[tuple[str, Study]]) -> None:
+    """Refuse two studies of one workload: means over workloads would count it twice, and leaving it out would not."""
+    for (folder, one), (other_folder, other) in combinations(studies, 2):
+        if one.task == other.task:
+            different = joined(_conditions(one, other)) or "no other setting"
+            raise ReportError(
+                f"{folder} and {other_folder} are studies of one workload, {one.workload}, with {different}. A "
+                "comparison across workloads would count it twice: give one of the two."
+            )
+
+
+def _conditions(one: Study, other: Study) -> list[str]:
+    """What two studies of one workload do differently."""
+    pairs = {
+        "preset": (one.preset, other.preset),
+        "schedule": (one.protocol.schedule, other.protocol.schedule),
+        "search trials": (one.protocol.trials, other.protocol.trials),
+        **{key: (one.config.get(key), other.config.get(key)) for key in ("epochs", "batch_size", "precision")},
+    }
+    return [f"{name.replace('_', ' ')} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
 
 
 def _page(

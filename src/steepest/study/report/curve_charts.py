@@ -7,6 +7,7 @@ import numpy as np
 from steepest.study.report.chart import Axis, Chart, Series
 from steepest.study.report.curves import POSITION, Curve, Position, XAxis, epoch_curve, step_curve
 from steepest.study.report.findings import Findings
+from steepest.study.report.frames import EVERYTHING, NOTE, clamped, fence, within
 from steepest.study.report.measures import Measure, curve_measures, number
 from steepest.study.report.palette import Look
 from steepest.study.report.sampling import SMOOTH_POINTS
@@ -45,14 +46,16 @@ def _learning_chart(measure: Measure, axis: XAxis, looks: Looks, curves: Mapping
     trained = _trained(curves.values())
     log = measure.better < 0 and _wide(trained)
     series = tuple(_line(label, looks[label], curve, log) for label, curve in curves.items())
-    framed = any(len(part) < len(curve) for part, curve in zip(trained, curves.values(), strict=True))
+    untrained = any(len(part) < len(curve) for part, curve in zip(trained, curves.values(), strict=True))
+    ends = _fence(trained, log)
+    framed = untrained or ends != EVERYTHING
     return Chart(
         key=f"{measure.key.replace('_', '-')}-over-{axis}",
         title=measure.title,
         x=Axis(X_TITLES[axis], integer=axis == "epochs", bounds=_x_frame(trained) if framed else None),
-        y=Axis(_scaled(measure.title, log), log=log, bounds=_y_frame(trained, log) if framed else None),
+        y=Axis(_scaled(measure.title, log), log=log, bounds=_y_frame(trained, log, ends) if framed else None),
         series=series,
-        note=_UNTRAINED if framed else "",
+        note=((_UNTRAINED if untrained else "") + ("" if ends == EVERYTHING else NOTE)).strip(),
         alt=_curve_words(f"{measure.title} over {axis}", series),
     )
 
@@ -65,13 +68,19 @@ def step_chart(study: Study, looks: Looks) -> Chart:
     stops = [stop for label in looks if (stop := _stop(label, looks[label], study.trials_of(label))).x]
     longest = max((len(trial.steps) for trial in study.trials), default=0)
     last = [loss for stop in stops for loss in stop.y]
+    ends = _fence(curves.values(), log)
+    framed = log or ends != EVERYTHING
     return Chart(
         key="training-loss-per-step",
         title="Training loss of every step",
         x=Axis(X_TITLES["steps"]),
-        y=Axis(_scaled("Training loss", log), log=log, bounds=_y_frame(curves.values(), log, last) if log else None),
+        y=Axis(
+            _scaled("Training loss", log),
+            log=log,
+            bounds=_y_frame(curves.values(), log, ends, last) if framed else None,
+        ),
         series=(*lines, *stops),
-        note=_smoothing(longest) + (_STOPS if stops else ""),
+        note=_smoothing(longest) + (_STOPS if stops else "") + ("" if ends == EVERYTHING else NOTE),
         alt=_curve_words("Training loss over steps", lines),
     )
 
@@ -119,8 +128,17 @@ def _trained(curves: Collection[Curve]) -> list[Curve]:
 
 def _wide(curves: Collection[Curve]) -> bool:
     """Whether the means span so much, all above zero, that only a log axis shows them side by side."""
-    values = np.concatenate([np.empty(0), *(curve.mean for curve in curves)])
+    values = np.array(within(_means(curves), fence(_means(curves), log=True)))
     return bool(len(values)) and bool(values.min() > 0) and bool(values.max() / values.min() > LOG_FROM)
+
+
+def _means(curves: Iterable[Curve]) -> list[float]:
+    return [float(mean) for curve in curves for mean in curve.mean]
+
+
+def _fence(curves: Iterable[Curve], log: bool) -> tuple[float, float]:
+    """The ends between which means are drawn: one that is far beyond all others leaves the frame."""
+    return fence(_means(curves), log=log)
 
 
 def _x_frame(curves: Collection[Curve]) -> tuple[float, float]:
@@ -129,13 +147,15 @@ def _x_frame(curves: Collection[Curve]) -> tuple[float, float]:
     return min(ends) - room, max(ends) + room
 
 
-def _y_frame(curves: Collection[Curve], log: bool, also: Sequence[float] = ()) -> tuple[float, float]:
-    """Room for means and bands; on a log axis a band may leave the frame downwards, where it could reach below zero."""
+def _y_frame(
+    curves: Collection[Curve], log: bool, ends: tuple[float, float], also: Sequence[float] = ()
+) -> tuple[float, float]:
+    """Room for means and bands inside the ends; on a log axis a band may leave the frame downwards: it may reach 0."""
     shown = [curve for curve in curves if len(curve)]
-    high = max([*also, *(float(curve.high.max()) for curve in shown)])
+    high = clamped(max([*also, *(float(curve.high.max()) for curve in shown)]), ends)
     if log:
-        return min(float(curve.mean.min()) for curve in shown) / 1.3, high * 1.15
-    low = min(float(curve.low.min()) for curve in shown)
+        return clamped(min(float(curve.mean.min()) for curve in shown), ends) / 1.3, high * 1.15
+    low = clamped(min(float(curve.low.min()) for curve in shown), ends)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return low - room, high + room
 

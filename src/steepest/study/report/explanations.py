@@ -20,11 +20,12 @@ def verdict_words(judged: Verdicts) -> list[tuple[str, str]]:
         ),
         ("Equivalent", _equivalent(judged)),
         ("Undecided", "Neither of the two was shown. It is no sign of equality."),
+        ("Both diverged", f"On no paired seed has either the optimizer or {judged.reference} a finite result."),
         ("Not enough seeds", f"No outcome whatever could have been called better or worse.{few}"),
         (
             "Difference, interval",
             "The mean over paired seeds, and all mean differences that the test does not reject. Where a trial "
-            "diverged there is no mean: the median then, and its interval between two order statistics.",
+            "has no finite result there is no mean: the median then, and its interval between two order statistics.",
         ),
         ("P(better)", "The share of paired seeds on which the optimizer was better, ties counted half."),
         ("Effect size", "The mean difference over the standard deviation of the differences."),

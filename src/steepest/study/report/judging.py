@@ -1,12 +1,12 @@
 """The study's verdicts: every optimizer against the reference, on the seeds that both have results of.
 
-A diverged trial is a result, the worst one: the difference from a finished one is infinite. A trial that failed, was
-interrupted or has not started is no result, and its pair is missing.
+A trial that diverged or exceeded the time limit has the worst result: its difference from a finished one is infinite.
+A trial that failed, was interrupted or has not started has no result, and its pair is missing.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from steepest.study.errors import UsageError
@@ -28,7 +28,7 @@ class Judged:
         label: the optimizer.
         differences: (seed, difference), positive where the optimizer is better than the reference.
         planned: how many seeds the study wanted.
-        diverged: how many of the optimizer's own trials diverged.
+        lost: why the optimizer's own trials have the worst result (diverged, timed out), and how many of each.
         missing: how the trials without a result ended, and how many of each.
         comparison: the verdict and its figures; None without a single pair.
     """
@@ -36,7 +36,7 @@ class Judged:
     label: str
     differences: tuple[tuple[int, float], ...]
     planned: int
-    diverged: int
+    lost: Mapping[str, int]
     missing: Mapping[str, int]
     comparison: Comparison | None
 
@@ -44,6 +44,11 @@ class Judged:
     def infinite(self) -> int:
         """How many differences are infinite."""
         return sum(math.isinf(difference) for _, difference in self.differences)
+
+    @property
+    def undefined(self) -> int:
+        """On how many seeds neither the optimizer nor the reference has a finite result."""
+        return sum(math.isnan(difference) for _, difference in self.differences)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Verdicts:
             return None
         return detectable_difference(min(one.n for one in self.comparisons), len(self.comparisons), self.alpha)
 
+    def only_diverged(self, labels: Collection[str]) -> bool:
+        """Whether these optimizers have no other trials with the worst result than diverged ones."""
+        return all(row.lost.keys() <= {DIVERGED} for row in self.rows if row.label in labels)
+
     def labels(self, verdict: Verdict) -> list[str]:
         """The optimizers with this verdict, in the study's order."""
         return [one.label for one in self.comparisons if one.verdict is verdict]
@@ -102,18 +111,13 @@ def judge(study: Study, results: Results, measure: Measure, margin: float) -> Ve
         if reference is not None and label != reference
     }
     found = _compared(pairs, reference, margin, study.protocol.alpha)
-    rows = tuple(_judged(study, label, its, found.get(label)) for label, its in pairs.items())
+    rows = tuple(_judged(study, label, its, found.get(label), measure) for label, its in pairs.items())
     return Verdicts(measure, reference, margin, study.protocol.alpha, rows)
 
 
 def _finals(study: Study, label: str, measure: Measure) -> dict[int, float]:
-    """The measure of every trial with a result, NaN for one that diverged."""
-    trials = (trial for trial in study.trials_of(label) if trial.counts)
-    return {trial.seed: _final(measure.of(trial)) if trial.finished else math.nan for trial in trials}
-
-
-def _final(value: float | None) -> float:
-    return math.nan if value is None else value
+    """The measure of every trial with a result, NaN for the worst one."""
+    return {trial.seed: measure.result(trial) for trial in study.trials_of(label) if trial.counts}
 
 
 def _differences(
@@ -132,14 +136,18 @@ def _compared(
 
 
 def _judged(
-    study: Study, label: str, differences: tuple[tuple[int, float], ...], comparison: Comparison | None
+    study: Study,
+    label: str,
+    differences: tuple[tuple[int, float], ...],
+    comparison: Comparison | None,
+    measure: Measure,
 ) -> Judged:
     trials = study.trials_of(label)
     return Judged(
         label=label,
         differences=differences,
         planned=len(trials),
-        diverged=sum(trial.status == DIVERGED for trial in trials),
+        lost=dict(Counter(why for trial in trials if (why := measure.lost(trial)) is not None)),
         missing=dict(Counter(trial.status for trial in trials if not trial.counts)),
         comparison=comparison,
     )

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Sheet, Values
+from steepest.study.report.names import folded
 from steepest.study.report.palette import Look
 
 INK = "#22262c"
@@ -108,9 +109,12 @@ def _draw(sheet: Sheet) -> Figure:
 def _size(sheet: Sheet, rows: int, columns: int) -> tuple[float, float]:
     ticks = len(sheet.charts[0].y.ticks)
     if ticks:
-        return 6.4, max(0.34 * ticks + 1.0, 2.0)
-    looks = len(_looks(sheet))
-    return _width(columns), (2.6 if columns > 1 else 3.4) * rows + 0.22 * (looks // 4 + 1)
+        row = max(0.34, 0.17 * sheet.charts[0].y.tick_lines + 0.06)
+        return 6.4, max(row * ticks + 1.0, 2.0)
+    looks = _looks(sheet)
+    lines = max((folded(label, LABEL_LENGTH).count("\n") + 1 for label in looks), default=1)
+    legend_rows = -(-len(looks) // _legend_columns(looks, columns))
+    return _width(columns), (2.6 if columns > 1 else 3.4) * rows + (0.06 + 0.16 * lines) * legend_rows
 
 
 def _width(columns: int) -> float:
@@ -198,7 +202,7 @@ def _scale(axes: Axes, axis: Axis, name: str) -> None:
     line = axes.xaxis if name == "x" else axes.yaxis
     if axis.log:
         axes.set(**{f"{name}scale": "log"})
-        low, high = line.get_data_interval()
+        low, high = axis.bounds or line.get_data_interval()
         fine = low > 0 and high / low < FINE_UP_TO
         line.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if fine else (1,)))
         line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -221,11 +225,16 @@ def _legend(figure: Figure, sheet: Sheet, columns: int) -> None:
     names = [f"series {index}" for index in range(len(handles))]
     if not handles:
         return
-    longest = min(max(map(len, looks)), LABEL_LENGTH)
-    fitting = max(int(SIGNS_PER_INCH * _width(columns)) // (longest + 7), 1)
-    legend: Legend = figure.legend(handles, names, loc="outside lower center", ncols=min(fitting, 5), handlelength=3)
+    ncols = _legend_columns(looks, columns)
+    legend: Legend = figure.legend(handles, names, loc="outside lower center", ncols=ncols, handlelength=3)
     for text, label in zip(legend.get_texts(), looks, strict=True):
-        text.set_text(label if len(label) <= LABEL_LENGTH else label[: LABEL_LENGTH - 1] + "…")
+        text.set_text(folded(label, LABEL_LENGTH))
+
+
+def _legend_columns(looks: Iterable[str], columns: int) -> int:
+    """How many entries of the legend stand side by side."""
+    longest = min(max(map(len, looks), default=0), LABEL_LENGTH)
+    return min(max(int(SIGNS_PER_INCH * _width(columns)) // (longest + 7), 1), 5)
 
 
 def _looks(sheet: Sheet) -> dict[str, Look]:

@@ -30,6 +30,17 @@ class Measure:
             return trial.final[self.key]
         return trial.epochs[-1].values.get(self.key) if trial.epochs else None
 
+    def result(self, trial: Trial) -> float:
+        """The final value of a trial with a result; NaN for one that has none that is finite, the worst result."""
+        value = self.of(trial) if trial.finished else None
+        return value if value is not None and math.isfinite(value) else math.nan
+
+    def lost(self, trial: Trial) -> str | None:
+        """Why the trial's result is the worst one; None for a finite result, and for a trial without a result."""
+        if not trial.counts or not math.isnan(self.result(trial)):
+            return None
+        return f"without a finite {self.title.lower()}" if trial.finished else trial.status
+
 
 def number(value: float | None, decimals: int) -> str:
     """Fixed decimals for everyday sizes (counts: any), three significant digits beyond, words for what is no number.

@@ -18,6 +18,7 @@ from steepest.study.report.fairness import fairness
 from steepest.study.report.findings import Findings
 from steepest.study.report.measures import definitions
 from steepest.study.report.methods import methods
+from steepest.study.report.names import breakable
 from steepest.study.report.palette import look
 from steepest.study.report.plotly_renderer import plotly_figure
 from steepest.study.report.study import FINISHED, Study
@@ -126,6 +127,7 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(name)
 
 

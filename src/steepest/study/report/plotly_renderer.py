@@ -9,6 +9,7 @@ from steepest.study.report.chart import Axis, Chart, Guide, Interval, Series, Va
 
 Trace = dict[str, Any]
 ROW_HEIGHT = 38
+LINE_HEIGHT = 16
 HEIGHT = 340
 BAND_OPACITY = 0.13
 BAR_OPACITY = 0.28
@@ -24,14 +25,15 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     Plain data, because plotly's Python classes take a second to import and check every value of every trace; the tests
     let them check what is made here.
     """
-    height = max(len(chart.y.ticks) * ROW_HEIGHT + 90, 180) if chart.y.ticks else HEIGHT
+    row = max(ROW_HEIGHT, LINE_HEIGHT * chart.y.tick_lines + 8)
+    height = max(len(chart.y.ticks) * row + 90, 180) if chart.y.ticks else HEIGHT
     layout = {
         "showlegend": False,
         "height": height,
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
         "hovermode": "closest",
-        "xaxis": _axis(chart.x, _drawn(chart, "x")),
-        "yaxis": _axis(chart.y, _drawn(chart, "y")),
+        "xaxis": _axis(chart.x, _framed(chart.x, _drawn(chart, "x"))),
+        "yaxis": _axis(chart.y, _framed(chart.y, _drawn(chart, "y"))),
         "shapes": [_shape(guide) for guide in chart.guides],
     }
     return {"data": [trace for series in chart.series for trace in _traces(series, chart)], "layout": layout}
@@ -164,6 +166,14 @@ def _axis(axis: Axis, values: Values) -> dict[str, Any]:
     return drawn
 
 
+def _framed(axis: Axis, values: Values) -> Values:
+    """The values inside the axis's frame, of which its ticks are made; its ends where none is inside."""
+    if axis.bounds is None:
+        return values
+    low, high = axis.bounds
+    return tuple(value for value in values if low <= value <= high) or axis.bounds
+
+
 def _around(value: float, *, integer: bool) -> list[float]:
     """A frame around a single value, which by itself spans nothing."""
     room = 1.0 if integer else 0.1 * abs(value) or 0.1
@@ -171,7 +181,10 @@ def _around(value: float, *, integer: bool) -> list[float]:
 
 
 def _named(ticks: Sequence[tuple[float, str]]) -> dict[str, Any]:
-    return {"tickvals": [at for at, _ in ticks], "ticktext": [html.escape(name) for _, name in ticks]}
+    return {
+        "tickvals": [at for at, _ in ticks],
+        "ticktext": [html.escape(name).replace("\n", "<br>") for _, name in ticks],
+    }
 
 
 def _whole_step(span: float) -> int:

@@ -5,18 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from steepest.study.report.chart import Axis, Chart, Guide, Interval, Kind, Series
 from steepest.study.report.findings import Findings
+from steepest.study.report.frames import EVERYTHING, NOTE, clamped, fence, within
 from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import Measure, goal
+from steepest.study.report.names import folded
 from steepest.study.report.palette import Look
 from steepest.study.report.reaching import Reached, Target
-from steepest.study.report.study import DIVERGED, Study, Trial
+from steepest.study.report.study import Study, Trial
 from steepest.study.report.summary import Spread, Summary, spread
 from steepest.study.report.wording import between, percent, plus_minus, signed
 from steepest.study.statistics.intervals import median_interval
 from steepest.study.statistics.targets import median_with_censoring
 
 Looks = Mapping[str, Look]
-TICK_LENGTH = 26
+Seeds = list[tuple[int, float]]
 ROOM = 0.08
 BEYOND = 0.5 * ROOM  # where a value without a place on the axis is drawn: inside the frame, outside the others
 
@@ -46,12 +48,13 @@ def seed_chart(found: Findings, looks: Looks) -> Chart:
     medians = {label: _median(study.trials_of(label), measure) for label in looks}
     order = sorted(looks, key=lambda label: _worst_last(medians[label], measure))
     places = {label: float(len(order) - 1 - place) for place, label in enumerate(order)}
-    frame = _frame([value for label in looks for _, value in spread(study.trials_of(label), measure).values])
-    edge = _edge(frame, low=measure.better > 0)
+    values = [value for label in looks for _, value in spread(study.trials_of(label), measure).values]
+    ends = fence(values)
+    frame = _frame(within(values, ends))
     series = [
         one
         for label in order
-        for one in _seed_series(label, looks[label], study.trials_of(label), measure, places[label], edge)
+        for one in _seed_series(label, looks[label], study.trials_of(label), measure, places[label], frame)
     ]
     names = {summary.label: _row_name(summary) for summary in found.summaries}
     lost = any(one.kind == "stop" for one in series)
@@ -61,14 +64,14 @@ def seed_chart(found: Findings, looks: Looks) -> Chart:
         x=Axis(measure.title, bounds=frame if lost else None),
         y=Axis("", ticks=tuple((places[label], names[label]) for label in reversed(order))),
         series=tuple(series),
-        note=_SEEDS + (_DIVERGED if lost else ""),
+        note=_SEEDS + (_LOST if lost else "") + ("" if ends == EVERYTHING else _BEYOND),
         alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in order]),
     )
 
 
 def target_charts(found: Findings, looks: Looks) -> tuple[Chart, ...]:
     """For every target, the steps that every seed took to it."""
-    horizon = max((epoch.step for trial in found.study.trials for epoch in trial.epochs), default=0)
+    horizon = max([1, *(epoch.step for trial in found.study.trials for epoch in trial.epochs)])
     return tuple(
         _target_chart(found.study, target, number, looks, horizon) for number, target in enumerate(found.targets, 1)
     )
@@ -85,43 +88,50 @@ def cost_chart(found: Findings, looks: Looks) -> Chart:
         if not clock or label in clock
         for part in _cost_series(label, looks[label], _placed(study.trials_of(label), clock.get(label)), measure)
     ]
+    ends = fence([value for label in looks for _, value in spread(study.trials_of(label), measure).values])
     return Chart(
         key=f"{study.metric if study.metric == 'accuracy' else 'result'}-against-{'step-' if clock else ''}time",
         title=f"{measure.title} against {what}",
         x=Axis("Milliseconds of a step", bounds=(0.0, 1.06 * max(clock.values())))
         if clock
         else Axis("Training seconds"),
-        y=Axis(measure.title),
+        y=Axis(measure.title, bounds=None if ends == EVERYTHING else ends),
         series=tuple(sorted(series, key=lambda one: one.kind == "mean")),  # means on top of every dot
-        note=_STEP_TIME if clock else _TRIAL_TIME,
+        note=(_STEP_TIME if clock else _TRIAL_TIME) + ("" if ends == EVERYTHING else NOTE),
         alt=_mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in looks]),
     )
 
 
 def _estimate(row: Judged) -> float:
-    return -math.inf if row.comparison is None else row.comparison.estimate
+    return -math.inf if row.comparison is None or math.isnan(row.comparison.estimate) else row.comparison.estimate
 
 
 def _verdict_name(row: Judged) -> str:
     verdict = "no pair" if row.comparison is None else row.comparison.verdict.value
-    return f"{_short(row.label)}: {verdict}"
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= TICK_LENGTH else label[: TICK_LENGTH - 1] + "…"
+    return folded(f"{row.label}: {verdict}")
 
 
 def _difference_frame(judged: Verdicts) -> tuple[float, float]:
-    """A frame around all finite differences and interval ends, and around 0 and the margin."""
+    """A frame around the differences and interval ends that are not far from all others, around 0 and the margin."""
     drawn = [difference for row in judged.rows for _, difference in row.differences]
+    ends = fence(drawn)
     drawn += [end for one in judged.comparisons for end in (one.interval.low, one.interval.high)]
-    return _frame([*drawn, 0.0, judged.margin, -judged.margin])
+    return _frame([*within(drawn, ends), 0.0, judged.margin, -judged.margin])
 
 
 def _frame(values: Iterable[float]) -> tuple[float, float]:
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     room = ROOM * (max(finite) - min(finite)) or 0.1 * abs(finite[0]) or 0.1
     return min(finite) - room, max(finite) + room
+
+
+def _split(found: Iterable[tuple[int, float]], frame: tuple[float, float]) -> tuple[Seeds, Seeds]:
+    """The (seed, value) pairs inside a frame, and those whose value is finite and beyond it."""
+    finite = [(seed, value) for seed, value in found if math.isfinite(value)]
+    return (
+        [pair for pair in finite if frame[0] <= pair[1] <= frame[1]],
+        [pair for pair in finite if not frame[0] <= pair[1] <= frame[1]],
+    )
 
 
 def _edge(frame: tuple[float, float], *, low: bool) -> float:
@@ -134,13 +144,14 @@ def _verdict_series(row: Judged, its_look: Look, place: float, frame: tuple[floa
     one = row.comparison
     if one is None:
         return []
-    finite = [(seed, value) for seed, value in row.differences if math.isfinite(value)]
+    inside, beyond = _split(row.differences, frame)
     lost = [(seed, value) for seed, value in row.differences if math.isinf(value)]
     found = [_estimated(row.label, its_look, place, row, frame)] if math.isfinite(one.estimate) else []
-    dots = [_dots(row.label, its_look, "dots", finite, place, [f"seed {seed}" for seed, _ in finite])] if finite else []
-    at_edge = [(seed, _edge(frame, low=value < 0)) for seed, value in lost]
-    notes = [f"seed {seed}: {row.label if value < 0 else one.reference} diverged" for seed, value in lost]
-    return [*found, *dots, *([_dots(row.label, its_look, "stop", at_edge, place, notes)] if lost else [])]
+    dots = [_dots(row.label, its_look, "dots", inside, place, [f"seed {seed}" for seed, _ in inside])] if inside else []
+    at_edge = [(seed, _edge(frame, low=value < 0)) for seed, value in (*lost, *beyond)]
+    notes = [f"seed {seed}: {row.label if value < 0 else one.reference} has no finite result" for seed, value in lost]
+    notes += [f"seed {seed}: {signed(value)}, beyond the frame" for seed, value in beyond]
+    return [*found, *dots, *([_dots(row.label, its_look, "stop", at_edge, place, notes)] if at_edge else [])]
 
 
 def _estimated(label: str, its_look: Look, place: float, row: Judged, frame: tuple[float, float]) -> Series:
@@ -149,9 +160,8 @@ def _estimated(label: str, its_look: Look, place: float, row: Judged, frame: tup
     ends = (max(one.interval.low, frame[0]),), (min(one.interval.high, frame[1]),)
     unbounded = math.isinf(one.interval.low) and math.isinf(one.interval.high)
     note = f"{one.verdict.value}: {signed(one.estimate)}, interval {between(one.interval.low, one.interval.high)}"
-    return Series(
-        label, its_look, "interval", (one.estimate,), (place,), reach=None if unbounded else ends, notes=(note,)
-    )
+    at = clamped(one.estimate, (_edge(frame, low=True), _edge(frame, low=False)))
+    return Series(label, its_look, "interval", (at,), (place,), reach=None if unbounded else ends, notes=(note,))
 
 
 def _dots(
@@ -169,7 +179,8 @@ def _verdict_note(judged: Verdicts) -> str:
     margin = f" The stripe is the margin of ±{judged.margin:g} within which a difference has no practical meaning." * (
         judged.margin > 0
     )
-    lost = " A × at the edge is a seed on which one of the two diverged." * any(row.infinite for row in judged.rows)
+    far = fence([difference for row in judged.rows for _, difference in row.differences]) != EVERYTHING
+    lost = (_ONE_LOST if any(row.infinite for row in judged.rows) else "") + (_FAR if far else "")
     return (
         f"Every small mark is one seed: the optimizer's result minus {judged.reference}'s on the same seed, turned so "
         f"that positive is better. The large mark is their mean (the median where one diverged), the bar its "
@@ -185,15 +196,15 @@ def _verdict_words(judged: Verdicts) -> str:
 
 
 def _median(trials: Sequence[Trial], measure: Measure) -> float | None:
-    """The median over the trials with a result, a diverged one as the worst; None without any."""
+    """The median over the trials with a result, finite or the worst; None without any."""
     values = _oriented(trials, measure)
     return measure.better * -median_with_censoring(values) if values else None
 
 
 def _oriented(trials: Sequence[Trial], measure: Measure) -> list[float]:
-    """Results turned so that smaller is better; infinite for a diverged trial."""
+    """Results turned so that smaller is better; infinite for the worst one."""
     finished = [-measure.better * value for _, value in spread(trials, measure).values]
-    return finished + [math.inf for trial in trials if trial.status == DIVERGED]
+    return finished + [math.inf for trial in trials if measure.lost(trial)]
 
 
 def _worst_last(median: float | None, measure: Measure) -> float:
@@ -201,30 +212,39 @@ def _worst_last(median: float | None, measure: Measure) -> float:
 
 
 def _seed_series(
-    label: str, its_look: Look, trials: Sequence[Trial], measure: Measure, place: float, edge: float
+    label: str, its_look: Look, trials: Sequence[Trial], measure: Measure, place: float, frame: tuple[float, float]
 ) -> list[Series]:
-    found = spread(trials, measure)
-    lost = [(trial.seed, edge) for trial in trials if trial.status == DIVERGED]
-    marks = []
-    if found.count:
-        marks.append(_dots(label, its_look, "dots", found.values, place, [f"seed {seed}" for seed, _ in found.values]))
-    if lost:
-        marks.append(_dots(label, its_look, "stop", lost, place, [f"seed {seed} diverged" for seed, _ in lost]))
-    median = _median(trials, measure)
-    if found.count + len(lost) < 2 or median is None or math.isinf(median):
+    marks = _seed_marks(label, its_look, trials, measure, place, frame)
+    count, median = sum(trial.counts for trial in trials), _median(trials, measure)
+    if count < 2 or median is None or math.isinf(median):
         return marks
-    note = f"median of {found.count + len(lost)} seeds: {measure.text(median)}"
-    reach = _median_reach(trials, measure)
-    return [Series(label, its_look, "tick", (median,), (place,), reach=reach, notes=(note,)), *marks]
+    note = f"median of {count} seeds: {measure.text(median)}"
+    reach = _median_reach(trials, measure, frame)
+    return [Series(label, its_look, "tick", (clamped(median, frame),), (place,), reach=reach, notes=(note,)), *marks]
 
 
-def _median_reach(trials: Sequence[Trial], measure: Measure) -> Interval | None:
+def _seed_marks(
+    label: str, its_look: Look, trials: Sequence[Trial], measure: Measure, place: float, frame: tuple[float, float]
+) -> list[Series]:
+    """A dot for every seed, and a cross at the frame's end for one without a finite result or far beyond the others."""
+    inside, beyond = _split(spread(trials, measure).values, frame)
+    whys = {trial.seed: why for trial in trials if (why := measure.lost(trial))}
+    worst = _edge(frame, low=measure.better > 0)
+    at_edge = [(seed, worst) for seed in whys]
+    at_edge += [(seed, _edge(frame, low=value < frame[0])) for seed, value in beyond]
+    notes = [f"seed {seed} {why}" for seed, why in whys.items()]
+    notes += [f"seed {seed}: {measure.text(value)}, beyond the frame" for seed, value in beyond]
+    dots = [_dots(label, its_look, "dots", inside, place, [f"seed {seed}" for seed, _ in inside])] if inside else []
+    return dots + ([_dots(label, its_look, "stop", at_edge, place, notes)] if at_edge else [])
+
+
+def _median_reach(trials: Sequence[Trial], measure: Measure, frame: tuple[float, float]) -> Interval | None:
     """The median's interval by order statistics; None where it is unbounded."""
     interval = median_interval(_oriented(trials, measure))
     if not interval.is_finite:
         return None
     low, high = sorted((-measure.better * interval.low, -measure.better * interval.high))
-    return (low,), (high,)
+    return (clamped(low, frame),), (clamped(high, frame),)
 
 
 def _target_chart(study: Study, target: Target, number: int, looks: Looks, horizon: int) -> Chart:
@@ -237,7 +257,7 @@ def _target_chart(study: Study, target: Target, number: int, looks: Looks, horiz
         key=f"steps-to-target-{number}",
         title=f"Steps to {metric} {target.value:g}",
         x=Axis("Optimizer step", bounds=(-0.02 * horizon, end)),
-        y=Axis("", ticks=tuple((places[row.label], f"{_short(row.label)}: {_hits(row)}") for row in reversed(rows))),
+        y=Axis("", ticks=tuple((places[row.label], folded(f"{row.label}: {_hits(row)}")) for row in reversed(rows))),
         series=tuple(series),
         note="",
         alt=f"Dot chart: steps to {metric} {target.value:g}. "
@@ -294,8 +314,8 @@ def _cost_series(label: str, its_look: Look, placed: list[tuple[Trial, float]], 
 
 
 def _row_name(summary: Summary) -> str:
-    name = _short(summary.label)
-    return name if summary.finished == summary.planned else f"{name} ({summary.finished} of {summary.planned})"
+    count = "" if summary.finished == summary.planned else f" ({summary.finished} of {summary.planned})"
+    return folded(summary.label + count)
 
 
 def _mean_words(measure: Measure, found: Sequence[tuple[str, Spread]]) -> str:
@@ -307,7 +327,10 @@ _SEEDS = (
     "Every mark is one seed. The upright stroke is the median (from two seeds on), the shaded bar its 95% interval "
     "over seeds (from six on, each for itself). A count follows the name where trials have no result or diverged."
 )
-_DIVERGED = " A × at the edge is a seed that diverged; it counts as the worst."
+_BEYOND = " So is one whose value is far beyond all others; the table has it."
+_FAR = " Differences far beyond all others are drawn as a × at the edge."
+_ONE_LOST = " A × at the edge is a seed on which one of the two has no finite result."
+_LOST = " A × at the edge is a seed without a finite result; it counts as the worst."
 _STEP_TIME = (
     "Small marks are single seeds; the large one is their mean with one standard deviation. Times are the medians of "
     "the timing pass, one trial at a time, and belong to this machine."

@@ -21,6 +21,9 @@ INTERRUPTED: Final = "interrupted"
 FINISHED: Final = "finished"
 DIVERGED: Final = "diverged"
 FAILED: Final = "failed"
+TIMED_OUT: Final = "timed out"
+FROM_PYTHON: Final = "comparison"
+"""The workload's name in studies that `steepest.study.compare` has run."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether the trial has a result: it finished, or it diverged, which is the worst one. Others are missing."""
-        return self.status in (FINISHED, DIVERGED)
+        """Whether the trial has a result. Diverging and exceeding the time limit are the worst one; others are missing.
+
+        A trial that was too slow counts, because leaving its pair out would reward slowness.
+        """
+        return self.status in (FINISHED, DIVERGED, TIMED_OUT)
 
     @property
     def examples_per_second(self) -> float | None:
@@ -220,6 +226,19 @@ class Study:
         found = self.data.get("fallback")
         return str(found) if found else None
 
+    @property
+    def task(self) -> tuple[str, ...]:
+        """What tells its workload from others, whatever its size and schedule.
+
+        A workload of the library is known by its name. In users' files, and in Python, one name may stand for several:
+        those are known by their data and their model too.
+        """
+        source = str(mapping_at(self.config, "task").get("source") or self.workload)
+        if ":" not in source and source != FROM_PYTHON:
+            return (self.workload,)
+        data = sorted(mapping_at(self.data, "sha256").items())
+        return (self.workload, str(data), str(self.model.get("sha256")))
+
     def rerun(self, trial: Trial) -> str:
         """The command that runs one trial again and says whether its curve is the same, bit for bit."""
         return f"steepest rerun {shlex.quote(self.folder)} {shlex.quote(trial.id)}"
@@ -227,6 +246,12 @@ class Study:
     @cached_property
     def _by_label(self) -> Mapping[str, tuple[Trial, ...]]:
         return by_label(self.trials)
+
+
+def mapping_at(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under a key, an empty one where there is none."""
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def by_label(trials: Sequence[Trial]) -> dict[str, tuple[Trial, ...]]:

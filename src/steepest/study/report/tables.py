@@ -11,9 +11,8 @@ from itertools import groupby
 from markupsafe import Markup
 
 from steepest.study.report.measures import Measure, number
+from steepest.study.report.names import LONG, breakable
 from steepest.study.report.summary import Spread
-
-LONG_NAME = 20
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def to_html(table: Table) -> Markup:
     head = _html_head(table.columns)
     body = Markup("\n").join(_html_row(table.columns, row) for row in table.rows)
     return Markup(
-        '<table class="data{}" id="table-{}">\n<caption>{}</caption>\n'
+        '<table class="data{}" id="table-{}">\n<caption><span>{}</span></caption>\n'
         "<thead>{}</thead>\n<tbody>\n{}\n</tbody>\n</table>"
     ).format(_kinds(table), table.key, table.caption, head, body)
 
@@ -259,23 +258,27 @@ def _html_title(column: Column, rows: int = 1) -> Markup:
 
 def _html_row(columns: Sequence[Column], row: Sequence[Cell]) -> Markup:
     cells = [_html_cell(column, cell) for column, cell in zip(columns[1:], row[1:], strict=True)]
-    long = Markup(' class="long"') if len(row[0].text) > LONG_NAME else ""
-    first = Markup('<th scope="row" data-sort="{}"{}>{}</th>').format(row[0].text, long, _html_content(row[0]))
+    long = Markup(' class="long"') if len(row[0].text) > LONG else ""
+    first = Markup('<th scope="row" data-sort="{}"{}>{}</th>').format(
+        row[0].text, long, _html_content(row[0], may_break=True)
+    )
     return Markup("<tr>{}{}</tr>").format(first, _joined(cells))
 
 
 def _html_cell(column: Column, cell: Cell) -> Markup:
     key = cell.text if isinstance(cell, Text) else _exact(cell.value).replace("inf", "Infinity")
-    return Markup('<td data-sort="{}"{}>{}</td>').format(key, _classes(column, cell.tag), _html_content(cell))
+    return Markup('<td data-sort="{}"{}>{}</td>').format(
+        key, _classes(column, cell.tag), _html_content(cell, may_break="words" in cell.tag)
+    )
 
 
-def _html_content(cell: Cell) -> Markup:
+def _html_content(cell: Cell, *, may_break: bool) -> Markup:
     if isinstance(cell, Over):  # an empty spread keeps the column's means under one another
         spread = f"± {cell.deviation}" if cell.deviation else ""
         return Markup('{} <span class="spread">{}</span>').format(cell.text, spread)
     if isinstance(cell, Text) and cell.detail:
         return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(cell.text, cell.detail)
-    return Markup("{}").format(cell.text)
+    return breakable(cell.text) if may_break else Markup("{}").format(cell.text)
 
 
 def _classes(column: Column, tag: str = "") -> Markup:

@@ -13,6 +13,7 @@ from steepest.study.report.study import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    TIMED_OUT,
     UNSTARTED,
     OptimizerSetting,
     Point,
@@ -41,7 +42,7 @@ class Tried:
     @property
     def status(self) -> str:
         """The worst that became of its trials."""
-        order = (UNSTARTED, INTERRUPTED, FAILED, DIVERGED, FINISHED)
+        order = (UNSTARTED, INTERRUPTED, FAILED, TIMED_OUT, DIVERGED, FINISHED)
         return next((status for status in order if any(trial.status == status for trial in self.trials)), UNSTARTED)
 
     @property

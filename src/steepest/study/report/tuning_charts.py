@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from steepest.study.report.chart import Axis, Chart, Kind, Series
 from steepest.study.report.findings import Findings
+from steepest.study.report.frames import EVERYTHING, NOTE, fence, within
 from steepest.study.report.palette import Look
 from steepest.study.report.study import DEFAULTS, Study
 from steepest.study.report.tuning import RATE, Search, Tried, last_score
@@ -17,16 +18,17 @@ def sensitivity_chart(found: Findings, looks: Looks) -> Chart:
     """The validation score of every search trial over its learning rate."""
     study = found.study
     shown = [one for one in found.searches if RATE in one.setting.space]
-    floor = _floor(study, shown)
+    ends = fence([score for one in shown for _, score in _points(study, one.tried)])
+    floor = _floor(study, shown, ends)
     series = [part for one in shown for part in _sensitivity_series(study, one, looks[one.label], floor)]
     metric = _score_title(study)
     return Chart(
         key="learning-rate-sensitivity",
         title=f"{metric} over the learning rate",
         x=Axis("Learning rate (log scale)", log=True),
-        y=Axis(metric),
+        y=Axis(metric, bounds=None if ends == EVERYTHING else ends),
         series=tuple(series),
-        note=_sensitivity_note(series, shown),
+        note=_sensitivity_note(series, shown) + ("" if ends == EVERYTHING else NOTE),
         alt=_sensitivity_words(metric, shown),
     )
 
@@ -37,15 +39,16 @@ def budget_chart(found: Findings, looks: Looks) -> Chart:
     series = [part for one in found.searches for part in _budget_series(one, looks[one.label])]
     metric = _score_title(study)
     curves = [(one.label, one.expected[0][1], one.expected[-1][1]) for one in found.searches if one.expected]
-    ends = [f"{label} {first:.3g} to {last:.3g}" for label, first, last in curves]
+    words = [f"{label} {first:.3g} to {last:.3g}" for label, first, last in curves]
+    ends = fence([score for one in found.searches for _, score in one.expected])
     return Chart(
         key="expected-best",
         title=f"Expected best {metric.lower()} after k points",
         x=Axis("Points tried, beside the library's defaults", integer=True),
-        y=Axis(metric),
+        y=Axis(metric, bounds=None if ends == EVERYTHING else ends),
         series=tuple(series),
-        note=_BUDGET + ("" if _independent(study) else _ESTIMATE),
-        alt=f"Line chart: expected best {metric.lower()} from no point to all. {'; '.join(ends)}.",
+        note=_BUDGET + ("" if _independent(study) else _ESTIMATE) + ("" if ends == EVERYTHING else NOTE),
+        alt=f"Line chart: expected best {metric.lower()} from no point to all. {'; '.join(words)}.",
     )
 
 
@@ -58,9 +61,9 @@ def _score_title(study: Study) -> str:
     return f"Validation {study.metric.replace('_', ' ')}"
 
 
-def _floor(study: Study, shown: Sequence[Search]) -> float:
+def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> float:
     """Where a point without a score is drawn: below (or above) all others."""
-    scores = [score for one in shown for _, score in _points(study, one.tried)]
+    scores = within([score for one in shown for _, score in _points(study, one.tried)], ends)
     if not scores:
         return 0.0
     room = 0.06 * (max(scores) - min(scores)) or 0.05

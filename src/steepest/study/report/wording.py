@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from steepest.study.report.measures import MISSING, Measure
 from steepest.study.report.summary import Spread
@@ -26,6 +27,28 @@ def plus_minus(spread: Spread, measure: Measure) -> str:
     if spread.deviation is None:
         return measure.text(spread.mean)
     return f"{measure.text(spread.mean)} ± {measure.text(spread.deviation)}"
+
+
+ACCURACY: Final = "accuracy"
+"""The metric that is written in percent where figures stand alone."""
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """So many significant digits, or a dash."""
+    return MISSING if value is None else f"{value:.{digits}g}"
+
+
+def score(value: float | None, metric: str) -> str:
+    """A metric's value: an accuracy in percent; others with four decimals, or four digits where those would not fit.
+
+    >>> score(0.5, "accuracy"), score(0.12345, "loss"), score(1e30, "loss"), score(2e-7, "loss")
+    ('50.00%', '0.1235', '1e+30', '2e-07')
+    """
+    if value is None:
+        return MISSING
+    if metric == ACCURACY:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def signed(value: float | None) -> str:

@@ -44,14 +44,14 @@ def write_all(report: Path, sheets: Sequence[Sheet], tables: Mapping[str, Table]
     for name, content in _files(sheets, tables):
         _write(report / name, content, again)
     path = report / "index.html"
-    _write(path, page.encode(), again)
+    _write(path, page.encode("utf-8", "backslashreplace"), again)
     return path
 
 
 def _files(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
     for key, table in tables.items():
         for kind, written in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            yield f"tables/{key}.{kind}", written(table).encode()
+            yield f"tables/{key}.{kind}", written(table).encode("utf-8", "backslashreplace")
     for sheet in sheets:
         for kind, image in sheet_images(sheet).items():
             yield f"figures/{sheet.key}.{kind}", image

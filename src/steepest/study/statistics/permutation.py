@@ -31,7 +31,7 @@ def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
     With an infinite difference there is no mean: see `flipped_values`.
 
     Args:
-        differences: one per pair, shape (n,); infinite where one side alone missed or diverged, 0 where both did.
+        differences: one per pair, shape (n,); infinite where one side alone missed or diverged.
         seed: of the random patterns; without effect up to n = 16.
 
     Raises:

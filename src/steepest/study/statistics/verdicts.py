@@ -14,13 +14,13 @@ second measure judged in another call, nor about "undecided", that claims nothin
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from steepest.study.errors import UsageError
-from steepest.study.statistics.intervals import Interval, effect_interval, proportion_interval
+from steepest.study.statistics.intervals import Interval, effect_interval, median_interval, proportion_interval
 from steepest.study.statistics.permutation import (
     flipped_values,
     holm,
@@ -37,6 +37,7 @@ class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     EQUIVALENT = "equivalent"
+    BOTH_DIVERGED = "both diverged"
     UNDECIDED = "undecided"
     NOT_ENOUGH_SEEDS = "not enough seeds"
 
@@ -49,7 +50,8 @@ class Comparison:
         label: the optimizer.
         reference: what it is compared with.
         n: the number of pairs.
-        estimate: the mean difference; the median where a difference is infinite (see `median_difference`).
+        estimate: the mean difference; the median where a difference is not finite (see `median_difference`); NaN where
+            no pair has a finite result on either side.
         interval: of that mean or median, at level 1 - alpha / comparisons, so that all of a call hold together.
         p_value: two-sided, of the sign-flip test.
         adjusted_p_value: by Holm's correction over the call.
@@ -78,32 +80,32 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Judge every optimizer against the reference; the module says what is guaranteed.
 
-    The first rule that holds decides. *Not enough seeds*: the smallest possible p value exceeds alpha / comparisons.
-    *Equivalent*: the interval lies within [-margin, margin]; never with margin 0, that declares none, nor with an
-    infinite difference, that is outside every margin. *Better* or *worse*: the adjusted p value is at most alpha; the
-    sign of the test's statistic says which. Otherwise *undecided*.
+    The first rule that holds decides. *Both diverged*: neither side of any pair has a finite result. *Not enough
+    seeds*: the smallest possible p value exceeds alpha / comparisons. *Equivalent*: the interval lies within
+    [-margin, margin]; never with margin 0, which declares none, nor with a difference that is not finite. *Better* or
+    *worse*: the adjusted p value is at most alpha; the sign of the test's statistic says which. Otherwise *undecided*.
 
     Args:
-        differences: by optimizer, one per paired seed, positive where the optimizer is better than the reference
-            (`paired_differences` makes them).
+        differences: by optimizer, one per paired seed, positive where the optimizer is better than the reference, NaN
+            where neither side has a finite result (`paired_differences` makes them).
         reference: the label of what all are compared with.
         margin: the largest difference without practical meaning, in the measure's unit; 0 where none is declared.
         alpha: the family-wise error rate.
 
     Raises:
-        UsageError: a negative or infinite margin, an optimizer without differences, or a NaN.
+        UsageError: a negative or infinite margin, or an optimizer without differences.
     """
     if not (margin >= 0.0 and math.isfinite(margin)):
         raise UsageError(f"The margin of practical equivalence is {margin}; give a finite number of at least 0.")
     if not differences:
         return ()
     level = per_comparison(len(differences), alpha)
-    vectors = {label: vector(values, f"differences of {label}") for label, values in differences.items()}
-    p_values = [sign_flip_p_value(values.tolist()) for values in vectors.values()]
-    rows = zip(vectors.items(), p_values, holm(p_values), strict=True)
+    pairs = {label: _Pairs.of(values, f"differences of {label}") for label, values in differences.items()}
+    p_values = [sign_flip_p_value(its.values.tolist()) for its in pairs.values()]
+    rows = zip(pairs.items(), p_values, holm(p_values), strict=True)
     return tuple(
-        _comparison(label, reference, values, p, adjusted, _Rules(margin, alpha, level))
-        for (label, values), p, adjusted in rows
+        _comparison(label, reference, its, p, adjusted, _Rules(margin, alpha, level))
+        for (label, its), p, adjusted in rows
     )
 
 
@@ -111,13 +113,13 @@ def paired_differences(values: Sequence[float], reference: Sequence[float], *, m
     """Seed by seed, by how much an optimizer is better than the reference: positive is better, shape (n,).
 
     A value that is not finite (a diverged trial, a missed target) is worse than every finite one: the difference is
-    infinite, and 0 where both sides have one.
+    infinite, and NaN where both sides have one: two failures have no difference, and are not alike either.
 
     Raises:
         UsageError: the two differ in length.
 
     >>> paired_differences([0.5, 0.5, float("nan")], [0.25, float("nan"), float("nan")], maximize=True)
-    (0.25, inf, 0.0)
+    (0.25, inf, nan)
     """
     if len(values) != len(reference):
         raise UsageError(f"{len(values)} values and {len(reference)} of the reference; give one of each per seed.")
@@ -144,36 +146,72 @@ class _Rules:
     level: float
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Differences; a pair of which both sides diverged is a tie without a size, here 0, and counted in `undefined`."""
+
+    values: Vector
+    undefined: int
+
+    @classmethod
+    def of(cls, differences: Sequence[float], what: str) -> "_Pairs":
+        undefined = sum(math.isnan(difference) for difference in differences)
+        return cls(vector([0.0 if math.isnan(one) else one for one in differences], what), undefined)
+
+    @property
+    def finite(self) -> bool:
+        return not self.undefined and bool(np.isfinite(self.values).all())
+
+    @property
+    def none_defined(self) -> bool:
+        return self.undefined == len(self.values)
+
+    @property
+    def estimate(self) -> float:
+        if self.none_defined:
+            return math.nan
+        return float(self.values.mean()) if self.finite else median_difference(self.values.tolist())
+
+    def interval(self, level: float) -> Interval:
+        """Return the interval of the mean; of the median where a tie without a size would pull the mean to 0."""
+        if self.none_defined:
+            return Interval(-math.inf, math.inf, level, "none, as no difference is defined")
+        if not self.undefined:
+            return effect_interval(self.values.tolist(), level)
+        found = median_interval(self.values.tolist(), level)
+        return replace(found, method=f"{found.method}, as both sides of a pair diverged")
+
+
 def _comparison(
-    label: str, reference: str, differences: Vector, p_value: float, adjusted: float, rules: _Rules
+    label: str, reference: str, pairs: _Pairs, p_value: float, adjusted: float, rules: _Rules
 ) -> Comparison:
-    finite = bool(np.isfinite(differences).all())
-    values = [float(value) for value in differences]
-    interval = effect_interval(values, 1.0 - rules.level)
-    share, share_interval = _probability_better(differences, 1.0 - rules.level)
+    interval = pairs.interval(1.0 - rules.level)
+    share, share_interval = _probability_better(pairs.values, 1.0 - rules.level)
     return Comparison(
         label=label,
         reference=reference,
-        n=len(values),
-        estimate=float(differences.mean()) if finite else median_difference(values),
+        n=len(pairs.values),
+        estimate=pairs.estimate,
         interval=interval,
         p_value=p_value,
         adjusted_p_value=adjusted,
         probability_better=share,
         probability_interval=share_interval,
-        effect_size=_effect_size(differences) if finite else None,
-        verdict=_verdict(values, finite, interval, adjusted, rules),
+        effect_size=_effect_size(pairs.values) if pairs.finite else None,
+        verdict=_verdict(pairs, interval, adjusted, rules),
     )
 
 
-def _verdict(values: list[float], finite: bool, interval: Interval, adjusted: float, rules: _Rules) -> Verdict:
-    if smallest_p_value(len(values)) > rules.level:
+def _verdict(pairs: _Pairs, interval: Interval, adjusted: float, rules: _Rules) -> Verdict:
+    if pairs.none_defined:
+        return Verdict.BOTH_DIVERGED
+    if smallest_p_value(len(pairs.values)) > rules.level:
         return Verdict.NOT_ENOUGH_SEEDS
-    if finite and rules.margin > 0.0 and interval.within(rules.margin):
+    if pairs.finite and rules.margin > 0.0 and interval.within(rules.margin):
         return Verdict.EQUIVALENT
     if adjusted > rules.alpha:
         return Verdict.UNDECIDED
-    return Verdict.BETTER if flipped_values(values).sum() > 0.0 else Verdict.WORSE
+    return Verdict.BETTER if flipped_values(pairs.values.tolist()).sum() > 0.0 else Verdict.WORSE
 
 
 def _probability_better(differences: Vector, level: float) -> tuple[float, Interval]:
@@ -195,5 +233,5 @@ def _difference(own: float, other: float, direction: float) -> float:
     if math.isfinite(own) and math.isfinite(other):
         return direction * (own - other)
     if math.isfinite(own) == math.isfinite(other):
-        return 0.0
+        return math.nan
     return math.inf if math.isfinite(own) else -math.inf

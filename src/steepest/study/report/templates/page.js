@@ -55,6 +55,39 @@
     return layout;
   }
 
+  const NARROW = 420; // below it, names beside the rows would leave no room for the rows
+  const LETTER = 6.4, LINE = 14; // pixels of the small print
+
+  // On a narrow page the name of a row stands above it.
+  function namesAbove(layout) {
+    const { tickvals, ticktext, range } = layout.yaxis;
+    const lines = Math.max(...ticktext.map((name) => name.split("<br>").length));
+    layout.annotations = tickvals.map((y, at) => ({
+      xref: "paper", x: 0, xanchor: "left", yref: "y", y, yanchor: "bottom", yshift: 14,
+      text: ticktext[at], align: "left", showarrow: false, font: { size: 11, color: colour("--ink") },
+    }));
+    layout.yaxis.showticklabels = false;
+    layout.yaxis.range = [range[0], range[1] + 0.4];
+    layout.height = tickvals.length * (34 + LINE * lines) + 90 + LINE;
+  }
+
+  // A title in lines that fit.
+  function folded(title, width) {
+    const lines = [""];
+    for (const piece of title.split(/(?<=[ ._,[])/)) {
+      if (lines.at(-1) && (lines.at(-1) + piece).length * LETTER > width) lines.push("");
+      lines[lines.length - 1] += piece;
+    }
+    return lines.join("<br>");
+  }
+
+  function fit(layout, width) {
+    const rows = layout.yaxis.ticktext && layout.yaxis.type !== "log";
+    if (rows && width < NARROW) namesAbove(layout);
+    layout.xaxis.title.text = folded(layout.xaxis.title.text, width - 40);
+    layout.yaxis.title.text = folded(layout.yaxis.title.text, layout.height - 90);
+  }
+
   function draw(place) {
     const keys = JSON.parse(place.dataset.charts);
     const figure = figures[keys[axis] ?? keys[""]];
@@ -64,6 +97,7 @@
     const traces = data.map(dressTrace);
     const front = traces.filter((trace) => !(trace.opacity < 0.5 && trace.hoverinfo === "skip"));
     const back = traces.filter((trace) => !front.includes(trace));
+    fit(layout, printing ? NARROW : place.clientWidth);
     if (printing) layout.width = place.closest(".grid") ? 320 : 680; // a sheet's width is not the window's
     return Plotly.react(place, [...back, ...front], dressLayout(layout), {
       responsive: true,

@@ -1,0 +1,54 @@
+"""The setting that every optimizer was evaluated with, in a few words that stand beside its label."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from steepest.study.report.contents import run_with, spelled
+from steepest.study.report.study import OptimizerSetting, Study
+
+RATE = "lr"
+
+
+def ran_with(study: Study) -> dict[str, str]:
+    """By label: the learning rate, what was given or searched, and every option in which the optimizers differ.
+
+    An option that stands in the label already is left out. An optimizer whose search has not chosen yet has no words.
+    """
+    options = {one.label: run_with(study, one) for one in study.running if _is_settled(study, one)}
+    differing = _differing(options)
+    return {
+        one.label: spelled(dict(_shown(study, one, options[one.label], differing)))
+        for one in study.running
+        if one.label in options
+    }
+
+
+def with_setting(label: str, words: Mapping[str, str]) -> str:
+    """``AdamW (lr=0.003)``; the label alone where nothing is to be said."""
+    return f"{label} ({words[label]})" if words.get(label) else label
+
+
+def _is_settled(study: Study, setting: OptimizerSetting) -> bool:
+    return not setting.points or setting.label in study.chosen
+
+
+def _differing(options: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The options that all optimizers have, and that are not equal for all."""
+    first, *others = options.values() or ({},)
+    shared = {key for key in first if all(key in its for its in others)}
+    return {key for key in shared if any((its[key] or None) != (first[key] or None) for its in others)}
+
+
+def _shown(
+    study: Study, setting: OptimizerSetting, options: Mapping[str, Any], differing: set[str]
+) -> Iterator[tuple[str, Any]]:
+    choice = study.chosen.get(setting.label)
+    given = {RATE, *setting.space, *(choice.given if choice else ())}
+    bracketed = setting.label.partition("[")[2]
+    for key in sorted(options, key=lambda key: key != RATE):
+        if key in given | differing and not _is_in(bracketed, key):
+            yield key, options[key]
+
+
+def _is_in(bracketed: str, key: str) -> bool:
+    return bracketed.startswith(f"{key}=") or f",{key}=" in bracketed
