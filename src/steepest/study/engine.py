@@ -199,6 +199,8 @@ class _Study:
         if event.record["kind"] == "end":
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self.tally.ended[str(event.record["status"])] += 1
+            if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
+                self.folder.checkpoint(trial).delete()
 
 
 def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
