@@ -60,6 +60,46 @@ def clipped(update: Update) -> Update:
     return clip
 
 
+def clipping(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups that set ``max_norm``."""
+    return [group for group in groups if group["max_norm"] is not None]
+
+
+def shared_norm(groups: list[dict[str, Any]], scale: Any, holder: str) -> Tensor | None:
+    """The norm of the gradients of ``groups``, over all ranks that have a part of them; None if there is none to clip.
+
+    Args:
+        groups: those that clip.
+        scale: what the gradients are still multiplied by.
+        holder: what has handed over a part of the parameters only; see `holder_of_parts`.
+    """
+    params = [p for group in groups for p in group["params"]]
+    grads = [p.grad for p in params if p.grad is not None]
+    name = norm_group_of(groups, holder)
+    if not grads and name is None:
+        return None
+    norm = total_norm(grads, scale) if grads else torch.zeros((), dtype=torch.float64, device=params[0].device)
+    return norm if name is None else over_ranks(norm, name)
+
+
+def norm_group_of(groups: list[dict[str, Any]], holder: str) -> str | None:
+    """The ``norm_group`` of groups that clip together.
+
+    Raises:
+        ValueError: they differ in it, or it is None and ``holder`` has kept a part of the parameters.
+    """
+    names = {group["norm_group"] for group in groups}
+    if len(names) > 1:
+        told = ", ".join(sorted(map(repr, names)))
+        raise ValueError(f"groups that set max_norm share one norm, so they need one norm_group, not {told}")
+    if holder and names == {None}:
+        raise ValueError(
+            f"max_norm within {holder} would clip by the norm of this rank's part of the parameters; give "
+            "norm_group='WORLD' (or the process group) too, or clip before the step"
+        )
+    return next(iter(names), None)
+
+
 def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
     """The Euclidean norm of all gradients together, 0-dim, in double, after unscaling.
 

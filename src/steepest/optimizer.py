@@ -5,21 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from functools import partial
-from numbers import Real
 from operator import is_
 from types import MappingProxyType
-from typing import Any, ClassVar, cast, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
-from . import checkpoint, storage
+from . import checkpoint, clip, storage
 from .average import EMA, averaged, ema_decay, holds_averages, swapped
-from .clip import clip_factor, clipped, holder_of_parts, max_norm, norm_group, over_ranks, total_norm, unscaled
+from .clip import clip_factor, clipped, max_norm, norm_group, unscaled
 from .codecs import Codec, stream_of
 from .construction import collect_fields, constructor, refuse_unknown
 from .decay import check_decay, decay_for, maximized
@@ -46,13 +45,6 @@ _UNCHANGED = Rule(_unchanged, "pointwise")
 NOT_COPIED = {"_zero_grad_profile_name", "_ran", "_partitions", "_held", "_holder", "step"}
 """Attributes that pickle and deepcopy leave out beside torch's hooks: what is remembered from step to step, and what
 schedules put around ``step``."""
-
-
-def _is_misplaced_number(value: Any) -> bool:
-    """Whether a step count or scalar is one number, but not in a floating-point tensor without dimensions."""
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and not (value.is_floating_point() and not value.dim())
-    return isinstance(value, Real)
 
 
 def _break_graph() -> None:
@@ -164,9 +156,8 @@ class Optimizer(Declared, torch.optim.Optimizer):
         super().__init__(params, values)
         for group in self.param_groups:
             self._choose(group)
-        self._holder = holder_of_parts(p for group in self.param_groups for p in group["params"])
-        if clipping := self._clipping():
-            self._norm_group(clipping)
+        self._holder = clip.holder_of_parts(p for group in self.param_groups for p in group["params"])
+        clip.norm_group_of(clip.clipping(self.param_groups), self._holder)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""
@@ -235,17 +226,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
                     group[name] = field.default
             for p in (p for p in group["params"] if p in self.state):
                 storage.unseal(self.state[p], p)
-                self._restore_counters(p, group)
-
-    def _restore_counters(self, p: Tensor, group: Options) -> None:
-        """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors: from older
-        files of torch, or put there by hand.
-        """
-        held = self.state.get(p, {})
-        for declared in self.rule_for(group).state:
-            value = held.get(declared.name)
-            if declared.kind in ("step", "scalar") and _is_misplaced_number(value):
-                held[declared.name] = replace(declared, init=float(value)).create(p, group)
+                storage.restore_counters(self.rule_for(group), self.state.get(p, {}), p, group)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
@@ -311,7 +292,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
     def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
         """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
         held, codecs = self.state.get(p, {}), self.codecs(group, p)
-        self._restore_counters(p, group)
+        storage.restore_counters(self.rule_for(group), self.state.get(p, {}), p, group)
         declared_state = self.declared_state(group, p)
         lacking = [
             declared
@@ -485,39 +466,12 @@ class Optimizer(Declared, torch.optim.Optimizer):
         """What is the same for all groups: the scale of the gradients, and their norm if any group clips by it."""
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
-        if clipping := self._clipping():
-            with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
-                norm = self._norm(clipping, 1 if scale is None else scale)
-            numbers |= {} if norm is None else {"norm": norm}
-        return numbers
-
-    def _clipping(self) -> list[dict[str, Any]]:
-        return [group for group in self.param_groups if group["max_norm"] is not None]
-
-    def _norm(self, clipping: list[dict[str, Any]], scale: Any) -> Tensor | None:
-        """The norm of the gradients of these groups, over their ranks; None if there are none to clip."""
-        params = [p for group in clipping for p in group["params"]]
-        grads = [p.grad for p in params if p.grad is not None]
-        for group in clipping if any(g.is_sparse for g in grads) else ():
+        clipping = clip.clipping(self.param_groups)
+        for group in clipping:
             self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
-        name = self._norm_group(clipping)
-        if not grads and name is None:
-            return None
-        norm = total_norm(grads, scale) if grads else torch.zeros((), dtype=torch.float64, device=params[0].device)
-        return norm if name is None else over_ranks(norm, name)
-
-    def _norm_group(self, clipping: list[dict[str, Any]]) -> str | None:
-        names = {group["norm_group"] for group in clipping}
-        if len(names) > 1:
-            told = ", ".join(sorted(map(repr, names)))
-            raise ValueError(f"groups that set max_norm share one norm, so they need one norm_group, not {told}")
-        if self._holder and names == {None}:
-            raise ValueError(
-                f"max_norm within {self._holder} would clip by the norm of this rank's part of the parameters; give "
-                "norm_group='WORLD' (or the process group) too, or clip before the step"
-            )
-        (name,) = names
-        return cast("str | None", name)
+        with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
+            norm = clip.shared_norm(clipping, 1 if scale is None else scale, self._holder)
+        return numbers if norm is None else {**numbers, "norm": norm}
 
     def _forget_stale_partitions(self) -> None:
         """Forget what was remembered once anybody has put other state in place (load_state_dict, a reset)."""

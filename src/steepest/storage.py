@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -149,6 +150,23 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
                     f"of itself moves by less than bfloat16 can hold, so it would never decay; decays up to "
                     f"{1 - SLOWEST:g} are allowed, and any with state_rounding='stochastic'"
                 )
+
+
+def restore_counters(rule: Rule, held: dict[str, Any], p: Tensor, options: Options) -> None:
+    """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors: from older files
+    of torch, or put there by hand.
+    """
+    for declared in rule.state:
+        value: Any = held.get(declared.name)
+        if declared.kind in ("step", "scalar") and _is_misplaced_number(value):
+            held[declared.name] = replace(declared, init=float(value)).create(p, options)
+
+
+def _is_misplaced_number(value: Any) -> bool:
+    """Whether a step count or scalar is one number, but not in a floating-point tensor without dimensions."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not (value.is_floating_point() and not value.dim())
+    return isinstance(value, Real)
 
 
 # -- from one form to another ------------------------------------------------------------------------------------------
