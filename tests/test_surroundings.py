@@ -206,6 +206,18 @@ def test_a_gradient_without_storage_is_zeros(cls: type[Optimizer], options: dict
     torch.testing.assert_close(*results, rtol=2e-6, atol=2e-6)
 
 
+@every_planned_class
+@pytest.mark.parametrize("executor", list(SWITCHES))
+def test_steps_in_inference_mode(cls: type[Optimizer], executor: str) -> None:
+    options = SWITCHES[executor] if executor in executors_of(cls) else {}
+    results = []
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            _, params = trained(cls, **options)
+            results.append([p.detach().clone() for p in params])
+    assert all(map(torch.equal, *results))
+
+
 # -- defaults --------------------------------------------------------------------------------------------------------
 
 

@@ -52,8 +52,11 @@ def updated(
 
 
 def _versions(tensors: list[Tensor]) -> list[int]:
-    """The tensors' version counters; dynamo, which has none, sees a rule only after eager steps or tests have."""
-    return [] if torch.compiler.is_compiling() else [x._version for x in tensors]
+    """The tensors' version counters; dynamo, which has none, sees a rule only after eager steps or tests have.
+
+    A tensor that was made in `torch.inference_mode` has none either.
+    """
+    return [] if torch.compiler.is_compiling() else [x._version for x in tensors if not x.is_inference()]
 
 
 def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
