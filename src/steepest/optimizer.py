@@ -498,7 +498,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
     ) -> list[Part]:
         """The group's parts: those of the last step, as long as nothing that they were made from has changed.
 
-        A step under a ``mode`` that intercepts operations has parts of its own.
+        Under a ``mode`` that intercepts operations only parts that it can see are run, and none are remembered.
         """
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
