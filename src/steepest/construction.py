@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, replace
 from typing import Any
 
+from . import fields as fields_module
 from .fields import Field, Fields, signature
 
 
@@ -48,16 +49,13 @@ def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
     return __init__
 
 
-LIKELY = 0.7
-"""How alike a typing error and what was meant are: ``weight_decay`` is not a misspelt ``ema_decay``."""
-
-
 def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
     """Raise `TypeError` for an argument that does not exist, with the close match and what there is."""
     free = [f.name for f in fields.values() if not f.fixed]
     for argument in given:
         if argument not in (*free, "params"):
-            close = difflib.get_close_matches(argument, free, 1, LIKELY)
+            # What other classes take under this name is no typing error: Rprop's lack of weight_decay, for example.
+            close = [] if hasattr(fields_module, argument) else difflib.get_close_matches(argument, free, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             allowed = f"it takes {', '.join(free)}"
             raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}{hint} ({allowed})")

@@ -11,26 +11,29 @@ from steepest.rules.adam import Adam
 
 model = torch.nn.Linear(2, 2)
 
-AdamW(model.parameters(), lr=1e-3)
-AdamW(model.parameters(), 1e-3, (0.9, 0.99), 1e-8, 0.1, amsgrad=True, ema_decay=0.99, max_norm=1.0)
-AdamW(model.named_parameters(), lr=torch.tensor(1e-3), state_dtype="int8")
-AdamW([{"params": model.parameters(), "lr": 1e-4}], fused=None, foreach=True)
-SGD(model.parameters(), 0.1, 0.9, nesterov=True)
-steepest.Muon(model.parameters(), lr=0.02)
-steepest.LBFGS(model.parameters(), max_iter=5)
-Adam(model.parameters()).step(lambda: model(torch.ones(2)).sum())
-loss: Any = AdamW(model.parameters()).step()
-with AdamW(model.parameters(), ema_decay=0.9).averaged():
-    pass
-schedule = torch.optim.lr_scheduler.StepLR(AdamW(model.parameters()), 10)
 
-AdamW()  # refused: no parameters
-AdamW(model.parameters(), lr="fast")  # refused: a word for a number
-AdamW(model.parameters(), learning_rate=0.1)  # refused: an unknown argument
-AdamW(model.parameters(), betas=0.9)  # refused: one number for two
-AdamW(model.parameters(), decoupled_weight_decay=True)  # refused: the class settles it
-SGD(model.parameters(), 0.1, 0.9, 0.0, 0.0, False, True)  # refused: maximize by position
-steepest.Adamw(model.parameters())  # refused: an unknown class
+def library() -> None:
+    """Call the library's classes."""
+    AdamW(model.parameters(), lr=1e-3)
+    AdamW(model.parameters(), 1e-3, (0.9, 0.99), 1e-8, 0.1, amsgrad=True, ema_decay=0.99, max_norm=1.0)
+    AdamW(model.named_parameters(), lr=torch.tensor(1e-3), state_dtype="int8")
+    AdamW([{"params": model.parameters(), "lr": 1e-4}], fused=None, foreach=True)
+    SGD(model.parameters(), 0.1, 0.9, nesterov=True)
+    steepest.Muon(model.parameters(), lr=0.02)
+    steepest.LBFGS(model.parameters(), max_iter=5)
+    Adam(model.parameters()).step(lambda: model(torch.ones(2)).sum())
+    print(AdamW(model.parameters()).step())
+    with AdamW(model.parameters(), ema_decay=0.9).averaged():
+        pass
+    torch.optim.lr_scheduler.StepLR(AdamW(model.parameters()), 10)
+
+    AdamW()  # refused: no parameters
+    AdamW(model.parameters(), lr="fast")  # refused: a word for a number
+    AdamW(model.parameters(), learning_rate=0.1)  # refused: an unknown argument
+    AdamW(model.parameters(), betas=0.9)  # refused: one number for two
+    AdamW(model.parameters(), decoupled_weight_decay=True)  # refused: the class settles it
+    SGD(model.parameters(), 0.1, 0.9, 0.0, 0.0, False, True)  # refused: maximize by position
+    steepest.Adamw(model.parameters())  # refused: an unknown class
 
 
 def descent(p: Any, g: Any, *, lr: float, scale: float) -> Any:
@@ -47,7 +50,9 @@ class Descent(Optimizer):
     rule = Rule(descent, "pointwise")
 
 
-Descent(model.parameters())
-Descent(model.parameters(), 0.1, 2.0, maximize=True, max_norm=1.0)
-Descent(model.parameters(), lr=0.1, momentum=0.9)  # refused: an unknown argument
-Descent(model.parameters(), scale=None)  # refused: None for a number
+def own() -> None:
+    """Call a user's class."""
+    Descent(model.parameters())
+    Descent(model.parameters(), 0.1, 2.0, maximize=True, max_norm=1.0)
+    Descent(model.parameters(), lr=0.1, momentum=0.9)  # refused: an unknown argument
+    Descent(model.parameters(), scale=None)  # refused: None for a number
