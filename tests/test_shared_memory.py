@@ -146,3 +146,29 @@ def test_memory_knows_what_lies_in_it() -> None:
 
 
 assert all({"reference", "foreach", "native"} <= set(executors_of(CLASSES[name])) for name in NAMES)
+
+
+def columns_of_a_square(x: torch.Tensor) -> Params:
+    return [torch.nn.Parameter(y) for y in (x[:3000], x[1000:4000:2], x.view(50, 100)[:, 3], x[2000:])]
+
+
+@every_pair
+@every_way
+def test_parameters_with_gaps_that_lie_in_other_parameters(name: str, executor: str) -> None:
+    """They are copied for a kernel: when their turn has come, not before those that they share memory with."""
+    agree(name, executor, columns_of_a_square)
+
+
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_parameter_that_becomes_a_conjugate_view(fused: bool | None) -> None:
+    """It lies where it lay, so its address does not tell."""
+    w = torch.nn.Parameter(torch.randn(4, dtype=torch.complex64))
+    optimizer = CLASSES["sgd"]([w], lr=0.1, fused=fused)
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    w.data = w.data.conj()
+    w.grad = torch.full_like(w, 1j)
+    before = w.detach().clone()
+    with pytest.raises(RuntimeError, match="conjugate"):
+        optimizer.step()
+    assert torch.equal(w.detach(), before)

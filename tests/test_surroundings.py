@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cases import PLANNED_TWINS, SWITCHES, Twins, every_native_class, every_planned_class, executors_of
+from cases import CLASSES, PLANNED_TWINS, SWITCHES, Twins, every_native_class, every_planned_class, executors_of
 from steepest import SGD, AdamW, Optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -297,3 +297,23 @@ def test_a_program_knows_its_executor_again_after_pickling() -> None:
     torch.save(optimizer, file)
     file.seek(0)
     assert torch.load(file, weights_only=False).executor == "native"
+
+
+@pytest.mark.parametrize("options", [{"max_norm": 1.0}, {"max_norm": 0.1, "ema_decay": 0.9}])
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"asgd", "lbfgs", "nadam", "sparseadam", "steepestdescent"}))
+def test_clipping_and_loading_on_fake_tensors(name: str, options: dict[str, Any]) -> None:
+    """The norm is no number there, and a fake tensor is no storage that could be copied."""
+    with FakeTensorMode():
+        w = torch.nn.Parameter(torch.randn(4, 3))
+        optimizer = CLASSES[name]([w], **options)
+        for _ in range(2):
+            w.grad = torch.randn(4, 3)
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_a_rate_that_is_a_fake_tensor() -> None:
+    with FakeTensorMode():
+        w = torch.nn.Parameter(torch.randn(4, 3))
+        w.grad = torch.randn(4, 3)
+        CLASSES["adamw"]([w], lr=torch.tensor(0.1)).step()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +160,7 @@ def _copied(value: Any) -> Any:
         return {key: _copied(entry) for key, entry in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(_copied, value))
-    return copy.deepcopy(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+    return value.detach().clone() if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
 
 
 def _refuse(differences: Mapping[str, list[str]]) -> None:

@@ -47,6 +47,14 @@ NOT_COPIED = {"_zero_grad_profile_name", "_ran", "_partitions", "_held", "_holde
 schedules put around ``step``."""
 
 
+def _stay_tensors(group: Options) -> bool:
+    """Whether numbers that are tensors are not read: they are wanted on their device, or cannot be read."""
+    if group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling():
+        return True
+    mode = intercepting()
+    return mode is not None and mode.hides_values
+
+
 def _break_graph() -> None:
     if torch.compiler.is_compiling():  # else dynamo would be imported, which takes a second
         torch._dynamo.graph_break()
@@ -605,9 +613,10 @@ class Optimizer(Declared, torch.optim.Optimizer):
             numbers["grad_scale"] = shared["grad_scale"]
         if group["max_norm"] is not None:
             numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
-        stay_tensors = group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling()
-        read = Tensor.squeeze if stay_tensors else Tensor.item
-        return {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}, static
+        if any(isinstance(v, Tensor) for v in numbers.values()):
+            read = Tensor.squeeze if _stay_tensors(group) else Tensor.item
+            numbers = {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}
+        return numbers, static
 
     def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
         """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""

@@ -148,7 +148,7 @@ class KernelPart:
             self._blocks = self._load_copies()
         if self._blocks < 0:
             raise UnsupportedError(self._reason())
-        if self._changed:
+        if self._changed or self.params[0].is_complex():  # a conjugate view lies where its tensor does
             self._written = [*self.params, *(held[name] for name in self._keys[2:] for held in self.states)]
             _refuse_views(self._written)
             self._changed.value = 0
@@ -184,14 +184,17 @@ class KernelPart:
         return self._load(params, states)
 
     def _fitted(self, x: Tensor, like: Tensor) -> Tensor:
-        """``x`` itself, or a dense copy in the layout of ``like`` that is written back after the step."""
+        """``x`` itself, or room for a dense copy in the layout of ``like``; the step fills it, and writes it back.
+
+        Not filled here: parts that share memory with this one may step before it does.
+        """
         if _fits(x, like):
             return x
         if any(size > 1 and stride == 0 for size, stride in zip(x.shape, x.stride(), strict=True)):
             raise UnsupportedError(
                 f"a tensor of shape {tuple(x.shape)} overlaps itself (expand); give the optimizer its clone()"
             )
-        copy = torch.empty_like(like, dtype=x.dtype).copy_(x)
+        copy = torch.empty_like(like, dtype=x.dtype)
         self._copies.append((x, copy))
         return copy
 
@@ -204,6 +207,8 @@ class KernelPart:
         if len(self._scratch) < needed:
             self._scratch = (ctypes.c_double * needed)()
         arguments = self._numbers, self._scratch, parallel(), THREADS.count()
+        for original, copy in self._copies:
+            copy.copy_(original)
         self.library.run(self._items, count, self._blocks, *arguments)
         self._grads = []
         increment_version(self._written)
