@@ -142,6 +142,10 @@ def test_a_workload_that_makes_no_sense_is_refused_at_once(changes: dict[str, An
             "metric 'f1' must have a function of (outputs, targets), not <func",
         ),
         (("", "maximize"), "name of a metric must be a text, such as 'accuracy', not ''"),
+        (
+            ("loss", "maximize", lambda outputs, targets: outputs),
+            "cannot be called 'loss': records hold the loss itself under this name",
+        ),
     ],
 )
 def test_a_metric_that_makes_no_sense_is_refused_at_once(arguments: tuple[Any, ...], told: str) -> None:

@@ -37,7 +37,7 @@ class Metric:
     """A figure of merit and its direction.
 
     Attributes:
-        name: its name in records and tables.
+        name: its name in records and tables; `loss` is that of the loss itself.
         direction: `maximize` or `minimize`.
         of: a function of (outputs, targets); without one the loss is the metric.
         over: what `of` is a function of. `examples`: it returns one value per example of a batch, shape (N,), and their
@@ -54,6 +54,11 @@ class Metric:
         """Refuse at once what a trial would stumble over later."""
         if not isinstance(self.name, str) or not self.name:
             raise UsageError(f"name of a metric must be a text, such as 'accuracy', not {self.name!r}")
+        if self.name == "loss" and self.of is not None:
+            raise UsageError(
+                "a metric with a function of its own cannot be called 'loss': records hold the loss itself under this "
+                "name; give it another name, such as 'my_loss', or take steepest.study.LOSS"
+            )
         if self.of is not None and not (callable(self.of) and _takes(self.of, 2)):
             raise UsageError(f"metric {self.name!r} must have a function of (outputs, targets), not {self.of!r}")
         if self.direction not in ("maximize", "minimize"):
