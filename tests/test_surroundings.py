@@ -218,6 +218,25 @@ def test_steps_in_inference_mode(cls: type[Optimizer], executor: str) -> None:
     assert all(map(torch.equal, *results))
 
 
+@pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
+def test_a_parameter_that_is_a_negated_view_steps_as_torchs_does(twins: Twins) -> None:
+    source = torch.Generator().manual_seed(0)
+    z = torch.randn(6, 2, dtype=torch.complex64, generator=source)
+    results = []
+    for cls, options in zip(twins, ({}, {"foreach": False} if "foreach" in twins[0].fields else {}), strict=True):
+        p = torch.nn.Parameter(z.clone().conj().imag)
+        assert p.is_neg()
+        try:
+            optimizer = cls([p], **options)
+        except TypeError:  # torch's Muon has no foreach
+            optimizer = cls([p])
+        for seed in (1, 2):
+            give([p], seed)
+            optimizer.step()
+        results.append(p.detach().resolve_neg())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
 # -- defaults --------------------------------------------------------------------------------------------------------
 
 

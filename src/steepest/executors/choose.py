@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import _get_capturable_supported_devices
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
@@ -184,8 +185,11 @@ def _refuse_contradictions(options: Options) -> None:
 
 
 def _is_plain(options: Options) -> bool:
-    """Whether nothing asks for one tensor after the other."""
-    return not options.get("differentiable") and set(map(type, options["params"])) <= PLAIN_TYPES
+    """Whether nothing asks for one tensor after the other: no derivative, no subclass, no view that negates."""
+    params = options["params"]
+    if options.get("differentiable") or not set(map(type, params)) <= PLAIN_TYPES:
+        return False
+    return not any(p.is_neg() for p in params if not is_lazy(p))
 
 
 def _refuse_native(rule: Rule, options: Options) -> None:
