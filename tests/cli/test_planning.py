@@ -134,3 +134,10 @@ def test_a_trial_is_repeated_by_name(steepest: Any, no_report: None) -> None:
     answer = steepest("rerun", folder, "sgd-evaluation")
     assert answer.code == 1
     assert "different from record" in answer.out
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "0", "-1"])
+def test_a_time_limit_is_a_number_above_zero(steepest: Any, own_files: Path, minutes: str) -> None:
+    answer = steepest("study", "digits", "--preset", "smoke", "-o", "sgd", "--time-limit", minutes, "--plan-only")
+    assert answer.code == 2
+    assert "--time-limit must be a number of minutes above 0, not " in answer.err

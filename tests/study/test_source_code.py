@@ -186,3 +186,47 @@ def test_a_trial_of_other_code_is_not_repeated(folder: StudyFolder) -> None:
     plan_of(TASK.replace("Linear(2, 2)", "Linear(2, 2, bias=False)"))
     with pytest.raises(UsageError, match=r"cannot be repeated bit by bit.*task\.py has changed in model \(line 11\)"):
         rerun(folder, trial)
+
+
+HELPED = TASK.replace("X = torch", "from parts import halved\n\nX = halved * torch")
+
+
+def write_parts(scale: float) -> None:
+    """A package that takes a number from a module beside it."""
+    Path("parts").mkdir(exist_ok=True)
+    Path("parts/__init__.py").write_text("from parts.inner import halved\n")
+    Path("parts/inner.py").write_text("import numbers_of_mine\nhalved = numbers_of_mine.SCALE / 2\n")
+    Path("numbers_of_mine.py").write_text(f"SCALE = {scale}  # far away\n")
+    for name in ("parts", "parts.inner", "numbers_of_mine"):
+        sys.modules.pop(name, None)
+
+
+def test_code_that_is_imported_from_beside_a_task_is_part_of_it(folder: StudyFolder) -> None:
+    write_parts(2.0)
+    run(HELPED, folder)
+    document = folder.read_document() or {}
+    own = {name for name in document["code"] if not name.startswith("steepest/")}
+    assert own == {"task.py", "parts/__init__.py", "parts/inner.py", "numbers_of_mine.py"}
+    Path("numbers_of_mine.py").write_text("SCALE = 2.0  # another comment\n")
+    assert dict(run(HELPED, folder).ended) == {}
+    write_parts(3.0)
+    with pytest.raises(UsageError, match=r"numbers_of_mine\.py has changed in the module's own statements"):
+        run(HELPED, folder)
+
+
+def test_imports_are_found_in_every_form(tmp_path: Path) -> None:
+    (tmp_path / "pack" / "deep").mkdir(parents=True)
+    for name in ("one.py", "pack/__init__.py", "pack/two.py", "pack/deep/__init__.py", "pack/deep/three.py", "four.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "pack/deep/three.py").write_text("from ..two import x\nfrom . import missing\nimport os, json\n")
+    (tmp_path / "one.py").write_text("import pack.deep.three as t\ndef f():\n    import four\n")
+    found = source_code.with_imports(str(tmp_path / "one.py"))
+    names = {Path(file).relative_to(tmp_path).as_posix() for file in found}
+    assert names == {
+        "one.py",
+        "pack/__init__.py",
+        "pack/two.py",
+        "pack/deep/__init__.py",
+        "pack/deep/three.py",
+        "four.py",
+    }

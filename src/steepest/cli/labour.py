@@ -1,5 +1,6 @@
 """The number of trials that run at once, and the time limit of each."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,8 @@ class Labour:
         """Refuse numbers that make no sense."""
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, not {self.jobs}")
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise UsageError(f"--time-limit must be more than 0 minutes, not {self.time_limit:g}")
+        if self.time_limit is not None and not 0 < self.time_limit < math.inf:
+            raise UsageError(f"--time-limit must be a number of minutes above 0, not {self.time_limit:g}")
 
     @property
     def threads(self) -> int:

@@ -25,11 +25,11 @@ Description = Mapping[str, Any]
 
 @cache
 def file_digest(file: str) -> str:
-    """Return the SHA-256 of a file: of its code if it is Python of the user's, else of its bytes."""
+    """Return the SHA-256 of a file: of the code of it and its imports if it is the user's, else of its bytes."""
     if not _is_own(file):
         return _bytes_digest(file)
-    found = describe(file)["parts"]
-    return _digest(f"{name}={part['sha256']}" for name, part in sorted(found.items()))
+    parts = [describe(one)["parts"] for one in with_imports(file)]
+    return _digest(f"{name}={part['sha256']}" for found in parts for name, part in sorted(found.items()))
 
 
 def function_digest(function: Callable[..., Any]) -> str:
@@ -50,7 +50,38 @@ def describe(file: str) -> Description:
 
 def descriptions(files: Iterable[str]) -> dict[str, Description]:
     """Return the descriptions of those of the files that are the user's, by path, from here if they are here."""
-    return {_shown(file): describe(file) for file in sorted(set(files)) if _is_own(file)}
+    own = {one for file in files if _is_own(file) for one in with_imports(file)}
+    return {_shown(file): describe(file) for file in sorted(own)}
+
+
+def with_imports(file: str) -> list[str]:
+    """Return a file, the files beside it that it imports, and those that these import; one of ours stands alone."""
+    found = [file]
+    if Path(file).resolve().is_relative_to(PACKAGES):
+        return found
+    for one in found:  # grows on the way
+        found += dict.fromkeys(other for other in _imported(Path(one), Path(file).parent) if other not in found)
+    return found
+
+
+def _imported(file: Path, root: Path) -> Iterator[str]:
+    """Yield the files that a file's import statements name, where they lie in ``root`` or in packages there."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _located(root, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            folder = file.parents[node.level - 1] if node.level else root
+            for alias in node.names:
+                yield from _located(folder, f"{node.module}.{alias.name}" if node.module else alias.name)
+
+
+def _located(folder: Path, name: str) -> Iterator[str]:
+    """Yield the files of a dotted name: every package on the way, and the module."""
+    for part in name.split("."):
+        folder = folder / part
+        found = [path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()]
+        yield from map(str, found)
 
 
 def changes(old: Mapping[str, Description], new: Mapping[str, Description]) -> list[str]:
