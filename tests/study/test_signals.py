@@ -25,7 +25,10 @@ def folder(tmp_path: Path) -> StudyFolder:
 @pytest.fixture(autouse=True)
 def _own_handlers() -> Iterator[None]:
     before = [signal.getsignal(number) for number in signals.SIGNALS]
+    # A shell starts what it puts into the background with SIGINT ignored, and Python then leaves it so.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, interrupt)
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
 
 
