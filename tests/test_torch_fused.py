@@ -54,6 +54,26 @@ def test_bit_by_bit_what_torchs_class_does(
     assert len(hooked) == 6
 
 
+@pytest.mark.parametrize(("twins", "options"), list(rows()))
+def test_the_scale_of_the_gradients_reaches_torchs_function(
+    twins: Twins, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p, q = (torch.nn.Parameter(torch.linspace(-1.0, 1.0, 15)) for _ in range(2))
+    ours, plain = twins[0]([p], **options, fused=True), twins[1]([q], **options, fused=True)
+    monkeypatch.setitem(choose.EXECUTORS, "native", torch_fused.cut_for(twins[0].__name__, ours.param_groups[0]))
+    for step in range(4):
+        q.grad = torch.randn(15, generator=torch.Generator().manual_seed(step))
+        is_scaled = step != 2  # a step without a scale in between
+        p.grad = q.grad * (1024.0 if is_scaled else 1.0)
+        if is_scaled:
+            ours.grad_scale, ours.found_inf = torch.tensor(1024.0), torch.tensor(0.0)
+        ours.step()
+        if is_scaled:
+            del ours.grad_scale, ours.found_inf
+        plain.step()
+    torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
+
+
 def test_what_torch_has_no_kernel_for_is_refused() -> None:
     sgd, nadam, novograd = (PLANNED[name] for name in ("sgd", "nadam", "novograd"))
 
