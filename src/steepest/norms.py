@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .executors.memory import are_plain
 from .modes import intercepting
 
 SAFE = 1e-12, 1e18
@@ -32,7 +33,7 @@ def norm(x: Tensor) -> Tensor:
 
 def _may_look(x: Tensor) -> bool:
     """Whether a value may be read: not while a graph is made, and not where reading it waits for a device."""
-    if type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
+    if not are_plain([x]) or not x.is_cpu:
         return False
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False

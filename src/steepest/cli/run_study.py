@@ -12,15 +12,13 @@ from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.cli.preparation import Arguments, prepare
-from steepest.study import engine
+from steepest.study import engine, signals
 from steepest.study.engine import Tally, Watcher
 from steepest.study.memory import keep_freed_memory
 from steepest.study.progress import Progress
 from steepest.study.report.findings import findings
 from steepest.study.report.reader import read_study
 from steepest.study.store import StudyFolder
-
-SIGNALLED = 128  # plus the signal's number: the exit code of a program that a signal ended
 
 
 def study(asked: Arguments) -> int:
@@ -55,7 +53,7 @@ def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:
     kept = f"Finished trials are kept in {folder.path} and shown by: steepest report {shlex.quote(str(folder.path))}"
     with suppress(OSError):  # a terminal that was closed
         console.err().print(f"Interrupted. {kept}\nTo continue: {command}", markup=False)
-    return SIGNALLED + signal
+    return signals.exit_code(signal)
 
 
 def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:

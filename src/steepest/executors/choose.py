@@ -7,7 +7,6 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import _get_capturable_supported_devices
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
@@ -18,6 +17,7 @@ from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
 from ..rule import PLANNED_KINDS, Rule
 from . import foreach, reference, sparse, stacked, torch_fused
 from .errors import UnsupportedError
+from .memory import PLAIN
 from .native import part as native
 
 EXECUTORS: dict[str, Cut] = {
@@ -35,7 +35,7 @@ WITH_TENSORS: Cut = partial(singles, run=reference.run)
 """The reference executor with numbers that stay tensors: for differentiable and capturable steps."""
 
 NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
-PLAIN_TYPES = {Tensor, torch.nn.Parameter, torch.nn.UninitializedParameter}
+PLAIN_TYPES = PLAIN | {torch.nn.UninitializedParameter}
 """What a group may hold for a kernel; an uninitialised parameter is a plain one by the time of its first gradient."""
 
 

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 PLAIN = {Tensor, torch.nn.Parameter}
+"""The types of tensors that are no subclass of somebody's."""
 
 Span = tuple[int, int]
 """First byte, and the byte after the last one."""
 
 
-def is_plain(tensors: Iterable[Any]) -> bool:
-    """Whether all are tensors of plain memory: not sparse, and no subclass."""
-    return {type(x) for x in tensors} <= PLAIN and all(x.layout == torch.strided for x in tensors)
+def are_plain(tensors: Iterable[Any]) -> bool:
+    """Whether no tensor is of a subclass."""
+    return {type(x) for x in tensors} <= PLAIN
 
 
 def addresses(tensors: list[Any]) -> list[int]:
     """Where the tensors lie; empty if some have no plain memory."""
     try:
-        return list(map(Tensor.data_ptr, tensors)) if {type(x) for x in tensors} <= PLAIN else []
+        return list(map(Tensor.data_ptr, tensors)) if are_plain(tensors) else []
     except RuntimeError:  # sparse
         return []
 
@@ -34,7 +35,10 @@ def spans(tensors: Iterable[Any]) -> list[Span]:
 
 
 def _span(x: Tensor) -> Span | None:
-    if not is_plain([x]) or not x.numel() or not (first := x.data_ptr()):  # the last: on meta
+    if not are_plain([x]) or x.layout != torch.strided or not x.numel():
+        return None
+    first = x.data_ptr()
+    if not first:  # on meta
         return None
     elements = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return first, first + elements * x.element_size()
@@ -56,7 +60,7 @@ class Memory:
 
     def holds_any(self, tensors: list[Tensor]) -> bool:
         """Whether any of the tensors lies here. Quick if all lie where they lay the last time, and they did not."""
-        if not {type(x) for x in tensors} <= PLAIN or not all(map(Tensor.is_contiguous, tensors)):
+        if not are_plain(tensors) or not all(map(Tensor.is_contiguous, tensors)):
             return any(map(self.holds, tensors))
         starts = list(map(Tensor.data_ptr, tensors))
         if starts != self._apart:

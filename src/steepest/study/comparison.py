@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from steepest.study import origins
+from steepest.study import origins, signals
 from steepest.study.data import adapt
 from steepest.study.data.adapt import Source
 from steepest.study.declaration import LOSS, Declared, Loss, Metric, Workload
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from steepest.study.engine import Watcher
     from steepest.study.plan import Plan
     from steepest.study.store import StudyFolder
-
-SIGNALLED: Final = 128
-"""Plus a signal's number: the exit code of a program that the signal ended."""
 
 Maker = Callable[..., torch.optim.Optimizer]
 Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
@@ -147,7 +144,7 @@ def compare(
     with _watching(plan, folder, progress) as watcher:
         tally = engine.run(plan, folder, watcher)
     if tally.signal is not None:
-        raise KeyboardInterrupt if tally.signal == signal.SIGINT else SystemExit(SIGNALLED + tally.signal)
+        raise KeyboardInterrupt if tally.signal == signal.SIGINT else SystemExit(signals.exit_code(tally.signal))
     return _answer(folder.path, tally.ended, (*remarks.remarks(request), *tally.notes))
 
 

@@ -48,6 +48,11 @@ def number_of(interrupt: KeyboardInterrupt) -> int:
     return interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
 
 
+def exit_code(number: int) -> int:
+    """Return the exit code of a program that a signal ended, as shells have it."""
+    return 128 + number
+
+
 def end_by(number: int) -> None:
     """End this process as the signal would have ended it, so that its parent can tell."""
     signal.signal(number, signal.SIG_DFL)
