@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steepest.study import task
+from steepest.study.trials import task
 
 TASK = '''
 import torch

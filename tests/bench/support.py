@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from steepest.bench.cases import Case
-from steepest.bench.contestants import Contestant
+from steepest.bench.implementations import Contestant
 from steepest.bench.timing import Timer
 
 TINY = Case("tiny", "two tensors", lambda: iter([(2, 3), (5,)]), rounds=2)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from steepest import registry
-from steepest.bench import contestants as field
+from steepest.bench import implementations as field
 from steepest.bench import peers
-from steepest.bench.contestants import LEARNING_RATE, arguments, contestants
+from steepest.bench.implementations import LEARNING_RATE, arguments, contestants
 from steepest.bench.peers import Peer
 from steepest.bench.plan import rules_to_time
 

@@ -12,7 +12,7 @@ import pytest
 
 from steepest import registry
 from steepest.bench import first_step
-from steepest.bench.contestants import Contestant, contestants
+from steepest.bench.implementations import Contestant, contestants
 
 ADAM = registry.parse("adam[betas=(0.5,0.6)]")
 

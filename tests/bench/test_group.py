@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from steepest.bench import lane as lanes
-from steepest.bench.contestants import Contestant
 from steepest.bench.group import MEMORY, Entry, Group, run_group
+from steepest.bench.implementations import Contestant
 from steepest.bench.timing import Timer
 
 from .support import TINY, Clock, contestant

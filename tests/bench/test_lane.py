@@ -9,7 +9,7 @@ import torch
 
 from steepest import registry
 from steepest.bench import lane as lanes
-from steepest.bench.contestants import Contestant, contestants
+from steepest.bench.implementations import Contestant, contestants
 from steepest.bench.lane import UnavailableError, prepare
 
 from .support import TINY, Clock, contestant

@@ -8,7 +8,7 @@ import pytest
 
 from steepest import registry
 from steepest.bench.cases import CASES
-from steepest.bench.contestants import MODES
+from steepest.bench.implementations import MODES
 from steepest.bench.plan import make_plan, rules_to_time
 
 

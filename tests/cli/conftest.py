@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from steepest.cli import reporting
-from steepest.cli.labour import Labour
 from steepest.cli.main import main
+from steepest.cli.worker_limits import Labour
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_a_run_without_any_of_ours_is_a_failure(steepest: Any, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("steepest.bench.contestants._build_own", broken)
+    monkeypatch.setattr("steepest.bench.implementations._build_own", broken)
     answer = steepest(*QUICK, "--modes", "fused", "--no-first-step")
     assert answer.code == 1
     assert "not available: steepest fused (SGD, Adam): RuntimeError: no kernel" in answer.out

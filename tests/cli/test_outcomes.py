@@ -7,7 +7,7 @@ import pytest
 
 from own_work import TASK, own_files
 from steepest.cli import run_study
-from steepest.study.engine import Tally
+from steepest.study.running.engine import Tally
 
 __all__ = ["own_files"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from own_work import TASK, own_files
-from steepest.study import estimate
-from steepest.study.estimate import Cost
+from steepest.study.planning import estimate
+from steepest.study.planning.estimate import Cost
 
 __all__ = ["own_files"]
 

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steepest.study import engine, workloads
+from steepest.study import workloads
 from steepest.study.data import adapt
-from steepest.study.plan import Plan, make_plan
-from steepest.study.processes import Processes
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 MY_TASK = str(Path(__file__).with_name("my_task.py"))
 WANTED: dict[str, Any] = {

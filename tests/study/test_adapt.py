@@ -16,8 +16,8 @@ from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes, split
 from steepest.study.errors import DataError, StudyError, UsageError
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
 from .support import dropped, evaluations, record_bytes, run_with_checkpoints

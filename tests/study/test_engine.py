@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from steepest.study import engine, origins, workloads
-from steepest.study.contestant import contestant
+from steepest.study import workloads
 from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
-from steepest.study.origins import Ours
-from steepest.study.plan import Plan, make_plan
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import contestant
+from steepest.study.optimizers.library import LibraryOptimizer
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
 from steepest.study.report.reader import read_study
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 from .support import PlanMaker, Silent, evaluations
 
@@ -30,7 +32,7 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "study")
 
 
-class Broken(Ours):
+class Broken(LibraryOptimizer):
     """An optimizer that cannot be built any more when its trial begins."""
 
     def build(self, params: Any, options: Any) -> Any:
@@ -40,9 +42,9 @@ class Broken(Ours):
 @pytest.fixture
 def break_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let an optimizer of the library break from now on."""
-    whole = origins.find
+    whole = sources.find
     return lambda name: monkeypatch.setattr(
-        origins, "find", lambda source: Broken(name) if source == name else whole(source)
+        sources, "find", lambda source: Broken(name) if source == name else whole(source)
     )
 
 
@@ -161,7 +163,7 @@ def test_a_full_disk_stops_the_study_and_leaves_finished_trials(
         def flush(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("steepest.study.store.flush", flush)
+        monkeypatch.setattr("steepest.study.running.store.flush", flush)
 
     with pytest.raises(StoreError, match=r"No space left on device.*Finished trials are kept"):
         engine.run(made, folder, Stopping(1, fill))

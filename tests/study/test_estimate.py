@@ -2,8 +2,8 @@
 
 import pytest
 
-from steepest.study import estimate
-from steepest.study.estimate import worth
+from steepest.study.planning import estimate
+from steepest.study.planning.estimate import worth
 
 from .support import PlanMaker
 
@@ -48,8 +48,8 @@ def test_cost_grows_with_the_plan(plan: PlanMaker, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_disk_estimate_is_near_the_records(plan: PlanMaker, tmp_path, silent) -> None:
-    from steepest.study.engine import run
-    from steepest.study.store import StudyFolder
+    from steepest.study.running.engine import run
+    from steepest.study.running.store import StudyFolder
 
     made = plan("sgd", workload="single-example", seeds=2)
     run(made, StudyFolder(tmp_path), silent)

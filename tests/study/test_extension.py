@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from steepest.fields import Search
-from steepest.study import engine
 from steepest.study.errors import UsageError
-from steepest.study.extension import extended_points, extension_of
-from steepest.study.request import Request
-from steepest.study.search import Range, points
-from steepest.study.store import StudyFolder
+from steepest.study.planning.extension import extended_points, extension_of
+from steepest.study.planning.request import Request
+from steepest.study.planning.search import Range, points
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
 from .support import PlanMaker, Silent
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from steepest.study import engine
 from steepest.study.errors import StoreError
-from steepest.study.store import StudyFolder
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
 from . import runner
 from .support import Silent, children

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression as Sklearn
 
 import steepest
 from steepest.study.data import digits
-from steepest.study.task import Task, task_of
+from steepest.study.trials.task import Task, task_of
 from steepest.study.workloads.logistic_regression import PENALTY, Optimum, logistic_regression, optimum
 
 
@@ -22,7 +22,7 @@ def task() -> Task:
 
 @pytest.fixture(scope="module")
 def best(task: Task) -> Optimum:
-    return optimum(task)
+    return optimum(task.model, task.loss, task.splits)
 
 
 def plain(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +74,7 @@ def test_an_optimizer_that_is_run_long_enough_reaches_the_optimum(task: Task, be
 def test_the_optimum_depends_on_neither_seed_nor_start(task: Task, best: Optimum) -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    again = optimum(task)
+    again = optimum(task.model, task.loss, task.splits)
     assert torch.equal(torch.get_rng_state(), state)
     assert again.loss == best.loss
     assert torch.equal(again.weights, best.weights)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from steepest.study import origins, user_files
-from steepest.study.contestant import Contestant, contestant
+from steepest.study import user_files
 from steepest.study.errors import UsageError
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import Contestant, contestant
+from steepest.study.optimizers.external import ExternalOptimizer
 
 MY_RULES = '''
 import functools
@@ -385,17 +387,17 @@ def test_a_digest_changes_with_the_rule_and_with_nothing_else(tmp_path: Path) ->
 
 
 def test_a_digest_of_another_library_s_class_covers_its_base_class() -> None:
-    adam, adamw = (origins.find(f"torch.optim:{name}") for name in ("Adam", "AdamW"))
-    assert len({adam.sha256({}), adamw.sha256({}), origins.find("torch.optim:SGD").sha256({})}) == 3
-    assert adamw.sha256({}) == origins.find("torch.optim:AdamW").sha256({"lr": 1})
-    assert adamw.sha256({}) != origins.find("torch.optim.adamw:AdamW").sha256({})  # found in another file
+    adam, adamw = (sources.find(f"torch.optim:{name}") for name in ("Adam", "AdamW"))
+    assert len({adam.sha256({}), adamw.sha256({}), sources.find("torch.optim:SGD").sha256({})}) == 3
+    assert adamw.sha256({}) == sources.find("torch.optim:AdamW").sha256({"lr": 1})
+    assert adamw.sha256({}) != sources.find("torch.optim.adamw:AdamW").sha256({})  # found in another file
 
 
 def test_a_callable_object_has_the_same_digest_in_every_process(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rules.py").write_text(MY_RULES)
-    found = [origins.find(f"{tmp_path / name}/rules.py:maker") for name in ("one", "two")]
+    found = [sources.find(f"{tmp_path / name}/rules.py:maker") for name in ("one", "two")]
     assert found[0].sha256({}) == found[1].sha256({})
 
 
@@ -550,31 +552,31 @@ def test_an_optimizer_with_modes_is_set_to_training(tmp_path: Path) -> None:
     ],
 )
 def test_values_of_every_kind_are_read(text: str, options: dict[str, Any]) -> None:
-    assert origins.parse(text)[1] == options
+    assert sources.parse(text)[1] == options
 
 
 def test_a_rule_without_source_text_is_told_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Callable[..., Any] = dict
-    origin = origins.Foreign("builtins:dict", found)
+    origin = ExternalOptimizer("builtins:dict", found)
     assert re.fullmatch("[0-9a-f]{64}", origin.sha256({}))
 
 
 def test_what_is_handed_over_has_a_label_that_a_command_line_could_have() -> None:
     for label in ("", " ", "a:b", "a[b]", "]"):
         with pytest.raises(UsageError, match="cannot be a label; it must have letters or digits, and no colon"):
-            origins.give(label, torch.optim.SGD)
+            sources.give(label, torch.optim.SGD)
     built: Any = torch.optim.SGD(torch.nn.Linear(1, 1).parameters())
     with pytest.raises(UsageError, match="'sgd' is an optimizer that is built already; give its class SGD"):
-        origins.give("sgd", built)
+        sources.give("sgd", built)
 
 
 def test_a_partial_is_known_by_its_function_and_its_options() -> None:
     documents = []
     for momentum in (0.9, 0.5):
-        source = origins.give("mine", functools.partial(torch.optim.SGD, momentum=momentum))
+        source = sources.give("mine", functools.partial(torch.optim.SGD, momentum=momentum))
         documents.append(contestant(source, {}).document())
     assert [one["options"]["momentum"] for one in documents] == [0.9, 0.5]
-    other = origins.give("mine", functools.partial(torch.optim.Adam, lr=0.5))
+    other = sources.give("mine", functools.partial(torch.optim.Adam, lr=0.5))
     assert contestant(other, {}).document()["rule_sha256"] != documents[0]["rule_sha256"]
 
 
@@ -589,5 +591,5 @@ def test_a_rule_typed_into_a_session_is_known_by_its_lines(monkeypatch: pytest.M
         monkeypatch.setitem(linecache.cache, name, (len(code), None, code.splitlines(keepends=True), name))
         space: dict[str, Any] = {"__name__": "__main__", "torch": torch}
         exec(compile(code, name, "exec"), space)
-        digests.append(contestant(origins.give("typed", space["make"]), {}).document()["rule_sha256"])
+        digests.append(contestant(sources.give("typed", space["make"]), {}).document()["rule_sha256"])
     assert digests[0] != digests[1]

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from own_work import RULES, own_files
-from steepest.study import engine, search, source_code, user_files, workloads
+from steepest.study import source_code, user_files, workloads
 from steepest.study.data import adapt
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan, make_plan
-from steepest.study.records import encode
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import load_task
-from steepest.study.trial import run_trial
+from steepest.study.planning import search
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.records.records import encode
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import load_task
+from steepest.study.trials.trial import run_trial
 
 from .support import Silent
 

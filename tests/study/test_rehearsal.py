@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from steepest.study.contestant import contestant
 from steepest.study.declaration import Need
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.rehearsal import Rehearsal, rehearse
-from steepest.study.trial import run_trial
+from steepest.study.optimizers.config import contestant
+from steepest.study.planning.dry_run import Rehearsal, rehearse
+from steepest.study.planning.plan import Plan
+from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
 from .support import PlanMaker, evaluations

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steepest.study.checkpoints import Keeper
-from steepest.study.contestant import contestant
 from steepest.study.data.dataset import Examples, Splits
-from steepest.study.execution import execute
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import Task
-from steepest.study.training import Trainer
-from steepest.study.trial import Event, run_trial
+from steepest.study.optimizers.config import contestant
+from steepest.study.running.execution import execute
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.checkpoints import Keeper
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.training import Trainer
+from steepest.study.trials.trial import Event, run_trial
 
 from .support import PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from steepest.study import schedules
-from steepest.study.contestant import contestant
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.schedules import SCHEDULES
-from steepest.study.training import Trainer
+from steepest.study.optimizers import schedules
+from steepest.study.optimizers.config import contestant
+from steepest.study.optimizers.schedules import SCHEDULES
+from steepest.study.planning.plan import Plan
+from steepest.study.trials.training import Trainer
 
 from .support import PlanMaker, evaluations
 

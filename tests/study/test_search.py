@@ -9,10 +9,11 @@ import pytest
 import scipy.stats
 
 from steepest.fields import Search
-from steepest.study import origins, search
-from steepest.study.contestant import contestant
 from steepest.study.errors import UsageError
-from steepest.study.search import Choice, Dimension, Range, points, read_spaces, space_of
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import contestant
+from steepest.study.planning import search
+from steepest.study.planning.search import Choice, Dimension, Range, points, read_spaces, space_of
 
 UNIT = Range(Search(0.0, 1.0, "linear"))
 
@@ -165,7 +166,7 @@ def test_a_searched_entry_of_a_tuple_keeps_the_others() -> None:
 
 
 def test_a_name_that_no_optimizer_declares_is_told() -> None:
-    found = [origins.find("adamw"), origins.find("sgd")]
+    found = [sources.find("adamw"), sources.find("sgd")]
     search.check_searched(["lr", "momentum", "betas", "beta1"], found)
     search.check_searched(["all"], found)
     with pytest.raises(UsageError, match=r"unknown hyperparameter 'momentun'; did you mean 'momentum'\?.*--space FILE"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from steepest.study.selection import choose
+from steepest.study.planning.selection import choose
 
 NAN = math.nan
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from steepest.study import engine, settings
-from steepest.study.contestant import contestant
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
+from steepest.study.optimizers import settings
+from steepest.study.optimizers.config import contestant
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
 from .support import Silent, dropped, evaluations, record_bytes, run_with_checkpoints

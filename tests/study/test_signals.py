@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from steepest.study import engine, signals
-from steepest.study.processes import Processes
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
+from steepest.study.running import engine, signals
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 from .support import MY_TASK, OTHERS, PlanMaker, Silent, evaluations
 

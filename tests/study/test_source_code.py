@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from steepest.study import engine, source_code, user_files, workloads
+from steepest.study import source_code, user_files, workloads
 from steepest.study.data import adapt
-from steepest.study.engine import Tally
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
-from steepest.study.rerun import rerun
-from steepest.study.store import StudyFolder
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.engine import Tally
+from steepest.study.running.rerun import rerun
+from steepest.study.running.store import StudyFolder
 
 from .support import Silent
 

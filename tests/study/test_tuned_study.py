@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from steepest.study import engine
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.store import StudyFolder
+from steepest.study.planning.plan import Plan
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
 from .support import PlanMaker, Silent
 
@@ -179,7 +179,7 @@ def test_results_of_another_choice_are_not_mixed_with_the_new_one(
 def test_the_timing_pass_takes_the_chosen_settings_in_turn(
     plan: PlanMaker, folder: StudyFolder, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steepest.study.timing.SECONDS", 0.0)
+    monkeypatch.setattr("steepest.study.trials.timing.SECONDS", 0.0)
     made = tuned(plan, "sgd", "adam", timing_rounds=2, seeds=1)
     engine.run(made, folder, silent)
     timed = entries(folder, "timing")

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from steepest.study import engine, store
 from steepest.study.errors import StoreError
-from steepest.study.lock import acquire
-from steepest.study.processes import Processes
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
-from steepest.study.worker import Orders
-from steepest.study.workers import InProcess, Workers
+from steepest.study.records.lock import acquire
+from steepest.study.running import engine, store
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.running.worker_process import Orders
+from steepest.study.running.workers import InProcess, Workers
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
 
@@ -168,7 +168,7 @@ def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: S
 def test_a_worker_ends_with_its_standard_input(plan: PlanMaker, folder: StudyFolder) -> None:
     """In the middle of a trial too. Where the kernel can, it also ends a worker with its parent: see test_kills."""
     trial = evaluations(plan("sgd", workload=MY_TASK, epochs_wanted=4000))[0]
-    code = "from steepest.study.worker import main; main()"
+    code = "from steepest.study.running.worker_process import main; main()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

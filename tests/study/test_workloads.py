@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from steepest import registry
 from steepest.study import seeds, workloads
-from steepest.study.contestant import contestant
 from steepest.study.data import adapt, digits, fetch
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.declaration import PRESETS, Declared, Metric, Workload
 from steepest.study.errors import UsageError
-from steepest.study.evaluation import evaluate
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.task import Task, TaskName, task_of
-from steepest.study.training import Trainer
+from steepest.study.optimizers.config import contestant
+from steepest.study.planning.request import Request
+from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task, TaskName, task_of
+from steepest.study.trials.training import Trainer
 
 ALL = list(workloads.workloads().values())
 SAMPLE = 4

@@ -17,7 +17,7 @@ import torch
 
 from ..registry import Recipe
 from .cases import Case
-from .contestants import Contestant, contestants
+from .implementations import Contestant, contestants
 from .timing import Timer
 
 TINY: Final = Case("tiny", "a perceptron of 58 numbers", lambda: iter([(8, 4), (8,), (2, 8), (2,)]), rounds=1)

@@ -13,7 +13,7 @@ import torch
 
 from . import lane as lanes
 from .cases import Case
-from .contestants import OWN, TORCH, Contestant
+from .implementations import OWN, TORCH, Contestant
 from .lane import Lane, UnavailableError
 from .timing import Timer, interleaved
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .contestants import Contestant
+from .implementations import Contestant
 from .memory import available_bytes, peak_extra_bytes
 from .timing import Timer, steps_per_sample
 

@@ -11,7 +11,7 @@ from .. import registry
 from ..registry import Recipe, UnknownNameError, suggest
 from . import cases
 from .cases import Case
-from .contestants import MODES, Contestant, contestants
+from .implementations import MODES, Contestant, contestants
 
 DEVICES = ("cpu", "cuda")
 USUAL_MOMENTUM = 0.9

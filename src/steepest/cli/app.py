@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from steepest.cli import bench, listing, planning, run_study, upkeep
-from steepest.cli.labour import Labour
 from steepest.cli.preparation import Arguments
+from steepest.cli.worker_limits import Labour
 from steepest.study import workloads
-from steepest.study.request import Request
-from steepest.study.search import read_spaces
+from steepest.study.planning.request import Request
+from steepest.study.planning.search import read_spaces
 
 app = typer.Typer(
     name="steepest",

@@ -19,8 +19,8 @@ from steepest.bench.group import Entry, Group, run_group
 from steepest.bench.plan import Plan, make_plan
 from steepest.bench.timing import Timer
 from steepest.cli import console, text
-from steepest.study import machine as study_machine
 from steepest.study.errors import StudyError, UsageError
+from steepest.study.records import machine as study_machine
 
 INTERRUPTED: Final = 130
 BUSY: Final = 0.25

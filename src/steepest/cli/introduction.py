@@ -6,11 +6,11 @@ from rich.console import Console
 
 from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
-from steepest.study import estimate
-from steepest.study.contestant import Contestant
 from steepest.study.data.dataset import DataSet
-from steepest.study.plan import Plan
-from steepest.study.request import Request
+from steepest.study.optimizers.config import Contestant
+from steepest.study.planning import estimate
+from steepest.study.planning.plan import Plan
+from steepest.study.planning.request import Request
 
 
 def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path) -> None:

@@ -12,7 +12,7 @@ from steepest.cli import console
 from steepest.study import workloads
 from steepest.study.declaration import PRESETS, Declared, Workload
 from steepest.study.errors import UsageError
-from steepest.study.records import plain
+from steepest.study.records.records import plain
 from steepest.study.suggest import choices
 
 

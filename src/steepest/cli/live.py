@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.cli import text
-from steepest.study.progress import Progress, Row
+from steepest.study.running.progress import Progress, Row
 
 OTHER_LINES = 7  # title, header, rules, the line of what is hidden and the cursor's line
 WIDE = 100

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from steepest.cli import text
-from steepest.study.progress import Progress
-from steepest.study.records import Record
-from steepest.study.spec import TrialSpec
-from steepest.study.trial import Event
+from steepest.study.records.records import Record
+from steepest.study.running.progress import Progress
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 
 class PlainLines:

@@ -1,10 +1,10 @@
 """`steepest study --plan-only`: what would run, what it would cost here, and what its answer could be worth."""
 
 from steepest.cli import console, text
-from steepest.cli.labour import Labour
 from steepest.cli.preparation import Arguments, prepare
-from steepest.study import estimate
-from steepest.study.plan import Plan
+from steepest.cli.worker_limits import Labour
+from steepest.study.planning import estimate
+from steepest.study.planning.plan import Plan
 
 
 def show(asked: Arguments) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from steepest.cli import console, introduction
-from steepest.cli.labour import Labour
-from steepest.study import engine, remarks
+from steepest.cli.worker_limits import Labour
 from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
-from steepest.study.store import StudyFolder
+from steepest.study.planning import remarks
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.cli.preparation import Arguments, prepare
-from steepest.study import engine, signals
-from steepest.study.engine import Tally, Watcher
-from steepest.study.memory import keep_freed_memory
-from steepest.study.progress import Progress
 from steepest.study.report.findings import findings
 from steepest.study.report.reader import read_study
-from steepest.study.store import StudyFolder
+from steepest.study.running import engine, signals
+from steepest.study.running.engine import Tally, Watcher
+from steepest.study.running.memory import keep_freed_memory
+from steepest.study.running.progress import Progress
+from steepest.study.running.store import StudyFolder
 
 
 def study(asked: Arguments) -> int:

@@ -7,11 +7,11 @@ from rich.text import Text
 
 from steepest.cli import console, reporting
 from steepest.study import doctor as doctors
-from steepest.study import rerun as repeats
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
-from steepest.study.memory import keep_freed_memory
-from steepest.study.store import StudyFolder
+from steepest.study.running import rerun as repeats
+from steepest.study.running.memory import keep_freed_memory
+from steepest.study.running.store import StudyFolder
 from steepest.study.suggest import choices
 
 COMPARISON: Final = Path("studies", "comparison")

@@ -1,7 +1,7 @@
 """What a study can show and what it showed, in the words of a terminal."""
 
 from steepest.cli import text
-from steepest.study.estimate import Worth
+from steepest.study.planning.estimate import Worth
 
 
 def in_words(found: Worth | None) -> str:

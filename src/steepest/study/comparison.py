@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from steepest.study import origins, signals
 from steepest.study.data import adapt
 from steepest.study.data.adapt import Source
 from steepest.study.declaration import LOSS, Declared, Loss, Metric, Workload
 from steepest.study.errors import UsageError
-from steepest.study.search import Space
-from steepest.study.spec import TrialSpec
+from steepest.study.optimizers import sources
+from steepest.study.planning.search import Space
+from steepest.study.running import signals
 from steepest.study.statistics.verdicts import Comparison
-from steepest.study.trial import Event
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 if TYPE_CHECKING:
-    from steepest.study.engine import Watcher
-    from steepest.study.plan import Plan
-    from steepest.study.store import StudyFolder
+    from steepest.study.planning.plan import Plan
+    from steepest.study.running.engine import Watcher
+    from steepest.study.running.store import StudyFolder
 
 Maker = Callable[..., torch.optim.Optimizer]
 Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
@@ -99,7 +100,7 @@ def compare(
         seeds: evaluation seeds, 0, 1, ...
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
         searched: hyperparameters to search, or `("all",)`; the learning rate without any.
-        spaces: search spaces by optimizer, see `steepest.study.search`.
+        spaces: search spaces by optimizer, see `steepest.study.planning.search`.
         schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
         reference: label of the optimizer that the others are compared with; the first without it.
@@ -109,13 +110,11 @@ def compare(
     Raises:
         UsageError: something that cannot be carried out as given.
     """
-    from steepest.study import (  # these load scipy and the drawing packages, which a declaration has no use for
-        engine,
-        remarks,
-    )
-    from steepest.study.plan import make_plan
-    from steepest.study.request import Request
-    from steepest.study.store import StudyFolder
+    from steepest.study.planning import remarks
+    from steepest.study.planning.plan import make_plan
+    from steepest.study.planning.request import Request
+    from steepest.study.running import engine
+    from steepest.study.running.store import StudyFolder
 
     workload = Workload(
         data=data,
@@ -185,8 +184,8 @@ class Unwatched:
 @contextmanager
 def _watching(plan: "Plan", folder: "StudyFolder", wanted: bool | None) -> Iterator["Watcher"]:
     """Give a line of progress to who can see it."""
-    from steepest.study.progress import Progress
-    from steepest.study.progress_line import ProgressLine, is_watched
+    from steepest.study.running.progress import Progress
+    from steepest.study.running.progress_line import ProgressLine, is_watched
 
     if not (is_watched() if wanted is None else wanted):
         yield Unwatched()
@@ -199,8 +198,8 @@ def _texts(optimizers: Optimizers) -> list[str]:
     if isinstance(optimizers, str):
         raise UsageError(f"optimizers must be a list of names, classes or functions, not the text {optimizers!r}")
     if isinstance(optimizers, Mapping):
-        return [origins.give(label, maker) for label, maker in optimizers.items()]
-    return [one if isinstance(one, str) else origins.give(_name(one), one) for one in optimizers]
+        return [sources.give(label, maker) for label, maker in optimizers.items()]
+    return [one if isinstance(one, str) else sources.give(_name(one), one) for one in optimizers]
 
 
 def _name(maker: Any) -> str:

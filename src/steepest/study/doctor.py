@@ -12,9 +12,9 @@ import torch
 
 from steepest.executors.errors import UnsupportedError
 from steepest.executors.native.compiler import find_compiler
-from steepest.study import machine
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import DataError
+from steepest.study.records import machine
 
 STUDY_PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "typer", "rich", "plotly", "matplotlib", "jinja2")
 LITTLE_SPACE: Final = 1.0  # GiB

@@ -1,5 +1,6 @@
 """Multinomial logistic regression on Fashion-MNIST: convex, so the true optimum is known."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import fashion_mnist as data
+from steepest.study.data.dataset import Splits
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import LOSS, Workload, workload
+from steepest.study.declaration import LOSS, Loss, Workload, workload
 from steepest.study.errors import StudyError
-from steepest.study.task import Task
 
 PENALTY: Final = 1e-2
 """Strength of the squared norm in the loss, which makes it strongly convex with this modulus."""
@@ -54,22 +55,22 @@ class Optimum:
     weights: Tensor
 
 
-def optimum(task: Task) -> Optimum:
-    """Return the minimum of a task of this workload, by L-BFGS in float64 on the whole training set."""
+def optimum(model: Callable[[], nn.Module], loss: Loss, splits: Splits) -> Optimum:
+    """Return the minimum of this workload's loss on the whole training set, by L-BFGS in float64."""
     from scipy.optimize import minimize
 
-    inputs, targets = task.splits.train.batch(slice(None))
+    inputs, targets = splits.train.batch(slice(None))
     inputs = inputs.double()
     with torch.random.fork_rng(devices=()):  # the weights that are drawn here are not used
-        model = task.model().double()
+        network = model().double()
 
     def value_and_gradient(weights: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, Any]:
-        nn.utils.vector_to_parameters(torch.from_numpy(weights), model.parameters())
-        value = task.loss(model(inputs), targets)
-        gradient = torch.autograd.grad(value, list(model.parameters()))
+        nn.utils.vector_to_parameters(torch.from_numpy(weights), network.parameters())
+        value = loss(network(inputs), targets)
+        gradient = torch.autograd.grad(value, list(network.parameters()))
         return value.item(), nn.utils.parameters_to_vector(gradient).numpy()
 
-    count = sum(parameter.numel() for parameter in model.parameters())
+    count = sum(parameter.numel() for parameter in network.parameters())
     options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-8, "maxcor": 30}
     found = minimize(value_and_gradient, np.zeros(count), jac=True, method="L-BFGS-B", options=options)
     gap = float(found.jac @ found.jac) / (2 * PENALTY)

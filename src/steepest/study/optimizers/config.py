@@ -1,0 +1,172 @@
+"""One optimizer in a study: what it is run with, and the name that tables and curves give it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from steepest import registry
+from steepest.study import seeds, user_files
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import schedules, settings, sources
+from steepest.study.optimizers.external import matrix
+from steepest.study.optimizers.source import OptimizerSource, storable
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""Options by optimizer, as a workload declares them."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An optimizer with options and a learning-rate schedule, under a label.
+
+    Attributes:
+        label: the optimizer's name, and in brackets what differs from the workload's setting.
+        source: where it comes from: a name of ours, `MODULE:NAME` or `FILE.py:NAME`.
+        options: the options that it is built with; all others keep their defaults. Plain data.
+        schedule: name of the schedule, see `steepest.study.optimizers.schedules`.
+        fixed: names of the options that were given for it, which a search leaves alone.
+
+    >>> contestant("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
+    'Adam[eps=0.1]'
+    >>> contestant("adam[lr=0.01]", {"adam": {"lr": 0.01}}).label
+    'Adam'
+    """
+
+    label: str
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = schedules.CONSTANT
+    fixed: frozenset[str] = frozenset()
+
+    @property
+    def origin(self) -> OptimizerSource:
+        """The optimizer's class or factory."""
+        return sources.find(self.source)
+
+    @property
+    def slug(self) -> str:
+        """The source's last name as a part of a file name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.source.rpartition(":")[2].lower()).strip("-")
+
+    def with_options(self, options: Mapping[str, Any]) -> "Contestant":
+        """Return it with these options on top of its own; an entry of a tuple is given by its own name.
+
+        Raises:
+            UsageError: it has no such option, or refuses the value although it takes what it had before.
+        """
+        try:
+            changed = replace(self, options=self.origin.merged(self.options, options))
+            refusal = changed.refusal()
+        except (ValueError, TypeError) as error:
+            changed, refusal = self, str(error)
+        if refusal and (changed is self or not self.refusal()):
+            point = ", ".join(f"{key}={registry.spell(value)}" for key, value in options.items())
+            raise UsageError(f"{self.label} cannot run with {point}: {refusal}; change its search space")
+        return changed
+
+    def with_defaults(self, names: Iterable[str]) -> "Contestant":
+        """Return it with the library's default for these options, however it was set."""
+        usual = self.origin.resolved({})
+        kept = {key: value for key, value in self.options.items() if key not in names}
+        single = {
+            entry: usual[whole][place]
+            for whole, entries in self.origin.entries.items()
+            for place, entry in enumerate(entries)
+            if whole in kept and entry in names
+        }
+        return replace(self, options=self.origin.merged(kept, single))
+
+    def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of a model; one that has modes (schedule-free) is set to training."""
+        optimizer = self.origin.build(model, self.options)
+        to_train = getattr(optimizer, "train", None)
+        if callable(to_train):
+            to_train()
+        return optimizer
+
+    def refusal(self) -> str | None:
+        """Return what it has against its options, tried on a matrix of its own; None if it takes them."""
+        try:
+            with settings.kept(), seeds.GlobalStream("init", 0).active():
+                self.origin.build(matrix(), self.options)
+        except Exception as error:  # whatever another library raises
+            return user_files.reason(error)
+        return None
+
+    def document(self) -> dict[str, Any]:
+        """Return what a record says about it; the rule's own source is part of what its numbers depend on."""
+        return {
+            "label": self.label,
+            "name": self.source,
+            "given": dict(self.options),
+            "options": self.origin.resolved(self.options),
+            "schedule": self.schedule,
+            "rule_sha256": self.origin.sha256(self.options),
+        }
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> "Contestant":
+        """Return what `document` described; JSON's lists are tuples again."""
+        given = {key: storable(key, value) for key, value in document["given"].items()}
+        return cls(document["label"], document["name"], given, document["schedule"])
+
+
+def contestant(text: str, settings: Settings, schedule: str = schedules.CONSTANT) -> Contestant:
+    """Read `NAME[key=value,...]`; what is not given is the workload's setting, and then the optimizer's default.
+
+    NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
+    torch's class of the same name and for subclasses too. A rule that sets its own steps keeps a constant rate.
+    """
+    try:
+        source, given = sources.parse(text)
+        origin = sources.find(source)
+        setting = _setting(source, origin, settings)
+        options = origin.merged(setting, given)
+        usual = origin.resolved(origin.merged(setting, {}))
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{text}: {error}") from error
+    changed = {key: value for key, value in options.items() if value != usual.get(key)}
+    kept = schedule if origin.takes_schedule else schedules.CONSTANT
+    return Contestant(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
+
+
+def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mapping[str, Any]:
+    """Return the workload's setting for an optimizer: the one under its own name, else what its twin's leaves it."""
+    own, twins = own_setting(source, origin, settings)
+    if own is not None or not twins:
+        return own or {}
+    adopted = origin.adopted(twins)
+    tried = Contestant(origin.label({}), source, origin.merged(adopted, {}))
+    return adopted if tried.refusal() is None else {}  # its constructor settles one of the options itself
+
+
+def own_setting(
+    source: str, origin: OptimizerSource, settings: Settings
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Return the setting that a workload has under an optimizer's own name, if any, and the one that its twin has."""
+    by_source = {sources.parse(name)[0]: options for name, options in settings.items()}
+    twins = (options for name, options in by_source.items() if origin.twin and origin.twin == _twin(name))
+    return by_source.get(source), next(twins, {})
+
+
+def _twin(source: str) -> str | None:
+    """Return the library's optimizer that a setting's name means; None for a package that is not installed here."""
+    if ":" not in source:
+        return source
+    try:
+        return sources.find(source).twin
+    except UsageError:
+        return None
+
+
+def _fixed(given: Iterable[str], entries: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """Return the given names, the entries of the tuples among them, and the tuples whose entries are among them."""
+    names = set(given)
+    parts = {entry for whole, found in entries.items() if whole in names for entry in found}
+    wholes = {whole for whole, found in entries.items() if names.intersection(found)}
+    return frozenset(names | parts | wholes)

@@ -1,0 +1,87 @@
+"""The library's own optimizers."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from steepest import registry
+from steepest.fields import Search
+from steepest.optimizer import Optimizer
+from steepest.registry import Recipe
+from steepest.study import source_code
+from steepest.study.optimizers.source import Options, whole_tuples
+
+
+@dataclass(frozen=True)
+class LibraryOptimizer:
+    """A class of the library's."""
+
+    name: str
+
+    @property
+    def takes_schedule(self) -> bool:
+        """What the class says."""
+        return "lr" in self._class.fields and self._class.takes_schedule
+
+    @property
+    def ranges(self) -> Mapping[str, Search]:
+        """What the class declares."""
+        return declared_ranges(self._class)
+
+    @property
+    def entries(self) -> Mapping[str, tuple[str, ...]]:
+        """What the class declares."""
+        return declared_entries(self._class)
+
+    @property
+    def twin(self) -> str:
+        """The class itself."""
+        return self.name
+
+    def adopted(self, setting: Options) -> dict[str, Any]:
+        """Return the whole setting."""
+        return dict(setting)
+
+    def label(self, options: Options) -> str:
+        """Return the class's name, and the options in brackets."""
+        return Recipe(self.name, options).label
+
+    def resolved(self, options: Options) -> dict[str, Any]:
+        """Return every option of the class."""
+        return Recipe(self.name, options).resolved()
+
+    def merged(self, options: Options, others: Options) -> dict[str, Any]:
+        """Override, check names and values."""
+        whole = whole_tuples(self, options, others)
+        return dict(Recipe(self.name, whole).options)
+
+    def sha256(self, options: Options) -> str:
+        """Return the digest of the rule."""
+        return source_code.function_digest(self._class.rule_for(self.resolved(options)).fn)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file of the class."""
+        return (inspect.getfile(self._class),)
+
+    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return Recipe(self.name, options).build(model.parameters())
+
+    @property
+    def _class(self) -> type[Optimizer]:
+        return registry.find(self.name)
+
+
+def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
+    """Return the search ranges that a class of ours declares, tuples entry by entry."""
+    searched = [field for field in cls.fields.values() if field.search is not None]
+    return {name: field.search for field in searched for name in field.names or (field.name,) if field.search}
+
+
+def declared_entries(cls: type[Optimizer]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the entries of every option of a class of ours that is a tuple."""
+    return {name: field.names for name, field in cls.fields.items() if len(field.names) > 1}

@@ -1,0 +1,76 @@
+"""Modules that hold optimizers: imported ones, files of the user's, and what was handed over in Python."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+
+from steepest import registry
+from steepest.optimizer import Optimizer
+from steepest.study import source_code, typed_code, user_files
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import settings, twins
+
+HERE: Final = "here"
+"""Before the colon of a source: the class or function was handed over in Python, and only this process has it."""
+
+
+HANDED_OVER: dict[str, Callable[..., Any]] = {}
+
+
+def load(source: str) -> ModuleType:
+    """Return the module or file of the user's that a source names before its colon."""
+    place, _, name = source.rpartition(":")
+    if place == HERE:
+        return sys.modules[twins.unwrapped(HANDED_OVER[name]).__module__]
+    with settings.kept():  # an optimizer's module must not change how the others compute
+        return user_files.load(place) if place.endswith(".py") else _imported(source, place, name)
+
+
+def _imported(source: str, place: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        advice = f"install it, or name a file of yours with its ending, {place.replace('.', '/')}.py:{name}"
+        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: {error}; {advice}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        reason = user_files.reason(error)
+        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: it stopped with {reason}") from error
+
+
+def missing(source: str, module: ModuleType) -> str:
+    """Return the sentence that says which optimizers a module has in place of the one that a source names."""
+    place, _, name = source.rpartition(":")
+    held = _offered(module)
+    there = f" (it has: {', '.join(held)})" if held else ""
+    if hasattr(module, name):
+        return (
+            f"{source} is a {type(getattr(module, name)).__name__} and no class or function; name one of {place}{there}"
+        )
+    return f"{place} has no class or function {name!r}{registry.suggest(name, held)}{there}"
+
+
+def _offered(module: ModuleType) -> list[str]:
+    """Return the names that may be meant: the module's optimizers, and the functions that it defines itself."""
+    bases = (torch.optim.Optimizer, Optimizer)
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    classes = {name: value for name, value in public.items() if inspect.isclass(value) and value not in bases}
+    optimizers = [name for name, value in classes.items() if issubclass(value, torch.optim.Optimizer)]
+    functions = {name: value for name, value in public.items() if inspect.isfunction(value)}
+    return sorted([*optimizers, *(name for name, value in functions.items() if value.__module__ == module.__name__)])
+
+
+def file_digest(module: ModuleType) -> str:
+    """Return the SHA-256 of a module's file; one that has none is told by its name."""
+    file = getattr(module, "__file__", None)
+    return source_code.file_digest(file) if typed_code.has_file(file) else module.__name__
+
+
+def typed_digest(module: ModuleType, target: Callable[..., Any]) -> str:
+    """Return the digest of what was typed into a session, whose module has no file; nothing where there is one."""
+    file = getattr(module, "__file__", None)
+    return "" if typed_code.has_file(file) else typed_code.digest(twins.unwrapped(target))

@@ -1,0 +1,89 @@
+"""What a study must know of an optimizer, wherever it comes from."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from steepest.fields import Search
+from steepest.study.errors import UsageError
+
+Options = Mapping[str, Any]
+
+
+class OptimizerSource(Protocol):
+    """An optimizer's class or factory, and what a study must know of it."""
+
+    @property
+    def takes_schedule(self) -> bool:
+        """Whether a schedule of its learning rate makes sense."""
+
+    @property
+    def ranges(self) -> Mapping[str, Search]:
+        """The declared search range of every hyperparameter that has one, tuples entry by entry."""
+
+    @property
+    def entries(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the entries of every option that is a tuple: `beta1` and `beta2` of `betas`."""
+
+    @property
+    def twin(self) -> str | None:
+        """The name of the library's optimizer that it is, or derives from."""
+
+    def adopted(self, setting: Options) -> dict[str, Any]:
+        """Return the part of its twin's setting that holds for it: the options of which it keeps the twin's default."""
+
+    def label(self, options: Options) -> str:
+        """Return its name with these options in brackets."""
+
+    def resolved(self, options: Options) -> dict[str, Any]:
+        """Return every option with its value, as plain data."""
+
+    def merged(self, options: Options, others: Options) -> dict[str, Any]:
+        """Return `options` overridden by `others`, whose names may be entries of a tuple; raise for a wrong one."""
+
+    def sha256(self, options: Options) -> str:
+        """Return the digest of the source code that its numbers depend on."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold this code."""
+
+    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer over the model's parameters."""
+
+
+def whole_tuples(origin: OptimizerSource, options: Options, others: Options) -> dict[str, Any]:
+    """Return `options` overridden by `others`, whose names may be entries of tuples: `beta2` of `betas`.
+
+    Raises:
+        UsageError: a tuple is given whole and by an entry, or a value cannot be stored in a record.
+    """
+    merged = {key: storable(key, value) for key, value in {**options, **others}.items()}
+    for whole, names in origin.entries.items():
+        single = [name for name in names if name in merged]
+        if single and whole in others:
+            raise UsageError(f"{single[0]!r} is an entry of {whole!r}; give one of the two")
+        if single:
+            values = dict(zip(names, merged.get(whole, origin.resolved({})[whole]), strict=True))
+            merged[whole] = tuple((values | {name: merged.pop(name) for name in single}).values())
+    return merged
+
+
+def storable(key: str, value: Any) -> Any:
+    """Return an option as a record gives it back, lists as tuples; raise UsageError for what a record cannot hold.
+
+    >>> storable("betas", [0.9, 0.99])
+    (0.9, 0.99)
+    """
+    if isinstance(value, list | tuple):
+        return tuple(storable(key, item) for item in value)
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {name: storable(key, item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise UsageError(
+        f"{key}={value!r} cannot be stored in a record; an option is a finite number, a text, true, false, none or a "
+        "tuple of these. For any other write a function in a file of yours that makes the optimizer: FILE.py:NAME"
+    )

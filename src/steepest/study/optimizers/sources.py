@@ -1,0 +1,113 @@
+"""Where a study's optimizers come from: the library, any module, or a file of the user's."""
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steepest import registry
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import modules
+from steepest.study.optimizers.external import ExternalOptimizer, signature
+from steepest.study.optimizers.library import LibraryOptimizer
+from steepest.study.optimizers.modules import HERE
+from steepest.study.optimizers.source import OptimizerSource
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Read `NAME[key=value,...]` into where the optimizer comes from and the options that were given.
+
+    A value is a number, true, false, none, a word, or a tuple of these. An entry of a tuple keeps its own name.
+
+    >>> parse("AdamW[lr=1e-3,beta2=0.99]")
+    ('adamw', {'lr': 0.001, 'beta2': 0.99})
+    """
+    match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
+    if match is None:
+        raise UsageError(f"cannot read {text!r}; write NAME, MODULE:NAME or FILE.py:NAME, and [key=value,...] after it")
+    return canonical(match[1]), _options(text, match[2] or "")
+
+
+def canonical(source: str) -> str:
+    """Return the one spelling of an optimizer's source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
+    place, colon, name = (part.strip() for part in source.rpartition(":"))
+    if colon and (not place or not name):
+        raise UsageError(f"{source!r} names no optimizer; write MODULE:NAME or FILE.py:NAME")
+    if colon:
+        return f"{Path(place) if place.endswith('.py') else place}:{name}"
+    if name.endswith(".py"):
+        raise UsageError(f"{name} is a file; name the optimizer in it: {name}:NAME")
+    try:
+        return registry.find(name).__name__.lower()
+    except registry.UnknownNameError as error:
+        module, dot, last = name.rpartition(".")
+        advice = f"; what is in a module is written MODULE:NAME, here {module}:{last}" if dot else ""
+        raise UsageError(f"{error}{advice}") from None
+
+
+def find(source: str) -> OptimizerSource:
+    """Return the optimizer of this name, module or file."""
+    if ":" not in source:
+        return LibraryOptimizer(registry.find(source).__name__.lower())
+    place, _, name = source.rpartition(":")
+    if place == HERE:
+        return _handed_over(source, name)
+    module = modules.load(source)
+    target = getattr(module, name, None)
+    if not callable(target):
+        raise UsageError(modules.missing(source, module))
+    signature(source, target)
+    return ExternalOptimizer(source, target)
+
+
+def give(label: str, target: Callable[..., Any]) -> str:
+    """Hand over a class or function under a label; return the source that names it in this process."""
+    if not label.strip() or re.search(r"[\[\]:]", label):
+        raise UsageError(f"{label!r} cannot be a label; it must have letters or digits, and no colon or square bracket")
+    if isinstance(target, torch.optim.Optimizer):
+        raise UsageError(f"{label!r} is an optimizer that is built already; give its class {type(target).__name__}")
+    if not callable(target):
+        raise UsageError(f"{label!r} must be a class or a function of the parameters, not {target!r}")
+    ours = registry.optimizers().get(label.lower())
+    if target is ours:
+        return label.lower()
+    modules.HANDED_OVER[label] = target
+    return f"{HERE}:{label}"
+
+
+def _handed_over(source: str, name: str) -> OptimizerSource:
+    if name not in modules.HANDED_OVER:
+        raise UsageError(f"{name!r} was an object of the program that called compare; only that program can run it")
+    return ExternalOptimizer(source, modules.HANDED_OVER[name])
+
+
+def _options(text: str, body: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"_({body})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("a bracket too many")
+        pairs = [(one.arg, ast.literal_eval(_Words().visit(one.value))) for one in call.keywords if one.arg]
+        if len(pairs) < len(call.args) + len(call.keywords):
+            raise ValueError("a value without a name")
+    except (ValueError, SyntaxError) as error:
+        raise UsageError(
+            f"cannot read the options of {text!r}; write key=value, separated by commas: "
+            "a value is a number, true, false, none, a word, a 'text', or a tuple such as (0.9,0.99)"
+        ) from error
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{twice!r} is given twice in {text!r}; give it once")
+    return options
+
+
+class _Words(ast.NodeTransformer):
+    """Turns the words of a command line into constants."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        known = {"true": True, "false": False, "none": None}
+        return ast.Constant(known.get(node.id.lower(), node.id))

@@ -1,0 +1,49 @@
+"""A rehearsal before the plan is locked: what cannot run, or would run to wrong numbers, is found at once."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from steepest.study import user_files
+from steepest.study.declaration import NEEDS, Need
+from steepest.study.optimizers import settings
+from steepest.study.optimizers.config import Contestant
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.task_check import batches, listed
+from steepest.study.trials.training import Trainer, executor_of
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What would run an optimizer's steps, why it is skipped, or what must be mended before anything runs."""
+
+    executor: str | None = None
+    skipped: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+def rehearse(contestant: Contestant, pattern: TrialSpec, task: Task, needs: Collection[Need]) -> Rehearsal:
+    """Build the optimizer on a model of its own and take two steps, as a trial would: a full batch and a last one."""
+    try:
+        with settings.kept():
+            trainer = Trainer(replace(pattern, contestant=contestant), task)
+            for batch in batches(task, pattern):
+                trainer.advance(batch)
+    except Exception as error:  # whatever another library raises
+        reason = user_files.reason(error)
+        because = "; ".join(NEEDS[need] for need in needs)
+        return Rehearsal(skipped=f"{reason} (of this workload: {because})" if because else reason)
+    return Rehearsal(executor_of(trainer.optimizer), problems=tuple(_uncovered(contestant.label, trainer)))
+
+
+def _uncovered(label: str, trainer: Trainer) -> Iterator[str]:
+    """Yield a sentence if parameters that have gradients are in no group of the optimizer."""
+    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    named = trainer.model.named_parameters()
+    missing = [name for name, p in named if p.grad is not None and id(p) not in held]
+    if missing:
+        yield (
+            f"{label} does not train {listed(missing)}: the loss has gradients for these parameters, and none of its "
+            "groups holds them. Give every parameter to a group, or freeze in model() what shall stay as it is, with "
+            "requires_grad_(False)"
+        )

@@ -1,0 +1,108 @@
+"""What a plan will cost on this machine, and what its answer can be worth, before anything runs."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from steepest.study import seeds
+from steepest.study.optimizers.config import Contestant
+from steepest.study.planning.plan import ALPHA, Plan
+from steepest.study.records import records
+from steepest.study.statistics.permutation import seeds_for_a_verdict
+from steepest.study.statistics.power import detectable_difference
+from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.timing import SECONDS as TIMING_SECONDS
+from steepest.study.trials.timing import time_steps
+
+CALIBRATION_SECONDS: Final = 0.3
+POWER: Final = 0.8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of training and evaluating on one job, and bytes of records; a calibration, not a promise.
+
+    `timing_seconds` are those of the timing pass, whose trials never run side by side.
+    """
+
+    seconds: float
+    disk_bytes: int
+    timing_seconds: float = 0.0
+
+    def seconds_with(self, jobs: int) -> float:
+        """Return the seconds of all, with so many trials at once."""
+        return self.seconds / jobs + self.timing_seconds
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What the evaluation seeds can show.
+
+    `detectable` is the smallest true difference found with 80 % power, in standard deviations of the paired
+    differences; None if so few seeds can show none. `seeds_needed` is the smallest number that can give any verdict.
+    """
+
+    comparisons: int
+    seeds: int
+    seeds_needed: int
+    detectable: float | None
+
+    @property
+    def enough(self) -> bool:
+        """Whether any verdict is possible."""
+        return self.seeds >= self.seeds_needed
+
+
+def worth(optimizers: int, seeds: int) -> Worth | None:
+    """Return what so many seeds can show of so many optimizers, one of which is the reference; None of a single one.
+
+    The smallest p value of a two-sided sign-flip test is 2 / 2^seeds, and Holm's correction asks the smallest of m for
+    alpha / m.
+
+    >>> worth(9, 5).seeds_needed
+    9
+    """
+    comparisons = optimizers - 1
+    if not comparisons:
+        return None
+    detectable = detectable_difference(seeds, comparisons, ALPHA, POWER)
+    return Worth(comparisons, seeds, seeds_for_a_verdict(comparisons, ALPHA), detectable)
+
+
+def cost(plan: Plan) -> Cost:
+    """Time a few steps of every optimizer and one evaluation, and add up the plan's trials."""
+    steps = plan.steps_per_epoch * plan.pattern.epochs
+    evaluations = plan.pattern.epochs * min(plan.pattern.evaluations, plan.steps_per_epoch) + 2
+    looking = _evaluation_seconds(plan)
+    seconds, trials = 0.0, 0
+    for contestant in plan.contestants:
+        count = len(plan.candidates.get(contestant.label, ())) * len(plan.search_seeds) + len(plan.seeds)
+        seconds += count * (steps * _step_seconds(plan, contestant) + evaluations * looking)
+        trials += count
+    timing = len(plan.contestants) * plan.timing_rounds * TIMING_SECONDS
+    return Cost(seconds, trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch")), timing)
+
+
+def _step_seconds(plan: Plan, contestant: Contestant) -> float:
+    return time_steps(replace(plan.pattern, contestant=contestant), plan.task, CALIBRATION_SECONDS).step_seconds
+
+
+def _evaluation_seconds(plan: Plan) -> float:
+    examples = plan.task.splits.validation
+    if not len(examples):
+        return 0.0
+    with seeds.GlobalStream("evaluation", plan.pattern.seed, "validation", 0).active():
+        model, began = plan.task.model(), time.perf_counter()
+        evaluate(model, examples, plan.task, plan.pattern.precision)
+        return time.perf_counter() - began
+
+
+def _line_bytes(kind: str) -> int:
+    """Return the length of a typical record, and of the line of times beside it."""
+    value = 0.123456789012345678
+    position = {"kind": kind, "epoch": 10, "step": 10_000}
+    if kind == "step":
+        return len(records.encode({**position, "loss": value}))
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    timing = {**position, "train_seconds": value, "examples": 100_000}
+    return len(records.encode({**position, **dict.fromkeys(names, value)})) + len(records.encode(timing))

@@ -1,0 +1,330 @@
+"""From a request and its data to the trials of a study and its document. Pure data: nothing is trained or written.
+
+A study has up to three stages. `search` tries the same number of points of every optimizer's space on the tuning seeds.
+`evaluation` runs each optimizer's chosen point (or, without a search, the setting it was given) on seeds that no choice
+has seen. `timing` takes the seconds, one trial at a time.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from torch import nn
+
+from steepest.study import seeds, source_code, user_files
+from steepest.study.data.dataset import DataSet
+from steepest.study.data.splits import Sizes
+from steepest.study.errors import UsageError
+from steepest.study.optimizers.config import Contestant
+from steepest.study.planning import dry_run, search
+from steepest.study.planning.extension import extended_points
+from steepest.study.planning.request import Request
+from steepest.study.records import machine
+from steepest.study.records.records import SCHEMA, encode, plain
+from steepest.study.trials import task_check
+from steepest.study.trials.spec import Phase, TrialSpec
+from steepest.study.trials.task import Task, TaskName, task_of
+
+STAGES: Final[tuple[Phase, ...]] = ("search", "evaluation", "timing")
+DEFAULTS: Final = "defaults"
+ALPHA: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An optimizer at one point of its search space: a number, `defaults`, or None for the setting it was given."""
+
+    contestant: Contestant
+    point: int | str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial and the point that it tries."""
+
+    spec: TrialSpec
+    point: int | str | None
+
+    @property
+    def id(self) -> str:
+        """The trial's name."""
+        return self.spec.id
+
+    def entry(self) -> dict[str, Any]:
+        """Return the trial's line in the study's document."""
+        spec = self.spec
+        named = {"id": spec.id, "optimizer": spec.contestant.label, "seed": spec.seed, "phase": spec.phase}
+        return {**named, "point": self.point}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will run, what it runs on, and the document that describes it.
+
+    `contestants` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
+    that search.
+    """
+
+    contestants: tuple[Contestant, ...]
+    spaces: Mapping[str, search.Space]
+    candidates: Mapping[str, tuple[Candidate, ...]]
+    pattern: TrialSpec
+    seeds: tuple[int, ...]
+    search_seeds: tuple[int, ...]
+    timing_rounds: int
+    task: Task
+    document: Mapping[str, Any]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the training set, the last one perhaps smaller."""
+        return math.ceil(len(self.task.splits.train) / self.pattern.batch_size)
+
+    @property
+    def search_trials(self) -> list[PlannedTrial]:
+        """The trials of the search: every point of every optimizer before the next seed, point by point."""
+        longest = max(map(len, self.candidates.values()), default=0)
+        rounds = [[found[n] for found in self.candidates.values() if n < len(found)] for n in range(longest)]
+        return [self._trial(one, seed, "search") for seed in self.search_seeds for found in rounds for one in found]
+
+    def evaluation_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
+        """Return the trials that are reported: every seed goes through all optimizers before the next seed starts."""
+        return [self._trial(one, seed, "evaluation") for seed in self.seeds for one in chosen]
+
+    def timing_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
+        """Return the trials that take the seconds: the optimizers take turns."""
+        return [self._trial(one, number, "timing") for number in range(self.timing_rounds) for one in chosen]
+
+    @property
+    def given(self) -> list[Candidate]:
+        """The optimizers that search nothing, as they were given."""
+        return [Candidate(one) for one in self.contestants if one.label not in self.candidates]
+
+    def _trial(self, candidate: Candidate, seed: int, phase: Phase) -> PlannedTrial:
+        spec = replace(self.pattern, contestant=candidate.contestant, seed=seed, phase=phase)
+        return PlannedTrial(spec, candidate.point)
+
+
+def make_plan(request: Request, data: DataSet, command: str) -> Plan:
+    """Lay out a study. An optimizer that cannot run is left out, and the document says why."""
+    sizes = _sizes(request, data)
+    task = task_of(request.workload, data, sizes)
+    model = _example_model(task)
+    pattern = _pattern(request, sizes, _setting(request, data, task, model))
+    reports = _rehearsed(request, pattern, task)
+    runnable = tuple(one for one in request.contestants if reports[one.label].skipped is None)
+    if not runnable:
+        raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
+    spaces = {one.label: _space(request, one) for one in request.contestants}
+    candidates = {one.label: _candidates(request, one, spaces[one.label]) for one in runnable if spaces[one.label]}
+    optimizers = [
+        {
+            **one.document(),
+            "executor": reports[one.label].executor,
+            "skipped": reports[one.label].skipped,
+            "space": {name: dimension.document() for name, dimension in spaces[one.label].items()},
+            "points": [_point(candidate) for candidate in candidates.get(one.label, ())],
+        }
+        for one in request.contestants
+    ]
+    document = _document(request, data, pattern) | {
+        "optimizers": optimizers,
+        "code": source_code.descriptions(_files(request, task)),
+        "trials": [],
+        "command": command,
+    }
+    return Plan(
+        contestants=runnable,
+        spaces={label: spaces[label] for label in candidates},
+        candidates=candidates,
+        pattern=pattern,
+        seeds=tuple(request.seeds),
+        search_seeds=tuple(request.search_seeds) if candidates else (),
+        timing_rounds=request.timing_rounds,
+        task=task,
+        document=plain(document),
+    )
+
+
+def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.Rehearsal]:
+    """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
+    problems, needs = task_check.examine(task, pattern), request.workload.needs
+    with warnings.catch_warnings():
+        if problems:  # they say it all, and better
+            warnings.simplefilter("ignore")
+        reports = {one.label: dry_run.rehearse(one, pattern, task, needs) for one in request.contestants}
+    problems += [problem for report in reports.values() for problem in report.problems]
+    if problems:
+        listed = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        told = f" {problems[0]}" if len(problems) == 1 else listed
+        raise UsageError(f"{request.declared.source} cannot be studied as it is:{told}")
+    return reports
+
+
+def fingerprint(document: Mapping[str, Any]) -> str:
+    """Return the digest of what is locked: everything but seeds, trials and facts about this run."""
+    return hashlib.sha256(encode({key: document[key] for key in ("config", "protocol", "optimizers")})).hexdigest()
+
+
+def _sizes(request: Request, data: DataSet) -> Sizes:
+    if request.all_train:
+        return Sizes.everything(data)
+    return Sizes.usual(data) if request.workload.sizes is None else request.workload.sizes.fitted(data)
+
+
+def _example_model(task: Task) -> nn.Module:
+    with seeds.GlobalStream("init", 0).active():
+        try:
+            model = task.model()
+        except Exception as error:  # whatever the user's function does
+            raise UsageError(f"model() stopped with {user_files.reason(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model() must return a torch.nn.Module; it returned a {type(model).__name__}")
+    return model
+
+
+def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
+    """Return the functions that make up the task."""
+    return [request.declared.build, task.model, task.loss, task.metric.of or task.loss]
+
+
+def _files(request: Request, task: Task) -> list[str]:
+    """Return the files of the task's functions and of the optimizers."""
+    own = [user_files.file_of(function) for function in _functions(request, task)]
+    return [*filter(None, own), *(file for one in request.contestants for file in one.origin.files)]
+
+
+def _code(functions: Iterable[Callable[..., Any]]) -> str:
+    """Return the digest of the code in the functions' files; what has none is known by its name."""
+    digests = dict.fromkeys(map(user_files.code_digest, functions))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimension]:
+    if not request.trials:
+        return {}
+    own = request.own_space(contestant)
+    return search.space_of(contestant.origin, request.searched, contestant.fixed, own)
+
+
+def _candidates(request: Request, contestant: Contestant, space: search.Space) -> tuple[Candidate, ...]:
+    """Return the library's defaults, and the points of the space on top of the workload's setting."""
+    defaults = Candidate(contestant.with_defaults(space), DEFAULTS)
+    drawn = extended_points(space, contestant.label, request.trials, request.sampler, request.extensions)
+    return (defaults, *(Candidate(contestant.with_options(point), number) for number, point in enumerate(drawn)))
+
+
+def _point(candidate: Candidate) -> dict[str, Any]:
+    return {"point": candidate.point, "options": dict(candidate.contestant.options)}
+
+
+def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> TrialSpec:
+    return TrialSpec(
+        contestant=request.contestants[0],
+        seed=0,
+        phase="evaluation",
+        task=TaskName(request.declared.source, request.preset_name, sizes),
+        epochs=request.epochs,
+        batch_size=request.workload.batch_size,
+        evaluations=request.workload.evaluations,
+        precision=request.precision,
+        threads=request.thread_count,
+        setting=setting,
+    )
+
+
+def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> dict[str, Any]:
+    """Return all that a trial's numbers depend on beside what its specification has fields for."""
+    versions = machine.versions()
+    return {
+        "workload": request.declared.name,
+        "model": {
+            "name": request.workload.network or type(model).__name__,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
+            "code_sha256": _code(_functions(request, task)),
+        },
+        "metric": {name: getattr(request.workload.metric, name) for name in ("name", "direction", "over")},
+        "data": {
+            "name": data.name,
+            "sha256": dict(data.sha256),
+            "train": len(task.splits.train),
+            "validation": len(task.splits.validation),
+            "test": len(task.splits.test),
+        },
+        "channels_last": task.splits.train.images,
+        "versions": {"steepest": versions["steepest"], "torch": versions["torch"]},
+    }
+
+
+def _document(request: Request, data: DataSet, pattern: TrialSpec) -> dict[str, Any]:
+    workload, setting = request.workload, pattern.setting
+    return {
+        "schema": SCHEMA,
+        "name": _name(request, data),
+        "workload": request.declared.name,
+        "preset": request.preset_name,
+        "title": workload.title if data.fallback is None else f"Digits in place of: {workload.title}",
+        "description": workload.description,
+        "config": {
+            "epochs": request.epochs,
+            "batch_size": workload.batch_size,
+            "evaluations": workload.evaluations,
+            "precision": request.precision,
+            "seeds": request.seeds,
+            "all_train": request.all_train,
+            "steps_per_epoch": math.ceil(setting["data"]["train"] / workload.batch_size),
+            "channels_last": setting["channels_last"],
+            "task": pattern.task.document(),
+        },
+        "protocol": {
+            "trials": request.trials,
+            "tuning_seeds": request.search_seeds if request.trials else [],
+            "sampler": request.sampler,
+            "searched": list(request.searched),
+            "extensions": [{label: dict(ends) for label, ends in one.items()} for one in request.extensions],
+            "schedule": request.schedule,
+            "reference": request.reference,  # None: the first optimizer of the folder
+            "alpha": ALPHA,
+            "margin": workload.margin,
+            "targets": list(workload.targets),
+            "timing_rounds": request.timing_rounds,
+        },
+        "metric": setting["metric"],
+        "model": setting["model"],
+        "data": {**setting["data"], "source": data.source, "fallback": data.fallback},
+        "seed_purposes": dict(seeds.PURPOSES),
+        "chosen": {},
+        "published": _published(request, data),
+        "versions": machine.versions(),
+        "machine": machine.machine(),
+        "threads": pattern.threads,
+        "commit": machine.commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _name(request: Request, data: DataSet) -> str:
+    name = f"{request.declared.name} {request.preset_name}"
+    return name if data.fallback is None else f"{name}, on {data.name} instead"
+
+
+def _published(request: Request, data: DataSet) -> dict[str, Any] | None:
+    """Return the published figures where they belong beside ours: the same data, size, epochs, and no search."""
+    published = request.workload.published
+    if published is None or data.fallback or request.trials or request.preset_name != "full":
+        return None
+    if request.epochs != published.epochs:
+        return None
+    as_published = {one.source: one.label for one in request.contestants if "[" not in one.label}
+    rows = {as_published[name]: dict(row) for name, row in published.rows.items() if name in as_published}
+    return {"source": published.source, "setting": published.setting, "rows": rows}
+
+
+def entries(trials: Iterable[PlannedTrial]) -> list[dict[str, Any]]:
+    """Return the trials' lines in the study's document."""
+    return [trial.entry() for trial in trials]

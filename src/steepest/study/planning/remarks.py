@@ -1,0 +1,81 @@
+"""Parts of a request that have no effect: refused where they must be a mistake, remarked on where they may be meant."""
+
+import inspect
+from collections.abc import Iterator
+
+from steepest.study.data import adapt
+from steepest.study.errors import UsageError
+from steepest.study.optimizers.config import Contestant, own_setting
+from steepest.study.optimizers.sources import find
+from steepest.study.planning import search
+from steepest.study.planning.request import Request
+
+
+def remarks(request: Request, data_dir: object = None) -> list[str]:
+    """Return a sentence for everything that was asked for and changes nothing, or not for every optimizer."""
+    return [
+        *_preset(request),
+        *_data_dir(request, data_dir),
+        *(line for one in request.contestants for line in (*_left_out(request, one), *_schedule(request, one))),
+        *_unsearched(request),
+    ]
+
+
+def check_extend(request: Request) -> None:
+    """Raise if a search is to be extended that is none."""
+    if not request.trials:
+        raise UsageError("--extend has no effect with --trials 0, as nothing is searched; leave it out")
+
+
+def _preset(request: Request) -> Iterator[str]:
+    if request.preset_wanted and not inspect.signature(request.declared.build).parameters:
+        yield (
+            f"--preset {request.preset_wanted} changes nothing but the folder's name: {request.declared.source} is a "
+            "function of nothing, so that all of its sizes are alike"
+        )
+
+
+def _data_dir(request: Request, data_dir: object) -> Iterator[str]:
+    if data_dir is not None and not adapt.takes_folder(request.workload.data):
+        yield f"--data-dir {data_dir} has no effect: the data of {request.declared.source} are read from no folder"
+
+
+def _left_out(request: Request, contestant: Contestant) -> Iterator[str]:
+    """Name the options of a twin's setting that do not hold for an optimizer."""
+    settings = request.workload.settings
+    own, twins = own_setting(contestant.source, contestant.origin, settings)
+    if own is not None:
+        return
+    adopted = contestant.origin.adopted(twins)
+    left_out = [name for name in twins if name not in adopted or not _has(contestant, name)]
+    if left_out:
+        yield (
+            f"{contestant.label} runs without the workload's {', '.join(left_out)} of {contestant.origin.twin}: it has "
+            "no such option, or sets it itself"
+        )
+
+
+def _has(contestant: Contestant, name: str) -> bool:
+    wholes = [whole for whole, entries in contestant.origin.entries.items() if name in entries]
+    return bool({name, *wholes} & contestant.options.keys())
+
+
+def _schedule(request: Request, contestant: Contestant) -> Iterator[str]:
+    if request.schedule_wanted is not None and contestant.schedule != request.schedule:
+        yield (
+            f"--schedule {request.schedule} does not hold for {contestant.label}, which finds its own steps: its rate "
+            f"is {contestant.schedule}"
+        )
+
+
+def _unsearched(request: Request) -> Iterator[str]:
+    """Name the optimizers that run as given although there is a search."""
+    if not request.trials:
+        return
+    for one in request.contestants:
+        own = request.own_space(one)
+        if not search.space_of(find(one.source), request.searched, one.fixed, own):
+            yield (
+                f"{one.label} has nothing to search ({', '.join(request.searched)}: given in brackets, or without a "
+                "declared range): it runs as it is given, untuned"
+            )

@@ -1,0 +1,225 @@
+"""What somebody asks of a study, checked before anything is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from steepest.study.declaration import Declared, Workload
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import schedules
+from steepest.study.optimizers.config import Contestant, contestant
+from steepest.study.planning import search
+from steepest.study.planning.extension import Extension
+from steepest.study.planning.search import Space
+from steepest.study.suggest import choices
+from steepest.study.trials import precision
+
+FOLDER: Final = Path("studies")
+FIRST_TUNING_SEED: Final = 1_000_000
+"""Tuning seeds are counted from here and evaluation seeds from 0, so that no seed is both."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A workload and what was chosen about it; None means the preset's own number.
+
+    Attributes:
+        declared: the workload.
+        preset_wanted: its size; None is `quick`.
+        optimizers: as `-o` names them; none means the workload's usual ones.
+        epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
+        tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
+        timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
+        sampler_wanted: how points are drawn; None is `sobol`.
+        searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
+        spaces: the user's own search spaces, by optimizer.
+        schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
+        reference_wanted: the label of the optimizer that all others are compared with; None is the first.
+        extensions: where earlier runs on the same folder searched on.
+        precision: see `steepest.study.trials.precision`.
+        all_train: whether validation examples are trained on too.
+        threads: torch's threads in every trial; None is what torch uses now.
+    """
+
+    declared: Declared
+    preset_wanted: str | None = None
+    optimizers: tuple[str, ...] = ()
+    epochs_wanted: int | None = None
+    seeds_wanted: int | None = None
+    trials_wanted: int | None = None
+    tuning_seeds_wanted: int | None = None
+    timing_rounds: int = 3
+    sampler_wanted: str | None = None
+    searched_wanted: tuple[str, ...] = ()
+    spaces: Mapping[str, Space] = field(default_factory=dict)
+    schedule_wanted: str | None = None
+    reference_wanted: str | None = None
+    extensions: tuple[Extension, ...] = ()
+    precision: str = "fp32"
+    all_train: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked without data."""
+        precision.check(self.precision)
+        for name, value, least in (
+            ("epochs", self.epochs_wanted, 1),
+            ("seeds", self.seeds_wanted, 1),
+            ("trials", self.trials_wanted, 0),
+            ("tuning-seeds", self.tuning_seeds_wanted, 1),
+            ("timing-rounds", self.timing_rounds, 0),
+            ("threads", self.threads, 1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"--{name} must be at least {least}, not {value}")
+        search.check(self.sampler, self.trials)
+        self._check_search_is_wanted()
+        if self.trials and self.all_train:
+            raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
+        search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
+        twins = [one.origin.twin for one in self.contestants if one.origin.twin]
+        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.contestants), *twins]))
+        self._check_given_once()
+        _ = self.reference
+
+    def _check_search_is_wanted(self) -> None:
+        """Refuse what belongs to a search where there is none."""
+        asked = {
+            "--space": self.spaces,
+            "--search": self.searched_wanted,
+            "--tuning-seeds": self.tuning_seeds_wanted,
+            "--sampler": self.sampler_wanted,
+        }
+        given = [name for name, value in asked.items() if value]
+        if given and not self.trials:
+            usual = "" if self.trials_wanted == 0 else f", which is the usual number of {self.declared.name}"
+            have = "has" if len(given) == 1 else "have"
+            raise UsageError(
+                f"{', '.join(given)} {have} no effect with --trials 0{usual}, as nothing is searched; leave it out, or "
+                "search with, say, --trials 16"
+            )
+
+    def _check_given_once(self) -> None:
+        """Refuse a hyperparameter that is given for an optimizer in brackets and in a space of the user's."""
+        for one in self.contestants:
+            twice = [name for name in self.own_space(one) if name in one.fixed]
+            if twice:
+                raise UsageError(
+                    f"{one.label} is given {', '.join(twice)} in brackets and a space to search it in by --space; give "
+                    "one of the two"
+                )
+        if self.searched_wanted and all(self.own_space(one) for one in self.contestants):
+            raise UsageError(
+                "--search has no effect: --space says for every optimizer what is searched; leave out one of the two"
+            )
+
+    @property
+    def preset_name(self) -> str:
+        """The workload's size."""
+        return self.preset_wanted or "quick"
+
+    @property
+    def sampler(self) -> str:
+        """How points are drawn."""
+        return self.sampler_wanted or "sobol"
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The workload at the size asked for."""
+        return self.declared(self.preset_name)
+
+    @property
+    def epochs(self) -> int:
+        """How often the training set is gone through."""
+        return self.epochs_wanted or self.workload.horizon
+
+    @property
+    def seeds(self) -> list[int]:
+        """The evaluation seeds."""
+        return list(range(self.seeds_wanted or self.workload.seeds))
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The tuning seeds; none of them is an evaluation seed."""
+        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds_wanted or 1)]
+
+    @property
+    def trials(self) -> int:
+        """The number of search trials of every optimizer."""
+        return self.workload.trials if self.trials_wanted is None else self.trials_wanted
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The hyperparameters that are searched by their declared ranges."""
+        return self.searched_wanted or ("lr",)
+
+    @property
+    def schedule(self) -> str:
+        """The schedule of the learning rate."""
+        usual = schedules.TUNED if self.trials else schedules.CONSTANT
+        return schedules.check(usual if self.schedule_wanted is None else self.schedule_wanted)
+
+    @property
+    def thread_count(self) -> int:
+        """Torch's threads in every trial."""
+        return self.threads or torch.get_num_threads()
+
+    @cached_property
+    def contestants(self) -> tuple[Contestant, ...]:
+        """The optimizers, in the order of asking."""
+        found: dict[str, Contestant] = {}
+        for text in self.optimizers or self.workload.settings:
+            one = contestant(text, self.workload.settings, self.schedule)
+            if one.label in found:
+                raise UsageError(
+                    f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
+                )
+            found[one.label] = one
+        if not found:
+            raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")
+        return tuple(found.values())
+
+    @property
+    def reference(self) -> str | None:
+        """The label of the optimizer that the others are compared with, if one was asked for."""
+        labels = [one.label for one in self.contestants]
+        wanted = self.reference_wanted
+        known = {label.lower(): label for label in labels}
+        if wanted is not None and wanted.lower() not in known:
+            raise UsageError(choices("reference", wanted, labels))
+        return None if wanted is None else known[wanted.lower()]
+
+    def own_space(self, contestant: Contestant) -> Space:
+        """Return the user's search space for an optimizer, else its twin's, else an empty one."""
+        twins = self.spaces.get(contestant.origin.twin or "", {})
+        return self.spaces.get(contestant.source, twins)
+
+    def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
+        """Return the request with what a folder's study has settled already: its threads and its extensions.
+
+        `threads` is for a folder that has none yet.
+        """
+        if document is None:
+            return replace(self, threads=self.threads or threads)
+        extensions = tuple(document["protocol"]["extensions"])
+        return replace(self, threads=self.threads or document["threads"], extensions=extensions)
+
+    def extended(self, extension: Extension) -> "Request":
+        """Return the request with one more extension of the search."""
+        if not extension:
+            raise UsageError("no best learning rate lies on the edge of its range, so there is nothing to extend")
+        return replace(self, extensions=(*self.extensions, extension))
+
+    def folder(self, fallback: bool) -> Path:
+        """Return the default folder; what cannot share a folder with the preset's own study is part of its name."""
+        parts = [self.declared.name, self.preset_name]
+        parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
+        parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
+        parts += [self.precision] if self.precision != "fp32" else []
+        parts += ["all-train"] if self.all_train else []
+        parts += ["on-digits"] if fallback else []
+        return FOLDER / "-".join(parts)

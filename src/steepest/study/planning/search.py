@@ -1,0 +1,210 @@
+"""The search space of an optimizer, and the points of it that a study tries: the same number for every optimizer.
+
+Points are drawn in the unit cube from the stream `search`, which no optimizer is part of: optimizers that search
+equally many hyperparameters try the same points of the cube.
+"""
+
+import math
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+import numpy as np
+
+from steepest import registry
+from steepest.fields import Search
+from steepest.study import seeds
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.source import OptimizerSource, storable
+from steepest.study.suggest import choices
+
+SAMPLERS: Final = {
+    "sobol": "scrambled Sobol points (Sobol 1967, Owen 1998): evenly spread; the number must be a power of two",
+    "random": "independent uniform points: any number",
+}
+EVERYTHING: Final = "all"
+EXAMPLE: Final = "{ low = 1e-4, high = 1e-1 }"
+DIGITS: Final = 4  # of a drawn value: enough to search, few enough to type again
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A hyperparameter that takes one of several values."""
+
+    values: tuple[Any, ...]
+
+    def at(self, unit: float) -> Any:
+        """Return the value at a point of [0, 1)."""
+        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+
+    def document(self) -> dict[str, Any]:
+        """Return the dimension as plain data."""
+        return {"values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """A hyperparameter that is drawn from a range."""
+
+    search: Search
+
+    def at(self, unit: float) -> float:
+        """Return the value at a point of [0, 1), with four significant digits and never outside the range."""
+        low, high = self.search.low, self.search.high
+        value = low * (high / low) ** unit if self.search.scale == "log" else low + (high - low) * unit
+        rounded = min(max(float(f"{value:.{DIGITS - 1}e}"), low), high)
+        return round(1 - rounded, 12) if self.search.complement else rounded
+
+    def document(self) -> dict[str, Any]:
+        """Return the dimension as plain data."""
+        return dict(vars(self.search))
+
+    def between(self, low: float, high: float) -> "Range":
+        """Return it with other ends."""
+        return Range(replace(self.search, low=low, high=high))
+
+
+Dimension = Choice | Range
+Space = Mapping[str, Dimension]
+
+
+def space_of(origin: OptimizerSource, names: Sequence[str], given: Collection[str], own: Space) -> dict[str, Dimension]:
+    """Return what is searched for an optimizer.
+
+    `own` is the user's space for it and replaces the declared ranges; otherwise `names` says which of those are taken,
+    `all` for every one, a tuple's name for its entries. What is `given` is not searched.
+    """
+    declared = {name: Range(search) for name, search in origin.ranges.items()}
+    entries = {entry for whole, found in origin.entries.items() if whole in names for entry in found}
+    wanted = own or {name: one for name, one in declared.items() if {name, EVERYTHING} & {*names, *entries}}
+    return {name: one for name, one in wanted.items() if name not in given}
+
+
+def check_searched(names: Iterable[str], found: Iterable[OptimizerSource]) -> None:
+    """Raise UsageError for a name that no optimizer of the study declares a range for."""
+    known = {name for origin in found for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{choices('hyperparameter', name, sorted(known))} "
+                "A range for another one is given in a file: --space FILE.toml"
+            )
+
+
+def points(space: Space, count: int, sampler: str, start: int = 0) -> list[dict[str, Any]]:
+    """Return so many points of a space, in the order of drawing, after the first `start`; none without dimensions."""
+    if not space or not count:
+        return []
+    rows = _unit_points(len(space), start + count, sampler)[start:]
+    return [dict(zip(space, _values(space, row), strict=True)) for row in rows]
+
+
+def check(sampler: str, count: int) -> None:
+    """Raise UsageError for an unknown sampler, or a number of trials that it cannot draw evenly."""
+    if sampler not in SAMPLERS:
+        raise UsageError(choices("sampler", sampler, SAMPLERS))
+    if sampler == "sobol" and count & (count - 1):
+        below = 1 << count.bit_length() - 1
+        raise UsageError(
+            f"--trials {count} is no power of two, and Sobol points are evenly spread only in powers of two; "
+            f"take --trials {below} or --trials {2 * below}, or --sampler random"
+        )
+
+
+def read_spaces(path: Path) -> dict[str, dict[str, Dimension]]:
+    """Return the user's search spaces from a TOML file, by optimizer as `-o` names it.
+
+    Names with dots or colons are quoted, as TOML demands.
+
+        [adamw]
+        lr = { low = 1e-4, high = 1e-1 }                         # scale = "log" (default) or "linear"
+        beta2 = { low = 0.001, high = 0.1, complement = true }   # draws 1 - beta2
+        weight_decay = [0.0, 0.01, 0.1]                          # one of these
+
+        ["torch.optim:AdamW"]
+        betas = [[0.9, 0.95], [0.9, 0.999]]
+
+    Raises:
+        UsageError: the file cannot be read, or an entry is no range and no list; the message says which.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the search space {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        advice = 'a name with dots or colons must be quoted: ["torch.optim:AdamW"], ["my_rules.py:MyOpt"]'
+        raise UsageError(f"{path} is no TOML: {error}; {advice}") from error
+    spaces: dict[str, dict[str, Dimension]] = {}
+    for name, table in tables.items():
+        source = _source(path, name)
+        if source in spaces:
+            raise UsageError(f"{path} names {source} twice; put all of its hyperparameters under one [{name}]")
+        spaces[source] = _dimensions(path, name, table)
+    return spaces
+
+
+def _source(path: Path, name: str) -> str:
+    try:
+        return sources.canonical(name)
+    except UsageError as error:
+        advice = 'name each optimizer as -o does, and quote what has dots or colons: ["torch.optim:AdamW"]'
+        raise UsageError(f"{path}: {error}; {advice}") from error
+
+
+def _dimensions(path: Path, name: str, table: Any) -> dict[str, Dimension]:
+    if not isinstance(table, dict) or not table:
+        raise UsageError(f"{path}: [{name}] must be a table of hyperparameters, such as lr = {EXAMPLE}; not {table!r}")
+    return {key: _dimension(f"{path}: {name}.{key}", value) for key, value in table.items()}
+
+
+def _dimension(place: str, value: Any) -> Dimension:
+    if isinstance(value, list) and value:
+        return Choice(tuple(storable(place, one) for one in value))
+    if not isinstance(value, dict):
+        raise UsageError(f"{place} must be a range {EXAMPLE} or a list of values [0.0, 0.1], not {value!r}")
+    for key in value:
+        if key not in vars(Search(0, 1)):
+            raise UsageError(f"{place}: {choices('entry', key, vars(Search(0, 1)))}")
+    low, high, scale = value.get("low"), value.get("high"), value.get("scale", "log")
+    if not (_is_number(low) and _is_number(high) and low < high):
+        raise UsageError(f"{place} needs two finite numbers low < high, not low = {low!r} and high = {high!r}")
+    if scale not in ("log", "linear") or (scale == "log" and low <= 0):
+        raise UsageError(f"{place}: scale must be 'linear', or 'log' with low > 0; not {scale!r} with low = {low!r}")
+    if not isinstance(value.get("complement", False), bool):
+        raise UsageError(f"{place}: complement must be true or false, not {value['complement']!r}")
+    return Range(Search(**value))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _unit_points(dimensions: int, count: int, sampler: str) -> Any:
+    generator = np.random.default_rng(seeds.derive("search", 0))
+    if sampler == "random":
+        return generator.random((count, dimensions))
+    from scipy.stats import qmc  # slow to import, and only a search needs it
+
+    return qmc.Sobol(dimensions, scramble=True, rng=generator).random(count)
+
+
+def _values(space: Space, row: Iterable[float]) -> list[Any]:
+    return [dimension.at(float(unit)) for dimension, unit in zip(space.values(), row, strict=True)]
+
+
+def check_names(spaces: Mapping[str, Mapping[str, object]], known: Iterable[str]) -> None:
+    """Raise UsageError if a search space is for an optimizer that takes no part, or its values are no dimensions."""
+    names = list(known)
+    for name, space in spaces.items():
+        for key, dimension in space.items():
+            if not callable(getattr(dimension, "at", None)):
+                advice = "write Range(Search(1e-4, 1e-1)) or Choice((0.0, 0.1))"
+                raise UsageError(f"the search space of {name!r} has {key} = {dimension!r}; {advice}")
+        if name not in names:
+            hint = registry.suggest(name, names)
+            raise UsageError(
+                f"the search space names {name!r}, which takes no part{hint} (these do: {', '.join(names)})"
+            )

@@ -1,0 +1,1 @@
+"""Running a plan: the study folder, the engine, worker processes and progress."""

@@ -1,0 +1,259 @@
+"""Running a plan: what is done is skipped, what crashes is recorded, what is interrupted stays on the disk."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Protocol
+
+from steepest.study.errors import MetricError, UsageError
+from steepest.study.planning.extension import extension_of
+from steepest.study.planning.merge import merge, notes, with_trials
+from steepest.study.planning.plan import Candidate, Plan, PlannedTrial, entries
+from steepest.study.planning.selection import choose
+from steepest.study.records.records import alike, number
+from steepest.study.running import signals
+from steepest.study.running.store import StudyFolder, TrialRecords
+from steepest.study.running.workers import InProcess, Workers
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while a study runs."""
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        """A stage begins, with these trials; some may be done already."""
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        """A trial is about to begin."""
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        """A running trial has something to tell; it ends with a record of kind `end`.
+
+        One that goes on from a checkpoint tells of that first, with a record of kind `resumed`. Of steps there may be
+        some only.
+        """
+
+
+@dataclass
+class Tally:
+    """How a run of a plan went: the trials skipped because they were done, and how the others ended.
+
+    `signal` is the one that interrupted it, if one did: Ctrl-C is SIGINT. `notes` tell of record files that were found
+    damaged, of files that have changed, of optimizers whose search found nothing, and of settings of the process that
+    trials change.
+    """
+
+    skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+    ended: Counter[str] = field(default_factory=Counter)
+    signal: int | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run before its plan was done."""
+        return self.signal is not None
+
+
+def run(
+    plan: Plan, folder: StudyFolder, watcher: Watcher, order: Sequence[str] = (), workers: Workers | None = None
+) -> Tally:
+    """Run what is still to run.
+
+    Ctrl-C, SIGTERM and SIGHUP leave running trials without an end record; the next time these resume from their
+    checkpoints.
+
+    Args:
+        plan: what to run.
+        folder: where its records are.
+        watcher: is told what happens.
+        order: names of the optimizers that come first in tables.
+        workers: who runs the trials; usually this process, one after another.
+    """
+    study = _Study(plan, folder, watcher, workers or InProcess(plan.task, folder))
+    with folder.writing(), signals.as_interrupts():
+        before = folder.read_document()
+        folder.write_document(merge(before, plan.document, order, folder.path))
+        study.tally.notes.extend(notes(before, plan.document))
+        try:
+            study.run()
+        except KeyboardInterrupt as interrupt:
+            study.tally.signal = signals.number_of(interrupt)
+        finally:
+            study.workers.cancel()
+    return study.tally
+
+
+def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
+    """Return where the searches of a folder should go on, by label; empty where every best rate is enclosed."""
+    waiting = pending(plan.search_trials, folder)
+    if waiting or not plan.candidates:
+        raise UsageError(f"--extend needs a finished search; {folder.path} has {len(waiting)} search trials to run")
+    left_out = _searching(folder) - set(plan.candidates)
+    if left_out:
+        raise UsageError(f"--extend goes for all optimizers of a folder alike; name these too: {', '.join(left_out)}")
+    tried = {label: _tried(label, plan, folder) for label in plan.candidates}
+    maximize = plan.task.metric.direction == "maximize"
+    return extension_of(plan.spaces, tried, plan.document["protocol"]["extensions"], maximize)
+
+
+def _searching(folder: StudyFolder) -> set[str]:
+    """Return the labels of the folder's optimizers that search."""
+    return {entry["label"] for entry in (folder.read_document() or {})["optimizers"] if entry["points"]}
+
+
+def _tried(label: str, plan: Plan, folder: StudyFolder) -> list[tuple[Mapping[str, Any], float]]:
+    """Return every drawn point with its mean score."""
+    scores = search_scores(label, plan, folder)
+    drawn = [one for one in plan.candidates[label] if isinstance(one.point, int)]
+    return [(one.contestant.options, fmean(scores[one.point])) for one in drawn if one.point is not None]
+
+
+def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[PlannedTrial]:
+    """Return the trials that are still to run."""
+    return [trial for trial in trials if not folder.is_done(trial.id)]
+
+
+@dataclass
+class _Study:
+    """A plan that is being run."""
+
+    plan: Plan
+    folder: StudyFolder
+    watcher: Watcher
+    workers: Workers
+    tally: Tally = field(default_factory=Tally)
+    damaged: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        self._run_stage(self.plan.search_trials)
+        self._check_metric(self.plan.search_trials, "validation")
+        chosen = self.plan.given + _winners(self.plan, self.folder, self.tally)
+        _note_choice(chosen, self.folder)
+        evaluations = self.plan.evaluation_trials(chosen)
+        self._run_stage(evaluations)
+        self._check_metric(evaluations, "test")
+        self._run_stage(self.plan.timing_trials(chosen), alone=True)
+
+    def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
+        """Raise if trials finished, with a finite loss, and the metric is a finite number in none of them."""
+        name = self.plan.task.metric.name
+        records = [self.folder.read_trial(trial.id) for trial in trials]
+        values = [last_value(found, f"{split}_{name}") for found in records if found.status == "finished"]
+        if values and not any(map(math.isfinite, values)):
+            raise MetricError(
+                f"the metric {name!r} is {values[0]} on the {split} set in all {len(values)} trials that finished, "
+                f"although their losses are finite: that is an error of the metric's function, not of an optimizer. "
+                f"Let it return finite numbers, and give another folder with --out; {self.folder.path} keeps the trials"
+            )
+
+    def _run_stage(self, trials: Sequence[PlannedTrial], alone: bool = False) -> None:
+        self.folder.change_document(lambda document: with_trials(document, entries(trials)))
+        self.watcher.stage_started([trial.spec for trial in trials])
+        waiting = self._look(trials)
+        self.tally.skipped += len(trials) - len(waiting)
+        for batch in [[trial] for trial in waiting] if alone else [waiting]:
+            self._run_batch(batch)
+
+    def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """Return the trials that are still to run; remember which files are damaged, clear away what is done with."""
+        waiting = pending(trials, self.folder)
+        for trial in waiting:
+            note = self.folder.read_trial(trial.id).note
+            if note is not None:
+                self.damaged[trial.id] = note
+        for trial in trials:
+            if trial not in waiting:
+                self.folder.checkpoint(trial.spec).delete()
+        return waiting
+
+    def _run_batch(self, batch: Sequence[PlannedTrial]) -> None:
+        for trial in batch:
+            self.workers.submit(trial.spec)
+        with closing(self.workers.collect()) as everything:
+            for news in everything:
+                if news.event is None:
+                    self.watcher.trial_started(news.trial)
+                else:
+                    self._take(news.trial, news.event)
+
+    def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
+        """Say once for every optimizer which settings of the process its trials change."""
+        if changes and self.changed.get(trial.contestant.label) != changes:
+            self.changed[trial.contestant.label] = changes
+            self.tally.notes.append(
+                f"trials of {trial.contestant.label} change {', '.join(changes)}; "
+                "each computes with what it sets, and it is put back before the next trial"
+            )
+
+    def _take(self, trial: TrialSpec, event: Event) -> None:
+        note = self.damaged.pop(trial.id, None)
+        if note is not None:
+            resumed = event.record["kind"] == "resumed"
+            self.tally.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
+        self.watcher.trial_event(trial, event)
+        if event.record["kind"] == "end":
+            self._note_settings(trial, (event.timing or {}).get("settings", ()))
+            self.tally.ended[str(event.record["status"])] += 1
+            if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
+                self.folder.checkpoint(trial).delete()
+
+
+def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
+    """Return the chosen point of every optimizer that searches; one whose every trial failed has none."""
+    chosen = []
+    for label, candidates in plan.candidates.items():
+        scores = search_scores(label, plan, folder)
+        point, score = choose(scores, plan.task.metric.direction == "maximize")
+        if math.isnan(score):
+            tally.notes.append(f"{label}: no trial of its search finished on every tuning seed, so it is not evaluated")
+            continue
+        chosen.append(next(one for one in candidates if one.point == point))
+    return chosen
+
+
+def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[int | str, list[float]]:
+    """Return the last value of the validation metric of every search trial, NaN where a trial did not finish."""
+    scores: dict[int | str, list[float]] = {}
+    for trial in plan.search_trials:
+        if trial.spec.contestant.label == label and trial.point is not None:
+            scores.setdefault(trial.point, []).append(_score(trial, plan, folder))
+    return scores
+
+
+def _score(trial: PlannedTrial, plan: Plan, folder: StudyFolder) -> float:
+    found = folder.read_trial(trial.id)
+    if found.status != "finished":
+        return math.nan
+    return last_value(found, f"validation_{plan.task.metric.name}")
+
+
+def last_value(found: TrialRecords, key: str) -> float:
+    """Return a figure of the last record that has it."""
+    return number(next(line[key] for line in reversed(found.lines) if key in line))
+
+
+def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
+    """Write down what is evaluated; trials of a label whose choice has changed since are no longer its results."""
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        known = document["chosen"]
+        new = {one.contestant.label: _choice(one) for one in chosen}
+        changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
+        kept = [one for one in document["trials"] if one["phase"] == "search" or one["optimizer"] not in changed]
+        return {**document, "trials": kept, "chosen": known | new}
+
+    folder.change_document(change)
+
+
+def _choice(candidate: Candidate) -> dict[str, Any]:
+    contestant = candidate.contestant
+    return {
+        "point": candidate.point,
+        "given": dict(contestant.options),
+        "options": contestant.origin.resolved(contestant.options),
+    }

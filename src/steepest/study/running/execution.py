@@ -1,0 +1,119 @@
+"""A trial and its files: it goes on where its checkpoint allows, and however it ends, its record says how."""
+
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from steepest.study.errors import StoreError
+from steepest.study.records.records import Record, alike
+from steepest.study.running.store import DONE, StudyFolder, TrialLog, TrialRecords
+from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, Keeper, UnsafeStateError
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.trial import Event, run_trial, start_of
+
+
+def execute(
+    spec: TrialSpec,
+    load: Callable[[], Task],
+    folder: StudyFolder,
+    seconds: float = SECONDS,
+    stop: Callable[[], bool] = bool,
+) -> Generator[Event]:
+    """Run a trial and yield its events once they are in its files.
+
+    A trial that goes on from a checkpoint begins with an event of kind `resumed`, which is in no file. One that another
+    process has brought to its end yields that end alone. A crash is an event of kind `end` with the status `failed`.
+
+    Args:
+        spec: what to run.
+        load: returns what it runs on.
+        folder: where its files are.
+        seconds: between two checkpoints.
+        stop: asked after every step whether to stop there; the trial then ends without an event of kind `end`.
+
+    Raises:
+        StoreError: the files cannot be written, or another process writes them.
+    """
+    with folder.log(spec.id) as log:
+        found = folder.read_trial(spec.id)
+        if found.end is not None and found.status in DONE:
+            yield Event(found.end)
+            return
+        file = folder.checkpoint(spec)
+        checkpoint = _usable(file, found, log, spec)
+        log.cut(checkpoint.lengths if checkpoint else (0, 0))
+        keeper = Keeper(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
+        if checkpoint:
+            yield _resumed(checkpoint)
+        for event in with_crashes(spec, load, checkpoint, keeper):
+            log.write(event)
+            if event.record.get("status") in DONE:
+                file.delete()
+            yield event
+
+
+def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = "failed") -> Event:
+    """Write and return the end of a trial whose process is dead.
+
+    Args:
+        spec: the trial.
+        folder: where its files are.
+        error: what became of the process.
+        output: what it had to say at last.
+        status: `failed`, or `timed out` for a process that was ended because the trial exceeded its time limit.
+    """
+    with folder.log(spec.id) as log:
+        found = folder.read_trial(spec.id)
+        if found.end is not None:  # it died after the trial
+            return Event(found.end)
+        log.cut(log.whole)
+        if not found.lines:
+            log.write(start_of(spec))
+        last: Record = found.lines[-1] if found.lines else {}
+        event = _failure(_position(last), error, output, status)
+        log.write(event)
+    return event
+
+
+def _usable(file: CheckpointFile, found: TrialRecords, log: TrialLog, spec: TrialSpec) -> Checkpoint | None:
+    """Return the trial's checkpoint unless it is damaged, or the files are not those that it was taken with."""
+    if not found.lines or not alike(found.lines[0], start_of(spec).record):
+        return None
+    try:
+        checkpoint = file.read()
+    except UnsafeStateError:
+        return None
+    return checkpoint if checkpoint is not None and log.cut(checkpoint.lengths) else None
+
+
+def _resumed(checkpoint: Checkpoint) -> Event:
+    epoch, _, step, examples = checkpoint.state["position"]
+    position = {"kind": "resumed", "epoch": epoch, "step": step}
+    return Event(position, {**position, "examples": examples, "train_seconds": checkpoint.state["train_seconds"]})
+
+
+def with_crashes(
+    spec: TrialSpec, load: Callable[[], Task], checkpoint: Checkpoint | None = None, keeper: Keeper | None = None
+) -> Iterator[Event]:
+    """Yield a trial's events; one more tells of the crash if there was one. What the trial was is told in any case."""
+    position = _position({} if checkpoint is None else _resumed(checkpoint).record)
+    told = checkpoint is not None
+    try:
+        for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, keeper):
+            position, told = _position(event.record), True
+            yield event
+    except StoreError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not told:
+            yield start_of(spec)
+        yield _failure(position, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _position(record: Record) -> dict[str, Any]:
+    return {key: record.get(key, 0) for key in ("epoch", "step")}
+
+
+def _failure(position: dict[str, Any], error: str, text: str, status: str = "failed") -> Event:
+    return Event({"kind": "end", **position, "status": status, "error": error, "traceback": text})

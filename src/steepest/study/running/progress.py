@@ -1,0 +1,114 @@
+"""How far a study is, for whatever shows it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from steepest.study.planning.plan import Plan
+from steepest.study.records.records import Record, number
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
+
+
+@dataclass
+class Row:
+    """What is known of one trial; None where nothing is known yet."""
+
+    label: str
+    phase: str
+    seed: int
+    examples_to_see: int
+    status: str = "waiting"
+    epoch: int = 0
+    loss: float | None = None
+    validation: float | None = None
+    test: float | None = None
+    examples: int = 0
+    train_seconds: float = 0.0
+    began: float = field(default=0.0, repr=False)
+    took: float = field(default=0.0, repr=False)
+    examples_before: int = field(default=0, repr=False)
+
+    @property
+    def speed(self) -> float | None:
+        """Training examples per second of training time."""
+        return self.examples / self.train_seconds if self.train_seconds else None
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the time that a running trial still needs, judged by its own pace."""
+        seen = self.examples - self.examples_before
+        if self.status != "running" or not seen:
+            return None
+        return (now - self.began) * (self.examples_to_see - self.examples) / seen
+
+
+class Progress:
+    """Watches a study, which runs so many trials at once, and keeps one row per trial, in the order of running."""
+
+    def __init__(self, plan: Plan, folder: StudyFolder, jobs: int = 1) -> None:
+        self.metric: str = plan.task.metric.name
+        self.epochs = plan.pattern.epochs
+        self.rows: dict[str, Row] = {}
+        self._plan = plan
+        self._folder = folder
+        self._jobs = jobs
+
+    def stage_started(self, trials: Sequence[TrialSpec]) -> None:
+        """Add a row for every trial of a stage."""
+        self.rows |= {trial.id: self._row(self._plan, trial, self._folder) for trial in trials}
+
+    def trial_started(self, trial: TrialSpec) -> None:
+        """Mark a trial as running."""
+        row = self.rows[trial.id]
+        row.status, row.began = "running", time.monotonic()
+
+    def trial_event(self, trial: TrialSpec, event: Event) -> None:
+        """Bring a trial's row up to date."""
+        row = self.rows[trial.id]
+        row.took = time.monotonic() - row.began
+        self._read(row, event.record, event.timing or {})
+        if event.record["kind"] == "resumed":
+            row.examples_before = row.examples
+
+    def seconds_left(self) -> float | None:
+        """Return the time until all trials are done, judged by those that this run has ended, or else is running."""
+        now = time.monotonic()
+        rows = self.rows.values()
+        running = [row for row in rows if row.status == "running"]
+        rests = [rest for row in running if (rest := row.seconds_left(now)) is not None]
+        unknown = len(running) - len(rests) + sum(row.status == "waiting" for row in rows)
+        took = [row.took for row in rows if row.took and row.status != "running"]
+        typical = took or [now - row.began + rest for row in running if (rest := row.seconds_left(now)) is not None]
+        if unknown and not typical:
+            return None
+        whole = sum(rests) + (unknown * fmean(typical) if unknown else 0.0)
+        return whole / self._at_once(len(rests) + unknown)
+
+    def _at_once(self, unfinished: int) -> int:
+        timing = any(row.phase == "timing" for row in self.rows.values())  # the last stage, one trial at a time
+        return 1 if timing else max(1, min(self._jobs, unfinished))
+
+    def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
+        row = Row(trial.contestant.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))
+        if folder.is_done(trial.id):
+            for record in folder.read_trial(trial.id).lines:
+                self._read(row, record, {})
+            for timing in folder.read_times(trial.id).lines[-1:]:
+                self._read(row, {"kind": "time"}, timing)
+        return row
+
+    def _read(self, row: Row, record: Record, timing: Mapping[str, Any]) -> None:
+        row.epoch = record.get("epoch", row.epoch)
+        row.loss = _value(record, "train_loss", _value(record, "loss", row.loss))
+        row.validation = _value(record, f"validation_{self.metric}", row.validation)
+        row.test = _value(record, f"test_{self.metric}", row.test)
+        row.examples = timing.get("examples", row.examples)
+        row.train_seconds = timing.get("train_seconds", row.train_seconds)
+        row.status = record.get("status", row.status)
+
+
+def _value(record: Record, key: str, otherwise: float | None) -> float | None:
+    return number(record[key]) if key in record else otherwise

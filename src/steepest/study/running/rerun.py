@@ -1,0 +1,90 @@
+"""Running a stored trial once more, from nothing but its record, and comparing the two byte by byte."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+from steepest.study import source_code, workloads
+from steepest.study.errors import StoreError, UsageError
+from steepest.study.planning.merge import compare
+from steepest.study.records import machine, records
+from steepest.study.records.records import Record
+from steepest.study.running.execution import with_crashes
+from steepest.study.running.store import StudyFolder
+from steepest.study.suggest import choices
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import load_task
+
+SHOWN: Final = 8
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How a repetition compares with the record. `different` is the number of the first line that differs, from 1."""
+
+    lines: int
+    different: int | None = None
+    there: str = ""
+    here: str = ""
+
+    @property
+    def bit_equal(self) -> bool:
+        """Whether every line is the same, byte for byte."""
+        return self.different is None
+
+
+def find(folder: StudyFolder, trial: str) -> str:
+    """Return the name of the trial that is called so, or whose name alone begins so."""
+    known = [str(entry["id"]) for entry in (folder.read_document() or {}).get("trials", [])]
+    found = [name for name in known if name.startswith(trial)]
+    if not found:
+        raise UsageError(choices(f"trial of {folder.path}", trial, known[:SHOWN]))
+    if len(found) > 1 and trial not in found:
+        raise UsageError(f"{trial!r} begins several names; choose from {', '.join(found[:SHOWN])}")
+    return found[0]
+
+
+def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Rerun:
+    """Run the trial of this name again and compare.
+
+    Raises:
+        StoreError: there is no record of it.
+        UsageError: the code, the data or the versions that it needs are not those of the record.
+    """
+    found = folder.read_trial(trial).lines
+    if not found:
+        raise StoreError(f"{trial} has no record yet; run the study's command to run it")
+    if "spec" not in found[0]:
+        error = found[0].get("error", "the reason is not known")
+        raise StoreError(
+            f"{trial} failed before its record said what it was ({error}), so it cannot be repeated from it; "
+            "the study's command runs it again"
+        )
+    spec = TrialSpec.read(found[0]["spec"])
+    workloads.find(spec.task.source)  # before the optimizer's file, as in a study: what it sets holds for all trials
+    _check_same(found[0]["spec"], spec, (folder.read_document() or {}).get("code", {}))
+    stored = (records.encode(line) for line in found)
+    lines = 0
+    for lines, (there, here) in enumerate(zip_longest(stored, _encoded(spec, data_dir), fillvalue=b""), 1):
+        if there != here:
+            return Rerun(lines, lines, there.decode().strip(), here.decode().strip())
+    return Rerun(lines)
+
+
+def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
+    return (records.encode(event.record) for event in with_crashes(spec, lambda: load_task(spec.task, data_dir)))
+
+
+def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.Description]) -> None:
+    """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
+    here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
+    file = spec.task.source.rpartition(":")[0]
+    files = [*spec.contestant.origin.files, *([file] if file.endswith(".py") else [])]
+    different = [
+        *compare("trial", stored, records.plain(here)),
+        *source_code.changes(code, source_code.descriptions(files)),
+    ]
+    if different:
+        raise UsageError(f"the trial cannot be repeated bit by bit, there and here: {'; '.join(different)}")

@@ -1,0 +1,248 @@
+"""The study folder: one document about the study, an append-only record and a file of wall times for every trial.
+
+study.json           what was run, on what, with which versions
+trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
+times/<id>.jsonl     wall times of the same trial
+checkpoints/<id>.pt  where a trial goes on that has not ended
+workers/<n>.txt      what a worker process, and with it the user's code, had to say
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from steepest.study.errors import StoreError, UsageError
+from steepest.study.records import records
+from steepest.study.records.disk import flush, reading_from, remove_empty, writing_to
+from steepest.study.records.lock import acquire, locked
+from steepest.study.records.records import SCHEMA, Record
+from steepest.study.trials.checkpoints import CheckpointFile, Lengths
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
+
+DONE: Final = ("finished", "diverged")
+PARTS: Final[dict[str, type]] = {
+    **dict.fromkeys(("config", "protocol", "metric", "model", "data", "versions", "machine", "chosen"), dict),
+    **dict.fromkeys(("optimizers", "trials"), list),
+    **dict.fromkeys(("workload", "preset", "command", "created"), str),
+    "threads": int,
+}
+"""What every document has, so that a study can go on from it."""
+ENTRIES: Final = {
+    "config": {"seeds"},
+    "protocol": {"extensions", "reference"},
+    "optimizers": {"label", "name", "points"},
+    "trials": {"id", "optimizer", "phase"},
+}
+PATIENCE: Final = 10.0
+"""Seconds in which what a killed study left behind may end."""
+
+
+@dataclass(frozen=True)
+class TrialRecords:
+    """What a trial's file holds. `note` says what was wrong with the file, if anything was."""
+
+    lines: list[Record]
+    note: str | None = None
+
+    @property
+    def end(self) -> Record | None:
+        """The trial's last record, once it has ended."""
+        last = self.lines[-1] if self.lines else {}
+        return last if last.get("kind") == "end" else None
+
+    @property
+    def status(self) -> str:
+        """How the trial stands: finished, diverged, failed or interrupted."""
+        return str(self.end["status"]) if self.end else "interrupted"
+
+
+class StudyFolder:
+    """A study on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def document_path(self) -> Path:
+        """Where the study's document is."""
+        return self.path / "study.json"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Create the folder where needed and keep other processes out of it."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; a study needs a folder")
+        with writing_to(self.path):
+            for folder in (self.path, self.path / "trials", self.path / "times"):
+                folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            yield
+            remove_empty(self.path / "checkpoints")
+
+    def read_document(self) -> dict[str, Any] | None:
+        """Return the study's document, or None in a folder that has none."""
+        if not self.document_path.exists():
+            return None
+        with reading_from(self.document_path):
+            content = self.document_path.read_bytes()
+        return _checked(content, self.document_path)
+
+    def write_document(self, document: dict[str, Any]) -> None:
+        """Replace the study's document; a reader sees the old one or the new one, never a part."""
+        temporary = self.path / ".study.json.new"
+        with writing_to(self.document_path):
+            with temporary.open("wb") as file:
+                file.write(records.encode_document(document))
+                flush(file)
+            temporary.replace(self.document_path)
+
+    def change_document(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replace the study's document by what `change` makes of it, if that is anything else."""
+        old = self.read_document() or {}
+        new = change(old)
+        if not records.alike(new, old):
+            self.write_document(new)
+
+    def read_trial(self, trial: str) -> TrialRecords:
+        """Return a trial's records; a last line that was cut off is left out, and the note says so."""
+        return read_records(self.path / "trials" / f"{trial}.jsonl")
+
+    def read_times(self, trial: str) -> TrialRecords:
+        """Return a trial's wall times."""
+        return read_records(self.path / "times" / f"{trial}.jsonl")
+
+    def is_done(self, trial: str) -> bool:
+        """Whether a trial has come to an end that running it again would only repeat."""
+        return self.read_trial(trial).status in DONE
+
+    def log(self, trial: str) -> "TrialLog":
+        """Open a trial's files to append to them, and keep everybody else from doing so."""
+        return TrialLog(self.path / "trials" / f"{trial}.jsonl", self.path / "times" / f"{trial}.jsonl")
+
+    def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
+        """Return where a trial's checkpoint is, if it has one."""
+        return CheckpointFile(self.path / "checkpoints" / f"{spec.id}.pt", spec)
+
+
+class TrialLog:
+    """Writes a trial as it runs. Its end is on the disk before anybody is told of it; so is all before a checkpoint.
+
+    What lies between would be cut when the trial resumes, so waiting for the disk there would only cost time.
+    """
+
+    def __init__(self, trial: Path, times: Path) -> None:
+        self._path = trial
+        with writing_to(trial):
+            self._trial = trial.open("ab")
+            self._times = times.open("ab")
+        if not acquire(self._trial, PATIENCE):
+            self.__exit__()
+            raise StoreError(
+                f"{trial} is being written by a process that another study left behind; "
+                "end that process, then run the same command again"
+            )
+
+    @property
+    def whole(self) -> Lengths:
+        """The lengths up to the last line that is whole."""
+        with reading_from(self._path):
+            trial, times = (Path(file.name).read_bytes().rfind(b"\n") + 1 for file in (self._trial, self._times))
+        return trial, times
+
+    def cut(self, lengths: Lengths) -> bool:
+        """Drop what lies beyond these lengths; return whether the files were that long."""
+        with writing_to(self._path):
+            sizes = [os.fstat(file.fileno()).st_size for file in (self._trial, self._times)]
+            long_enough = all(size >= length for size, length in zip(sizes, lengths, strict=True))
+            for file, size, length in zip((self._trial, self._times), sizes, lengths, strict=True):
+                if size > length:
+                    file.truncate(length)
+        return long_enough
+
+    def saved(self) -> Lengths:
+        """Put everything on the disk and return the lengths."""
+        with writing_to(self._path):
+            flush(self._times)
+            flush(self._trial)
+            return _length(self._trial), _length(self._times)
+
+    def write(self, event: Event) -> None:
+        """Append an event."""
+        kind = event.record["kind"]
+        with writing_to(self._path):
+            if event.timing is not None and kind != "step":
+                self._times.write(records.encode(event.timing))
+            if kind == "end":
+                flush(self._times)  # first, so that no trial has ended without its times
+            self._trial.write(records.encode(event.record))
+            if kind == "end":
+                flush(self._trial)
+            elif kind != "step":
+                self._times.flush()  # a reader sees whole epochs
+                self._trial.flush()
+
+    def __enter__(self) -> "TrialLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with writing_to(self._path), self._trial, self._times:
+            pass  # leaving the block closes both files, the second one even when the first cannot be
+
+
+def read_records(path: Path) -> TrialRecords:
+    """Return the whole lines of a record file."""
+    if not path.exists():
+        return TrialRecords([])
+    with reading_from(path):
+        *lines, rest = path.read_bytes().split(b"\n")
+    try:
+        found = [json.loads(line) for line in lines]
+    except ValueError:
+        found = [None]
+    if not all(map(_is_record, found)):
+        return TrialRecords([], f"{path.name} is damaged and was not read")
+    return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+
+
+def _is_record(line: Any) -> bool:
+    return isinstance(line, dict) and "kind" in line
+
+
+def _length(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _checked(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the document, or say what is wrong with it: it is replaced whole, so only something else damages it."""
+    try:
+        document = json.loads(content) if content.strip() else None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
+        raise _damaged(path, str(error)) from error
+    if document is None:
+        raise _damaged(path, "it is empty")
+    if not isinstance(document, dict):
+        raise _damaged(path, f"it holds {str(document)[:40]!r} and no study")
+    if document.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{path} has schema {document.get('schema')!r}; this version of Steepest reads and writes schema {SCHEMA}"
+        )
+    for part, kind in PARTS.items():
+        if not isinstance(document.get(part), kind):
+            raise _damaged(path, f"its part {part!r} is {'wrong' if part in document else 'missing'}")
+    for part, keys in ENTRIES.items():
+        if not all(isinstance(entry, dict) and entry.keys() >= keys for entry in _entries(document[part])):
+            raise _damaged(path, f"its part {part!r} lacks one of {', '.join(sorted(keys))}")
+    return document
+
+
+def _entries(part: dict[str, Any] | list[Any]) -> list[Any]:
+    return part if isinstance(part, list) else [part]
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({why}); move it away, or give another folder with --out")

@@ -1,0 +1,168 @@
+"""A worker process: takes trials from its standard input until that ends, and tells of them on its standard output.
+
+Both carry pickled plain data. Whatever else is printed here goes to standard error.
+"""
+
+import ctypes
+import faulthandler
+import math
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Final
+
+from steepest.study import workloads
+from steepest.study.errors import StoreError, StudyError
+from steepest.study.records.records import alike
+from steepest.study.running import signals
+from steepest.study.running.execution import execute
+from steepest.study.running.memory import keep_freed_memory
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task, load_task
+from steepest.study.trials.trial import Event
+
+QUIET: Final = 0.2
+"""Seconds between two steps that are told of."""
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+Message = tuple[str, Any]
+"""`("run", document)` and `("stop", None)` come in. Out go `("ready", None)` once, `("event", (record, timing))`, and
+instead of a trial's end `("stopped", None)`, `("failed", (error, traceback))`, or `("store", words)` for a file that
+cannot be written.
+"""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told once, before its first trial."""
+
+    parent: int
+    folder: Path
+    data_dir: Path | None
+    seconds: float
+
+
+def main() -> None:
+    """Work until standard input ends; with it ends the process, in the middle of a trial too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what the user's code prints must not get in between
+    faulthandler.enable()
+    orders: Orders = pickle.load(source)
+    _die_with(orders.parent)
+    keep_freed_memory()
+    worker = _Worker(orders, sink)
+    signals.handle(worker.terminate)
+    worker.work(source)
+
+
+class _Worker:
+    def __init__(self, orders: Orders, sink: IO[bytes]) -> None:
+        self._orders = orders
+        self._sink = sink
+        self._stop = threading.Event()
+        self._trials: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._busy = False
+        self._signal: int | None = None
+
+    def work(self, source: IO[bytes]) -> None:
+        threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+        self._tell(("ready", None))
+        while True:
+            document = self._trials.get()
+            self._busy = True
+            for message in self._messages(document):
+                self._tell(message)
+            self._busy = False
+            if self._signal is not None:
+                signals.end_by(self._signal)
+
+    def terminate(self, number: int, frame: FrameType | None) -> None:
+        """End as a signal demands: a running trial first takes its checkpoint, after the step that it is in."""
+        self._signal = number
+        self._stop.set()
+        if not self._busy:
+            signals.end_by(number)
+
+    def _tell(self, message: Message) -> None:
+        pickle.dump(message, self._sink)
+        self._sink.flush()
+
+    def _listen(self, source: IO[bytes]) -> None:
+        while True:
+            try:
+                what, content = pickle.load(source)
+            except EOFError:
+                os._exit(0)
+            if what == "stop":
+                self._stop.set()
+            else:
+                self._stop.clear()
+                self._trials.put(content)
+
+    def _messages(self, document: dict[str, Any]) -> Iterator[Message]:
+        """Run a trial and yield what the parent must know."""
+        orders, ended = self._orders, False
+        try:
+            spec = _unchanged(document)
+            load = partial(_load, spec, orders.data_dir)
+            for event in _throttled(execute(spec, load, StudyFolder(orders.folder), orders.seconds, self._stop.is_set)):
+                ended = event.record["kind"] == "end"
+                yield "event", (event.record, event.timing)
+        except StoreError as error:
+            yield "store", str(error)
+        except Exception as error:  # the optimizer cannot even be found
+            yield "failed", (f"{type(error).__name__}: {error}", traceback.format_exc())
+        else:
+            if not ended and self._signal is None:  # else the parent sees this process end
+                yield "stopped", None
+
+
+def _unchanged(document: dict[str, Any]) -> TrialSpec:
+    """Return the specification of a document, if the code that it names is what it was in the parent."""
+    spec = TrialSpec.read(document)
+    workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
+    if not alike(spec.document(), document):
+        raise StudyError(f"the source of {spec.contestant.label} has changed since the study began; start it again")
+    return spec
+
+
+def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
+    """Return the task, if its data are what they were in the parent."""
+    task = load_task(spec.task, data_dir)
+    if not alike(task.sha256, spec.setting["data"]["sha256"]):
+        raise StudyError(
+            f"{spec.task.source} has other data in a worker process than in the one that made the plan: "
+            "let it draw them from a seed of its own, or read them from a file"
+        )
+    return task
+
+
+def _throttled(events: Iterator[Event]) -> Iterator[Event]:
+    """Leave out steps that follow soon upon another."""
+    told = -math.inf
+    for event in events:
+        now = time.monotonic()
+        if event.record["kind"] != "step" or now - told > QUIET:
+            told = now
+            yield event
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to end this process with its parent; elsewhere the end of standard input must do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before
+            os._exit(0)

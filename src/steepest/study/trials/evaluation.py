@@ -1,0 +1,56 @@
+"""Loss and metric of a model over a set of examples, with layers in evaluation mode."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from steepest.study.data.dataset import Examples
+from steepest.study.trials.precision import autocast
+from steepest.study.trials.task import Task
+
+CHUNK: Final = 500  # examples at once; fixed, because sums in other chunks round differently
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str) -> tuple[float, float]:
+    """Return the mean loss and the metric; batch normalisation uses its running statistics, dropout is off.
+
+    What a model or a metric draws here comes from the stream that the caller made active. The model is left in
+    training mode.
+    """
+    model.eval()
+    measured = _over_set if task.metric.over == "set" else _over_examples
+    try:
+        return measured(_chunks(model, examples, precision), task, len(examples))
+    finally:
+        model.train()
+
+
+Chunks = Iterator[tuple[Tensor, Tensor]]
+
+
+def _chunks(model: nn.Module, examples: Examples, precision: str) -> Chunks:
+    """Yield outputs and targets, some examples at once."""
+    for start in range(0, len(examples), CHUNK):
+        inputs, targets = examples.batch(slice(start, start + CHUNK))
+        with autocast(precision):
+            outputs = model(inputs)
+        yield outputs.float(), targets
+
+
+def _over_examples(chunks: Chunks, task: Task, count: int) -> tuple[float, float]:
+    total_loss, total_metric = 0.0, 0.0
+    for outputs, targets in chunks:
+        loss = task.loss(outputs, targets).item()
+        total_loss += loss * len(targets)
+        total_metric += task.metric.total(outputs, targets, loss)
+    return total_loss / count, total_metric / count
+
+
+def _over_set(chunks: Chunks, task: Task, count: int) -> tuple[float, float]:
+    found = list(chunks)
+    loss = sum(task.loss(outputs, targets).item() * len(targets) for outputs, targets in found) / count
+    outputs, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return loss, task.metric.of_set(outputs, targets)

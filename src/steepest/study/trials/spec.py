@@ -1,0 +1,72 @@
+"""What one trial is: everything that its numbers depend on, as plain data with an identity."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from steepest.study.optimizers.config import Contestant
+from steepest.study.records import records
+from steepest.study.trials.task import TaskName
+
+Phase = Literal["search", "evaluation", "timing"]
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One training run.
+
+    `phase` says what it is for: a point of a `search` never reads the test set, an `evaluation` reads it once at its
+    end, `timing` only takes steps. `threads` is the number of torch's threads that compute it. `setting` describes
+    what else its numbers depend on, as JSON-able data.
+
+    Trials with equal specifications produce equal records, byte for byte, on one machine.
+    """
+
+    contestant: Contestant
+    seed: int
+    phase: Phase
+    task: TaskName
+    epochs: int
+    batch_size: int
+    evaluations: int
+    precision: str
+    threads: int
+    setting: Mapping[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Return the complete specification as it stands in the trial's first record."""
+        return {
+            **self.setting,
+            "optimizer": self.contestant.document(),
+            "seed": self.seed,
+            "phase": self.phase,
+            "task": self.task.document(),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "evaluations": self.evaluations,
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> "TrialSpec":
+        """Return the specification that `document` described."""
+        rest = dict(document)
+        contestant, task = Contestant.read(rest.pop("optimizer")), TaskName.read(rest.pop("task"))
+        plain = {name: rest.pop(name) for name in _PLAIN}
+        return cls(contestant=contestant, task=task, setting=rest, **plain)
+
+    @property
+    def id(self) -> str:
+        """A readable name that two different specifications do not share."""
+        return f"{self.contestant.slug}-{self.phase}-seed{self.seed}-{self.digest[:8]}"
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the specification."""
+        return hashlib.sha256(records.encode(self.document())).hexdigest()
+
+
+_PLAIN = ("seed", "phase", "epochs", "batch_size", "evaluations", "precision", "threads")

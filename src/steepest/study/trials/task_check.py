@@ -1,0 +1,145 @@
+"""Checks of a task before the plan is locked: what would stop every trial, or let it run to wrong numbers."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from steepest.study import seeds, user_files
+from steepest.study.data.dataset import Examples
+from steepest.study.errors import UsageError
+from steepest.study.optimizers import settings
+from steepest.study.trials import broadcasts
+from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.precision import autocast
+from steepest.study.trials.resume_check import same
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.training import Batch, initial_model
+
+EXAMPLES: Final = 64
+"""Examples that are evaluated twice, if the metric is not one of a whole set."""
+NAMED: Final = 4
+"""Parameters that a message names."""
+
+
+def examine(task: Task, pattern: TrialSpec) -> list[str]:
+    """Return all that is wrong with a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
+    with settings.kept():
+        several = task.splits.train.batch(slice(0, max(2, pattern.batch_size)))  # a single one hides a broadcast
+        shapes = [*_training(task, pattern, several)] or [*_training(task, pattern, batches(task, pattern)[1])]
+        return [*_initialisation(task, pattern), *(shapes or _evaluation(task, pattern))]
+
+
+def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
+    """Return the first batch of the training set, and one as small as an epoch's last."""
+    train, size = task.splits.train, pattern.batch_size
+    return [train.batch(slice(0, size)), train.batch(slice(0, len(train) % size or size))]
+
+
+def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
+    one, other = (_weights(initial_model(task, seeds.GlobalStream("init", pattern.seed))) for _ in range(2))
+    different = [name for name in one | other if not same(one.get(name), other.get(name))]
+    if different:
+        yield (
+            f"model() builds other weights ({listed(different)}) when it is called again from equal seeds, so the "
+            "optimizers of a seed would not start alike; draw them from the global generators of torch, NumPy or "
+            "random, which the study seeds"
+        )
+
+
+def _weights(model: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in model.state_dict().items() if not is_lazy(value)}
+
+
+def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
+    """Yield what is wrong with outputs, loss and metric of an untrained model in training."""
+    inputs, targets = batch
+    shapes = f"a batch of inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+    with seeds.GlobalStream("dropout", pattern.seed).active():
+        try:
+            model = initial_model(task, seeds.GlobalStream("init", pattern.seed))
+            with autocast(pattern.precision):
+                outputs = model(inputs)
+        except Exception as error:  # whatever the user's code raises
+            yield f"the model stopped on {shapes} with {user_files.reason(error)}"
+            return
+        if not isinstance(outputs, Tensor):
+            yield f"the model must return one tensor; it returned a {type(outputs).__name__}"
+            return
+        yield from _loss(task, outputs.float(), targets, shapes)
+        yield from _metric(task, outputs.detach().float(), targets, shapes)
+
+
+def _loss(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
+    told = f"on outputs {tuple(outputs.shape)} of {shapes}"
+    try:
+        with broadcasts.refused(outputs, targets):
+            loss = task.loss(outputs, targets)
+    except broadcasts.BroadcastError as error:
+        yield f"the loss {error}"
+    except Exception as error:  # whatever the user's code raises
+        yield f"the loss stopped {told} with {user_files.reason(error)}"
+    else:
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            yield f"the loss must be one number, a scalar tensor; it is {given} {told}: return its mean"
+        elif not loss.isfinite():
+            yield f"the loss of the untrained model is {loss.item()} {told}; look for such numbers in data and model"
+        elif not loss.requires_grad:
+            yield f"the loss depends on no parameter {told}: it was cut off from the model, by detach() or no_grad()"
+
+
+def _metric(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
+    """Yield what is wrong with a metric; one of a whole set may stop on so few examples."""
+    told = f"outputs {tuple(outputs.shape)} of {shapes}"
+    whole = task.metric.over == "set"
+    try:
+        with broadcasts.refused(outputs, targets):
+            task.metric.of_set(outputs, targets) if whole else task.metric.total(outputs, targets, 0.0)
+    except broadcasts.BroadcastError as error:
+        yield f"metric {task.metric.name!r} {error}"
+    except UsageError as error:
+        yield str(error)
+    except Exception as error:  # whatever the user's code raises
+        if not whole:
+            yield f"metric {task.metric.name!r} stopped on {told} with {user_files.reason(error)}"
+
+
+def _evaluation(task: Task, pattern: TrialSpec) -> Iterator[str]:
+    """Yield what is wrong with an evaluation: it stops, or comes out differently when it is done again."""
+    model = initial_model(task, seeds.GlobalStream("init", pattern.seed))
+    try:
+        first, second = (_measured(model, task, pattern) for _ in range(2))
+    except UsageError as error:
+        yield str(error)
+    except Exception as error:  # whatever the user's code raises
+        yield f"the evaluation of the untrained model stopped with {user_files.reason(error)}"
+    else:
+        if not same(first, second):
+            yield (
+                f"an evaluation gave {first} and then {second} (loss, {task.metric.name}) from equal seeds; "
+                "results would depend on what ran before; let model and metric draw from the global generators of "
+                "torch, NumPy or random, and change nothing in eval mode"
+            )
+        elif not math.isfinite(first[0]):
+            yield f"the validation loss of the untrained model is {first[0]}; look for such numbers in data and model"
+
+
+def _measured(model: nn.Module, task: Task, pattern: TrialSpec) -> tuple[float, float]:
+    with seeds.GlobalStream("evaluation", pattern.seed, "validation", 0).active():
+        return evaluate(model, _looked_at(task), task, pattern.precision)
+
+
+def _looked_at(task: Task) -> Examples:
+    examples = task.splits.validation if len(task.splits.validation) else task.splits.train
+    return examples if task.metric.over == "set" else examples.at(torch.arange(min(EXAMPLES, len(examples))))
+
+
+def listed(names: list[str]) -> str:
+    """Return the first of some parameters' names, and how many more there are."""
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(repr, names[:NAMED])) + rest
