@@ -17,8 +17,7 @@ from steepest.cli import reporting
 from steepest.cli.encoding import IN_ASCII, let_no_letter_raise, printable
 from steepest.study import workloads
 from steepest.study.data import digits, fashion_mnist, fetch, places
-from steepest.study.records.records import SCHEMA
-from steepest.study.running.store import StudyFolder
+from steepest.study.records.format import SCHEMA
 
 WRITE = reporting.write
 SMOKE = ("study", "digits", "--preset", "smoke", "--timing-rounds", "0")
@@ -96,7 +95,7 @@ def test_the_stand_in_is_announced_first(steepest: Any, no_report: None, monkeyp
     assert answer.code == 0
     assert "NOT THE DATA YOU ASKED FOR" in answer.out.splitlines()[0]
     assert answer.out.index("Fashion-MNIST was not found") < answer.out.index("model  ")
-    document = StudyFolder(Path("studies/fashion-mnist-smoke-on-digits")).read_document() or {}
+    document = json.loads(Path("studies/fashion-mnist-smoke-on-digits/study.json").read_text())
     assert "Fashion-MNIST was not found" in document["data"]["fallback"]
 
 
@@ -107,7 +106,7 @@ def test_options_reach_the_study(steepest: Any, no_report: None) -> None:
     assert answer.code == 0
     assert "no validation" in answer.out
     assert "epoch 2/2" in answer.out
-    document = StudyFolder(Path("here")).read_document() or {}
+    document = json.loads(Path("here/study.json").read_text())
     config = document["config"]
     assert (config["epochs"], config["precision"], config["all_train"]) == (2, "bf16", True)
     assert document["command"].startswith("steepest study digits --preset smoke --timing-rounds 0 -o sgd --epochs 2")
@@ -208,7 +207,7 @@ def test_a_study_that_was_cut_is_a_failure_in_one_line(steepest: Any, no_report:
         Path("here/study.json").write_text(json.dumps({**whole, part: None}))
         answer = steepest(*SMOKE, "-o", "sgd", "--out", "here")
         assert (answer.code, answer.err.count("\n")) == (1, 1)
-        assert f"here/study.json is damaged (its part '{part}' is wrong)" in answer.err
+        assert f"here/study.json is damaged ({part} is None, not " in answer.err
 
 
 @pytest.mark.parametrize("kind", ["optimizers", "workloads"])

@@ -96,7 +96,7 @@ def write_study(folder: Path, plan: Plan = MIXED) -> Path:
         {"search": _write_search, "evaluation": _write_trial, "timing": _write_timing}[entry["phase"]](
             folder, plan, entry
         )
-    study = _study(plan, entries, chosen) | plan.overrides
+    study = _overridden(_study(plan, entries, chosen), plan.overrides)
     (folder / "study.json").write_text(json.dumps(study, sort_keys=True, ensure_ascii=False), encoding="utf-8")
     return folder
 
@@ -315,7 +315,9 @@ def _optimizer(plan: Plan, label: str) -> dict[str, Any]:
     return {
         "label": label,
         "name": label.lower(),
+        "given": {},
         "options": _options(label),
+        "rule_sha256": "12" * 32,
         "executor": "foreach",
         "schedule": "cosine" if plan.trials else "constant",
         "skipped": plan.skipped.get(label),
@@ -325,6 +327,15 @@ def _optimizer(plan: Plan, label: str) -> dict[str, Any]:
             for point in tried
         ],
     }
+
+
+def _overridden(whole: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """An object replaces the entries that it has, an empty one replaces the whole."""
+    found = dict(whole)
+    for key, value in overrides.items():
+        inside = whole.get(key)
+        found[key] = _overridden(inside, value) if value and isinstance(value, dict) and inside else value
+    return found
 
 
 def _study(plan: Plan, entries: list[dict[str, Any]], chosen: Mapping[str, int | str | None]) -> dict[str, Any]:
@@ -341,9 +352,16 @@ def _study(plan: Plan, entries: list[dict[str, Any]], chosen: Mapping[str, int |
             "epochs": plan.epochs, "batch_size": 250, "precision": "fp32", "seeds": list(range(plan.seeds)),
             "evaluations": plan.evaluations, "all_train": False,
             "steps_per_epoch": plan.steps_per_epoch, "channels_last": True,
+            "task": {
+                "source": "fashion-mnist", "preset": plan.preset,
+                "sizes": {"train": 6000, "validation": 1000, "test": 2000},
+            },
         },
-        "metric": {"name": "accuracy", "direction": "maximize"},
-        "model": {"name": "three convolutions, two linear layers", "parameters": 474670},
+        "metric": {"name": "accuracy", "direction": "maximize", "over": "examples"},
+        "model": {
+            "name": "three convolutions, two linear layers", "parameters": 474670,
+            "sha256": "34" * 32, "code_sha256": "56" * 32,
+        },
         "data": {
             "name": "fashion-mnist", "source": "/usr/share/datasets/fashion-mnist",
             "sha256": {"train-images": "ab" * 32, "train-labels": "cd" * 32},
@@ -354,7 +372,9 @@ def _study(plan: Plan, entries: list[dict[str, Any]], chosen: Mapping[str, int |
             "trials": plan.trials, "tuning_seeds": tuning_seeds, "sampler": "sobol", "searched": ["lr"],
             "schedule": "cosine" if plan.trials else "constant", "reference": plan.reference or plan.labels[0],
             "alpha": 0.05, "margin": plan.margin, "targets": list(plan.targets), "timing_rounds": plan.timing_rounds,
+            "extensions": [],
         },
+        "code": {},
         "chosen": {
             label: {"point": point, "given": {}, "options": _options(label) | {"lr": rate(plan, label, point)}}
             for label, point in chosen.items()

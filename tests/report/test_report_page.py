@@ -217,13 +217,11 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
         Plan(labels=("Adam",), seeds=1, epochs=1, steps_per_epoch=1),
         Plan(ends={(label, seed): "not started" for label in NINE for seed in range(3)}),
         Plan(labels=("Adam", "SGD"), seeds=2, ends={("Adam", seed): "diverged" for seed in range(2)}),
-        Plan(
-            labels=("Adam",), overrides={"optimizers": [], "machine": None, "data": None, "config": {}, "versions": {}}
-        ),
+        Plan(labels=("Adam",), overrides={"optimizers": [], "seed_purposes": {}, "commit": None, "description": ""}),
         Plan(labels=("Adam",), overrides={"trials": []}),
         replace(TUNED, search_ends={(label, n): "not started" for label in TUNED.labels for n in range(8)}),
-        replace(TUNED, overrides={"chosen": {}, "protocol": None}),
-        replace(TUNED, overrides={"optimizers": [], "chosen": None}),
+        replace(TUNED, overrides={"chosen": {}}),
+        replace(TUNED, overrides={"optimizers": [], "chosen": {}}),
     ],
     ids=[
         "one of everything",
@@ -232,7 +230,7 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
         "bare",
         "no trials",
         "searching",
-        "no protocol",
+        "no choice",
         "unlisted",
     ],
 )

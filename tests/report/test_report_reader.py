@@ -119,10 +119,13 @@ def test_a_study_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
         read_study(tmp_path)
 
 
-def test_a_study_with_nothing_but_its_schema_is_read(tmp_path: Path) -> None:
-    (tmp_path / "study.json").write_text('{"schema": 3}')
-    study = read_study(tmp_path)
-    assert (study.trials, study.optimizers, study.published, study.fallback) == ((), (), None, None)
+def test_a_study_that_lacks_a_part_is_refused_with_its_place(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, Plan(labels=("Adam",), seeds=1))
+    whole = json.loads((folder / "study.json").read_text())
+    del whole["protocol"]["alpha"]
+    (folder / "study.json").write_text(json.dumps(whole))
+    with pytest.raises(ReportError, match=r"is damaged \(protocol\.alpha is missing\)"):
+        read_study(folder)
 
 
 def test_a_trial_of_an_unlisted_optimizer_is_shown(study: Callable[[Plan], Study]) -> None:

@@ -152,12 +152,16 @@ def test_a_search_over_more_than_the_rate_has_dots_and_no_line(tmp_path: Path) -
     assert "weight_decay in (0, 0.1)" in tuning_table(its).rows[0][1].text
 
 
+def _with_protocol(found: Findings, **changes: Any) -> Findings:
+    document = replace(found.study.document, protocol=replace(found.study.protocol, **changes))
+    return replace(found, study=replace(found.study, document=document))
+
+
 def test_quasi_random_points_make_an_estimate_and_random_ones_do_not(tuned: Findings) -> None:
     assert "so this is an estimate" in budget_chart(tuned, _looks(tuned)).note
-    random = replace(tuned, study=replace(tuned.study, protocol=replace(tuned.study.protocol, sampler="random")))
+    random = _with_protocol(tuned, sampler="random")
     assert "estimate" not in budget_chart(random, _looks(tuned)).note
-    protocol = replace(random.study.protocol, extensions=({"SGD": (1.0, 10.0)},))
-    extended = replace(random, study=replace(random.study, protocol=protocol))
+    extended = _with_protocol(random, extensions=({"SGD": {"low": 1.0, "high": 10.0}},))
     assert "estimate" in budget_chart(extended, _looks(tuned)).note
 
 

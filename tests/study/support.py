@@ -1,15 +1,18 @@
 """What several of these tests use and is no fixture."""
 
+import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from steepest.study.data import idx
 from steepest.study.planning.plan import Plan
 from steepest.study.records import records
+from steepest.study.records.format import StudyDocument
 from steepest.study.running.execution import execute
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
@@ -46,6 +49,13 @@ def encode_idx(array: torch.Tensor) -> bytes:
 def evaluations(plan: Plan) -> list[TrialSpec]:
     """Return the trials of a plan that searches nothing."""
     return [trial.spec for trial in plan.evaluation_trials(plan.given)]
+
+
+def stored(study: StudyFolder | StudyDocument) -> dict[str, Any]:
+    """Return a study's document as its file has it."""
+    content = study.document_path.read_bytes() if isinstance(study, StudyFolder) else records.encode_document(study)
+    document: dict[str, Any] = json.loads(content)
+    return document
 
 
 def run_with_checkpoints(spec: TrialSpec, task: Task, folder: StudyFolder) -> list[Event]:

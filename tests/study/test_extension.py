@@ -13,7 +13,7 @@ from steepest.study.planning.search import Range, points
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, stored
 
 SPACE = {"lr": Range(Search(1e-3, 1.0)), "momentum": Range(Search(0.1, 0.9, "linear"))}
 
@@ -81,7 +81,7 @@ def test_a_study_is_extended_for_all_alike(plan: PlanMaker, tmp_path: Path, sile
     assert {label: len(found) for label, found in wider.candidates.items()} == {"SGD": 5, "Adam": 5}
     tally = engine.run(wider, folder, silent)
     assert tally.skipped >= 6
-    document = folder.read_document() or {}
+    document = stored(folder)
     assert document["protocol"]["extensions"] == [extension]
     assert [len(entry["points"]) for entry in document["optimizers"]] == [5, 5]
     with pytest.raises(UsageError, match=r"protocol\.extensions"):

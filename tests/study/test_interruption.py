@@ -34,8 +34,7 @@ def test_a_signal_ends_at_once_and_the_command_says_how_to_continue(tmp_path: Pa
     assert re.search(r"Interrupted\. Finished trials are kept in .*\nTo continue: steepest study digits", errors)
     assert "Traceback" not in errors
     folder = StudyFolder(tmp_path / "study")
-    document = folder.read_document()
-    assert document is not None
-    done = [trial["id"] for trial in document["trials"] if folder.is_done(trial["id"])]
+    ids = [trial.id for trial in folder.document().trials]
+    done = [trial for trial in ids if folder.is_done(trial)]
     assert 3 <= len(done) < 400
-    assert done == [trial["id"] for trial in document["trials"][: len(done)]]
+    assert done == ids[: len(done)]

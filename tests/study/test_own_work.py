@@ -21,7 +21,7 @@ from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import load_task
 from steepest.study.trials.trial import run_trial
 
-from .support import Silent
+from .support import Silent, stored
 
 __all__ = ["own_files"]
 
@@ -60,7 +60,7 @@ def test_a_study_of_ones_own_work_from_the_search_to_the_evaluation(make: Maker,
     plan = make(*names, trials_wanted=4)
     tally = engine.run(plan, folder, Silent())
     assert dict(tally.ended) == {"finished": 4 * (4 + 1) + 4 * 2}  # points and defaults; winners on two seeds
-    document = folder.read_document() or {}
+    document = stored(folder)
     assert [entry["label"] for entry in document["optimizers"]] == labels
     assert [entry["skipped"] for entry in document["optimizers"]] == [None] * 4
     assert (document["title"], document["description"]) == ("My own task", "Which side of a plane a point lies on.")
@@ -76,7 +76,7 @@ def test_all_optimizers_try_the_same_points_of_the_unit_interval(make: Maker) ->
     plan = make("adamw", "my_rules.py:MyOpt", "torch.optim:AdamW", trials_wanted=8)
     places = []
     for label, candidates in plan.candidates.items():
-        ends = next(entry["space"]["lr"] for entry in plan.document["optimizers"] if entry["label"] == label)
+        ends = next(entry["space"]["lr"] for entry in stored(plan.document)["optimizers"] if entry["label"] == label)
         rates = torch.tensor([one.contestant.options["lr"] for one in candidates[1:]], dtype=torch.float64)
         width = torch.tensor(ends["high"] / ends["low"], dtype=torch.float64)
         places.append((rates / ends["low"]).log() / width.log())
@@ -90,14 +90,14 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
     text = '["my_rules.py:factory"]\nlr = [0.01]\nbetas = [[0.5, 0.6], [0.7, 0.8]]\n[adamw]\nbeta2 = [0.5, 0.25]\n'
     plan = make("my_rules.py:factory", "adamw[beta1=0.3]", trials_wanted=2, spaces=spaces(own_files, text))
     engine.run(plan, folder, Silent())
-    document = folder.read_document() or {}
+    document = stored(folder)
     assert len(document["trials"]) == 2 * 3 + 2 * 2
     for trial in document["trials"]:
-        stored = lines(folder, trial["id"])
-        spec = TrialSpec.read(stored[0]["spec"])
+        record = lines(folder, trial["id"])
+        spec = TrialSpec.read(record[0]["spec"])
         assert spec.id == trial["id"]
         again = [event.record for event in run_trial(spec, load_task(spec.task))]
-        assert [encode(record) for record in again] == [encode(record) for record in stored]
+        assert [encode(line) for line in again] == [encode(line) for line in record]
     options = {tuple(one.contestant.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
     assert options == {(0.5, 0.6), (0.7, 0.8)}
     entries = {tuple(one.contestant.options["betas"]) for one in plan.candidates["AdamW[betas=(0.3,0.999)]"][1:]}
@@ -148,17 +148,17 @@ def test_an_optimizer_whose_whole_space_diverges_is_not_evaluated(
     own = spaces(own_files, "[sgd]\nlr = [1e30, 1e32]\nmomentum = [0.9, 0.99]")
     plan = make("sgd", "adamw", trials_wanted=2, spaces=own)
     tally = engine.run(plan, folder, Silent())
-    chosen = (folder.read_document() or {})["chosen"]
+    chosen = stored(folder)["chosen"]
     assert chosen["SGD"]["point"] == "defaults"  # the only point that works
     assert tally.ended == {"finished": 4 + 4, "diverged": 2}
 
 
 def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Maker, folder: StudyFolder) -> None:
     plan = make("my_rules.py:ScheduleFree[lr=0.1]", "torch.optim:SGD[lr=0.1]", trials_wanted=2, seeds_wanted=1)
-    free, usual = plan.document["optimizers"]
+    free, usual = stored(plan.document)["optimizers"]
     assert (free["schedule"], usual["schedule"]) == ("constant", "cosine")
     assert engine.run(plan, folder, Silent()).ended == {"finished": 2}
-    ids = [trial["id"] for trial in (folder.read_document() or {})["trials"]]
+    ids = [trial["id"] for trial in stored(folder)["trials"]]
     first = [next(line for line in lines(folder, one) if line["kind"] == "epoch") for one in ids]
     assert first[0]["validation_loss"] == pytest.approx(first[1]["validation_loss"], rel=1e-5)  # measured unshifted
     steps = [next(line for line in lines(folder, one) if line["kind"] == "step") for one in ids]
@@ -167,12 +167,12 @@ def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Mak
 
 def test_optimizers_that_cannot_run_are_skipped_and_told(make: Maker, folder: StudyFolder) -> None:
     plan = make("muon", "my_rules.py:nothing", "torch.optim:LBFGS", trials_wanted=0, seeds_wanted=1)
-    skipped = {entry["label"]: entry["skipped"] for entry in plan.document["optimizers"]}
+    skipped = {entry["label"]: entry["skipped"] for entry in stored(plan.document)["optimizers"]}
     assert skipped["Muon"].startswith("ValueError: Muon only supports 2D parameters")
     assert skipped["my_rules.nothing"].startswith("UsageError: my_rules.py:nothing must return a torch.optim.Optimizer")
     assert skipped["torch.optim.LBFGS"] is None
     assert engine.run(plan, folder, Silent()).ended == {"finished": 1}
-    end = lines(folder, (folder.read_document() or {})["trials"][0]["id"])[-1]
+    end = lines(folder, stored(folder)["trials"][0]["id"])[-1]
     assert end["evaluations"] > end["step"] == 2 * 5  # it asks for several gradients in a step
 
 

@@ -15,7 +15,7 @@ from steepest.study.running import engine
 from steepest.study.running.rerun import find, rerun
 from steepest.study.running.store import StudyFolder
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, stored
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def done(plan: PlanMaker, tmp_path: Path, silent: Silent) -> StudyFolder:
 
 
 def trials(folder: StudyFolder) -> list[str]:
-    return [entry["id"] for entry in (folder.read_document() or {})["trials"]]
+    return [entry["id"] for entry in stored(folder)["trials"]]
 
 
 def test_every_trial_repeats_bit_by_bit(done: StudyFolder) -> None:

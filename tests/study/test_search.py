@@ -14,6 +14,7 @@ from steepest.study.optimizers import sources
 from steepest.study.optimizers.config import contestant
 from steepest.study.planning import search
 from steepest.study.planning.search import Choice, Dimension, Range, points, read_spaces, space_of
+from steepest.study.records.format import SearchedRange, SearchedValues
 
 UNIT = Range(Search(0.0, 1.0, "linear"))
 
@@ -133,8 +134,8 @@ def test_choices_take_equal_shares_of_the_unit_interval() -> None:
 
 
 def test_dimensions_are_written_as_plain_data() -> None:
-    assert Choice((0.0, 0.1)).document() == {"values": [0.0, 0.1]}
-    assert Range(Search(0.1, 1.0)).document() == {"low": 0.1, "high": 1.0, "scale": "log", "complement": False}
+    assert Choice((0.0, 0.1)).entry() == SearchedValues((0.0, 0.1))
+    assert Range(Search(0.1, 1.0)).entry() == SearchedRange(low=0.1, high=1.0, scale="log", complement=False)
 
 
 def test_what_is_searched() -> None:

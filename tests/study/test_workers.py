@@ -23,7 +23,7 @@ from steepest.study.running.workers import InProcess, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
-from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
+from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes, stored
 
 SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2, "workload": MY_TASK}
 
@@ -69,7 +69,7 @@ def test_records_are_the_same_bytes_for_any_number_of_processes(
         engine.run(made, one, silent, workers=single)
     tally = engine.run(made, two, silent, workers=workers)
     assert dict(tally.ended) == {"finished": 6 + 4 + 2}
-    documents = [folder.read_document() or {} for folder in (alone, one, two)]
+    documents = [stored(folder) for folder in (alone, one, two)]
     assert documents[0]["trials"] == documents[1]["trials"] == documents[2]["trials"]
     assert documents[0]["chosen"] == documents[1]["chosen"] == documents[2]["chosen"]
     assert records_of(alone) == records_of(one) == records_of(two)

@@ -21,16 +21,16 @@ def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: P
         screen.rule()
     document = plan.document
     lines = [
-        f"{document['title']} ({request.preset_name})",
+        f"{document.title} ({request.preset_name})",
         f"data       {data.name} from {data.source}: {_sizes(plan)}",
-        f"model      {document['model']['name']}, {document['model']['parameters']:,} parameters",
+        f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
         f"trials     {_trials(plan)}",
         f"verdicts   {verdicts.in_words(estimate.worth(len(plan.contestants), len(plan.seeds)))}",
         f"folder     {folder}",
         "optimizers",
         *(f"  {_settings(contestant)}" for contestant in request.contestants),
-        *(f"  skipped: {entry['label']}: {entry['skipped']}" for entry in document["optimizers"] if entry["skipped"]),
+        *(f"  skipped: {entry.label}: {entry.skipped}" for entry in document.optimizers if entry.skipped),
         "",
     ]
     for line in lines:
@@ -44,11 +44,11 @@ def _sizes(plan: Plan) -> str:
 
 
 def _training(plan: Plan) -> str:
-    config = plan.document["config"]
-    threads = text.count(plan.document["threads"], "thread")
-    seeds = f"seeds {', '.join(map(str, config['seeds']))}"
-    epochs = text.count(config["epochs"], "epoch")
-    return f"{epochs}, batches of {config['batch_size']}, {config['precision']}, on the CPU with {threads}, {seeds}"
+    config = plan.document.config
+    threads = text.count(plan.document.threads, "thread")
+    seeds = f"seeds {', '.join(map(str, config.seeds))}"
+    epochs = text.count(config.epochs, "epoch")
+    return f"{epochs}, batches of {config.batch_size}, {config.precision}, on the CPU with {threads}, {seeds}"
 
 
 def _trials(plan: Plan) -> str:

@@ -1,10 +1,14 @@
 """`steepest study --plan-only`: what would run, what it would cost here, and what its answer could be worth."""
 
+from collections.abc import Mapping
+
 from steepest.cli import console, text
 from steepest.cli.preparation import Arguments, prepare
 from steepest.cli.worker_limits import Labour
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
+from steepest.study.records.format import Dimension, SearchedValues
+from steepest.study.records.records import plain
 
 
 def show(asked: Arguments) -> None:
@@ -16,22 +20,22 @@ def show(asked: Arguments) -> None:
 
 
 def _spaces(plan: Plan) -> list[str]:
-    searched = [entry for entry in plan.document["optimizers"] if entry["space"] and not entry["skipped"]]
+    searched = [entry for entry in plan.document.optimizers if entry.space and not entry.skipped]
     if not searched:
         return ["search     none: every optimizer runs with its setting"]
-    lines = [f"search     {plan.document['protocol']['sampler']} points of"]
-    return lines + [f"  {entry['label']}: {_space(entry['space'])}" for entry in searched]
+    lines = [f"search     {plan.document.protocol.sampler} points of"]
+    return lines + [f"  {entry.label}: {_space(entry.space)}" for entry in searched]
 
 
-def _space(space: dict[str, dict[str, object]]) -> str:
+def _space(space: Mapping[str, Dimension]) -> str:
     return ", ".join(f"{name} {_dimension(dimension)}" for name, dimension in space.items())
 
 
-def _dimension(dimension: dict[str, object]) -> str:
-    if "values" in dimension:
-        return f"in {dimension['values']}"
-    ends = f"{dimension['low']:g} to {dimension['high']:g}"
-    return f"= 1 - ({ends}, {dimension['scale']})" if dimension["complement"] else f"{ends} ({dimension['scale']})"
+def _dimension(dimension: Dimension) -> str:
+    if isinstance(dimension, SearchedValues):
+        return f"in {plain(dimension.values)}"
+    ends = f"{dimension.low:g} to {dimension.high:g}"
+    return f"= 1 - ({ends}, {dimension.scale})" if dimension.complement else f"{ends} ({dimension.scale})"
 
 
 def _cost(plan: Plan, jobs: int) -> str:

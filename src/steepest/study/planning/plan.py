@@ -24,13 +24,30 @@ from steepest.study.planning import dry_run, search
 from steepest.study.planning.extension import extended_points
 from steepest.study.planning.request import Request
 from steepest.study.records import machine
-from steepest.study.records.records import SCHEMA, encode, plain
+from steepest.study.records.format import (
+    DEFAULTS,
+    EVALUATION,
+    SEARCH,
+    TIMING,
+    Config,
+    Data,
+    Machine,
+    Metric,
+    Model,
+    OptimizerEntry,
+    Phase,
+    Point,
+    PointEntry,
+    Protocol,
+    Published,
+    StudyDocument,
+    TaskEntry,
+    TrialEntry,
+)
 from steepest.study.trials import task_check
-from steepest.study.trials.spec import Phase, TrialSpec
+from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task, TaskName, task_of
 
-STAGES: Final[tuple[Phase, ...]] = ("search", "evaluation", "timing")
-DEFAULTS: Final = "defaults"
 ALPHA: Final = 0.05
 
 
@@ -39,7 +56,7 @@ class Candidate:
     """An optimizer at one point of its search space: a number, `defaults`, or None for the setting it was given."""
 
     contestant: Contestant
-    point: int | str | None = None
+    point: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -47,18 +64,19 @@ class PlannedTrial:
     """A trial and the point that it tries."""
 
     spec: TrialSpec
-    point: int | str | None
+    point: Point | None
 
     @property
     def id(self) -> str:
         """The trial's name."""
         return self.spec.id
 
-    def entry(self) -> dict[str, Any]:
-        """Return the trial's line in the study's document."""
+    def entry(self) -> TrialEntry:
+        """Return the trial's entry in the study's document."""
         spec = self.spec
-        named = {"id": spec.id, "optimizer": spec.contestant.label, "seed": spec.seed, "phase": spec.phase}
-        return {**named, "point": self.point}
+        return TrialEntry(
+            id=spec.id, optimizer=spec.contestant.label, seed=spec.seed, phase=spec.phase, point=self.point
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,7 @@ class Plan:
     search_seeds: tuple[int, ...]
     timing_rounds: int
     task: Task
-    document: Mapping[str, Any]
+    document: StudyDocument
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,15 +107,15 @@ class Plan:
         """The trials of the search: every point of every optimizer before the next seed, point by point."""
         longest = max(map(len, self.candidates.values()), default=0)
         rounds = [[found[n] for found in self.candidates.values() if n < len(found)] for n in range(longest)]
-        return [self._trial(one, seed, "search") for seed in self.search_seeds for found in rounds for one in found]
+        return [self._trial(one, seed, SEARCH) for seed in self.search_seeds for found in rounds for one in found]
 
     def evaluation_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
         """Return the trials that are reported: every seed goes through all optimizers before the next seed starts."""
-        return [self._trial(one, seed, "evaluation") for seed in self.seeds for one in chosen]
+        return [self._trial(one, seed, EVALUATION) for seed in self.seeds for one in chosen]
 
     def timing_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
         """Return the trials that take the seconds: the optimizers take turns."""
-        return [self._trial(one, number, "timing") for number in range(self.timing_rounds) for one in chosen]
+        return [self._trial(one, number, TIMING) for number in range(self.timing_rounds) for one in chosen]
 
     @property
     def given(self) -> list[Candidate]:
@@ -121,22 +139,11 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
     spaces = {one.label: _space(request, one) for one in request.contestants}
     candidates = {one.label: _candidates(request, one, spaces[one.label]) for one in runnable if spaces[one.label]}
-    optimizers = [
-        {
-            **one.document(),
-            "executor": reports[one.label].executor,
-            "skipped": reports[one.label].skipped,
-            "space": {name: dimension.document() for name, dimension in spaces[one.label].items()},
-            "points": [_point(candidate) for candidate in candidates.get(one.label, ())],
-        }
+    optimizers = tuple(
+        _optimizer(one, reports[one.label], spaces[one.label], candidates.get(one.label, ()))
         for one in request.contestants
-    ]
-    document = _document(request, data, pattern) | {
-        "optimizers": optimizers,
-        "code": source_code.descriptions(_files(request, task)),
-        "trials": [],
-        "command": command,
-    }
+    )
+    code = source_code.descriptions(_files(request, task))
     return Plan(
         contestants=runnable,
         spaces={label: spaces[label] for label in candidates},
@@ -146,7 +153,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         search_seeds=tuple(request.search_seeds) if candidates else (),
         timing_rounds=request.timing_rounds,
         task=task,
-        document=plain(document),
+        document=_document(request, data, pattern, optimizers, code, command),
     )
 
 
@@ -163,11 +170,6 @@ def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dr
         told = f" {problems[0]}" if len(problems) == 1 else listed
         raise UsageError(f"{request.declared.source} cannot be studied as it is:{told}")
     return reports
-
-
-def fingerprint(document: Mapping[str, Any]) -> str:
-    """Return the digest of what is locked: everything but seeds, trials and facts about this run."""
-    return hashlib.sha256(encode({key: document[key] for key in ("config", "protocol", "optimizers")})).hexdigest()
 
 
 def _sizes(request: Request, data: DataSet) -> Sizes:
@@ -218,15 +220,28 @@ def _candidates(request: Request, contestant: Contestant, space: search.Space) -
     return (defaults, *(Candidate(contestant.with_options(point), number) for number, point in enumerate(drawn)))
 
 
-def _point(candidate: Candidate) -> dict[str, Any]:
-    return {"point": candidate.point, "options": dict(candidate.contestant.options)}
+def _optimizer(
+    contestant: Contestant, report: dry_run.Rehearsal, space: search.Space, candidates: Iterable[Candidate]
+) -> OptimizerEntry:
+    return OptimizerEntry(
+        **contestant.document(),
+        executor=report.executor,
+        skipped=report.skipped,
+        space={name: dimension.entry() for name, dimension in space.items()},
+        points=tuple(_point(candidate) for candidate in candidates),
+    )
+
+
+def _point(candidate: Candidate) -> PointEntry:
+    assert candidate.point is not None  # only a search has candidates
+    return PointEntry(point=candidate.point, options=dict(candidate.contestant.options))
 
 
 def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> TrialSpec:
     return TrialSpec(
         contestant=request.contestants[0],
         seed=0,
-        phase="evaluation",
+        phase=EVALUATION,
         task=TaskName(request.declared.source, request.preset_name, sizes),
         epochs=request.epochs,
         batch_size=request.workload.batch_size,
@@ -261,51 +276,70 @@ def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> d
     }
 
 
-def _document(request: Request, data: DataSet, pattern: TrialSpec) -> dict[str, Any]:
+def _document(
+    request: Request,
+    data: DataSet,
+    pattern: TrialSpec,
+    optimizers: tuple[OptimizerEntry, ...],
+    code: Mapping[str, Mapping[str, Any]],
+    command: str,
+) -> StudyDocument:
     workload, setting = request.workload, pattern.setting
-    return {
-        "schema": SCHEMA,
-        "name": _name(request, data),
-        "workload": request.declared.name,
-        "preset": request.preset_name,
-        "title": workload.title if data.fallback is None else f"Digits in place of: {workload.title}",
-        "description": workload.description,
-        "config": {
-            "epochs": request.epochs,
-            "batch_size": workload.batch_size,
-            "evaluations": workload.evaluations,
-            "precision": request.precision,
-            "seeds": request.seeds,
-            "all_train": request.all_train,
-            "steps_per_epoch": math.ceil(setting["data"]["train"] / workload.batch_size),
-            "channels_last": setting["channels_last"],
-            "task": pattern.task.document(),
-        },
-        "protocol": {
-            "trials": request.trials,
-            "tuning_seeds": request.search_seeds if request.trials else [],
-            "sampler": request.sampler,
-            "searched": list(request.searched),
-            "extensions": [{label: dict(ends) for label, ends in one.items()} for one in request.extensions],
-            "schedule": request.schedule,
-            "reference": request.reference,  # None: the first optimizer of the folder
-            "alpha": ALPHA,
-            "margin": workload.margin,
-            "targets": list(workload.targets),
-            "timing_rounds": request.timing_rounds,
-        },
-        "metric": setting["metric"],
-        "model": setting["model"],
-        "data": {**setting["data"], "source": data.source, "fallback": data.fallback},
-        "seed_purposes": dict(seeds.PURPOSES),
-        "chosen": {},
-        "published": _published(request, data),
-        "versions": machine.versions(),
-        "machine": machine.machine(),
-        "threads": pattern.threads,
-        "commit": machine.commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return StudyDocument(
+        name=_name(request, data),
+        workload=request.declared.name,
+        preset=request.preset_name,
+        title=workload.title if data.fallback is None else f"Digits in place of: {workload.title}",
+        description=workload.description,
+        config=_config(request, pattern),
+        protocol=_protocol(request),
+        metric=Metric(**setting["metric"]),
+        model=Model(**setting["model"]),
+        data=Data(**setting["data"], source=data.source, fallback=data.fallback),
+        optimizers=optimizers,
+        code=code,
+        trials=(),
+        chosen={},
+        published=_published(request, data),
+        seed_purposes=dict(seeds.PURPOSES),
+        versions=machine.versions(),
+        machine=Machine(**machine.machine()),
+        threads=pattern.threads,
+        commit=machine.commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+    )
+
+
+def _config(request: Request, pattern: TrialSpec) -> Config:
+    batch_size = request.workload.batch_size
+    return Config(
+        epochs=request.epochs,
+        batch_size=batch_size,
+        evaluations=request.workload.evaluations,
+        precision=request.precision,
+        seeds=tuple(request.seeds),
+        all_train=request.all_train,
+        steps_per_epoch=math.ceil(pattern.setting["data"]["train"] / batch_size),
+        channels_last=pattern.setting["channels_last"],
+        task=TaskEntry(**pattern.task.document()),
+    )
+
+
+def _protocol(request: Request) -> Protocol:
+    return Protocol(
+        trials=request.trials,
+        tuning_seeds=tuple(request.search_seeds) if request.trials else (),
+        sampler=request.sampler,
+        searched=tuple(request.searched),
+        extensions=request.extensions,
+        schedule=request.schedule,
+        reference=request.reference,
+        alpha=ALPHA,
+        margin=request.workload.margin,
+        targets=tuple(request.workload.targets),
+        timing_rounds=request.timing_rounds,
+    )
 
 
 def _name(request: Request, data: DataSet) -> str:
@@ -313,7 +347,7 @@ def _name(request: Request, data: DataSet) -> str:
     return name if data.fallback is None else f"{name}, on {data.name} instead"
 
 
-def _published(request: Request, data: DataSet) -> dict[str, Any] | None:
+def _published(request: Request, data: DataSet) -> Published | None:
     """Return the published figures where they belong beside ours: the same data, size, epochs, and no search."""
     published = request.workload.published
     if published is None or data.fallback or request.trials or request.preset_name != "full":
@@ -322,9 +356,9 @@ def _published(request: Request, data: DataSet) -> dict[str, Any] | None:
         return None
     as_published = {one.source: one.label for one in request.contestants if "[" not in one.label}
     rows = {as_published[name]: dict(row) for name, row in published.rows.items() if name in as_published}
-    return {"source": published.source, "setting": published.setting, "rows": rows}
+    return Published(source=published.source, setting=published.setting, rows=rows)
 
 
-def entries(trials: Iterable[PlannedTrial]) -> list[dict[str, Any]]:
-    """Return the trials' lines in the study's document."""
-    return [trial.entry() for trial in trials]
+def entries(trials: Iterable[PlannedTrial]) -> tuple[TrialEntry, ...]:
+    """Return the trials' entries in the study's document."""
+    return tuple(trial.entry() for trial in trials)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -15,6 +15,7 @@ from steepest.study.optimizers.config import Contestant, contestant
 from steepest.study.planning import search
 from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
+from steepest.study.records.format import StudyDocument
 from steepest.study.suggest import choices
 from steepest.study.trials import precision
 
@@ -198,15 +199,14 @@ class Request:
         twins = self.spaces.get(contestant.origin.twin or "", {})
         return self.spaces.get(contestant.source, twins)
 
-    def continuing(self, document: Mapping[str, Any] | None, threads: int) -> "Request":
+    def continuing(self, document: StudyDocument | None, threads: int) -> "Request":
         """Return the request with what a folder's study has settled already: its threads and its extensions.
 
         `threads` is for a folder that has none yet.
         """
         if document is None:
             return replace(self, threads=self.threads or threads)
-        extensions = tuple(document["protocol"]["extensions"])
-        return replace(self, threads=self.threads or document["threads"], extensions=extensions)
+        return replace(self, threads=self.threads or document.threads, extensions=document.protocol.extensions)
 
     def extended(self, extension: Extension) -> "Request":
         """Return the request with one more extension of the search."""

@@ -19,6 +19,7 @@ from steepest.study import seeds
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import sources
 from steepest.study.optimizers.source import OptimizerSource, storable
+from steepest.study.records.format import SearchedRange, SearchedValues
 from steepest.study.suggest import choices
 
 SAMPLERS: Final = {
@@ -40,9 +41,9 @@ class Choice:
         """Return the value at a point of [0, 1)."""
         return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
 
-    def document(self) -> dict[str, Any]:
-        """Return the dimension as plain data."""
-        return {"values": list(self.values)}
+    def entry(self) -> SearchedValues:
+        """Return the dimension as a study's document has it."""
+        return SearchedValues(self.values)
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Range:
         rounded = min(max(float(f"{value:.{DIGITS - 1}e}"), low), high)
         return round(1 - rounded, 12) if self.search.complement else rounded
 
-    def document(self) -> dict[str, Any]:
-        """Return the dimension as plain data."""
-        return dict(vars(self.search))
+    def entry(self) -> SearchedRange:
+        """Return the dimension as a study's document has it."""
+        return SearchedRange(**vars(self.search))
 
     def between(self, low: float, high: float) -> "Range":
         """Return it with other ends."""

@@ -3,9 +3,8 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, Final
-
-SCHEMA: Final = 3
 
 Record = dict[str, Any]
 _LINE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -20,7 +19,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return _utf8(_LINE.encode(plain(record))) + b"\n"
 
 
-def encode_document(document: Mapping[str, Any]) -> bytes:
+def encode_document(document: object) -> bytes:
     """Return a whole document as indented JSON for people and programs."""
     text = json.dumps(plain(document), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
     return _utf8(text) + b"\n"
@@ -46,9 +45,11 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with only what JSON has."""
+    """Return a value with only what JSON has; a declared object becomes a mapping of its entries."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

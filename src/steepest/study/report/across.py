@@ -191,8 +191,8 @@ def is_share(found: Findings) -> bool:
 
 def _least(found: Findings) -> float:
     """Half an example of the test set: what no error among so many examples shows as."""
-    test = found.study.data.get("test")
-    return 0.5 / test if isinstance(test, int) and test > 0 else 1e-12
+    test = found.study.document.data.test
+    return 0.5 / test if test > 0 else 1e-12
 
 
 def _taus(costs: Mapping[str, tuple[tuple[float, ...], ...]]) -> list[float]:

@@ -6,11 +6,12 @@ Nothing is said here beyond the verdicts: a mean that is higher is described as 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from steepest.study.records.format import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED
 from steepest.study.report.answer_tables import searched
 from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import Measure
 from steepest.study.report.ran_with import ran_with, with_setting
-from steepest.study.report.study import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED, Study
+from steepest.study.report.study import Study
 from steepest.study.report.summary import Spread, Summary, ranked, statuses
 from steepest.study.report.tuning import Search, edges
 from steepest.study.report.wording import joined, plural, plus_minus

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from steepest.study.records.format import DEFAULTS, FINISHED, Dimension, SearchedValues
 from steepest.study.report.contents import spelled
 from steepest.study.report.cost import Cost
 from steepest.study.report.findings import Findings
@@ -10,7 +11,7 @@ from steepest.study.report.judging import Judged, Verdicts
 from steepest.study.report.measures import MISSING, goal, number
 from steepest.study.report.ran_with import ran_with, with_setting
 from steepest.study.report.reaching import UNITS, Reached, Target, Unit
-from steepest.study.report.study import DEFAULTS, FINISHED, Dimension, Study
+from steepest.study.report.study import Study
 from steepest.study.report.tables import Cell, Column, Ends, Number, Over, Shown, Table, Text
 from steepest.study.report.tuning import Search, Tried
 from steepest.study.report.wording import between, duration, p_value, percent, signed
@@ -157,10 +158,9 @@ def searched(space: Mapping[str, Dimension]) -> str:
 
 
 def _dimension(one: Dimension) -> str:
-    if one.values:
+    if isinstance(one, SearchedValues):
         return f"in {spelled({'': list(one.values)})[1:]}"
-    low, high = (f"{end:g}" if end is not None else MISSING for end in (one.low, one.high))
-    return f"from {low} to {high} ({'1 − value, ' if one.complement else ''}{one.scale})"
+    return f"from {one.low:g} to {one.high:g} ({'1 − value, ' if one.complement else ''}{one.scale})"
 
 
 def _verdicts_caption(judged: Verdicts, settings: Mapping[str, str]) -> str:
@@ -251,7 +251,7 @@ def _tuning_row(one: Search, study: Study) -> tuple[Cell, ...]:
 def _ranges(one: Search, study: Study) -> str:
     further = [ends for extension in study.protocol.extensions if (ends := extension.get(one.label))]
     first = searched(one.setting.space) or "nothing"
-    return "; then ".join([first, *(f"{low:g} to {high:g}" for low, high in further)])
+    return "; then ".join([first, *(f"{ends['low']:g} to {ends['high']:g}" for ends in further)])
 
 
 def _statuses(one: Search) -> str:

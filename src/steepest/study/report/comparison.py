@@ -21,6 +21,8 @@ from steepest.study.report.tables import Table, to_html
 from steepest.study.report.wording import joined
 from steepest.study.report.write import write_all
 
+CONDITIONS = ("epochs", "batch_size", "precision")
+
 
 def write_files(folders: Sequence[Path], out: Path) -> Path:
     """Read the studies, compare them and write the files."""
@@ -52,18 +54,18 @@ def _check_workloads_differ(studies: Sequence[tuple[str, Study]]) -> None:
         if one.task == other.task:
             different = joined(_conditions(one, other)) or "no other setting"
             raise ReportError(
-                f"{folder} and {other_folder} are studies of one workload, {one.workload}, with {different}. A "
-                "comparison across workloads would count it twice: give one of the two."
+                f"{folder} and {other_folder} are studies of one workload, {one.document.workload}, with {different}. "
+                "A comparison across workloads would count it twice: give one of the two."
             )
 
 
 def _conditions(one: Study, other: Study) -> list[str]:
     """What two studies of one workload do differently."""
     pairs = {
-        "preset": (one.preset, other.preset),
+        "preset": (one.document.preset, other.document.preset),
         "schedule": (one.protocol.schedule, other.protocol.schedule),
         "search trials": (one.protocol.trials, other.protocol.trials),
-        **{key: (one.config.get(key), other.config.get(key)) for key in ("epochs", "batch_size", "precision")},
+        **{key: (getattr(one.document.config, key), getattr(other.document.config, key)) for key in CONDITIONS},
     }
     return [f"{name.replace('_', ' ')} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
 

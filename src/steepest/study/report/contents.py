@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steepest.study.records.format import FINISHED, INTERRUPTED, UNSTARTED, OptimizerEntry, Published
 from steepest.study.report.measures import Measure, table_measures, trial_measures
-from steepest.study.report.study import FINISHED, INTERRUPTED, UNSTARTED, OptimizerSetting, Published, Study, Trial
+from steepest.study.report.study import Study, Trial
 from steepest.study.report.summary import Summary
 from steepest.study.report.tables import Cell, Column, Number, Over, Shown, Table, Text
 
@@ -65,7 +66,7 @@ def settings_table(study: Study) -> Table:
 
 def comparable(study: Study) -> Published | None:
     """The published figures if this study repeats their experiment: smaller presets are another experiment."""
-    return study.published if study.preset == PAPER_PRESET else None
+    return study.document.published if study.document.preset == PAPER_PRESET else None
 
 
 def acting(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,14 +136,14 @@ def _remark(trial: Trial) -> str:
     return "; ".join(part for part in (trial.reason, restarted) if part)
 
 
-def _settings_row(study: Study, setting: OptimizerSetting) -> tuple[Cell, ...]:
+def _settings_row(study: Study, setting: OptimizerEntry) -> tuple[Cell, ...]:
     ran = dict.fromkeys(trial.executor for trial in study.trials_of(setting.label) if trial.executor)
     executor = ", ".join(ran) or setting.executor or ""
     acts = Text(spelled(acting(run_with(study, setting))), tag="code")
     return (Text(setting.label), Text(setting.name), acts, Text(setting.schedule or ""), Text(executor))
 
 
-def run_with(study: Study, setting: OptimizerSetting) -> Mapping[str, Any]:
+def run_with(study: Study, setting: OptimizerEntry) -> Mapping[str, Any]:
     """The options of the evaluation: those that the search chose, or those that were given."""
     choice = study.chosen.get(setting.label)
     return setting.options if choice is None or not choice.options else choice.options

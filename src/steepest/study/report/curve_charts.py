@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from steepest.study.records.format import DIVERGED
 from steepest.study.report.chart import Axis, Chart, Series
 from steepest.study.report.curves import POSITION, Curve, Position, XAxis, epoch_curve, step_curve
 from steepest.study.report.findings import Findings
@@ -11,7 +12,7 @@ from steepest.study.report.frames import EVERYTHING, NOTE, clamped, fence, withi
 from steepest.study.report.measures import Measure, curve_measures, number
 from steepest.study.report.palette import Look
 from steepest.study.report.sampling import SMOOTH_POINTS
-from steepest.study.report.study import DIVERGED, Array, Study, Trial
+from steepest.study.report.study import Array, Study, Trial
 
 X_TITLES: dict[XAxis, str] = {"epochs": "Epoch", "steps": "Optimizer step", "seconds": "Training seconds"}
 LOG_FROM = 8.0

@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steepest.study.records.format import FINISHED, SEARCH, OptimizerEntry
 from steepest.study.report.findings import Findings
-from steepest.study.report.study import FINISHED, OptimizerSetting, Study, Trial
+from steepest.study.report.study import Study, Trial
 from steepest.study.report.tuning import Search, Tried, edges
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
@@ -70,9 +71,7 @@ def _counted(seeds: Sequence[int]) -> str:
 
 
 def _streams(study: Study) -> Check:
-    if not study.seed_purposes:
-        return "", "The records do not say what the seeds decide."
-    purposes = joined(list(study.seed_purposes))
+    purposes = joined(list(study.document.seed_purposes))
     return f"A stream of random numbers for each purpose, none of them the optimizer's: {purposes}.", ""
 
 
@@ -89,7 +88,7 @@ def _test_set(study: Study) -> Check:
 
 def _tested_early(trial: Trial) -> bool:
     values = [key for epoch in trial.epochs for key in epoch.values]
-    if trial.phase == "search":
+    if trial.phase == SEARCH:
         values += list(trial.final)
     return any(key.startswith("test_") for key in values)
 
@@ -212,7 +211,7 @@ def _schedules(study: Study) -> Check:
     return "", f"Learning-rate schedules differ: {_by_schedule(groups)}."
 
 
-def _scheduled(study: Study) -> list[OptimizerSetting]:
+def _scheduled(study: Study) -> list[OptimizerEntry]:
     return [setting for setting in study.running if setting.schedule]
 
 
@@ -226,17 +225,14 @@ def _horizon(study: Study) -> Check:
         return "", ""
     if len(steps) > 1:
         return "", f"Reported trials took different numbers of steps, {min(steps):,} to {max(steps):,}."
-    batch = study.config.get("batch_size")
-    of = f" of {plural(batch, 'example')}" if isinstance(batch, int) else ""
-    return f"Equal horizon: every finished trial took {plural(steps.pop(), 'step')}{of}.", ""
+    batch = plural(study.document.config.batch_size, "example")
+    return f"Equal horizon: every finished trial took {plural(steps.pop(), 'step')} of {batch}.", ""
 
 
 def _threads(study: Study) -> Check:
-    if study.threads is None:
-        return "", "The number of threads was not recorded."
-    cpu = study.machine.get("cpu")
+    cpu = study.document.machine.cpu
     where = f" on one machine ({cpu})" if cpu else ""
-    return f"Every trial computed with {plural(study.threads, 'thread')}{where}.", ""
+    return f"Every trial computed with {plural(study.document.threads, 'thread')}{where}.", ""
 
 
 def _timing(found: Findings) -> Check:
@@ -250,8 +246,7 @@ def _timing(found: Findings) -> Check:
 
 
 def _intervals(found: Findings) -> str:
-    test = found.study.data.get("test")
-    examples = f" (the {test:,} test examples)" if isinstance(test, int) else ""
+    examples = f" (the {found.study.document.data.test:,} test examples)"
     search = " nor a new draw of the search" if found.study.tuned else ""
     return f"Intervals and p values cover new seeds. They do not cover a new test sample{examples}{search}."
 
@@ -282,6 +277,5 @@ def _restarted(study: Study) -> str:
 
 
 def _workload(study: Study) -> str:
-    epochs = study.config.get("epochs")
-    budget = f", one horizon of {plural(epochs, 'epoch')}" if isinstance(epochs, int) else ""
-    return f"One workload{budget}, one machine: the order may differ on others."
+    epochs = plural(study.document.config.epochs, "epoch")
+    return f"One workload, one horizon of {epochs}, one machine: the order may differ on others."

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from steepest.study.errors import UsageError
+from steepest.study.records.format import DIVERGED
 from steepest.study.report.measures import Measure, goal
-from steepest.study.report.study import DIVERGED, Study
+from steepest.study.report.study import Study
 from steepest.study.statistics.permutation import per_comparison, seeds_for_a_verdict
 from steepest.study.statistics.power import detectable_difference
 from steepest.study.statistics.verdicts import Comparison, Verdict, compare, paired_differences

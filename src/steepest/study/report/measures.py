@@ -89,7 +89,7 @@ def _speed(study: Study) -> list[str]:
 
     Trials that ran side by side waited for each other.
     """
-    return [] if study.timing_trials and study.published is None else ["examples_per_second"]
+    return [] if study.timing_trials and study.document.published is None else ["examples_per_second"]
 
 
 def _metric_keys(study: Study, *splits: str) -> list[str]:

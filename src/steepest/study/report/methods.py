@@ -25,24 +25,12 @@ def methods(found: Findings) -> str:
 
 
 def _task(study: Study) -> str:
-    size = study.model.get("parameters")
-    model = [str(study.model.get("name") or ""), f"{size:,} parameters" if isinstance(size, int) else ""]
-    data = study.data.get("name")
-    sizes = [
-        f"{study.data[part]:,} {word}"
-        for part, word in (("train", "training"), ("validation", "validation"), ("test", "test"))
-        if isinstance(study.data.get(part), int)
-    ]
-    split = f" ({joined(sizes)} examples)" if sizes else ""
-    named = ", ".join(part for part in model if part)
-    on = f" on {data}{split}" if data else ""
-    return f"The model{f' ({named})' if named else ''} was trained{on}{_budget(study)}."
-
-
-def _budget(study: Study) -> str:
-    epochs, batch = study.config.get("epochs"), study.config.get("batch_size")
-    horizon = f" for {plural(epochs, 'epoch')}" if isinstance(epochs, int) else ""
-    return horizon + (f" in batches of {batch:,}" if isinstance(batch, int) else "")
+    model, data, config = study.document.model, study.document.data, study.document.config
+    sizes = joined([f"{data.train:,} training", f"{data.validation:,} validation", f"{data.test:,} test"])
+    return (
+        f"The model ({model.name}, {model.parameters:,} parameters) was trained on {data.name} ({sizes} examples) for "
+        f"{plural(config.epochs, 'epoch')} in batches of {config.batch_size:,}."
+    )
 
 
 def _tuning(found: Findings) -> str:
@@ -88,11 +76,11 @@ def _evaluation(study: Study) -> str:
     seeds = sorted({trial.seed for trial in study.trials})
     if not seeds:
         return ""
-    purposes = joined(list(study.seed_purposes))
+    purposes = joined(list(study.document.seed_purposes))
     streams = f" Random numbers came from one stream per purpose ({purposes}), none of them the optimizer's."
     return (
         f"Each optimizer was evaluated on {plural(len(seeds), 'seed')} ({numbers_in_words(seeds)})"
-        f" on the test set, once, after the last step.{streams if study.seed_purposes else ''}"
+        f" on the test set, once, after the last step.{streams}"
     )
 
 
@@ -142,8 +130,7 @@ def _timing(found: Findings) -> str:
 
 def _machine(study: Study) -> str:
     names = {"steepest": "Steepest", "torch": "PyTorch"}
-    tools = [f"{name} {study.versions[key]}" for key, name in names.items() if study.versions.get(key)]
-    threads = f", {plural(study.threads, 'thread')} a trial" if study.threads else ""
-    cpu = study.machine.get("cpu")
-    ran = f"{joined(tools) if tools else ''}{f' on {cpu}' if cpu else ''}{threads}"
-    return f"Software and machine: {ran}." if ran else ""
+    document = study.document
+    tools = joined([f"{name} {document.versions[key]}" for key, name in names.items()])
+    cpu = f" on {document.machine.cpu}" if document.machine.cpu else ""
+    return f"Software and machine: {tools}{cpu}, {plural(document.threads, 'thread')} a trial."

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
+from steepest.study.records.format import FINISHED
+from steepest.study.records.records import plain
 from steepest.study.report.answer import answer, caution, edge_words, seen
 from steepest.study.report.chart import Chart, Figures, Sheet
 from steepest.study.report.contents import comparable, run_with, spelled
@@ -21,7 +23,7 @@ from steepest.study.report.methods import methods
 from steepest.study.report.names import breakable
 from steepest.study.report.palette import look
 from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.study import FINISHED, Study
+from steepest.study.report.study import Study
 from steepest.study.report.summary import statuses
 from steepest.study.report.swatch import swatch
 from steepest.study.report.tables import Table, to_csv, to_html, to_latex, to_markdown
@@ -173,13 +175,13 @@ def _rounded(value: Any) -> Any:
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """The numbers in the page's head."""
-    seeds = len({trial.seed for trial in study.trials})
+    seeds, epochs = len({trial.seed for trial in study.trials}), study.document.config.epochs
     found = [
         (str(len(study.labels)), "optimizer" if len(study.labels) == 1 else "optimizers"),
         (str(seeds), "seed" if seeds == 1 else "seeds"),
-        (_amount(study.config.get("epochs")), "epoch" if study.config.get("epochs") == 1 else "epochs"),
-        (_amount(study.data.get("train")), "training examples"),
-        (_amount(study.model.get("parameters")), "parameters"),
+        (f"{epochs:,}", "epoch" if epochs == 1 else "epochs"),
+        (f"{study.document.data.train:,}", "training examples"),
+        (f"{study.document.model.parameters:,}", "parameters"),
         _ended(study),
         (f"{len(study.search_trials):,}" if study.search_trials else "", "search trials"),
     ]
@@ -195,33 +197,37 @@ def _ended(study: Study) -> tuple[str, str]:
 
 def _setting_in_words(study: Study) -> str:
     """The same facts that a published setting names, of this study."""
-    config, data = study.config, study.data
-    seeds = len({trial.seed for trial in study.trials})
+    config, data = study.document.config, study.document.data
     parts = [
-        f"{_amount(data.get('train'))} training examples" if data.get("train") else "",
-        f"{_amount(data.get('validation'))} kept apart for validation" if data.get("validation") else "",
-        f"{_amount(config.get('epochs'))} epochs" if config.get("epochs") else "",
-        f"batch size {_amount(config.get('batch_size'))}" if config.get("batch_size") else "",
-        f"precision {config['precision']}" if config.get("precision") else "",
-        plural(seeds, "seed"),
-        str(study.machine.get("cpu") or ""),
+        f"{data.train:,} training examples",
+        f"{data.validation:,} kept apart for validation" if data.validation else "",
+        f"{config.epochs:,} epochs",
+        f"batch size {config.batch_size:,}",
+        f"precision {config.precision}",
+        plural(len({trial.seed for trial in study.trials}), "seed"),
+        study.document.machine.cpu,
     ]
     return ", ".join(part for part in parts if part)
 
 
 def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
     """Lists of names and values for the page's lower part; empty ones are left out."""
-    data = {key: value for key, value in study.data.items() if key not in ("sha256", "fallback")}
-    run = {"threads": study.threads, "commit": study.commit, "started": _when(study.created)}
+    document = study.document
+    run = {"threads": document.threads, "commit": document.commit, "started": _when(document.created)}
     found = {
-        "Data": _pairs(data),
-        "Run": _pairs({"workload": study.workload, "preset": study.preset, **study.config}),
-        "Model": _pairs({key: value for key, value in study.model.items() if key != "sha256"}),
-        "Seeds and what each stream decides": [(key, value) for key, value in study.seed_purposes.items()],
-        "Machine": _pairs({**study.machine, **run}),
-        "Versions": _pairs(study.versions),
+        "Data": _pairs(_entries(document.data, "sha256", "fallback")),
+        "Run": _pairs({"workload": document.workload, "preset": document.preset, **_entries(document.config)}),
+        "Model": _pairs(_entries(document.model, "sha256")),
+        "Seeds and what each stream decides": list(document.seed_purposes.items()),
+        "Machine": _pairs({**_entries(document.machine), **run}),
+        "Versions": _pairs(document.versions),
     }
     return {title: pairs for title, pairs in found.items() if pairs}
+
+
+def _entries(part: object, *without: str) -> dict[str, Any]:
+    """The entries of a part of the document, in alphabetical order as in its file."""
+    return {key: value for key, value in sorted(plain(part).items()) if key not in without}
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -232,7 +238,7 @@ def _words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {_words(part)}" for key, part in sorted(value.items()))
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return _amount(value)
@@ -247,16 +253,11 @@ def _amount(value: object) -> str:
 
 def _digests(study: Study) -> list[tuple[str, str]]:
     """Every digest that the study recorded: of the data's files and of the model's code."""
-    data, model = study.data.get("sha256"), study.model.get("sha256")
-    files = data if isinstance(data, Mapping) else {"data": data}
-    found = [*files.items(), ("model", model)]
-    return [(str(name), str(digest)) for name, digest in found if digest]
+    return [*study.document.data.sha256.items(), ("model", study.document.model.sha256)]
 
 
-def _when(created: str | None) -> str | None:
+def _when(created: str) -> str:
     """``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
-    if created is None:
-        return None
     try:
         return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -265,11 +266,11 @@ def _when(created: str | None) -> str | None:
 
 def _citation(study: Study) -> str:
     """One sentence that tells a reader of a paper what was run."""
-    version = study.versions.get("steepest")
-    tool = f"Steepest {version}" if version else "Steepest"
-    commit = f", commit {study.commit}" if study.commit else ""
-    day = f", {study.created[:10]}" if study.created else ""
-    command = f" Command: {study.command}." if study.command else ""
+    document = study.document
+    tool = f"Steepest {document.versions['steepest']}"
+    commit = f", commit {document.commit}" if document.commit else ""
+    day = f", {document.created[:10]}" if document.created else ""
+    command = f" Command: {document.command}." if document.command else ""
     counts = joined([f"{count} {status}" for status, count in statuses(study.trials).items()])
     return (
         f"{study.title}. Study run with {tool}{commit}{day}; {plural(len(study.trials), 'trial')} ({counts}).{command}"

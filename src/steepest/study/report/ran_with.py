@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from steepest.study.records.format import OptimizerEntry
 from steepest.study.report.contents import run_with, spelled
-from steepest.study.report.study import OptimizerSetting, Study
+from steepest.study.report.study import Study
 
 RATE = "lr"
 
@@ -28,7 +29,7 @@ def with_setting(label: str, words: Mapping[str, str]) -> str:
     return f"{label} ({words[label]})" if words.get(label) else label
 
 
-def _is_settled(study: Study, setting: OptimizerSetting) -> bool:
+def _is_settled(study: Study, setting: OptimizerEntry) -> bool:
     return not setting.points or setting.label in study.chosen
 
 
@@ -40,7 +41,7 @@ def _differing(options: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def _shown(
-    study: Study, setting: OptimizerSetting, options: Mapping[str, Any], differing: set[str]
+    study: Study, setting: OptimizerEntry, options: Mapping[str, Any], differing: set[str]
 ) -> Iterator[tuple[str, Any]]:
     choice = study.chosen.get(setting.label)
     given = {RATE, *setting.space, *(choice.given if choice else ())}

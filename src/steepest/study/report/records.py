@@ -1,12 +1,13 @@
-"""Lines of a record file -> records, and stored values -> numbers and words. A torn line is cut and reported."""
+"""Lines of a record file -> records. A torn line is cut and reported."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-Record = dict[str, Any]
+from steepest.study.records.records import Record
+
 _TELLING: Final = re.compile(rb'"kind": ?"(?:trial|epoch|end)"')
 
 
@@ -37,39 +38,6 @@ def read_ends(path: Path, notices: list[str]) -> list[Record]:
         notices.append(_torn(path, len(lines) - 1, len(lines)))
     whole = [record for record in reversed(found) if record is not None]
     return [first, *whole] if first is not None else []
-
-
-def mapping(value: object) -> dict[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def sequence(value: object) -> list[Any]:
-    """The value if it is a list, else an empty one."""
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def number(value: object) -> float | None:
-    """The value if it is a number, also one that JSON lacks and that is spelled as a word; else None."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return float(value) if value in ("nan", "inf", "-inf") and isinstance(value, str) else None
-
-
-def numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """The entries that are numbers."""
-    values = {key: number(value) for key, value in record.items()}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def integer(value: object) -> int | None:
-    """The value if it is a whole number, else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def text(value: object) -> str | None:
-    """The value as words, None where there are none."""
-    return str(value) if value is not None and value != "" else None
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What a study folder holds, as typed, immutable objects. Nothing here opens a file."""
+"""A study folder as typed, immutable objects. Nothing here opens a file."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Point = int | str
+from steepest.study.records.format import (
+    DIVERGED,
+    EVALUATION,
+    FINISHED,
+    TIMED_OUT,
+    UNSTARTED,
+    Choice,
+    OptimizerEntry,
+    Phase,
+    Point,
+    Protocol,
+    StudyDocument,
+)
 
-SEARCH: Final = "search"
-EVALUATION: Final = "evaluation"
-TIMING: Final = "timing"
-DEFAULTS: Final = "defaults"
-UNSTARTED: Final = "not started"
-INTERRUPTED: Final = "interrupted"
-FINISHED: Final = "finished"
-DIVERGED: Final = "diverged"
-FAILED: Final = "failed"
-TIMED_OUT: Final = "timed out"
+Array = NDArray[np.float64]
+
 FROM_PYTHON: Final = "comparison"
 """The workload's name in studies that `steepest.study.compare` has run."""
 
@@ -47,7 +50,7 @@ class Trial:
     id: str
     optimizer: str
     seed: int
-    phase: str = EVALUATION
+    phase: Phase = EVALUATION
     point: Point | None = None
     status: str = UNSTARTED
     step: int = 0
@@ -87,127 +90,64 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Dimension:
-    """One searched hyperparameter: a range with its scale, or a list of values."""
-
-    low: float | None = None
-    high: float | None = None
-    scale: str = "log"
-    complement: bool = False
-    values: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class OptimizerSetting:
-    """One competitor of the study: its label, registered name, resolved options, and what was searched for it.
-
-    `skipped` is the reason why it took no part; `points` are the options that a search tried, by point.
-    """
-
-    label: str
-    name: str
-    options: Mapping[str, Any]
-    executor: str | None
-    schedule: str | None = None
-    skipped: str | None = None
-    space: Mapping[str, Dimension] = field(default_factory=dict)
-    points: Mapping[Point, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The point that an optimizer's search chose, or the setting it was given, and all options that it runs with."""
-
-    point: Point | None
-    given: Mapping[str, Any]
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What was decided before anything ran.
-
-    Attributes:
-        trials: points of the search for every optimizer, beside the library's defaults; 0 where nothing is tuned.
-        tuning_seeds: seeds of the search.
-        sampler: how points were drawn.
-        searched: hyperparameters that were asked to be searched.
-        schedule: the learning rate's schedule that was asked for.
-        reference: the label of the optimizer that all others are compared with.
-        alpha: the family-wise error rate of the verdicts.
-        margin: the difference of the metric without practical meaning; 0 where none was declared.
-        targets: values of the validation metric, easiest first.
-        timing_rounds: how often the seconds of every optimizer's step were to be taken.
-        extensions: further searches after the first, each with the (low, high) of its new rates by optimizer; those
-            that are not named got further points of the range that they had.
-    """
-
-    trials: int = 0
-    tuning_seeds: tuple[int, ...] = ()
-    sampler: str | None = None
-    searched: tuple[str, ...] = ()
-    schedule: str | None = None
-    reference: str | None = None
-    alpha: float = 0.05
-    margin: float = 0.0
-    targets: tuple[float, ...] = ()
-    timing_rounds: int = 0
-    extensions: tuple[Mapping[str, tuple[float, float]], ...] = ()
-
-
-@dataclass(frozen=True)
-class Published:
-    """Figures that somebody else published for the same optimizers."""
-
-    source: str
-    setting: str
-    rows: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
 class Study:
-    """Everything a study folder holds. `trials` are those that are reported: the evaluation's."""
+    """A study folder: its document, and its trials by phase.
+
+    `optimizers` are the document's, then those of trials whose optimizer it does not list. `trials` are the ones that
+    are reported: the evaluation's.
+    """
 
     folder: str
-    name: str
-    title: str
-    description: str
-    workload: str
-    preset: str
-    metric: str
-    maximize: bool
-    protocol: Protocol
-    optimizers: tuple[OptimizerSetting, ...]
-    chosen: Mapping[str, Choice]
+    document: StudyDocument
+    optimizers: tuple[OptimizerEntry, ...]
     trials: tuple[Trial, ...]
     search_trials: tuple[Trial, ...]
     timing_trials: tuple[Trial, ...]
-    published: Published | None
     notices: tuple[str, ...]
-    config: Mapping[str, Any]
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    seed_purposes: Mapping[str, str]
-    versions: Mapping[str, Any]
-    machine: Mapping[str, Any]
-    threads: int | None
-    commit: str | None
-    created: str | None
-    command: str | None
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.document.name
+
+    @property
+    def title(self) -> str:
+        """The headline of its page."""
+        return self.document.title
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric."""
+        return self.document.metric.name
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger metric is better."""
+        return self.document.metric.direction == "maximize"
+
+    @property
+    def protocol(self) -> Protocol:
+        """The decisions that were made before anything ran."""
+        return self.document.protocol
+
+    @property
+    def chosen(self) -> Mapping[str, Choice]:
+        """The options of the evaluation, by label."""
+        return self.document.chosen
 
     def trials_of(self, label: str) -> tuple[Trial, ...]:
         """The evaluation trials of the optimizer with this label, in the study's order."""
         return self._by_label.get(label, ())
 
     @property
-    def running(self) -> tuple[OptimizerSetting, ...]:
+    def running(self) -> tuple[OptimizerEntry, ...]:
         """The optimizers that were not skipped."""
-        return tuple(setting for setting in self.optimizers if setting.skipped is None)
+        return tuple(entry for entry in self.optimizers if entry.skipped is None)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels of the optimizers that were not skipped, in display order."""
-        return tuple(setting.label for setting in self.running)
+        return tuple(entry.label for entry in self.running)
 
     @property
     def reference(self) -> str | None:
@@ -223,21 +163,20 @@ class Study:
     @property
     def fallback(self) -> str | None:
         """The sentence that says which data stood in for the wanted ones, or None."""
-        found = self.data.get("fallback")
-        return str(found) if found else None
+        return self.document.data.fallback
 
     @property
     def task(self) -> tuple[str, ...]:
-        """What tells its workload from others, whatever its size and schedule.
+        """The identity of its workload, whatever its size and schedule.
 
         A workload of the library is known by its name. In users' files, and in Python, one name may stand for several:
         those are known by their data and their model too.
         """
-        source = str(mapping_at(self.config, "task").get("source") or self.workload)
+        document = self.document
+        source = document.config.task.source
         if ":" not in source and source != FROM_PYTHON:
-            return (self.workload,)
-        data = sorted(mapping_at(self.data, "sha256").items())
-        return (self.workload, str(data), str(self.model.get("sha256")))
+            return (document.workload,)
+        return (document.workload, str(sorted(document.data.sha256.items())), document.model.sha256)
 
     def rerun(self, trial: Trial) -> str:
         """The command that runs one trial again and says whether its curve is the same, bit for bit."""
@@ -246,12 +185,6 @@ class Study:
     @cached_property
     def _by_label(self) -> Mapping[str, tuple[Trial, ...]]:
         return by_label(self.trials)
-
-
-def mapping_at(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping under a key, an empty one where there is none."""
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def by_label(trials: Sequence[Trial]) -> dict[str, tuple[Trial, ...]]:

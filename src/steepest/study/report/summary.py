@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from steepest.study.records.format import FINISHED
 from steepest.study.report.measures import Measure, table_measures
-from steepest.study.report.study import FINISHED, Study, Trial
+from steepest.study.report.study import Study, Trial
 
 
 @dataclass(frozen=True)

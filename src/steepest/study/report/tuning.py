@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from steepest.study.report.study import (
+from steepest.study.records.format import (
     DEFAULTS,
     DIVERGED,
     FAILED,
@@ -15,12 +15,11 @@ from steepest.study.report.study import (
     INTERRUPTED,
     TIMED_OUT,
     UNSTARTED,
-    OptimizerSetting,
+    OptimizerEntry,
     Point,
-    Study,
-    Trial,
-    by_label,
+    PointEntry,
 )
+from steepest.study.report.study import Study, Trial, by_label
 from steepest.study.statistics.tuning import Sensitivity, expected_best, sensitivity
 
 RATE: Final = "lr"
@@ -63,7 +62,7 @@ class Search:
         expected: (k, score): the expected best validation score after k points beside the defaults; k = 0 are these.
     """
 
-    setting: OptimizerSetting
+    setting: OptimizerEntry
     tried: tuple[Tried, ...]
     chosen: Point | None
     curve: Sensitivity | None
@@ -114,8 +113,8 @@ def edges(found: tuple[Search, ...]) -> tuple[tuple[str, str, float], ...]:
     )
 
 
-def _search(study: Study, setting: OptimizerSetting, trials: tuple[Trial, ...]) -> Search:
-    tried = tuple(_tried(study, setting, point, trials) for point in setting.points)
+def _search(study: Study, setting: OptimizerEntry, trials: tuple[Trial, ...]) -> Search:
+    tried = tuple(_tried(study, point, trials) for point in setting.points)
     choice = study.chosen.get(setting.label)
     return Search(
         setting=setting,
@@ -126,15 +125,14 @@ def _search(study: Study, setting: OptimizerSetting, trials: tuple[Trial, ...]) 
     )
 
 
-def _tried(study: Study, setting: OptimizerSetting, point: Point, trials: tuple[Trial, ...]) -> Tried:
-    its = tuple(trial for trial in trials if trial.point == point)
+def _tried(study: Study, entry: PointEntry, trials: tuple[Trial, ...]) -> Tried:
+    its = tuple(trial for trial in trials if trial.point == entry.point)
     scores = [last_score(study, trial) for trial in its]
-    options = setting.points[point]
     ran_with = its[0].options if its else {}
-    rate = ran_with.get(RATE, options.get(RATE))
+    rate = ran_with.get(RATE, entry.options.get(RATE))
     return Tried(
-        point=point,
-        options=options,
+        point=entry.point,
+        options=entry.options,
         rate=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
         trials=its,
         score=statistics.fmean(scores) if scores else math.nan,

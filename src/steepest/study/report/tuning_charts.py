@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from steepest.study.records.format import DEFAULTS
 from steepest.study.report.chart import Axis, Chart, Kind, Series
 from steepest.study.report.findings import Findings
 from steepest.study.report.frames import EVERYTHING, NOTE, fence, within
 from steepest.study.report.palette import Look
-from steepest.study.report.study import DEFAULTS, Study
+from steepest.study.report.study import Study
 from steepest.study.report.tuning import RATE, Search, Tried, last_score
 
 Looks = Mapping[str, Look]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from steepest.study.planning.extension import extension_of
 from steepest.study.planning.merge import merge, notes, with_trials
 from steepest.study.planning.plan import Candidate, Plan, PlannedTrial, entries
 from steepest.study.planning.selection import choose
+from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, StudyDocument
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
 from steepest.study.running.store import StudyFolder, TrialRecords
@@ -97,12 +98,12 @@ def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float
         raise UsageError(f"--extend goes for all optimizers of a folder alike; name these too: {', '.join(left_out)}")
     tried = {label: _tried(label, plan, folder) for label in plan.candidates}
     maximize = plan.task.metric.direction == "maximize"
-    return extension_of(plan.spaces, tried, plan.document["protocol"]["extensions"], maximize)
+    return extension_of(plan.spaces, tried, plan.document.protocol.extensions, maximize)
 
 
 def _searching(folder: StudyFolder) -> set[str]:
     """Return the labels of the folder's optimizers that search."""
-    return {entry["label"] for entry in (folder.read_document() or {})["optimizers"] if entry["points"]}
+    return {entry.label for entry in folder.document().optimizers if entry.points}
 
 
 def _tried(label: str, plan: Plan, folder: StudyFolder) -> list[tuple[Mapping[str, Any], float]]:
@@ -143,7 +144,7 @@ class _Study:
         """Raise if trials finished, with a finite loss, and the metric is a finite number in none of them."""
         name = self.plan.task.metric.name
         records = [self.folder.read_trial(trial.id) for trial in trials]
-        values = [last_value(found, f"{split}_{name}") for found in records if found.status == "finished"]
+        values = [last_value(found, f"{split}_{name}") for found in records if found.status == FINISHED]
         if values and not any(map(math.isfinite, values)):
             raise MetricError(
                 f"the metric {name!r} is {values[0]} on the {split} set in all {len(values)} trials that finished, "
@@ -216,9 +217,9 @@ def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
     return chosen
 
 
-def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[int | str, list[float]]:
+def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[Point, list[float]]:
     """Return the last value of the validation metric of every search trial, NaN where a trial did not finish."""
-    scores: dict[int | str, list[float]] = {}
+    scores: dict[Point, list[float]] = {}
     for trial in plan.search_trials:
         if trial.spec.contestant.label == label and trial.point is not None:
             scores.setdefault(trial.point, []).append(_score(trial, plan, folder))
@@ -227,7 +228,7 @@ def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[int | str
 
 def _score(trial: PlannedTrial, plan: Plan, folder: StudyFolder) -> float:
     found = folder.read_trial(trial.id)
-    if found.status != "finished":
+    if found.status != FINISHED:
         return math.nan
     return last_value(found, f"validation_{plan.task.metric.name}")
 
@@ -240,20 +241,17 @@ def last_value(found: TrialRecords, key: str) -> float:
 def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
     """Write down what is evaluated; trials of a label whose choice has changed since are no longer its results."""
 
-    def change(document: dict[str, Any]) -> dict[str, Any]:
-        known = document["chosen"]
+    def change(document: StudyDocument) -> StudyDocument:
+        known = document.chosen
         new = {one.contestant.label: _choice(one) for one in chosen}
         changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
-        kept = [one for one in document["trials"] if one["phase"] == "search" or one["optimizer"] not in changed]
-        return {**document, "trials": kept, "chosen": known | new}
+        kept = tuple(one for one in document.trials if one.phase == SEARCH or one.optimizer not in changed)
+        return replace(document, trials=kept, chosen={**known, **new})
 
     folder.change_document(change)
 
 
-def _choice(candidate: Candidate) -> dict[str, Any]:
+def _choice(candidate: Candidate) -> Choice:
     contestant = candidate.contestant
-    return {
-        "point": candidate.point,
-        "given": dict(contestant.options),
-        "options": contestant.origin.resolved(contestant.options),
-    }
+    options = contestant.origin.resolved(contestant.options)
+    return Choice(point=candidate.point, given=dict(contestant.options), options=options)

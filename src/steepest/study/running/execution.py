@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from steepest.study.errors import StoreError
+from steepest.study.records.format import FAILED
 from steepest.study.records.records import Record, alike
 from steepest.study.running.store import DONE, StudyFolder, TrialLog, TrialRecords
 from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, Keeper, UnsafeStateError
@@ -53,7 +54,7 @@ def execute(
             yield event
 
 
-def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = "failed") -> Event:
+def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = FAILED) -> Event:
     """Write and return the end of a trial whose process is dead.
 
     Args:
@@ -115,5 +116,5 @@ def _position(record: Record) -> dict[str, Any]:
     return {key: record.get(key, 0) for key in ("epoch", "step")}
 
 
-def _failure(position: dict[str, Any], error: str, text: str, status: str = "failed") -> Event:
+def _failure(position: dict[str, Any], error: str, text: str, status: str = FAILED) -> Event:
     return Event({"kind": "end", **position, "status": status, "error": error, "traceback": text})

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from steepest.study.errors import StoreError
 from steepest.study.records.disk import remove_empty, writing_to
+from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.running.execution import record_death
 from steepest.study.running.store import StudyFolder
 from steepest.study.running.worker_process import Message, Orders
@@ -162,9 +163,9 @@ class Processes:
             if process.trial is not None and self._limit is not None and process.seconds > self._limit:
                 process.kill(politely=True)
                 fate = f"it took longer than the time limit of {self._limit / 60:g} minutes and was ended"
-                yield self._end(process, process.trial, fate, "timed out")
+                yield self._end(process, process.trial, fate, TIMED_OUT)
 
-    def _end(self, process: "_Process", trial: TrialSpec, fate: str, status: str = "failed") -> News:
+    def _end(self, process: "_Process", trial: TrialSpec, fate: str, status: str = FAILED) -> News:
         process.trial = None
         return News(trial, record_death(trial, self._folder, fate, process.last_words(), status))
 

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from steepest.study.planning.plan import Plan
+from steepest.study.records.format import TIMING
 from steepest.study.records.records import Record, number
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
@@ -88,7 +89,7 @@ class Progress:
         return whole / self._at_once(len(rests) + unknown)
 
     def _at_once(self, unfinished: int) -> int:
-        timing = any(row.phase == "timing" for row in self.rows.values())  # the last stage, one trial at a time
+        timing = any(row.phase == TIMING for row in self.rows.values())  # the last stage, one trial at a time
         return 1 if timing else max(1, min(self._jobs, unfinished))
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:

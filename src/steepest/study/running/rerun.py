@@ -37,7 +37,8 @@ class Rerun:
 
 def find(folder: StudyFolder, trial: str) -> str:
     """Return the name of the trial that is called so, or whose name alone begins so."""
-    known = [str(entry["id"]) for entry in (folder.read_document() or {}).get("trials", [])]
+    document = folder.read_document()
+    known = [entry.id for entry in document.trials] if document else []
     found = [name for name in known if name.startswith(trial)]
     if not found:
         raise UsageError(choices(f"trial of {folder.path}", trial, known[:SHOWN]))
@@ -64,7 +65,8 @@ def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Reru
         )
     spec = TrialSpec.read(found[0]["spec"])
     workloads.find(spec.task.source)  # before the optimizer's file, as in a study: what it sets holds for all trials
-    _check_same(found[0]["spec"], spec, (folder.read_document() or {}).get("code", {}))
+    document = folder.read_document()
+    _check_same(found[0]["spec"], spec, document.code if document else {})
     stored = (records.encode(line) for line in found)
     lines = 0
     for lines, (there, here) in enumerate(zip_longest(stored, _encoded(spec, data_dir), fillvalue=b""), 1):

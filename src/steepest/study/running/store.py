@@ -18,26 +18,14 @@ from typing import IO, Any, Final
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.records import records
 from steepest.study.records.disk import flush, reading_from, remove_empty, writing_to
+from steepest.study.records.format import DIVERGED, FINISHED, INTERRUPTED, SCHEMA, FormatError, StudyDocument, read
 from steepest.study.records.lock import acquire, locked
-from steepest.study.records.records import SCHEMA, Record
+from steepest.study.records.records import Record
 from steepest.study.trials.checkpoints import CheckpointFile, Lengths
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
-DONE: Final = ("finished", "diverged")
-PARTS: Final[dict[str, type]] = {
-    **dict.fromkeys(("config", "protocol", "metric", "model", "data", "versions", "machine", "chosen"), dict),
-    **dict.fromkeys(("optimizers", "trials"), list),
-    **dict.fromkeys(("workload", "preset", "command", "created"), str),
-    "threads": int,
-}
-"""What every document has, so that a study can go on from it."""
-ENTRIES: Final = {
-    "config": {"seeds"},
-    "protocol": {"extensions", "reference"},
-    "optimizers": {"label", "name", "points"},
-    "trials": {"id", "optimizer", "phase"},
-}
+DONE: Final = (FINISHED, DIVERGED)
 PATIENCE: Final = 10.0
 """Seconds in which what a killed study left behind may end."""
 
@@ -58,7 +46,7 @@ class TrialRecords:
     @property
     def status(self) -> str:
         """How the trial stands: finished, diverged, failed or interrupted."""
-        return str(self.end["status"]) if self.end else "interrupted"
+        return str(self.end["status"]) if self.end else INTERRUPTED
 
 
 class StudyFolder:
@@ -84,7 +72,7 @@ class StudyFolder:
             yield
             remove_empty(self.path / "checkpoints")
 
-    def read_document(self) -> dict[str, Any] | None:
+    def read_document(self) -> StudyDocument | None:
         """Return the study's document, or None in a folder that has none."""
         if not self.document_path.exists():
             return None
@@ -92,7 +80,7 @@ class StudyFolder:
             content = self.document_path.read_bytes()
         return _checked(content, self.document_path)
 
-    def write_document(self, document: dict[str, Any]) -> None:
+    def write_document(self, document: StudyDocument) -> None:
         """Replace the study's document; a reader sees the old one or the new one, never a part."""
         temporary = self.path / ".study.json.new"
         with writing_to(self.document_path):
@@ -101,9 +89,16 @@ class StudyFolder:
                 flush(file)
             temporary.replace(self.document_path)
 
-    def change_document(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def document(self) -> StudyDocument:
+        """Return the study's document; raise StoreError in a folder that has none."""
+        document = self.read_document()
+        if document is None:
+            raise StoreError(f"{self.path} is no study folder: it has no study.json")
+        return document
+
+    def change_document(self, change: Callable[[StudyDocument], StudyDocument]) -> None:
         """Replace the study's document by what `change` makes of it, if that is anything else."""
-        old = self.read_document() or {}
+        old = self.document()
         new = change(old)
         if not records.alike(new, old):
             self.write_document(new)
@@ -217,7 +212,7 @@ def _length(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _checked(content: bytes, path: Path) -> dict[str, Any]:
+def _checked(content: bytes, path: Path) -> StudyDocument:
     """Return the document, or say what is wrong with it: it is replaced whole, so only something else damages it."""
     try:
         document = json.loads(content) if content.strip() else None
@@ -231,17 +226,10 @@ def _checked(content: bytes, path: Path) -> dict[str, Any]:
         raise StoreError(
             f"{path} has schema {document.get('schema')!r}; this version of Steepest reads and writes schema {SCHEMA}"
         )
-    for part, kind in PARTS.items():
-        if not isinstance(document.get(part), kind):
-            raise _damaged(path, f"its part {part!r} is {'wrong' if part in document else 'missing'}")
-    for part, keys in ENTRIES.items():
-        if not all(isinstance(entry, dict) and entry.keys() >= keys for entry in _entries(document[part])):
-            raise _damaged(path, f"its part {part!r} lacks one of {', '.join(sorted(keys))}")
-    return document
-
-
-def _entries(part: dict[str, Any] | list[Any]) -> list[Any]:
-    return part if isinstance(part, list) else [part]
+    try:
+        return read(StudyDocument, document)
+    except FormatError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path, why: str) -> StoreError:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from steepest.study.records.disk import flush, writing_to
-from steepest.study.records.records import SCHEMA
+from steepest.study.records.format import SCHEMA
 from steepest.study.trials.spec import TrialSpec
 
 SECONDS: Final = 30.0

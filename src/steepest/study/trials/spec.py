@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from steepest.study.optimizers.config import Contestant
 from steepest.study.records import records
+from steepest.study.records.format import Phase
 from steepest.study.trials.task import TaskName
-
-Phase = Literal["search", "evaluation", "timing"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from steepest.study import seeds
 from steepest.study.optimizers import settings
-from steepest.study.records.records import SCHEMA, Record
+from steepest.study.records.format import DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
+from steepest.study.records.records import Record
 from steepest.study.trials.checkpoints import Keeper, State
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.resume_check import Checkpoints, StoppedError
@@ -57,7 +58,7 @@ def run_trial(
     with _threads(spec.threads), settings.kept() as changes:
         if resume_from is None:
             yield start_of(spec)
-        run = _timed(spec, task) if spec.phase == "timing" else _trained(spec, task, resume_from, keeper)
+        run = _timed(spec, task) if spec.phase == TIMING else _trained(spec, task, resume_from, keeper)
         for event in run:
             yield _with_changes(event, changes) if event.record["kind"] == "end" else event
 
@@ -82,7 +83,7 @@ def _trained(spec: TrialSpec, task: Task, resume_from: State | None, keeper: Kee
             yield from run.train()
             yield run.finish()
         except _DivergedError as diverged:
-            yield run.end(status="diverged", reason=str(diverged))
+            yield run.end(status=DIVERGED, reason=str(diverged))
         except StoppedError:
             return
 
@@ -101,7 +102,7 @@ def _threads(count: int) -> Iterator[None]:
 def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
     found = time_steps(spec, task)
     position = {"epoch": 0, "step": 0}
-    record = {"kind": "end", "status": "finished", "state_bytes_per_parameter": found.state_bytes_per_parameter}
+    record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": found.state_bytes_per_parameter}
     seconds = {"step_seconds": found.step_seconds, "steps": found.steps}
     yield Event(record | position, {"kind": "end", "executor": found.executor} | seconds | position)
 
@@ -184,11 +185,11 @@ class _Run:
             yield Event(event.record)  # nothing has been trained, so there is no time to tell
 
     def finish(self) -> Event:
-        if self._spec.phase == "search":
-            return self.end(status="finished")
+        if self._spec.phase == SEARCH:
+            return self.end(status=FINISHED)
         test = self._measure("test")
         self._finite("test loss", test["test_loss"])
-        return self.end(status="finished", **test)
+        return self.end(status=FINISHED, **test)
 
     def end(self, **outcome: Any) -> Event:
         event = self._event({"kind": "end", "evaluations": self._trainer.evaluations, **outcome})
