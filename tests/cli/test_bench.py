@@ -26,7 +26,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         first_step,
         "measure",
-        lambda recipe, contestant, device: FirstStep(recipe.label, contestant.source, contestant.mode, 0.5, 0.01),
+        lambda recipe, implementation, device: FirstStep(
+            recipe.label, implementation.source, implementation.mode, 0.5, 0.01
+        ),
     )
 
 

@@ -49,5 +49,5 @@ def made_plan() -> Plan:
 if __name__ == "__main__":
     folder = StudyFolder(Path(sys.argv[1]))
     with Processes(folder, 2, seconds=0) as workers:
-        tally = engine.run(made_plan(), folder, Told(), workers=workers)
-    print("tally", dict(tally.ended), tally.notes, flush=True)
+        summary = engine.run(made_plan(), folder, Told(), workers=workers)
+    print("tally", dict(summary.ended), summary.notes, flush=True)

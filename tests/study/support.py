@@ -25,7 +25,7 @@ OTHERS = str(Path(__file__).with_name("optimizers.py"))
 
 
 class Silent:
-    """A watcher that only remembers which trials began."""
+    """A callback that only remembers which trials began."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

@@ -14,7 +14,7 @@ from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.optimizers import sources
-from steepest.study.optimizers.config import contestant
+from steepest.study.optimizers.config import parse_config
 from steepest.study.optimizers.library import LibraryOptimizer
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
@@ -54,8 +54,8 @@ def contents(folder: StudyFolder) -> dict[str, bytes]:
 
 def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     made = plan("sgd", "adam", seeds=2)
-    tally = engine.run(made, folder, silent)
-    assert (tally.skipped, dict(tally.ended), tally.interrupted) == (0, {"finished": 4}, False)
+    summary = engine.run(made, folder, silent)
+    assert (summary.skipped, dict(summary.ended), summary.interrupted) == (0, {"finished": 4}, False)
     document = stored(folder)
     assert [trial["id"] for trial in document["trials"]] == silent.started
     assert [trial["seed"] for trial in document["trials"]] == [0, 0, 1, 1]  # seed by seed, all optimizers
@@ -68,8 +68,8 @@ def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: St
 def test_the_same_again_skips_what_is_done(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
     before = contents(folder)
-    tally = engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
-    assert (tally.skipped, sum(tally.ended.values())) == (2, 0)
+    summary = engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
+    assert (summary.skipped, sum(summary.ended.values())) == (2, 0)
     assert len(silent.started) == 2
     assert contents(folder) == before
 
@@ -86,8 +86,8 @@ def test_a_crash_is_recorded_and_the_study_goes_on(
 ) -> None:
     made = plan("sgd", "adam", "rmsprop")
     break_later("adam")
-    tally = engine.run(made, folder, silent)
-    assert dict(tally.ended) == {"finished": 2, "failed": 1}
+    summary = engine.run(made, folder, silent)
+    assert dict(summary.ended) == {"finished": 2, "failed": 1}
     end = folder.read_trial(evaluations(made)[1].id).end
     assert end is not None
     assert (end["status"], end["step"], end["epoch"]) == ("failed", 0, 0)
@@ -143,9 +143,9 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_again_continues(
     plan: PlanMaker, folder: StudyFolder, silent: Silent, tmp_path: Path
 ) -> None:
     made = plan("sgd", "adam", "rmsprop")
-    tally = engine.run(made, folder, Stopping(1, press_ctrl_c))
-    assert tally.interrupted
-    assert tally.ended == {"finished": 1}
+    summary = engine.run(made, folder, Stopping(1, press_ctrl_c))
+    assert summary.interrupted
+    assert summary.ended == {"finished": 1}
     statuses = [folder.read_trial(trial.id).status for trial in evaluations(made)]
     assert statuses == ["finished", "interrupted", "interrupted"]
     assert engine.run(made, folder, silent).skipped == 1
@@ -190,8 +190,8 @@ def test_fewer_seeds_drop_no_trial(plan: PlanMaker, folder: StudyFolder, silent:
     wanted = {"trials_wanted": 2, "timing_rounds": 1}
     engine.run(plan(optimizer, seeds=3, **wanted), folder, silent)
     before = folder.document_path.read_bytes()
-    tally = engine.run(plan(optimizer, seeds=1, **wanted), folder, silent)
-    assert (tally.skipped, dict(tally.ended)) == (3 + 1 + 1, {})
+    summary = engine.run(plan(optimizer, seeds=1, **wanted), folder, silent)
+    assert (summary.skipped, dict(summary.ended)) == (3 + 1 + 1, {})
     assert stored(folder)["trials"] == json.loads(before)["trials"]
     assert len(json.loads(before)["trials"]) == 3 + 3 + 1
     assert read_study(folder.path).trials
@@ -236,10 +236,10 @@ def test_a_rule_that_has_changed_since_is_refused(plan: PlanMaker, folder: Study
 
 def test_labels_name_only_what_differs_from_the_setting() -> None:
     settings = {"adam": {"lr": 0.01}}
-    labels = {text: contestant(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
+    labels = {text: parse_config(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
     assert list(labels.values()) == ["Adam", "Adam", "Adam[lr=0.001]", "AdamW"]
     rates = {
-        text: contestant(text, settings).document()["options"]["lr"] for text in ("adam", "adam[eps=0.1]", "adamw")
+        text: parse_config(text, settings).document()["options"]["lr"] for text in ("adam", "adam[eps=0.1]", "adamw")
     }
     assert list(rates.values()) == [0.01, 0.01, 0.001]
 
@@ -328,7 +328,7 @@ def test_a_record_that_was_cut_off_is_told_and_its_trial_runs_again(
     path = folder.path / "trials" / f"{evaluations(made)[1].id}.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    tally = engine.run(made, folder, silent)
-    assert (tally.skipped, dict(tally.ended)) == (1, {"finished": 1})
-    assert tally.notes == [f"{path.name} ends in the middle of a line, which was left out; the trial ran again"]
+    summary = engine.run(made, folder, silent)
+    assert (summary.skipped, dict(summary.ended)) == (1, {"finished": 1})
+    assert summary.notes == [f"{path.name} ends in the middle of a line, which was left out; the trial ran again"]
     assert path.read_bytes() == whole

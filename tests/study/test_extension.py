@@ -79,8 +79,8 @@ def test_a_study_is_extended_for_all_alike(plan: PlanMaker, tmp_path: Path, sile
     assert extension["SGD"] == {"low": 10.0, "high": 100.0} or extension["SGD"]["high"] == 1e-4
     wider = plan("sgd", "adam", extensions=(extension,), **wanted)
     assert {label: len(found) for label, found in wider.candidates.items()} == {"SGD": 5, "Adam": 5}
-    tally = engine.run(wider, folder, silent)
-    assert tally.skipped >= 6
+    summary = engine.run(wider, folder, silent)
+    assert summary.skipped >= 6
     document = stored(folder)
     assert document["protocol"]["extensions"] == [extension]
     assert [len(entry["points"]) for entry in document["optimizers"]] == [5, 5]

@@ -58,8 +58,8 @@ def test_a_study_of_ones_own_work_from_the_search_to_the_evaluation(make: Maker,
     names = ("adamw", "my_rules.py:MyOpt", "torch.optim:AdamW", "my_rules.py:factory")
     labels = ["AdamW", "my_rules.MyOpt", "torch.optim.AdamW", "my_rules.factory"]
     plan = make(*names, trials_wanted=4)
-    tally = engine.run(plan, folder, Silent())
-    assert dict(tally.ended) == {"finished": 4 * (4 + 1) + 4 * 2}  # points and defaults; winners on two seeds
+    summary = engine.run(plan, folder, Silent())
+    assert dict(summary.ended) == {"finished": 4 * (4 + 1) + 4 * 2}  # points and defaults; winners on two seeds
     document = stored(folder)
     assert [entry["label"] for entry in document["optimizers"]] == labels
     assert [entry["skipped"] for entry in document["optimizers"]] == [None] * 4
@@ -77,7 +77,7 @@ def test_all_optimizers_try_the_same_points_of_the_unit_interval(make: Maker) ->
     places = []
     for label, candidates in plan.candidates.items():
         ends = next(entry["space"]["lr"] for entry in stored(plan.document)["optimizers"] if entry["label"] == label)
-        rates = torch.tensor([one.contestant.options["lr"] for one in candidates[1:]], dtype=torch.float64)
+        rates = torch.tensor([one.config.options["lr"] for one in candidates[1:]], dtype=torch.float64)
         width = torch.tensor(ends["high"] / ends["low"], dtype=torch.float64)
         places.append((rates / ends["low"]).log() / width.log())
     torch.testing.assert_close(places[1], places[0], rtol=0, atol=2e-4)  # rates have four digits
@@ -98,9 +98,9 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
         assert spec.id == trial["id"]
         again = [event.record for event in run_trial(spec, load_task(spec.task))]
         assert [encode(line) for line in again] == [encode(line) for line in record]
-    options = {tuple(one.contestant.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
+    options = {tuple(one.config.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
     assert options == {(0.5, 0.6), (0.7, 0.8)}
-    entries = {tuple(one.contestant.options["betas"]) for one in plan.candidates["AdamW[betas=(0.3,0.999)]"][1:]}
+    entries = {tuple(one.config.options["betas"]) for one in plan.candidates["AdamW[betas=(0.3,0.999)]"][1:]}
     assert entries == {(0.3, 0.5), (0.3, 0.25)}  # beta1 is given and stays
 
 
@@ -110,7 +110,7 @@ TWINS = ("sgd", "torch.optim:SGD", "steepest:SGD")
 @pytest.mark.parametrize("own", ["", "[sgd]\nlr = { low = 0.5, high = 0.6 }"])
 def test_one_optimizer_is_searched_alike_by_any_spelling(make: Maker, own_files: Path, own: str) -> None:
     made = make(*TWINS, trials_wanted=4, spaces=spaces(own_files, own))
-    points = [[one.contestant.options for one in found] for found in made.candidates.values()]
+    points = [[one.config.options for one in found] for found in made.candidates.values()]
     assert len(points) == 3
     assert points[0] == points[1] == points[2]
 
@@ -147,10 +147,10 @@ def test_an_optimizer_whose_whole_space_diverges_is_not_evaluated(
 ) -> None:
     own = spaces(own_files, "[sgd]\nlr = [1e30, 1e32]\nmomentum = [0.9, 0.99]")
     plan = make("sgd", "adamw", trials_wanted=2, spaces=own)
-    tally = engine.run(plan, folder, Silent())
+    summary = engine.run(plan, folder, Silent())
     chosen = stored(folder)["chosen"]
     assert chosen["SGD"]["point"] == "defaults"  # the only point that works
-    assert tally.ended == {"finished": 4 + 4, "diverged": 2}
+    assert summary.ended == {"finished": 4 + 4, "diverged": 2}
 
 
 def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Maker, folder: StudyFolder) -> None:

@@ -11,7 +11,7 @@ import scipy.stats
 from steepest.fields import Search
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import sources
-from steepest.study.optimizers.config import contestant
+from steepest.study.optimizers.config import parse_config
 from steepest.study.planning import search
 from steepest.study.planning.search import Choice, Dimension, Range, points, read_spaces, space_of
 from steepest.study.records.format import SearchedRange, SearchedValues
@@ -25,7 +25,7 @@ def cube(dimensions: int, count: int, sampler: str = "sobol") -> list[list[float
 
 
 def space(text: str, *names: str, own: dict[str, Dimension] | None = None, **settings: Any) -> dict[str, Dimension]:
-    one = contestant(text, {text.partition("[")[0]: settings} if settings else {})
+    one = parse_config(text, {text.partition("[")[0]: settings} if settings else {})
     return space_of(one.origin, names, one.fixed, own or {})
 
 
@@ -161,9 +161,9 @@ def test_the_user_s_space_replaces_the_declared_one() -> None:
 
 
 def test_a_searched_entry_of_a_tuple_keeps_the_others() -> None:
-    one = contestant("adamw[beta1=0.5]", {"adamw": {"betas": (0.7, 0.8)}})
+    one = parse_config("adamw[beta1=0.5]", {"adamw": {"betas": (0.7, 0.8)}})
     assert one.with_options({"beta2": 0.6}).options["betas"] == (0.5, 0.6)
-    assert contestant("adamw", {}).with_options({"beta2": 0.6}).options["betas"] == (0.9, 0.6)
+    assert parse_config("adamw", {}).with_options({"beta2": 0.6}).options["betas"] == (0.9, 0.6)
 
 
 def test_a_name_that_no_optimizer_declares_is_told() -> None:

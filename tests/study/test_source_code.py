@@ -13,7 +13,7 @@ from steepest.study.errors import UsageError
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
 from steepest.study.running import engine
-from steepest.study.running.engine import Tally
+from steepest.study.running.engine import RunSummary
 from steepest.study.running.rerun import rerun
 from steepest.study.running.store import StudyFolder
 
@@ -148,7 +148,7 @@ def plan_of(source: str) -> Plan:
     return make_plan(request, adapt.load(request.workload.data), "command")
 
 
-def run(source: str, folder: StudyFolder) -> Tally:
+def run(source: str, folder: StudyFolder) -> RunSummary:
     return engine.run(plan_of(source), folder, Silent())
 
 
@@ -157,9 +157,9 @@ def test_a_comment_makes_no_other_study_and_is_told_once(folder: StudyFolder) ->
     commented = TASK.replace("def model", "# The model.\ndef model").replace(
         '"""Points."""', '"""Points of two classes."""'
     )
-    tally = run(commented, folder)
-    assert (tally.skipped, dict(tally.ended)) == (2, {})
-    assert tally.notes == [
+    summary = run(commented, folder)
+    assert (summary.skipped, dict(summary.ended)) == (2, {})
+    assert summary.notes == [
         "task.py has other comments, layout or docstrings than the study began with; its code is the same, so the "
         "study goes on"
     ]

@@ -39,11 +39,11 @@ def last_validation(folder: StudyFolder, trial: str) -> float:
 
 def test_every_optimizer_gets_the_same_number_of_trials_on_the_same_seeds(plan: PlanMaker) -> None:
     made = tuned(plan, trials_wanted=4, tuning_seeds_wanted=2)
-    per_optimizer = Counter(trial.spec.contestant.label for trial in made.search_trials)
+    per_optimizer = Counter(trial.spec.config.label for trial in made.search_trials)
     assert per_optimizer == dict.fromkeys(("SGD", "Adam", "RMSprop"), 2 * (4 + 1))  # the points and the defaults
     assert len({trial.id for trial in made.search_trials}) == 30
     for label in per_optimizer:
-        seeds = {trial.spec.seed for trial in made.search_trials if trial.spec.contestant.label == label}
+        seeds = {trial.spec.seed for trial in made.search_trials if trial.spec.config.label == label}
         assert seeds == set(made.search_seeds)
     assert not set(made.search_seeds) & set(made.seeds)
 
@@ -53,7 +53,7 @@ def test_optimizers_search_the_same_points_of_the_unit_cube(plan: PlanMaker) -> 
     space = {entry["label"]: entry["space"]["lr"] for entry in stored(made.document)["optimizers"]}
     unit = {
         label: [
-            math.log(one.contestant.options["lr"] / space[label]["low"])
+            math.log(one.config.options["lr"] / space[label]["low"])
             / math.log(space[label]["high"] / space[label]["low"])
             for one in candidates[1:]
         ]
@@ -67,8 +67,8 @@ def test_the_defaults_are_the_library_s_and_not_the_workload_s(plan: PlanMaker) 
     made = tuned(plan, "sgd[momentum=0.5]")
     defaults, *points = made.candidates["SGD[momentum=0.5]"]
     assert defaults.point == "defaults"
-    assert "lr" not in defaults.contestant.options  # 0.1 in the workload's setting
-    assert all(one.contestant.options["momentum"] == 0.5 for one in (defaults, *points))
+    assert "lr" not in defaults.config.options  # 0.1 in the workload's setting
+    assert all(one.config.options["momentum"] == 0.5 for one in (defaults, *points))
 
 
 def test_what_is_given_is_not_searched(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
@@ -120,8 +120,8 @@ def test_the_best_point_on_the_validation_set_is_what_is_evaluated(
 def test_a_point_that_diverges_is_never_chosen(plan: PlanMaker, folder: StudyFolder, silent: Silent, tmp_path) -> None:
     space = {"sgd": {"lr": Wild()}}
     made = tuned(plan, "sgd", spaces=space)
-    tally = engine.run(made, folder, silent)
-    assert tally.ended["diverged"] == 2
+    summary = engine.run(made, folder, silent)
+    assert summary.ended["diverged"] == 2
     assert stored(folder)["chosen"]["SGD"]["point"] == "defaults"
 
 
@@ -140,9 +140,9 @@ def test_an_optimizer_whose_every_trial_fails_is_not_evaluated(
 ) -> None:
     made = tuned(plan, "sgd", "adam")
     monkeypatch.setattr(engine, "_score", lambda trial, *_: math.nan if "adam" in trial.id else 0.5)
-    tally = engine.run(made, folder, silent)
+    summary = engine.run(made, folder, silent)
     assert {entry["optimizer"] for entry in entries(folder, "evaluation")} == {"SGD"}
-    assert tally.notes == ["Adam: no trial of its search finished on every tuning seed, so it is not evaluated"]
+    assert summary.notes == ["Adam: no trial of its search finished on every tuning seed, so it is not evaluated"]
 
 
 def test_a_locked_plan_grows_by_seeds_and_optimizers_alone(
@@ -153,9 +153,9 @@ def test_a_locked_plan_grows_by_seeds_and_optimizers_alone(
         engine.run(tuned(plan, "sgd", trials_wanted=4), folder, silent)
     with pytest.raises(UsageError, match=r"protocol\.schedule is 'cosine' and 'constant'"):
         engine.run(tuned(plan, "sgd", schedule_wanted="constant"), folder, silent)
-    tally = engine.run(tuned(plan, "sgd", "adam", seeds=2), folder, silent)
-    assert tally.skipped == 3 + 1
-    assert tally.ended == {"finished": 3 + 3}
+    summary = engine.run(tuned(plan, "sgd", "adam", seeds=2), folder, silent)
+    assert summary.skipped == 3 + 1
+    assert summary.ended == {"finished": 3 + 3}
     assert stored(folder)["protocol"]["reference"] == "SGD"
 
 

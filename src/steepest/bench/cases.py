@@ -23,7 +23,7 @@ class Case:
         name: what the command line calls it.
         title: the same in words.
         make: yields the shapes, in the order in which the model's ``parameters()`` has them.
-        rounds: how often every contestant is measured, unless told otherwise; fewer where one step takes long.
+        rounds: how often every implementation is measured, unless told otherwise; fewer where one step takes long.
     """
 
     name: str

@@ -17,7 +17,7 @@ import torch
 
 from ..registry import Recipe
 from .cases import Case
-from .implementations import Contestant, contestants
+from .implementations import Implementation, implementations
 from .timing import Timer
 
 TINY: Final = Case("tiny", "a perceptron of 58 numbers", lambda: iter([(8, 4), (8,), (2, 8), (2,)]), rounds=1)
@@ -29,7 +29,7 @@ FAILURE_WORDS: Final = 300
 
 @dataclass(frozen=True)
 class FirstStep:
-    """Seconds of a contestant's first step. ``unavailable`` says why there are none."""
+    """Seconds of an implementation's first step. ``unavailable`` says why there are none."""
 
     rule: str
     source: str
@@ -39,24 +39,24 @@ class FirstStep:
     unavailable: str | None = None
 
 
-def measure(recipe: Recipe, contestant: Contestant, device: str) -> FirstStep:
+def measure(recipe: Recipe, implementation: Implementation, device: str) -> FirstStep:
     """Two processes, one after the other, with one cache folder that is empty at first."""
-    who = (recipe.label, contestant.source, contestant.mode)
+    who = (recipe.label, implementation.source, implementation.mode)
     with tempfile.TemporaryDirectory(prefix="steepest-bench-") as folder:
         try:
-            cold, warm = (in_process(recipe, contestant, device, Path(folder)) for _ in range(2))
+            cold, warm = (in_process(recipe, implementation, device, Path(folder)) for _ in range(2))
         except RuntimeError as error:
             return FirstStep(*who, unavailable=str(error))
     return FirstStep(*who, cold=cold, warm=warm)
 
 
-def in_process(recipe: Recipe, contestant: Contestant, device: str, cache: Path) -> float:
+def in_process(recipe: Recipe, implementation: Implementation, device: str, cache: Path) -> float:
     """Seconds of the first step in a new process that keeps compiled code in ``cache``.
 
     Raises:
         RuntimeError: the process failed; the message says how.
     """
-    command = [sys.executable, "-m", __name__, recipe.name, repr(dict(recipe.options)), contestant.name, device]
+    command = [sys.executable, "-m", __name__, recipe.name, repr(dict(recipe.options)), implementation.name, device]
     environment = {**os.environ, **{name: str(cache / name) for name in CACHES}}
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     try:
@@ -78,14 +78,14 @@ def _seconds(done: subprocess.CompletedProcess[str]) -> float:
 
 
 def first_step(recipe: Recipe, name: str, device: str) -> float:
-    """Seconds of the first step of contestant ``name`` in this process."""
-    (contestant,) = (c for c in contestants(recipe) if c.name == name)
-    optimizer = contestant.build(TINY.parameters(device))
+    """Seconds of the first step of implementation ``name`` in this process."""
+    (implementation,) = (c for c in implementations(recipe) if c.name == name)
+    optimizer = implementation.build(TINY.parameters(device))
     return Timer.of(device).seconds(optimizer.step, 1)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the seconds as JSON. Arguments: rule, options as a Python literal, contestant, device."""
+    """Print the seconds as JSON. Arguments: rule, options as a Python literal, implementation, device."""
     rule, options, name, device = arguments
     print(json.dumps({"seconds": first_step(Recipe(rule, ast.literal_eval(options)), name, device)}))
 

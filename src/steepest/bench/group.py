@@ -13,7 +13,7 @@ import torch
 
 from . import lane as lanes
 from .cases import Case
-from .implementations import OWN, TORCH, Contestant
+from .implementations import OWN, TORCH, Implementation
 from .lane import Lane, UnavailableError
 from .timing import Timer, interleaved
 
@@ -23,7 +23,7 @@ ADD: Final = "in-place add"
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant and its samples.
+    """An implementation and its samples.
 
     Attributes:
         source, mode: who it is.
@@ -106,18 +106,20 @@ class Group:
 
 
 def run_group(
-    case: Case, rule: str, taking_part: Sequence[Contestant], rounds: int, timer: Timer, device: str
+    case: Case, rule: str, taking_part: Sequence[Implementation], rounds: int, timer: Timer, device: str
 ) -> Group:
     """Measure everyone, and the in-place add, over the same parameters and gradients."""
     _forget_compiled_code()
     params = case.parameters(device)
     ready: list[tuple[Entry, Lane]] = []
     failed: list[Entry] = []
-    for contestant in taking_part:
+    for implementation in taking_part:
         try:
-            ready.append((Entry(contestant.source, contestant.mode), lanes.prepare(contestant, params, timer)))
+            ready.append(
+                (Entry(implementation.source, implementation.mode), lanes.prepare(implementation, params, timer))
+            )
         except UnavailableError as error:
-            failed.append(Entry(contestant.source, contestant.mode, unavailable=str(error)))
+            failed.append(Entry(implementation.source, implementation.mode, unavailable=str(error)))
     ready.append((Entry(MEMORY, ADD), lanes.in_place_add(params, timer)))
     measured = _measure(ready, rounds, timer, device)
     del ready, params

@@ -31,7 +31,7 @@ Constructor = Callable[..., torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, eq=False)
-class Contestant:
+class Implementation:
     """One way to run a rule.
 
     Attributes:
@@ -50,7 +50,7 @@ class Contestant:
         return f"{self.source} {self.mode}"
 
 
-def contestants(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True) -> list[Contestant]:
+def implementations(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True) -> list[Implementation]:
     """Everyone who runs the rule of ``recipe``.
 
     Args:
@@ -59,7 +59,7 @@ def contestants(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool
         peers: whether installed libraries take part.
     """
     slow = recipe.with_defaults({"lr": LEARNING_RATE})
-    own = [Contestant(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
+    own = [Implementation(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
     return own + _torchs(slow) + (_peers(slow) if peers else [])
 
 
@@ -67,7 +67,7 @@ def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.
     return recipe.optimizer(params, **{**recipe.options, **switches})
 
 
-def _torchs(recipe: Recipe) -> list[Contestant]:
+def _torchs(recipe: Recipe) -> list[Implementation]:
     """torch's class of the same name, in every mode that it has a switch for; its default is one of them."""
     cls = getattr(torch.optim, recipe.optimizer.__name__, None)
     if cls is None:
@@ -75,7 +75,8 @@ def _torchs(recipe: Recipe) -> list[Contestant]:
     accepted = inspect.signature(cls).parameters.keys()
     available = {mode: switches for mode, switches in MODES.items() if switches and switches.keys() <= accepted}
     return [
-        Contestant(TORCH, mode, partial(_build_torchs, recipe, cls, switches)) for mode, switches in available.items()
+        Implementation(TORCH, mode, partial(_build_torchs, recipe, cls, switches))
+        for mode, switches in available.items()
     ]
 
 
@@ -85,10 +86,10 @@ def _build_torchs(
     return cls(params, **arguments(recipe, cls), **switches)
 
 
-def _peers(recipe: Recipe) -> list[Contestant]:
+def _peers(recipe: Recipe) -> list[Implementation]:
     name = recipe.optimizer.__name__
     here = [peer for peer in PEERS if name in peer.classes and peer.version is not None]
-    return [Contestant(peer.package, peer.classes[name], partial(_build_peers, recipe, peer)) for peer in here]
+    return [Implementation(peer.package, peer.classes[name], partial(_build_peers, recipe, peer)) for peer in here]
 
 
 def _build_peers(recipe: Recipe, peer: Peer, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""A contestant made ready: constructed, warmed up, checked to do its work, its bytes counted."""
+"""An implementation made ready: constructed, warmed up, checked to do its work, its bytes counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .implementations import Contestant
+from .implementations import Implementation
 from .memory import available_bytes, peak_extra_bytes
 from .timing import Timer, steps_per_sample
 
@@ -20,18 +20,18 @@ SAMPLED: Final = 1000
 PATIENCE: Final = 8
 """Steps in which the parameters must have moved: some forms of RAdam wait for the sixth."""
 ROOM: Final = 10
-"""How many times the parameters' memory must be free for one more contestant: state, and what a step needs besides."""
+"""How many times the parameters' memory must be free for one more implementation: its state, and what a step needs."""
 
 Parameters = list[torch.nn.Parameter]
 
 
 class UnavailableError(Exception):
-    """A contestant cannot take part; the message is the reason."""
+    """An implementation cannot take part; the message is the reason."""
 
 
 @dataclass(eq=False)
 class Lane:
-    """A step over parameters and gradients that all contestants of a group share; its state is its own.
+    """A step over parameters and gradients that all implementations of a group share; its state is its own.
 
     Attributes:
         step: the step.
@@ -71,7 +71,7 @@ class Lane:
         return copied_gradients(self.params) if self.writes_gradients else nullcontext()
 
 
-def prepare(contestant: Contestant, params: Parameters, timer: Timer) -> Lane:
+def prepare(implementation: Implementation, params: Parameters, timer: Timer) -> Lane:
     """Construct, take first steps (they make the state), check that they did what steps do, and warm up.
 
     Raises:
@@ -79,7 +79,7 @@ def prepare(contestant: Contestant, params: Parameters, timer: Timer) -> Lane:
     """
     _refuse_without_room(params)
     try:
-        return _ready(contestant.build(params), params).find_steps(timer)
+        return _ready(implementation.build(params), params).find_steps(timer)
     except UnavailableError:
         raise
     except Exception as error:  # other people's code may raise anything; the run goes on without them, and says why

@@ -11,7 +11,7 @@ from .. import registry
 from ..registry import Recipe, UnknownNameError, suggest
 from . import cases
 from .cases import Case
-from .implementations import MODES, Contestant, contestants
+from .implementations import MODES, Implementation, implementations
 
 DEVICES = ("cpu", "cuda")
 USUAL_MOMENTUM = 0.9
@@ -45,13 +45,13 @@ class Plan:
         return [(case, recipe) for case in self.cases for recipe in self.recipes]
 
     @property
-    def first_steps(self) -> list[tuple[Recipe, Contestant]]:
-        """Every contestant of every rule."""
-        return [(recipe, contestant) for recipe in self.recipes for contestant in self.contestants(recipe)]
+    def first_steps(self) -> list[tuple[Recipe, Implementation]]:
+        """Every implementation of every rule."""
+        return [(recipe, implementation) for recipe in self.recipes for implementation in self.implementations(recipe)]
 
-    def contestants(self, recipe: Recipe) -> list[Contestant]:
+    def implementations(self, recipe: Recipe) -> list[Implementation]:
         """Everyone who runs a rule."""
-        return contestants(recipe, self.modes, self.peers)
+        return implementations(recipe, self.modes, self.peers)
 
     def rounds_of(self, case: Case) -> int:
         """How many rounds a case gets."""

@@ -8,7 +8,7 @@ import typer
 
 from steepest.cli import bench, listing, planning, run_study, upkeep
 from steepest.cli.preparation import Arguments
-from steepest.cli.worker_limits import Labour
+from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
@@ -166,7 +166,7 @@ def study(
         all_train=all_train,
         threads=threads,
     )
-    asked = Arguments(request, out, data_dir, Labour(jobs, time_limit), extend)
+    asked = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
     if plan_only:
         planning.show(asked)
         return

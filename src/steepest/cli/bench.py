@@ -136,7 +136,7 @@ class Run:
             _say(f"[{place}/{len(jobs)}] {case.name}: {recipe.label}")
             if self.groups and self.groups[-1].case != case.name:
                 self._print_case()
-            taking_part = self.plan.contestants(recipe)
+            taking_part = self.plan.implementations(recipe)
             rounds = self.plan.rounds_of(case)
             self.groups.append(run_group(case, recipe.label, taking_part, rounds, timer, self.plan.device))
             self._save(complete=False)
@@ -144,9 +144,9 @@ class Run:
 
     def _measure_first_steps(self) -> None:
         wanted = self.plan.first_steps
-        for place, (recipe, contestant) in enumerate(wanted, 1):
-            _say(f"[{place}/{len(wanted)}] first step: {recipe.label}, {contestant.name}")
-            self.first_steps.append(first_step.measure(recipe, contestant, self.plan.device))
+        for place, (recipe, implementation) in enumerate(wanted, 1):
+            _say(f"[{place}/{len(wanted)}] first step: {recipe.label}, {implementation.name}")
+            self.first_steps.append(first_step.measure(recipe, implementation, self.plan.device))
         self._print_first_steps()
 
     def _print_case(self) -> None:
@@ -207,7 +207,7 @@ def introduction(plan: Plan, about: dict[str, Any]) -> Iterator[str]:
 
 
 def case_table(groups: Sequence[Group]) -> Table:
-    """One row per contestant; the fastest first, rule by rule."""
+    """One row per implementation; the fastest first, rule by rule."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("rule")
     grid.add_column("who")
@@ -238,7 +238,7 @@ def _cells(group: Group, entry: Entry) -> tuple[str, ...]:
 
 
 def first_step_table(measured: Sequence[FirstStep]) -> Table:
-    """One row per contestant."""
+    """One row per implementation."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("rule")
     grid.add_column("who")

@@ -7,7 +7,7 @@ from rich.console import Console
 from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from steepest.study.data.dataset import DataSet
-from steepest.study.optimizers.config import Contestant
+from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
 from steepest.study.planning.request import Request
@@ -26,10 +26,10 @@ def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: P
         f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
         f"trials     {_trials(plan)}",
-        f"verdicts   {verdicts.in_words(estimate.worth(len(plan.contestants), len(plan.seeds)))}",
+        f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), len(plan.seeds)))}",
         f"folder     {folder}",
         "optimizers",
-        *(f"  {_settings(contestant)}" for contestant in request.contestants),
+        *(f"  {_settings(config)}" for config in request.configs),
         *(f"  skipped: {entry.label}: {entry.skipped}" for entry in document.optimizers if entry.skipped),
         "",
     ]
@@ -53,7 +53,7 @@ def _training(plan: Plan) -> str:
 
 def _trials(plan: Plan) -> str:
     """Return how many trials each stage has."""
-    evaluated = len(plan.contestants)
+    evaluated = len(plan.configs)
     counts = {
         "of the search": len(plan.search_trials),
         "evaluations": evaluated * len(plan.seeds),
@@ -62,9 +62,9 @@ def _trials(plan: Plan) -> str:
     return ", ".join(f"{count:,} {stage}" for stage, count in counts.items() if count)
 
 
-def _settings(contestant: Contestant) -> str:
+def _settings(config: OptimizerConfig) -> str:
     """Return an optimizer with every hyperparameter that is in force, defaults too."""
-    mathematics = contestant.origin.resolved(contestant.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
-    values = {key: value for key, value in contestant.origin.resolved(contestant.options).items() if key in mathematics}
+    mathematics = config.origin.resolved(config.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
+    values = {key: value for key, value in config.origin.resolved(config.options).items() if key in mathematics}
     shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]
-    return f"{contestant.label}: {', '.join(shown)}"
+    return f"{config.label}: {', '.join(shown)}"

@@ -12,7 +12,7 @@ from steepest.study.trials.trial import Event
 
 
 class PlainLines:
-    """A watcher that prints."""
+    """A callback that prints."""
 
     def __init__(self, progress: Progress, console: Console) -> None:
         self._progress = progress
@@ -61,5 +61,5 @@ class PlainLines:
 
     def _print(self, trial: TrialSpec, message: str) -> None:
         place = f"[{self._places[trial.id]}/{len(self._places)}]"
-        line = f"{trial.phase} {place} {trial.contestant.label} seed {trial.seed}: {message}"
+        line = f"{trial.phase} {place} {trial.config.label} seed {trial.seed}: {message}"
         self._console.print(line, markup=False)

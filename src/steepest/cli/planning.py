@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from steepest.cli import console, text
 from steepest.cli.preparation import Arguments, prepare
-from steepest.cli.worker_limits import Labour
+from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
 from steepest.study.records.format import Dimension, SearchedValues
@@ -15,7 +15,7 @@ def show(asked: Arguments) -> None:
     """Print a plan; nothing is written."""
     made, screen = prepare(asked, command=""), console.out()
     made.introduce(screen)
-    for line in (*_spaces(made.plan), _cost(made.plan, asked.labour.jobs), *_limit(asked.labour)):
+    for line in (*_spaces(made.plan), _cost(made.plan, asked.limits.jobs), *_limit(asked.limits)):
         screen.print(line, markup=False)
 
 
@@ -45,6 +45,6 @@ def _cost(plan: Plan, jobs: int) -> str:
     return f"cost       about {text.duration(found.seconds_with(jobs))} with {at_once}, {size}"
 
 
-def _limit(labour: Labour) -> list[str]:
-    limit = labour.time_limit
+def _limit(limits: WorkerLimits) -> list[str]:
+    limit = limits.time_limit
     return [] if limit is None else [f"limit      a trial that takes longer than {limit:g} minutes counts as worst"]

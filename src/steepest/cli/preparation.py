@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from steepest.cli import console, introduction
-from steepest.cli.worker_limits import Labour
+from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet
 from steepest.study.planning import remarks
@@ -23,7 +23,7 @@ class Arguments:
     request: Request
     out: Path | None
     data_dir: Path | None
-    labour: Labour
+    limits: WorkerLimits
     extend: bool
 
 
@@ -49,7 +49,7 @@ def prepare(asked: Arguments, command: str) -> Prepared:
     with console.messages():
         data = adapt.load(request.workload.data, asked.data_dir)
     folder = StudyFolder(asked.out or request.folder(fallback=data.fallback is not None))
-    request = request.continuing(folder.read_document(), asked.labour.threads)
+    request = request.continuing(folder.read_document(), asked.limits.threads)
     plan = make_plan(request, data, command)
     if asked.extend:
         request = request.extended(engine.next_extension(plan, folder))

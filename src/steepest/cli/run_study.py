@@ -15,7 +15,7 @@ from steepest.cli.preparation import Arguments, prepare
 from steepest.study.report.findings import findings
 from steepest.study.report.reader import read_study
 from steepest.study.running import engine, signals
-from steepest.study.running.engine import Tally, Watcher
+from steepest.study.running.engine import Callback, RunSummary
 from steepest.study.running.memory import keep_freed_memory
 from steepest.study.running.progress import Progress
 from steepest.study.running.store import StudyFolder
@@ -25,23 +25,23 @@ def study(asked: Arguments) -> int:
     """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    made, screen, labour = prepare(asked, command), console.out(), asked.labour
+    made, screen, limits = prepare(asked, command), console.out(), asked.limits
     made.introduce(screen)
     plan, folder = made.plan, made.folder
-    progress = Progress(plan, folder, labour.jobs)
+    progress = Progress(plan, folder, limits.jobs)
     order = list(made.request.workload.settings)
-    with _watching(screen, progress) as watcher, labour.workers(folder, asked.data_dir) as workers:
-        tally = engine.run(plan, folder, watcher, order=order, workers=workers)
-    for note in tally.notes:
+    with _watching(screen, progress) as callback, limits.workers(folder, asked.data_dir) as workers:
+        summary = engine.run(plan, folder, callback, order=order, workers=workers)
+    for note in summary.notes:
         console.note(note)
-    if tally.signal is not None:
-        return _interrupted(folder, command, tally.signal)
-    _conclude(screen, folder, tally)
-    return 1 if _unfinished(tally) else 0
+    if summary.signal is not None:
+        return _interrupted(folder, command, summary.signal)
+    _conclude(screen, folder, summary)
+    return 1 if _unfinished(summary) else 0
 
 
 @contextmanager
-def _watching(screen: Console, progress: Progress) -> Iterator[Watcher]:
+def _watching(screen: Console, progress: Progress) -> Iterator[Callback]:
     if not screen.is_terminal:
         yield PlainLines(progress, screen)
         return
@@ -56,22 +56,22 @@ def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:
     return signals.exit_code(signal)
 
 
-def _conclude(screen: Console, folder: StudyFolder, tally: Tally) -> None:
+def _conclude(screen: Console, folder: StudyFolder, summary: RunSummary) -> None:
     found = findings(read_study(folder.path))
     screen.print()
-    if tally.skipped:
-        screen.print(f"{text.count(tally.skipped, 'trial')} had been done before and did not run again.")
+    if summary.skipped:
+        screen.print(f"{text.count(summary.skipped, 'trial')} had been done before and did not run again.")
     results.show(screen, found)
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
-    for line in _unfinished(tally):
+    for line in _unfinished(summary):
         console.err().print(f"Error: {line.format(folder=folder.path)}", markup=False)
 
 
-def _unfinished(tally: Tally) -> list[str]:
+def _unfinished(summary: RunSummary) -> list[str]:
     """Return a sentence for the trials that the same command would try again."""
     lines = {
         "failed": "failed; tracebacks are in {folder}/trials and in the report; the same command tries again",
         "timed out": "took longer than --time-limit, the worst result; the same command with a longer one tries again",
     }
-    counts = {status: tally.ended[status] for status in lines if tally.ended[status]}
+    counts = {status: summary.ended[status] for status in lines if summary.ended[status]}
     return [f"{text.count(count, 'trial')} {lines[status]}" for status, count in counts.items()]

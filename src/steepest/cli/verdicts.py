@@ -1,10 +1,10 @@
 """What a study can show and what it showed, in the words of a terminal."""
 
 from steepest.cli import text
-from steepest.study.planning.estimate import Worth
+from steepest.study.planning.estimate import DetectableEffect
 
 
-def in_words(found: Worth | None) -> str:
+def in_words(found: DetectableEffect | None) -> str:
     """Return what the seeds of a study can show."""
     if found is None:
         return "one optimizer, nothing to compare it with"

@@ -12,7 +12,7 @@ from steepest.study.running.store import StudyFolder
 
 
 @dataclass(frozen=True)
-class Labour:
+class WorkerLimits:
     """The number of trials that run at once, and the minutes that each may take."""
 
     jobs: int = 1

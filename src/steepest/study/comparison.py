@@ -25,7 +25,7 @@ from steepest.study.trials.trial import Event
 
 if TYPE_CHECKING:
     from steepest.study.planning.plan import Plan
-    from steepest.study.running.engine import Watcher
+    from steepest.study.running.engine import Callback
     from steepest.study.running.store import StudyFolder
 
 Maker = Callable[..., torch.optim.Optimizer]
@@ -140,11 +140,11 @@ def compare(
     )
     folder = StudyFolder(Path(tempfile.mkdtemp(prefix="steepest-")) if out is None else Path(out))
     plan = make_plan(request, adapt.load(data), f"steepest.study.compare in {Path(sys.argv[0]).name or 'python'}")
-    with _watching(plan, folder, progress) as watcher:
-        tally = engine.run(plan, folder, watcher)
-    if tally.signal is not None:
-        raise KeyboardInterrupt if tally.signal == signal.SIGINT else SystemExit(signals.exit_code(tally.signal))
-    return _answer(folder.path, tally.ended, (*remarks.remarks(request), *tally.notes))
+    with _watching(plan, folder, progress) as callback:
+        summary = engine.run(plan, folder, callback)
+    if summary.signal is not None:
+        raise KeyboardInterrupt if summary.signal == signal.SIGINT else SystemExit(signals.exit_code(summary.signal))
+    return _answer(folder.path, summary.ended, (*remarks.remarks(request), *summary.notes))
 
 
 def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -> Answer:
@@ -169,7 +169,7 @@ def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -
 
 
 class Unwatched:
-    """A watcher for studies that nobody watches."""
+    """A callback that does nothing."""
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
         """Say nothing."""
@@ -182,8 +182,8 @@ class Unwatched:
 
 
 @contextmanager
-def _watching(plan: "Plan", folder: "StudyFolder", wanted: bool | None) -> Iterator["Watcher"]:
-    """Give a line of progress to who can see it."""
+def _watching(plan: "Plan", folder: "StudyFolder", wanted: bool | None) -> Iterator["Callback"]:
+    """Give a line of progress on a terminal, or when it is asked for."""
     from steepest.study.running.progress import Progress
     from steepest.study.running.progress_line import ProgressLine, is_watched
 

@@ -19,7 +19,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class OptimizerConfig:
     """An optimizer with options and a learning-rate schedule, under a label.
 
     Attributes:
@@ -29,9 +29,9 @@ class Contestant:
         schedule: name of the schedule, see `steepest.study.optimizers.schedules`.
         fixed: names of the options that were given for it, which a search leaves alone.
 
-    >>> contestant("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
+    >>> parse_config("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
     'Adam[eps=0.1]'
-    >>> contestant("adam[lr=0.01]", {"adam": {"lr": 0.01}}).label
+    >>> parse_config("adam[lr=0.01]", {"adam": {"lr": 0.01}}).label
     'Adam'
     """
 
@@ -51,7 +51,7 @@ class Contestant:
         """The source's last name as a part of a file name."""
         return re.sub(r"[^a-z0-9]+", "-", self.source.rpartition(":")[2].lower()).strip("-")
 
-    def with_options(self, options: Mapping[str, Any]) -> "Contestant":
+    def with_options(self, options: Mapping[str, Any]) -> "OptimizerConfig":
         """Return it with these options on top of its own; an entry of a tuple is given by its own name.
 
         Raises:
@@ -67,7 +67,7 @@ class Contestant:
             raise UsageError(f"{self.label} cannot run with {point}: {refusal}; change its search space")
         return changed
 
-    def with_defaults(self, names: Iterable[str]) -> "Contestant":
+    def with_defaults(self, names: Iterable[str]) -> "OptimizerConfig":
         """Return it with the library's default for these options, however it was set."""
         usual = self.origin.resolved({})
         kept = {key: value for key, value in self.options.items() if key not in names}
@@ -108,13 +108,13 @@ class Contestant:
         }
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> "Contestant":
+    def read(cls, document: Mapping[str, Any]) -> "OptimizerConfig":
         """Return what `document` described; JSON's lists are tuples again."""
         given = {key: storable(key, value) for key, value in document["given"].items()}
         return cls(document["label"], document["name"], given, document["schedule"])
 
 
-def contestant(text: str, settings: Settings, schedule: str = schedules.CONSTANT) -> Contestant:
+def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTANT) -> OptimizerConfig:
     """Read `NAME[key=value,...]`; what is not given is the workload's setting, and then the optimizer's default.
 
     NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
@@ -132,7 +132,7 @@ def contestant(text: str, settings: Settings, schedule: str = schedules.CONSTANT
         raise UsageError(f"{text}: {error}") from error
     changed = {key: value for key, value in options.items() if value != usual.get(key)}
     kept = schedule if origin.takes_schedule else schedules.CONSTANT
-    return Contestant(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
+    return OptimizerConfig(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
 
 
 def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mapping[str, Any]:
@@ -141,7 +141,7 @@ def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mappin
     if own is not None or not twins:
         return own or {}
     adopted = origin.adopted(twins)
-    tried = Contestant(origin.label({}), source, origin.merged(adopted, {}))
+    tried = OptimizerConfig(origin.label({}), source, origin.merged(adopted, {}))
     return adopted if tried.refusal() is None else {}  # its constructor settles one of the options itself
 
 

@@ -186,7 +186,7 @@ class ExternalOptimizer:
         try:
             with settings.kept(), seeds.GlobalStream("init", 0).active():
                 return self.build(matrix(), {}).defaults.get("lr")
-        except Exception:  # the rehearsal tells what is wrong with it
+        except Exception:  # the dry run tells what is wrong with it
             return None
 
 

@@ -1,4 +1,4 @@
-"""A rehearsal before the plan is locked: what cannot run, or would run to wrong numbers, is found at once."""
+"""A dry run before the plan is locked: what cannot run, or would run to wrong numbers, is found at once."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from steepest.study import user_files
 from steepest.study.declaration import NEEDS, Need
 from steepest.study.optimizers import settings
-from steepest.study.optimizers.config import Contestant
+from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
 from steepest.study.trials.task_check import batches, listed
@@ -14,7 +14,7 @@ from steepest.study.trials.training import Trainer, executor_of
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What would run an optimizer's steps, why it is skipped, or what must be mended before anything runs."""
 
     executor: str | None = None
@@ -22,18 +22,18 @@ class Rehearsal:
     problems: tuple[str, ...] = ()
 
 
-def rehearse(contestant: Contestant, pattern: TrialSpec, task: Task, needs: Collection[Need]) -> Rehearsal:
+def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Task, needs: Collection[Need]) -> DryRun:
     """Build the optimizer on a model of its own and take two steps, as a trial would: a full batch and a last one."""
     try:
         with settings.kept():
-            trainer = Trainer(replace(pattern, contestant=contestant), task)
+            trainer = Trainer(replace(pattern, config=config), task)
             for batch in batches(task, pattern):
                 trainer.advance(batch)
     except Exception as error:  # whatever another library raises
         reason = user_files.reason(error)
         because = "; ".join(NEEDS[need] for need in needs)
-        return Rehearsal(skipped=f"{reason} (of this workload: {because})" if because else reason)
-    return Rehearsal(executor_of(trainer.optimizer), problems=tuple(_uncovered(contestant.label, trainer)))
+        return DryRun(skipped=f"{reason} (of this workload: {because})" if because else reason)
+    return DryRun(executor_of(trainer.optimizer), problems=tuple(_uncovered(config.label, trainer)))
 
 
 def _uncovered(label: str, trainer: Trainer) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from steepest.study import seeds
-from steepest.study.optimizers.config import Contestant
+from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.plan import ALPHA, Plan
 from steepest.study.records import records
 from steepest.study.statistics.permutation import seeds_for_a_verdict
@@ -35,7 +35,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Worth:
+class DetectableEffect:
     """What the evaluation seeds can show.
 
     `detectable` is the smallest true difference found with 80 % power, in standard deviations of the paired
@@ -53,20 +53,20 @@ class Worth:
         return self.seeds >= self.seeds_needed
 
 
-def worth(optimizers: int, seeds: int) -> Worth | None:
+def detectable_effect(optimizers: int, seeds: int) -> DetectableEffect | None:
     """Return what so many seeds can show of so many optimizers, one of which is the reference; None of a single one.
 
     The smallest p value of a two-sided sign-flip test is 2 / 2^seeds, and Holm's correction asks the smallest of m for
     alpha / m.
 
-    >>> worth(9, 5).seeds_needed
+    >>> detectable_effect(9, 5).seeds_needed
     9
     """
     comparisons = optimizers - 1
     if not comparisons:
         return None
     detectable = detectable_difference(seeds, comparisons, ALPHA, POWER)
-    return Worth(comparisons, seeds, seeds_for_a_verdict(comparisons, ALPHA), detectable)
+    return DetectableEffect(comparisons, seeds, seeds_for_a_verdict(comparisons, ALPHA), detectable)
 
 
 def cost(plan: Plan) -> Cost:
@@ -75,16 +75,16 @@ def cost(plan: Plan) -> Cost:
     evaluations = plan.pattern.epochs * min(plan.pattern.evaluations, plan.steps_per_epoch) + 2
     looking = _evaluation_seconds(plan)
     seconds, trials = 0.0, 0
-    for contestant in plan.contestants:
-        count = len(plan.candidates.get(contestant.label, ())) * len(plan.search_seeds) + len(plan.seeds)
-        seconds += count * (steps * _step_seconds(plan, contestant) + evaluations * looking)
+    for config in plan.configs:
+        count = len(plan.candidates.get(config.label, ())) * len(plan.search_seeds) + len(plan.seeds)
+        seconds += count * (steps * _step_seconds(plan, config) + evaluations * looking)
         trials += count
-    timing = len(plan.contestants) * plan.timing_rounds * TIMING_SECONDS
+    timing = len(plan.configs) * plan.timing_rounds * TIMING_SECONDS
     return Cost(seconds, trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch")), timing)
 
 
-def _step_seconds(plan: Plan, contestant: Contestant) -> float:
-    return time_steps(replace(plan.pattern, contestant=contestant), plan.task, CALIBRATION_SECONDS).step_seconds
+def _step_seconds(plan: Plan, config: OptimizerConfig) -> float:
+    return time_steps(replace(plan.pattern, config=config), plan.task, CALIBRATION_SECONDS).step_seconds
 
 
 def _evaluation_seconds(plan: Plan) -> float:

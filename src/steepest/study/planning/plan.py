@@ -19,7 +19,7 @@ from steepest.study import seeds, source_code, user_files
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.config import Contestant
+from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import dry_run, search
 from steepest.study.planning.extension import extended_points
 from steepest.study.planning.request import Request
@@ -55,7 +55,7 @@ ALPHA: Final = 0.05
 class Candidate:
     """An optimizer at one point of its search space: a number, `defaults`, or None for the setting it was given."""
 
-    contestant: Contestant
+    config: OptimizerConfig
     point: Point | None = None
 
 
@@ -74,20 +74,18 @@ class PlannedTrial:
     def entry(self) -> TrialEntry:
         """Return the trial's entry in the study's document."""
         spec = self.spec
-        return TrialEntry(
-            id=spec.id, optimizer=spec.contestant.label, seed=spec.seed, phase=spec.phase, point=self.point
-        )
+        return TrialEntry(id=spec.id, optimizer=spec.config.label, seed=spec.seed, phase=spec.phase, point=self.point)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a study will run, what it runs on, and the document that describes it.
 
-    `contestants` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
+    `configs` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
     that search.
     """
 
-    contestants: tuple[Contestant, ...]
+    configs: tuple[OptimizerConfig, ...]
     spaces: Mapping[str, search.Space]
     candidates: Mapping[str, tuple[Candidate, ...]]
     pattern: TrialSpec
@@ -120,10 +118,10 @@ class Plan:
     @property
     def given(self) -> list[Candidate]:
         """The optimizers that search nothing, as they were given."""
-        return [Candidate(one) for one in self.contestants if one.label not in self.candidates]
+        return [Candidate(one) for one in self.configs if one.label not in self.candidates]
 
     def _trial(self, candidate: Candidate, seed: int, phase: Phase) -> PlannedTrial:
-        spec = replace(self.pattern, contestant=candidate.contestant, seed=seed, phase=phase)
+        spec = replace(self.pattern, config=candidate.config, seed=seed, phase=phase)
         return PlannedTrial(spec, candidate.point)
 
 
@@ -133,19 +131,18 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     task = task_of(request.workload, data, sizes)
     model = _example_model(task)
     pattern = _pattern(request, sizes, _setting(request, data, task, model))
-    reports = _rehearsed(request, pattern, task)
-    runnable = tuple(one for one in request.contestants if reports[one.label].skipped is None)
+    reports = _dry_runs(request, pattern, task)
+    runnable = tuple(one for one in request.configs if reports[one.label].skipped is None)
     if not runnable:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
-    spaces = {one.label: _space(request, one) for one in request.contestants}
+    spaces = {one.label: _space(request, one) for one in request.configs}
     candidates = {one.label: _candidates(request, one, spaces[one.label]) for one in runnable if spaces[one.label]}
     optimizers = tuple(
-        _optimizer(one, reports[one.label], spaces[one.label], candidates.get(one.label, ()))
-        for one in request.contestants
+        _optimizer(one, reports[one.label], spaces[one.label], candidates.get(one.label, ())) for one in request.configs
     )
     code = source_code.descriptions(_files(request, task))
     return Plan(
-        contestants=runnable,
+        configs=runnable,
         spaces={label: spaces[label] for label in candidates},
         candidates=candidates,
         pattern=pattern,
@@ -157,13 +154,13 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
     )
 
 
-def _rehearsed(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.Rehearsal]:
+def _dry_runs(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.DryRun]:
     """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
     problems, needs = task_check.examine(task, pattern), request.workload.needs
     with warnings.catch_warnings():
         if problems:  # they say it all, and better
             warnings.simplefilter("ignore")
-        reports = {one.label: dry_run.rehearse(one, pattern, task, needs) for one in request.contestants}
+        reports = {one.label: dry_run.try_steps(one, pattern, task, needs) for one in request.configs}
     problems += [problem for report in reports.values() for problem in report.problems]
     if problems:
         listed = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
@@ -197,7 +194,7 @@ def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
 def _files(request: Request, task: Task) -> list[str]:
     """Return the files of the task's functions and of the optimizers."""
     own = [user_files.file_of(function) for function in _functions(request, task)]
-    return [*filter(None, own), *(file for one in request.contestants for file in one.origin.files)]
+    return [*filter(None, own), *(file for one in request.configs for file in one.origin.files)]
 
 
 def _code(functions: Iterable[Callable[..., Any]]) -> str:
@@ -206,25 +203,25 @@ def _code(functions: Iterable[Callable[..., Any]]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _space(request: Request, contestant: Contestant) -> dict[str, search.Dimension]:
+def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimension]:
     if not request.trials:
         return {}
-    own = request.own_space(contestant)
-    return search.space_of(contestant.origin, request.searched, contestant.fixed, own)
+    own = request.own_space(config)
+    return search.space_of(config.origin, request.searched, config.fixed, own)
 
 
-def _candidates(request: Request, contestant: Contestant, space: search.Space) -> tuple[Candidate, ...]:
+def _candidates(request: Request, config: OptimizerConfig, space: search.Space) -> tuple[Candidate, ...]:
     """Return the library's defaults, and the points of the space on top of the workload's setting."""
-    defaults = Candidate(contestant.with_defaults(space), DEFAULTS)
-    drawn = extended_points(space, contestant.label, request.trials, request.sampler, request.extensions)
-    return (defaults, *(Candidate(contestant.with_options(point), number) for number, point in enumerate(drawn)))
+    defaults = Candidate(config.with_defaults(space), DEFAULTS)
+    drawn = extended_points(space, config.label, request.trials, request.sampler, request.extensions)
+    return (defaults, *(Candidate(config.with_options(point), number) for number, point in enumerate(drawn)))
 
 
 def _optimizer(
-    contestant: Contestant, report: dry_run.Rehearsal, space: search.Space, candidates: Iterable[Candidate]
+    config: OptimizerConfig, report: dry_run.DryRun, space: search.Space, candidates: Iterable[Candidate]
 ) -> OptimizerEntry:
     return OptimizerEntry(
-        **contestant.document(),
+        **config.document(),
         executor=report.executor,
         skipped=report.skipped,
         space={name: dimension.entry() for name, dimension in space.items()},
@@ -234,12 +231,12 @@ def _optimizer(
 
 def _point(candidate: Candidate) -> PointEntry:
     assert candidate.point is not None  # only a search has candidates
-    return PointEntry(point=candidate.point, options=dict(candidate.contestant.options))
+    return PointEntry(point=candidate.point, options=dict(candidate.config.options))
 
 
 def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> TrialSpec:
     return TrialSpec(
-        contestant=request.contestants[0],
+        config=request.configs[0],
         seed=0,
         phase=EVALUATION,
         task=TaskName(request.declared.source, request.preset_name, sizes),
@@ -354,7 +351,7 @@ def _published(request: Request, data: DataSet) -> Published | None:
         return None
     if request.epochs != published.epochs:
         return None
-    as_published = {one.source: one.label for one in request.contestants if "[" not in one.label}
+    as_published = {one.source: one.label for one in request.configs if "[" not in one.label}
     rows = {as_published[name]: dict(row) for name, row in published.rows.items() if name in as_published}
     return Published(source=published.source, setting=published.setting, rows=rows)
 

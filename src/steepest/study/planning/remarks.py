@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from steepest.study.data import adapt
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.config import Contestant, own_setting
+from steepest.study.optimizers.config import OptimizerConfig, own_setting
 from steepest.study.optimizers.sources import find
 from steepest.study.planning import search
 from steepest.study.planning.request import Request
@@ -16,7 +16,7 @@ def remarks(request: Request, data_dir: object = None) -> list[str]:
     return [
         *_preset(request),
         *_data_dir(request, data_dir),
-        *(line for one in request.contestants for line in (*_left_out(request, one), *_schedule(request, one))),
+        *(line for one in request.configs for line in (*_left_out(request, one), *_schedule(request, one))),
         *_unsearched(request),
     ]
 
@@ -40,31 +40,31 @@ def _data_dir(request: Request, data_dir: object) -> Iterator[str]:
         yield f"--data-dir {data_dir} has no effect: the data of {request.declared.source} are read from no folder"
 
 
-def _left_out(request: Request, contestant: Contestant) -> Iterator[str]:
+def _left_out(request: Request, config: OptimizerConfig) -> Iterator[str]:
     """Name the options of a twin's setting that do not hold for an optimizer."""
     settings = request.workload.settings
-    own, twins = own_setting(contestant.source, contestant.origin, settings)
+    own, twins = own_setting(config.source, config.origin, settings)
     if own is not None:
         return
-    adopted = contestant.origin.adopted(twins)
-    left_out = [name for name in twins if name not in adopted or not _has(contestant, name)]
+    adopted = config.origin.adopted(twins)
+    left_out = [name for name in twins if name not in adopted or not _has(config, name)]
     if left_out:
         yield (
-            f"{contestant.label} runs without the workload's {', '.join(left_out)} of {contestant.origin.twin}: it has "
+            f"{config.label} runs without the workload's {', '.join(left_out)} of {config.origin.twin}: it has "
             "no such option, or sets it itself"
         )
 
 
-def _has(contestant: Contestant, name: str) -> bool:
-    wholes = [whole for whole, entries in contestant.origin.entries.items() if name in entries]
-    return bool({name, *wholes} & contestant.options.keys())
+def _has(config: OptimizerConfig, name: str) -> bool:
+    wholes = [whole for whole, entries in config.origin.entries.items() if name in entries]
+    return bool({name, *wholes} & config.options.keys())
 
 
-def _schedule(request: Request, contestant: Contestant) -> Iterator[str]:
-    if request.schedule_wanted is not None and contestant.schedule != request.schedule:
+def _schedule(request: Request, config: OptimizerConfig) -> Iterator[str]:
+    if request.schedule_wanted is not None and config.schedule != request.schedule:
         yield (
-            f"--schedule {request.schedule} does not hold for {contestant.label}, which finds its own steps: its rate "
-            f"is {contestant.schedule}"
+            f"--schedule {request.schedule} does not hold for {config.label}, which finds its own steps: its rate "
+            f"is {config.schedule}"
         )
 
 
@@ -72,7 +72,7 @@ def _unsearched(request: Request) -> Iterator[str]:
     """Name the optimizers that run as given although there is a search."""
     if not request.trials:
         return
-    for one in request.contestants:
+    for one in request.configs:
         own = request.own_space(one)
         if not search.space_of(find(one.source), request.searched, one.fixed, own):
             yield (

@@ -11,7 +11,7 @@ import torch
 from steepest.study.declaration import Declared, Workload
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
-from steepest.study.optimizers.config import Contestant, contestant
+from steepest.study.optimizers.config import OptimizerConfig, parse_config
 from steepest.study.planning import search
 from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
@@ -81,9 +81,9 @@ class Request:
         self._check_search_is_wanted()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
-        search.check_searched(self.searched_wanted, (one.origin for one in self.contestants))
-        twins = [one.origin.twin for one in self.contestants if one.origin.twin]
-        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.contestants), *twins]))
+        search.check_searched(self.searched_wanted, (one.origin for one in self.configs))
+        twins = [one.origin.twin for one in self.configs if one.origin.twin]
+        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.configs), *twins]))
         self._check_given_once()
         _ = self.reference
 
@@ -106,14 +106,14 @@ class Request:
 
     def _check_given_once(self) -> None:
         """Refuse a hyperparameter that is given for an optimizer in brackets and in a space of the user's."""
-        for one in self.contestants:
+        for one in self.configs:
             twice = [name for name in self.own_space(one) if name in one.fixed]
             if twice:
                 raise UsageError(
                     f"{one.label} is given {', '.join(twice)} in brackets and a space to search it in by --space; give "
                     "one of the two"
                 )
-        if self.searched_wanted and all(self.own_space(one) for one in self.contestants):
+        if self.searched_wanted and all(self.own_space(one) for one in self.configs):
             raise UsageError(
                 "--search has no effect: --space says for every optimizer what is searched; leave out one of the two"
             )
@@ -170,11 +170,11 @@ class Request:
         return self.threads or torch.get_num_threads()
 
     @cached_property
-    def contestants(self) -> tuple[Contestant, ...]:
+    def configs(self) -> tuple[OptimizerConfig, ...]:
         """The optimizers, in the order of asking."""
-        found: dict[str, Contestant] = {}
+        found: dict[str, OptimizerConfig] = {}
         for text in self.optimizers or self.workload.settings:
-            one = contestant(text, self.workload.settings, self.schedule)
+            one = parse_config(text, self.workload.settings, self.schedule)
             if one.label in found:
                 raise UsageError(
                     f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
@@ -187,17 +187,17 @@ class Request:
     @property
     def reference(self) -> str | None:
         """The label of the optimizer that the others are compared with, if one was asked for."""
-        labels = [one.label for one in self.contestants]
+        labels = [one.label for one in self.configs]
         wanted = self.reference_wanted
         known = {label.lower(): label for label in labels}
         if wanted is not None and wanted.lower() not in known:
             raise UsageError(choices("reference", wanted, labels))
         return None if wanted is None else known[wanted.lower()]
 
-    def own_space(self, contestant: Contestant) -> Space:
+    def own_space(self, config: OptimizerConfig) -> Space:
         """Return the user's search space for an optimizer, else its twin's, else an empty one."""
-        twins = self.spaces.get(contestant.origin.twin or "", {})
-        return self.spaces.get(contestant.source, twins)
+        twins = self.spaces.get(config.origin.twin or "", {})
+        return self.spaces.get(config.source, twins)
 
     def continuing(self, document: StudyDocument | None, threads: int) -> "Request":
         """Return the request with what a folder's study has settled already: its threads and its extensions.

@@ -13,7 +13,7 @@ from steepest.study.report.ran_with import ran_with, with_setting
 from steepest.study.report.reaching import UNITS, Reached, Target, Unit
 from steepest.study.report.study import Study
 from steepest.study.report.tables import Cell, Column, Ends, Number, Over, Shown, Table, Text
-from steepest.study.report.tuning import Search, Tried
+from steepest.study.report.tuning import Search, SearchPoint
 from steepest.study.report.wording import between, duration, p_value, percent, signed
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
@@ -259,13 +259,13 @@ def _statuses(one: Search) -> str:
     return f"{len(one.tried)} ({lost})" if lost else str(len(one.tried))
 
 
-def _chosen(best: Tried | None) -> str:
+def _chosen(best: SearchPoint | None) -> str:
     if best is None:
         return "none"
     return "library's defaults" if best.point == DEFAULTS else spelled(best.options)
 
 
-def _score(tried: Tried | None) -> Cell:
+def _score(tried: SearchPoint | None) -> Cell:
     """A score with four decimals: scores decide between points that three would show alike."""
     if tried is None or not tried.trials:
         return Shown(None, MISSING)
@@ -288,7 +288,7 @@ def _edge(one: Search) -> str:
     return f"best rate is the {end} tried: --extend"
 
 
-def _point_row(study: Study, one: Search, tried: Tried) -> tuple[Cell, ...]:
+def _point_row(study: Study, one: Search, tried: SearchPoint) -> tuple[Cell, ...]:
     tag = "good" if tried.status == FINISHED else "bad" if tried.ended else "open"
     return (
         Text(one.label),

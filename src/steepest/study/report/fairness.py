@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from steepest.study.records.format import FINISHED, SEARCH, OptimizerEntry
 from steepest.study.report.findings import Findings
 from steepest.study.report.study import Study, Trial
-from steepest.study.report.tuning import Search, Tried, edges
+from steepest.study.report.tuning import Search, SearchPoint, edges
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
 SKEWED_COVERAGE = 0.905
@@ -158,7 +158,7 @@ def _no_pruning(study: Study, searches: Sequence[Search]) -> Check:
     return f"No trial was stopped for its score: all that finished took {plural(finished[0].step, 'step')}{words}.", ""
 
 
-def _lost(lost: Sequence[Tried]) -> str:
+def _lost(lost: Sequence[SearchPoint]) -> str:
     statuses = dict.fromkeys(tried.status for tried in lost)
     counts = [f"{sum(tried.status == status for tried in lost)} {status}" for status in statuses]
     return f"of the points, {joined(counts)}"

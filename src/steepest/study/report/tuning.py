@@ -26,7 +26,7 @@ RATE: Final = "lr"
 
 
 @dataclass(frozen=True)
-class Tried:
+class SearchPoint:
     """One point of a search: its options, and the last validation score of its trial on every tuning seed.
 
     `score` is the mean over the tuning seeds, NaN where a trial diverged or failed: that is what the choice is made on.
@@ -63,7 +63,7 @@ class Search:
     """
 
     setting: OptimizerEntry
-    tried: tuple[Tried, ...]
+    tried: tuple[SearchPoint, ...]
     chosen: Point | None
     curve: Sensitivity | None
     expected: tuple[tuple[int, float], ...]
@@ -79,11 +79,11 @@ class Search:
         return dict(Counter(one.status for one in self.tried))
 
     @property
-    def defaults(self) -> Tried | None:
+    def defaults(self) -> SearchPoint | None:
         """The library's defaults."""
         return self.at(DEFAULTS)
 
-    def at(self, point: Point | None) -> Tried | None:
+    def at(self, point: Point | None) -> SearchPoint | None:
         """What was tried at a point."""
         return next((one for one in self.tried if one.point == point), None)
 
@@ -93,7 +93,7 @@ class Search:
         return sum(one.point != DEFAULTS for one in self.tried)
 
     @property
-    def best(self) -> Tried | None:
+    def best(self) -> SearchPoint | None:
         """The chosen point."""
         return self.at(self.chosen)
 
@@ -125,12 +125,12 @@ def _search(study: Study, setting: OptimizerEntry, trials: tuple[Trial, ...]) ->
     )
 
 
-def _tried(study: Study, entry: PointEntry, trials: tuple[Trial, ...]) -> Tried:
+def _tried(study: Study, entry: PointEntry, trials: tuple[Trial, ...]) -> SearchPoint:
     its = tuple(trial for trial in trials if trial.point == entry.point)
     scores = [last_score(study, trial) for trial in its]
     ran_with = its[0].options if its else {}
     rate = ran_with.get(RATE, entry.options.get(RATE))
-    return Tried(
+    return SearchPoint(
         point=entry.point,
         options=entry.options,
         rate=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
@@ -146,7 +146,7 @@ def last_score(study: Study, trial: Trial) -> float:
     return trial.epochs[-1].values.get(f"validation_{study.metric}", math.nan)
 
 
-def _curve(study: Study, tried: tuple[Tried, ...]) -> Sensitivity | None:
+def _curve(study: Study, tried: tuple[SearchPoint, ...]) -> Sensitivity | None:
     """Over the drawn points alone: the library's defaults may lie outside of every range, and have other options."""
     drawn = [one for one in tried if one.point != DEFAULTS and one.ended]
     points = [(one.rate, one.score) for one in drawn if one.rate is not None]
@@ -156,7 +156,7 @@ def _curve(study: Study, tried: tuple[Tried, ...]) -> Sensitivity | None:
     return sensitivity(rates, scores, maximize=study.maximize, margin=study.protocol.margin)
 
 
-def _expected(study: Study, tried: tuple[Tried, ...]) -> tuple[tuple[int, float], ...]:
+def _expected(study: Study, tried: tuple[SearchPoint, ...]) -> tuple[tuple[int, float], ...]:
     """The defaults take part in every choice, so no best of k points falls short of them."""
     defaults = next((one.score for one in tried if one.point == DEFAULTS and one.ended), math.nan)
     better = max if study.maximize else min

@@ -9,7 +9,7 @@ from steepest.study.report.findings import Findings
 from steepest.study.report.frames import EVERYTHING, NOTE, fence, within
 from steepest.study.report.palette import Look
 from steepest.study.report.study import Study
-from steepest.study.report.tuning import RATE, Search, Tried, last_score
+from steepest.study.report.tuning import RATE, Search, SearchPoint, last_score
 
 Looks = Mapping[str, Look]
 SINGLE = {RATE}
@@ -71,7 +71,7 @@ def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> 
     return min(scores) - room if study.maximize else max(scores) + room
 
 
-def _points(study: Study, tried: Sequence[Tried]) -> list[tuple[float, float]]:
+def _points(study: Study, tried: Sequence[SearchPoint]) -> list[tuple[float, float]]:
     """(rate, score) of every search trial that finished."""
     pairs = [(one.rate, last_score(study, trial)) for one in tried if one.rate is not None for trial in one.trials]
     return [(rate, score) for rate, score in pairs if math.isfinite(score)]
@@ -98,7 +98,7 @@ def _curve(one: Search, its_look: Look) -> Series:
     return Series(one.label, its_look, "line", x, y, notes=notes)
 
 
-def _single(one: Search, its_look: Look, kind: Kind, tried: Tried | None, note: str) -> Series:
+def _single(one: Search, its_look: Look, kind: Kind, tried: SearchPoint | None, note: str) -> Series:
     """The mean score of one point, nothing where it has none."""
     points = [] if tried is None or tried.rate is None else [(tried.rate, tried.score)]
     points = [(rate, score) for rate, score in points if math.isfinite(score)]
@@ -106,7 +106,7 @@ def _single(one: Search, its_look: Look, kind: Kind, tried: Tried | None, note: 
     return Series(one.label, its_look, kind, x, y, notes=(note,) * len(points))
 
 
-def _marks(study: Study, one: Search, its_look: Look, tried: Sequence[Tried]) -> Series:
+def _marks(study: Study, one: Search, its_look: Look, tried: Sequence[SearchPoint]) -> Series:
     pairs = [
         (point.rate, score, f"point {point.point}, seed {trial.seed}")
         for point in tried

@@ -22,7 +22,7 @@ from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Somebody who looks on while a study runs."""
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
@@ -40,7 +40,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Tally:
+class RunSummary:
     """How a run of a plan went: the trials skipped because they were done, and how the others ended.
 
     `signal` is the one that interrupted it, if one did: Ctrl-C is SIGINT. `notes` tell of record files that were found
@@ -60,8 +60,8 @@ class Tally:
 
 
 def run(
-    plan: Plan, folder: StudyFolder, watcher: Watcher, order: Sequence[str] = (), workers: Workers | None = None
-) -> Tally:
+    plan: Plan, folder: StudyFolder, callback: Callback, order: Sequence[str] = (), workers: Workers | None = None
+) -> RunSummary:
     """Run what is still to run.
 
     Ctrl-C, SIGTERM and SIGHUP leave running trials without an end record; the next time these resume from their
@@ -70,22 +70,22 @@ def run(
     Args:
         plan: what to run.
         folder: where its records are.
-        watcher: is told what happens.
+        callback: is told what happens.
         order: names of the optimizers that come first in tables.
         workers: who runs the trials; usually this process, one after another.
     """
-    study = _Study(plan, folder, watcher, workers or InProcess(plan.task, folder))
+    study = _Study(plan, folder, callback, workers or InProcess(plan.task, folder))
     with folder.writing(), signals.as_interrupts():
         before = folder.read_document()
         folder.write_document(merge(before, plan.document, order, folder.path))
-        study.tally.notes.extend(notes(before, plan.document))
+        study.summary.notes.extend(notes(before, plan.document))
         try:
             study.run()
         except KeyboardInterrupt as interrupt:
-            study.tally.signal = signals.number_of(interrupt)
+            study.summary.signal = signals.number_of(interrupt)
         finally:
             study.workers.cancel()
-    return study.tally
+    return study.summary
 
 
 def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
@@ -110,7 +110,7 @@ def _tried(label: str, plan: Plan, folder: StudyFolder) -> list[tuple[Mapping[st
     """Return every drawn point with its mean score."""
     scores = search_scores(label, plan, folder)
     drawn = [one for one in plan.candidates[label] if isinstance(one.point, int)]
-    return [(one.contestant.options, fmean(scores[one.point])) for one in drawn if one.point is not None]
+    return [(one.config.options, fmean(scores[one.point])) for one in drawn if one.point is not None]
 
 
 def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[PlannedTrial]:
@@ -124,16 +124,16 @@ class _Study:
 
     plan: Plan
     folder: StudyFolder
-    watcher: Watcher
+    callback: Callback
     workers: Workers
-    tally: Tally = field(default_factory=Tally)
+    summary: RunSummary = field(default_factory=RunSummary)
     damaged: dict[str, str] = field(default_factory=dict)
     changed: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def run(self) -> None:
         self._run_stage(self.plan.search_trials)
         self._check_metric(self.plan.search_trials, "validation")
-        chosen = self.plan.given + _winners(self.plan, self.folder, self.tally)
+        chosen = self.plan.given + _winners(self.plan, self.folder, self.summary)
         _note_choice(chosen, self.folder)
         evaluations = self.plan.evaluation_trials(chosen)
         self._run_stage(evaluations)
@@ -154,9 +154,9 @@ class _Study:
 
     def _run_stage(self, trials: Sequence[PlannedTrial], alone: bool = False) -> None:
         self.folder.change_document(lambda document: with_trials(document, entries(trials)))
-        self.watcher.stage_started([trial.spec for trial in trials])
+        self.callback.stage_started([trial.spec for trial in trials])
         waiting = self._look(trials)
-        self.tally.skipped += len(trials) - len(waiting)
+        self.summary.skipped += len(trials) - len(waiting)
         for batch in [[trial] for trial in waiting] if alone else [waiting]:
             self._run_batch(batch)
 
@@ -176,18 +176,18 @@ class _Study:
         for trial in batch:
             self.workers.submit(trial.spec)
         with closing(self.workers.collect()) as everything:
-            for news in everything:
-                if news.event is None:
-                    self.watcher.trial_started(news.trial)
+            for update in everything:
+                if update.event is None:
+                    self.callback.trial_started(update.trial)
                 else:
-                    self._take(news.trial, news.event)
+                    self._take(update.trial, update.event)
 
     def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
         """Say once for every optimizer which settings of the process its trials change."""
-        if changes and self.changed.get(trial.contestant.label) != changes:
-            self.changed[trial.contestant.label] = changes
-            self.tally.notes.append(
-                f"trials of {trial.contestant.label} change {', '.join(changes)}; "
+        if changes and self.changed.get(trial.config.label) != changes:
+            self.changed[trial.config.label] = changes
+            self.summary.notes.append(
+                f"trials of {trial.config.label} change {', '.join(changes)}; "
                 "each computes with what it sets, and it is put back before the next trial"
             )
 
@@ -195,23 +195,25 @@ class _Study:
         note = self.damaged.pop(trial.id, None)
         if note is not None:
             resumed = event.record["kind"] == "resumed"
-            self.tally.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
-        self.watcher.trial_event(trial, event)
+            self.summary.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
+        self.callback.trial_event(trial, event)
         if event.record["kind"] == "end":
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
-            self.tally.ended[str(event.record["status"])] += 1
+            self.summary.ended[str(event.record["status"])] += 1
             if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
                 self.folder.checkpoint(trial).delete()
 
 
-def _winners(plan: Plan, folder: StudyFolder, tally: Tally) -> list[Candidate]:
+def _winners(plan: Plan, folder: StudyFolder, summary: RunSummary) -> list[Candidate]:
     """Return the chosen point of every optimizer that searches; one whose every trial failed has none."""
     chosen = []
     for label, candidates in plan.candidates.items():
         scores = search_scores(label, plan, folder)
         point, score = choose(scores, plan.task.metric.direction == "maximize")
         if math.isnan(score):
-            tally.notes.append(f"{label}: no trial of its search finished on every tuning seed, so it is not evaluated")
+            summary.notes.append(
+                f"{label}: no trial of its search finished on every tuning seed, so it is not evaluated"
+            )
             continue
         chosen.append(next(one for one in candidates if one.point == point))
     return chosen
@@ -221,7 +223,7 @@ def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[Point, li
     """Return the last value of the validation metric of every search trial, NaN where a trial did not finish."""
     scores: dict[Point, list[float]] = {}
     for trial in plan.search_trials:
-        if trial.spec.contestant.label == label and trial.point is not None:
+        if trial.spec.config.label == label and trial.point is not None:
             scores.setdefault(trial.point, []).append(_score(trial, plan, folder))
     return scores
 
@@ -243,7 +245,7 @@ def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
 
     def change(document: StudyDocument) -> StudyDocument:
         known = document.chosen
-        new = {one.contestant.label: _choice(one) for one in chosen}
+        new = {one.config.label: _choice(one) for one in chosen}
         changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
         kept = tuple(one for one in document.trials if one.phase == SEARCH or one.optimizer not in changed)
         return replace(document, trials=kept, chosen={**known, **new})
@@ -252,6 +254,6 @@ def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
 
 
 def _choice(candidate: Candidate) -> Choice:
-    contestant = candidate.contestant
-    options = contestant.origin.resolved(contestant.options)
-    return Choice(point=candidate.point, given=dict(contestant.options), options=options)
+    config = candidate.config
+    options = config.origin.resolved(config.options)
+    return Choice(point=candidate.point, given=dict(config.options), options=options)

@@ -8,7 +8,7 @@ from steepest.study.errors import StoreError
 from steepest.study.records.format import FAILED
 from steepest.study.records.records import Record, alike
 from steepest.study.running.store import DONE, StudyFolder, TrialLog, TrialRecords
-from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, Keeper, UnsafeStateError
+from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, CheckpointManager, UnsafeStateError
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
 from steepest.study.trials.trial import Event, run_trial, start_of
@@ -44,10 +44,10 @@ def execute(
         file = folder.checkpoint(spec)
         checkpoint = _usable(file, found, log, spec)
         log.cut(checkpoint.lengths if checkpoint else (0, 0))
-        keeper = Keeper(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
+        manager = CheckpointManager(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
         if checkpoint:
             yield _resumed(checkpoint)
-        for event in with_crashes(spec, load, checkpoint, keeper):
+        for event in with_crashes(spec, load, checkpoint, manager):
             log.write(event)
             if event.record.get("status") in DONE:
                 file.delete()
@@ -95,13 +95,16 @@ def _resumed(checkpoint: Checkpoint) -> Event:
 
 
 def with_crashes(
-    spec: TrialSpec, load: Callable[[], Task], checkpoint: Checkpoint | None = None, keeper: Keeper | None = None
+    spec: TrialSpec,
+    load: Callable[[], Task],
+    checkpoint: Checkpoint | None = None,
+    manager: CheckpointManager | None = None,
 ) -> Iterator[Event]:
     """Yield a trial's events; one more tells of the crash if there was one. What the trial was is told in any case."""
     position = _position({} if checkpoint is None else _resumed(checkpoint).record)
     told = checkpoint is not None
     try:
-        for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, keeper):
+        for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, manager):
             position, told = _position(event.record), True
             yield event
     except StoreError:

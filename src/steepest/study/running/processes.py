@@ -20,8 +20,8 @@ from steepest.study.records.disk import remove_empty, writing_to
 from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.running.execution import record_death
 from steepest.study.running.store import StudyFolder
-from steepest.study.running.worker_process import Message, Orders
-from steepest.study.running.workers import News
+from steepest.study.running.worker_process import Message, WorkerConfig
+from steepest.study.running.workers import TrialUpdate
 from steepest.study.trials.checkpoints import SECONDS
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
@@ -56,8 +56,8 @@ class Processes:
     ) -> None:
         self._folder = folder
         self._limit = time_limit
-        self._orders = Orders(os.getpid(), folder.path, data_dir, seconds)
-        self._news: queue.SimpleQueue[tuple[_Process, Message | None]] = queue.SimpleQueue()
+        self._config = WorkerConfig(os.getpid(), folder.path, data_dir, seconds)
+        self._updates: queue.SimpleQueue[tuple[_Process, Message | None]] = queue.SimpleQueue()
         self._waiting: deque[TrialSpec] = deque()
         self._places: list[_Process | None] = [None] * jobs
 
@@ -65,7 +65,7 @@ class Processes:
         """Put a trial into the queue."""
         self._waiting.append(trial)
 
-    def collect(self) -> Generator[News]:
+    def collect(self) -> Generator[TrialUpdate]:
         """Hand out what waits, and yield what the workers tell."""
         while self._waiting or self._busy:
             yield from self._hand_out()
@@ -95,7 +95,7 @@ class Processes:
     def _busy(self) -> list["_Process"]:
         return [process for process in self._places if process is not None and process.trial is not None]
 
-    def _hand_out(self) -> Iterator[News]:
+    def _hand_out(self) -> Iterator[TrialUpdate]:
         for number in range(len(self._places)):
             if not self._waiting:
                 return
@@ -103,7 +103,7 @@ class Processes:
             if process.trial is None:
                 trial = self._waiting.popleft()
                 process.run(trial)
-                yield News(trial)
+                yield TrialUpdate(trial)
 
     def _ready(self, number: int) -> "_Process":
         """Return the process of this number; a new one if there is none, or if it died while it had nothing to do."""
@@ -113,7 +113,7 @@ class Processes:
             process = None
         if process is None:
             output = self._folder.path / "workers" / f"{number + 1}.txt"
-            process = self._places[number] = _Process(self._orders, output, self._news)
+            process = self._places[number] = _Process(self._config, output, self._updates)
         return process
 
     def _wait_for_stops(self) -> None:
@@ -121,21 +121,21 @@ class Processes:
         last = time.monotonic() + GRACE
         while self._busy and time.monotonic() < last:
             with contextlib.suppress(queue.Empty):
-                process, message = self._news.get(timeout=PULSE)
+                process, message = self._updates.get(timeout=PULSE)
                 if message is None or message[0] not in ("ready", "event") or _is_end(message):
                     process.trial = None
 
-    def _listen(self) -> Iterator[News]:
+    def _listen(self) -> Iterator[TrialUpdate]:
         """Wait for a message, but not for long, and yield what it means."""
         try:
-            process, message = self._news.get(timeout=PULSE)
+            process, message = self._updates.get(timeout=PULSE)
         except queue.Empty:
             pass
         else:
             yield from self._understood(process, message)
         yield from self._overdue()
 
-    def _understood(self, process: "_Process", message: Message | None) -> Iterator[News]:
+    def _understood(self, process: "_Process", message: Message | None) -> Iterator[TrialUpdate]:
         trial = process.trial
         if trial is None:  # an idle worker died, or one that was killed spoke before
             return
@@ -150,35 +150,35 @@ class Processes:
             event = Event(*content)
             if event.record["kind"] == "end":
                 process.trial = None
-            yield News(trial, event)
+            yield TrialUpdate(trial, event)
             return
         process.trial = None
         if what == "store":
             raise StoreError(content)
         if what == "failed":
-            yield News(trial, record_death(trial, self._folder, *content))
+            yield TrialUpdate(trial, record_death(trial, self._folder, *content))
 
-    def _overdue(self) -> Iterator[News]:
+    def _overdue(self) -> Iterator[TrialUpdate]:
         for process in self._busy:
             if process.trial is not None and self._limit is not None and process.seconds > self._limit:
                 process.kill(politely=True)
                 fate = f"it took longer than the time limit of {self._limit / 60:g} minutes and was ended"
                 yield self._end(process, process.trial, fate, TIMED_OUT)
 
-    def _end(self, process: "_Process", trial: TrialSpec, fate: str, status: str = FAILED) -> News:
+    def _end(self, process: "_Process", trial: TrialSpec, fate: str, status: str = FAILED) -> TrialUpdate:
         process.trial = None
-        return News(trial, record_death(trial, self._folder, fate, process.last_words(), status))
+        return TrialUpdate(trial, record_death(trial, self._folder, fate, process.last_words(), status))
 
 
 class _Process:
     """One worker process and, while it works, its trial."""
 
     def __init__(
-        self, orders: Orders, output: Path, news: "queue.SimpleQueue[tuple[_Process, Message | None]]"
+        self, config: WorkerConfig, output: Path, updates: "queue.SimpleQueue[tuple[_Process, Message | None]]"
     ) -> None:
         self.trial: TrialSpec | None = None
         self._output = output
-        self._news = news
+        self._updates = updates
         self._began = 0.0
         self._told = 0
         with writing_to(output):
@@ -191,7 +191,7 @@ class _Process:
                     stderr=file,
                 )
         threading.Thread(target=self._read, daemon=True).start()
-        self.send(orders)
+        self.send(config)
 
     @property
     def alive(self) -> bool:
@@ -212,7 +212,7 @@ class _Process:
         self._told = self._output.stat().st_size
         self.send(("run", trial.document()))
 
-    def send(self, what: Orders | Message) -> None:
+    def send(self, what: WorkerConfig | Message) -> None:
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):  # it is dead; the reader will tell
             pickle.dump(what, self._child.stdin)
@@ -258,9 +258,9 @@ class _Process:
                 try:
                     message: Any = pickle.load(source)
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    self._news.put((self, None))
+                    self._updates.put((self, None))
                     return
-                self._news.put((self, message))
+                self._updates.put((self, message))
 
 
 def _is_end(message: Message) -> bool:

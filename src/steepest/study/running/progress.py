@@ -93,7 +93,7 @@ class Progress:
         return 1 if timing else max(1, min(self._jobs, unfinished))
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
-        row = Row(trial.contestant.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))
+        row = Row(trial.config.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))
         if folder.is_done(trial.id):
             for record in folder.read_trial(trial.id).lines:
                 self._read(row, record, {})

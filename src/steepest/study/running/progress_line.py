@@ -22,7 +22,7 @@ def is_watched() -> bool:
 
 
 class ProgressLine:
-    """A watcher that writes one line, and over it as long as the study runs."""
+    """A callback that writes one line, and over it as long as the study runs."""
 
     def __init__(self, progress: Progress, file: TextIO) -> None:
         self._progress = progress
@@ -60,7 +60,7 @@ class ProgressLine:
         left = self._progress.seconds_left()
         rest = "" if left is None else f", about {duration(left)} left"
         counts = f"{trial.phase}: {done} of {len(rows)} trials done{rest}"
-        return f"{counts}; {trial.contestant.label} seed {trial.seed}"
+        return f"{counts}; {trial.config.label} seed {trial.seed}"
 
     def _write(self, words: str) -> None:
         self._file.write(f"\r{words[:WIDTH]:{WIDTH}}\r")

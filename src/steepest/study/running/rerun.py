@@ -83,7 +83,7 @@ def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.
     """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
     here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
     file = spec.task.source.rpartition(":")[0]
-    files = [*spec.contestant.origin.files, *([file] if file.endswith(".py") else [])]
+    files = [*spec.config.origin.files, *([file] if file.endswith(".py") else [])]
     different = [
         *compare("trial", stored, records.plain(here)),
         *source_code.changes(code, source_code.descriptions(files)),

@@ -44,7 +44,7 @@ cannot be written.
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerConfig:
     """What a worker is told once, before its first trial."""
 
     parent: int
@@ -60,17 +60,17 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what the user's code prints must not get in between
     faulthandler.enable()
-    orders: Orders = pickle.load(source)
-    _die_with(orders.parent)
+    config: WorkerConfig = pickle.load(source)
+    _die_with(config.parent)
     keep_freed_memory()
-    worker = _Worker(orders, sink)
+    worker = _Worker(config, sink)
     signals.handle(worker.terminate)
     worker.work(source)
 
 
 class _Worker:
-    def __init__(self, orders: Orders, sink: IO[bytes]) -> None:
-        self._orders = orders
+    def __init__(self, config: WorkerConfig, sink: IO[bytes]) -> None:
+        self._config = config
         self._sink = sink
         self._stop = threading.Event()
         self._trials: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -114,11 +114,11 @@ class _Worker:
 
     def _messages(self, document: dict[str, Any]) -> Iterator[Message]:
         """Run a trial and yield what the parent must know."""
-        orders, ended = self._orders, False
+        config, ended = self._config, False
         try:
             spec = _unchanged(document)
-            load = partial(_load, spec, orders.data_dir)
-            for event in _throttled(execute(spec, load, StudyFolder(orders.folder), orders.seconds, self._stop.is_set)):
+            load = partial(_load, spec, config.data_dir)
+            for event in _throttled(execute(spec, load, StudyFolder(config.folder), config.seconds, self._stop.is_set)):
                 ended = event.record["kind"] == "end"
                 yield "event", (event.record, event.timing)
         except StoreError as error:
@@ -135,7 +135,7 @@ def _unchanged(document: dict[str, Any]) -> TrialSpec:
     spec = TrialSpec.read(document)
     workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
     if not alike(spec.document(), document):
-        raise StudyError(f"the source of {spec.contestant.label} has changed since the study began; start it again")
+        raise StudyError(f"the source of {spec.config.label} has changed since the study began; start it again")
     return spec
 
 

@@ -15,7 +15,7 @@ from steepest.study.trials.trial import Event
 
 
 @dataclass(frozen=True)
-class News:
+class TrialUpdate:
     """What is new of a trial; without an event: it begins."""
 
     trial: TrialSpec
@@ -31,7 +31,7 @@ class Workers(Protocol):
     def submit(self, trial: TrialSpec) -> None:
         """Put a trial into the queue."""
 
-    def collect(self) -> Generator[News]:
+    def collect(self) -> Generator[TrialUpdate]:
         """Yield what happens, until every submitted trial has ended. Steps may be left out, all else is told."""
 
     def cancel(self) -> None:
@@ -51,14 +51,14 @@ class InProcess:
         """Put a trial into the queue."""
         self._waiting.append(trial)
 
-    def collect(self) -> Generator[News]:
+    def collect(self) -> Generator[TrialUpdate]:
         """Run what waits."""
         while self._waiting:
             trial = self._waiting.popleft()
-            yield News(trial)
+            yield TrialUpdate(trial)
             with closing(execute(trial, lambda: self._task, self._folder, self._seconds)) as events:
                 for event in events:
-                    yield News(trial, event)
+                    yield TrialUpdate(trial, event)
 
     def cancel(self) -> None:
         """Forget what waits."""

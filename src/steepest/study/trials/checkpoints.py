@@ -108,7 +108,7 @@ class CheckpointFile:
         return content
 
 
-class Keeper:
+class CheckpointManager:
     """Decides when a running trial is stored, and stores it.
 
     Args:
@@ -158,7 +158,7 @@ class Keeper:
         return None
 
     def accept(self) -> None:
-        """The state that was stored last is proven: it becomes the checkpoint, and the later ones need no proof."""
+        """The state that was stored last is proven: it becomes the checkpoint, and the later ones are not checked."""
         self.proven = True
         self._file.commit()
         self._next = time.monotonic() + self._seconds

@@ -1,4 +1,4 @@
-"""Checkpoints of a running trial, and the proof that it can go on from them: a twin does, equal to the last bit."""
+"""Checkpoints of a running trial, and the check that it can resume from them: a twin does, equal to the last bit."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from steepest.optimizer import Optimizer
 from steepest.study.optimizers import settings
-from steepest.study.trials.checkpoints import Keeper, State
+from steepest.study.trials.checkpoints import CheckpointManager, State
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
 from steepest.study.trials.training import Batch, Trainer
 
 STEPS: Final = 1
-"""Steps of the proof for an optimizer of ours or torch's: its state is tested, the user's model is not."""
+"""Steps of the check for an optimizer of ours or torch's: its state is tested, the user's model is not."""
 FOREIGN_STEPS: Final = 10
 """Steps for any other: it may remember something outside its state dict, and use it every few steps only."""
 
@@ -24,23 +24,23 @@ class StoppedError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one running trial; without a keeper there are none.
+    """The checkpoints of one running trial; without a manager there are none.
 
     The first one counts when a twin that was loaded from it has taken the same steps to the same bits. If it has not,
     the trial has no checkpoints, and `refused` says why.
     """
 
-    def __init__(self, spec: TrialSpec, task: Task, keeper: Keeper | None) -> None:
+    def __init__(self, spec: TrialSpec, task: Task, manager: CheckpointManager | None) -> None:
         self._spec = spec
         self._task = task
-        self._keeper = keeper
-        self._proof: Proof | None = None
+        self._manager = manager
+        self._check: ResumeCheck | None = None
         self._settings = settings.values()  # as they are before the trial's code sets any
 
     @property
     def refused(self) -> str | None:
         """Why the trial would start again after an interruption."""
-        return None if self._keeper is None else self._keeper.refused
+        return None if self._manager is None else self._manager.refused
 
     def offer(self, state: Callable[[], State]) -> None:
         """Between two steps: store the trial if it is time to. One that shall stop does so once that is proven.
@@ -49,41 +49,41 @@ class Checkpoints:
             StoppedError: the trial shall stop here.
             StoreError: the disk is full, or will not be written to.
         """
-        if self._keeper is None:
+        if self._manager is None:
             return
-        if self._proof is None and self._keeper.due:
-            unproven = self._keeper.store(state)
+        if self._check is None and self._manager.due:
+            unproven = self._manager.store(state)
             if unproven is not None:
-                self._begin_proof(self._keeper, unproven)
-        if self._proof is None and self._keeper.stop():
+                self._begin_check(self._manager, unproven)
+        if self._check is None and self._manager.stop():
             raise StoppedError
 
     def compare(self, batch: Batch, trainer: Trainer) -> None:
         """After a step: let the twin of a checkpoint that is still to be proven take it too."""
-        if self._proof is None or self._keeper is None:
+        if self._check is None or self._manager is None:
             return
-        difference = self._proof.follow(batch, trainer)
+        difference = self._check.follow(batch, trainer)
         if difference is not None:
-            self._keeper.refuse(difference)
-            self._proof = None
-        elif self._proof.complete:
-            self.end_proof()
+            self._manager.refuse(difference)
+            self._check = None
+        elif self._check.complete:
+            self.end_check()
 
-    def end_proof(self) -> None:
+    def end_check(self) -> None:
         """Before an evaluation, which may move an optimizer's weights: what has been compared must do."""
-        if self._proof is not None and self._keeper is not None:
-            self._keeper.accept()
-            self._proof = None
+        if self._check is not None and self._manager is not None:
+            self._manager.accept()
+            self._check = None
 
-    def _begin_proof(self, keeper: Keeper, state: State) -> None:
+    def _begin_check(self, manager: CheckpointManager, state: State) -> None:
         try:
             with settings.as_they_were(self._settings):
-                self._proof = Proof(self._spec, self._task, state["trainer"])
+                self._check = ResumeCheck(self._spec, self._task, state["trainer"])
         except Exception as error:  # whatever a foreign optimizer raises when it is handed its own state
-            keeper.refuse(f"{type(error).__name__}: {error}")
+            manager.refuse(f"{type(error).__name__}: {error}")
 
 
-class Proof:
+class ResumeCheck:
     """A twin of a trial, loaded from its checkpoint, that takes the same steps."""
 
     def __init__(self, spec: TrialSpec, task: Task, state: State) -> None:

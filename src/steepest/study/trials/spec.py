@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from steepest.study.optimizers.config import Contestant
+from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.records import records
 from steepest.study.records.format import Phase
 from steepest.study.trials.task import TaskName
@@ -23,7 +23,7 @@ class TrialSpec:
     Trials with equal specifications produce equal records, byte for byte, on one machine.
     """
 
-    contestant: Contestant
+    config: OptimizerConfig
     seed: int
     phase: Phase
     task: TaskName
@@ -38,7 +38,7 @@ class TrialSpec:
         """Return the complete specification as it stands in the trial's first record."""
         return {
             **self.setting,
-            "optimizer": self.contestant.document(),
+            "optimizer": self.config.document(),
             "seed": self.seed,
             "phase": self.phase,
             "task": self.task.document(),
@@ -53,14 +53,14 @@ class TrialSpec:
     def read(cls, document: Mapping[str, Any]) -> "TrialSpec":
         """Return the specification that `document` described."""
         rest = dict(document)
-        contestant, task = Contestant.read(rest.pop("optimizer")), TaskName.read(rest.pop("task"))
+        config, task = OptimizerConfig.read(rest.pop("optimizer")), TaskName.read(rest.pop("task"))
         plain = {name: rest.pop(name) for name in _PLAIN}
-        return cls(contestant=contestant, task=task, setting=rest, **plain)
+        return cls(config=config, task=task, setting=rest, **plain)
 
     @property
     def id(self) -> str:
         """A readable name that two different specifications do not share."""
-        return f"{self.contestant.slug}-{self.phase}-seed{self.seed}-{self.digest[:8]}"
+        return f"{self.config.slug}-{self.phase}-seed{self.seed}-{self.digest[:8]}"
 
     @cached_property
     def digest(self) -> str:

@@ -60,7 +60,7 @@ class Trainer:
         init = seeds.GlobalStream("init", spec.seed)
         self.model = initial_model(task, init)
         with init.active():  # an optimizer may draw, too
-            self.optimizer = spec.contestant.build(self.model)
+            self.optimizer = spec.config.build(self.model)
         self._asks_for_gradients = asks_for_gradients(self.optimizer)
         self.clock = Stopwatch()
         self.steps = 0
@@ -157,9 +157,9 @@ class Trainer:
 
     def _schedule(self) -> None:
         """Set every group's rate for the step that follows."""
-        if self._spec.contestant.schedule == CONSTANT:
+        if self._spec.config.schedule == CONSTANT:
             return
-        factor = SCHEDULES[self._spec.contestant.schedule](self.steps, self._total)
+        factor = SCHEDULES[self._spec.config.schedule](self.steps, self._total)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             if rate is not None:
                 group["lr"] = rate * factor

@@ -18,7 +18,7 @@ from steepest.study import seeds
 from steepest.study.optimizers import settings
 from steepest.study.records.format import DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
 from steepest.study.records.records import Record
-from steepest.study.trials.checkpoints import Keeper, State
+from steepest.study.trials.checkpoints import CheckpointManager, State
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.resume_check import Checkpoints, StoppedError
 from steepest.study.trials.spec import TrialSpec
@@ -40,7 +40,7 @@ class _DivergedError(Exception):
 
 
 def run_trial(
-    spec: TrialSpec, task: Task, resume_from: State | None = None, keeper: Keeper | None = None
+    spec: TrialSpec, task: Task, resume_from: State | None = None, manager: CheckpointManager | None = None
 ) -> Iterator[Event]:
     """Train and yield an event for the start, every step, every evaluation and the end.
 
@@ -53,12 +53,12 @@ def run_trial(
             every other setting again, whatever the trial's code has set (`steepest.study.optimizers.settings`).
         task: what to run it on.
         resume_from: the state of a checkpoint; the events that came before it are not repeated.
-        keeper: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
+        manager: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
     with _threads(spec.threads), settings.kept() as changes:
         if resume_from is None:
             yield start_of(spec)
-        run = _timed(spec, task) if spec.phase == TIMING else _trained(spec, task, resume_from, keeper)
+        run = _timed(spec, task) if spec.phase == TIMING else _trained(spec, task, resume_from, manager)
         for event in run:
             yield _with_changes(event, changes) if event.record["kind"] == "end" else event
 
@@ -74,8 +74,10 @@ def start_of(spec: TrialSpec) -> Event:
     return Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
 
 
-def _trained(spec: TrialSpec, task: Task, resume_from: State | None, keeper: Keeper | None) -> Iterator[Event]:
-    run = _Run(spec, task, keeper)
+def _trained(
+    spec: TrialSpec, task: Task, resume_from: State | None, manager: CheckpointManager | None
+) -> Iterator[Event]:
+    run = _Run(spec, task, manager)
     if resume_from is not None:
         run.resume(resume_from)
     with run.stream.active():
@@ -110,10 +112,10 @@ def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
 class _Run:
     """Where a trial stands."""
 
-    def __init__(self, spec: TrialSpec, task: Task, keeper: Keeper | None) -> None:
+    def __init__(self, spec: TrialSpec, task: Task, manager: CheckpointManager | None) -> None:
         self._spec = spec
         self._task = task
-        self._checkpoints = Checkpoints(spec, task, keeper)
+        self._checkpoints = Checkpoints(spec, task, manager)
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._start = time.perf_counter()
         self._order = seeds.generator("order", spec.seed)
@@ -173,7 +175,7 @@ class _Run:
             self._finite("loss", outcome.loss)
             self._sums.add(outcome, len(indices))
             if self._batch in self._marks:
-                self._checkpoints.end_proof()
+                self._checkpoints.end_check()
                 yield from self._evaluation(self._epochs_done(len(batches)))
             self._checkpoints.offer(self._state)
 
