@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 
 from steepest.study.errors import UsageError
-from steepest.study.statistics.profiles import performance_profile, profile_bands, ratios
+from steepest.study.statistics.profiles import performance_profile, profile_bands
 
 INF = math.inf
 COSTS = {"adam": [10.0, 20.0, 30.0, INF], "sgd": [20.0, 10.0, 30.0, INF], "muon": [5.0, 40.0, INF, 8.0]}
 """Four problems; the best costs are 5, 10, 30 and 8."""
-
-
-def test_ratios_worked_by_hand() -> None:
-    assert ratios(COSTS) == {"adam": (2.0, 2.0, 1.0, INF), "sgd": (4.0, 1.0, 1.0, INF), "muon": (1.0, 4.0, INF, 1.0)}
-
-
-def test_a_problem_that_nobody_solves_is_a_failure_for_all() -> None:
-    assert ratios({"adam": [INF, 1.0], "sgd": [INF, 3.0]}) == {"adam": (INF, 1.0), "sgd": (INF, 3.0)}
 
 
 def test_a_profile_worked_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Time to target: what counts as a crossing, and what a miss does to medians, means and ranks."""
+"""Time to target: what counts as a crossing, and what a miss does to medians."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import pytest
 from steepest.study.errors import UsageError
 from steepest.study.statistics.targets import (
     crossing,
-    mean_without_misses,
     median_with_censoring,
     misses,
-    ranks_with_censoring,
-    time_to_target,
 )
 
 INF = math.inf
@@ -38,7 +35,6 @@ STEPS = [100, 200, 300, 400]
 def test_a_crossing_counts_when_confirmed(values: list[float], expected: float | None) -> None:
     assert crossing(STEPS, values, target=0.8, maximize=True) == expected
     assert crossing(STEPS, [-value for value in values], target=-0.8, maximize=False) == expected
-    assert time_to_target(STEPS, values, target=0.8, maximize=True) == (INF if expected is None else expected)
 
 
 def test_one_evaluation_or_none_confirms_nothing() -> None:
@@ -47,22 +43,18 @@ def test_one_evaluation_or_none_confirms_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "median", "mean", "ranks"),
+    ("times", "median"),
     [
-        ([3.0, 1.0, 2.0], 2.0, 2.0, [3.0, 1.0, 2.0]),
-        ([4.0, 1.0, 2.0, 3.0], 2.5, 2.5, [4.0, 1.0, 2.0, 3.0]),
-        ([INF, 1.0, 2.0], 2.0, None, [3.0, 1.0, 2.0]),
-        ([INF, INF, 1.0, 2.0], INF, None, [3.5, 3.5, 1.0, 2.0]),
-        ([INF, INF], INF, None, [1.5, 1.5]),
-        ([5.0], 5.0, 5.0, [1.0]),
+        ([3.0, 1.0, 2.0], 2.0),
+        ([4.0, 1.0, 2.0, 3.0], 2.5),
+        ([INF, 1.0, 2.0], 2.0),
+        ([INF, INF, 1.0, 2.0], INF),
+        ([INF, INF], INF),
+        ([5.0], 5.0),
     ],
 )
-def test_a_miss_enters_medians_and_ranks_and_never_means(
-    times: list[float], median: float, mean: float | None, ranks: list[float]
-) -> None:
+def test_a_miss_enters_medians(times: list[float], median: float) -> None:
     assert median_with_censoring(times) == median
-    assert mean_without_misses(times) == mean
-    assert ranks_with_censoring(times) == ranks
     assert misses(times) == times.count(INF)
 
 
@@ -73,6 +65,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         crossing([1, 1], [0.1, 0.2], target=0.5, maximize=True)
     with pytest.raises(UsageError, match="target is NaN"):
         crossing([1, 2], [0.1, 0.2], target=NAN, maximize=True)
-    for function in (median_with_censoring, mean_without_misses, ranks_with_censoring):
-        with pytest.raises(UsageError, match="NaN at position 1"):
-            function([1.0, NAN])
+    with pytest.raises(UsageError, match="NaN at position 1"):
+        median_with_censoring([1.0, NAN])

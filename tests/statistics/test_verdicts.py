@@ -76,13 +76,6 @@ def test_the_numbers_of_a_comparison_worked_by_hand() -> None:
     assert got.interval == sign_flip_interval([1.0, 2.0, 3.0, 0.0, -1.0, 4.0], 0.95)
 
 
-def test_ties_widen_the_interval_of_the_probability_on_both_sides() -> None:
-    without, with_ties = only([1.0] * 5 + [-1.0] * 5), only([1.0] * 3 + [-1.0] * 3 + [0.0] * 4)
-    assert without.probability_better == with_ties.probability_better == 0.5
-    assert with_ties.probability_interval.low < without.probability_interval.low
-    assert with_ties.probability_interval.high > without.probability_interval.high
-
-
 def test_with_a_miss_the_median_stands_for_the_mean() -> None:
     got = only([*SPREAD, -INF])
     assert got.estimate == 0.95

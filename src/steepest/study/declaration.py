@@ -19,7 +19,6 @@ from steepest.study.errors import StudyError, UsageError
 from steepest.study.suggest import choices
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Preset = Literal["smoke", "quick", "full"]
 PRESETS: Final = ("smoke", "quick", "full")
 
 OVER: Final = ("examples", "set")

@@ -1,21 +1,14 @@
-"""Confidence intervals that cover what they claim at the few seeds of a study, and the refusal of one that does not."""
+"""Confidence intervals that cover what they claim at the few seeds of a study."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
-from scipy.special import bdtr, betaincinv, stdtrit
-from scipy.stats import bootstrap
+from scipy.special import bdtr
 
-from steepest.study.errors import UsageError
 from steepest.study.statistics.permutation import subsets, tail_count
 from steepest.study.statistics.vectors import finite_vector, probability, vector
-
-SMALLEST_FOR_BCA: Final = 30
-"""The fewest values of which `bca_interval` makes an interval."""
-RESAMPLES: Final = 9999
 
 
 @dataclass(frozen=True)
@@ -67,21 +60,6 @@ def sign_flip_interval(differences: Sequence[float], level: float = 0.95, *, see
     return Interval(low, high, level, "inverted sign-flip test")
 
 
-def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's interval for the mean: exact for normal values; the whole line from a single one.
-
-    Raises:
-        UsageError: no value, or one is not finite.
-    """
-    array = finite_vector(values, "values")
-    n, mean = len(array), float(array.mean())
-    if n == 1:
-        return Interval(-math.inf, math.inf, probability(level, "level"), "Student's t")
-    quantile = float(stdtrit(n - 1, 0.5 + probability(level, "level") / 2.0))
-    half = quantile * float(array.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean - half, mean + half, level, "Student's t")
-
-
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """The median's interval between two order statistics (David and Nagaraja, Order Statistics, 2003, section 7.1).
 
@@ -112,38 +90,3 @@ def effect_interval(differences: Sequence[float], level: float = 0.95, *, seed: 
         return sign_flip_interval(differences, level, seed=seed)
     interval = median_interval(differences, level)
     return replace(interval, method=f"{interval.method}, as a difference is infinite")
-
-
-def bca_interval(values: Sequence[float], level: float = 0.95, *, seed: int = 0) -> Interval:
-    """The bias-corrected and accelerated bootstrap interval of the mean (Efron 1987, JASA 82, 171-185).
-
-    Raises:
-        UsageError: fewer than 30 values: its claim does not hold there (`tests/statistics/test_interval_coverage.py`).
-    """
-    array = finite_vector(values, "values")
-    if len(array) < SMALLEST_FOR_BCA:
-        raise UsageError(
-            f"A BCa bootstrap of {len(array)} values; it needs {SMALLEST_FOR_BCA}, because at few it covers less than "
-            "it claims (84 % for 95 %, measured at n = 5). Take sign_flip_interval or student_interval."
-        )
-    method = "BCa bootstrap"
-    if np.ptp(array) == 0.0:
-        return Interval(float(array[0]), float(array[0]), probability(level, "level"), method)
-    result = bootstrap(
-        (array,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Interval(float(result.low), float(result.high), probability(level, "level"), method)
-
-
-def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """The exact interval of a probability from so many successes in n (Clopper and Pearson 1934, Biometrika 26, 404).
-
-    Raises:
-        UsageError: not 0 <= successes <= n.
-    """
-    if not 0 <= successes <= n:
-        raise UsageError(f"{successes} successes of {n}; give a count between 0 and the number of tries.")
-    tail = (1.0 - probability(level, "level")) / 2.0
-    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
-    high = float(betaincinv(successes + 1, n - successes, 1.0 - tail)) if successes < n else 1.0
-    return Interval(low, high, level, "Clopper-Pearson")

@@ -43,31 +43,16 @@ class Band:
     level: float
 
 
-def ratios(costs: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    """Each solver's cost over the best solver's, problem by problem; infinite for a failure.
-
-    Args:
-        costs: by solver, one per problem, in the same order for all: positive, infinite for a failure.
-
-    Raises:
-        UsageError: no solver, different numbers of problems, or a cost that is not positive.
-
-    >>> ratios({"adam": [2.0, 9.0], "sgd": [4.0, float("inf")]})
-    {'adam': (1.0, 1.0), 'sgd': (2.0, inf)}
-    """
-    table = _table(costs)
-    return {solver: tuple(row) for solver, row in zip(costs, _ratios(table).tolist(), strict=True)}
-
-
 def performance_profile(costs: Mapping[str, Sequence[float]], taus: Sequence[float]) -> tuple[Profile, ...]:
     """The profile of every solver.
 
     Args:
-        costs: as for `ratios`.
+        costs: by solver, one per problem, in the same order for all: positive, infinite for a failure.
         taus: factors of at least 1, rising.
 
     Raises:
-        UsageError: as `ratios`, or taus that are below 1 or do not rise.
+        UsageError: no solver, different numbers of problems, a cost that is not positive, or taus that are below 1 or
+            do not rise.
     """
     grid = _grid(taus)
     shares = _shares(_ratios(_table(costs)), grid)

@@ -1,13 +1,11 @@
 """Time to target, with misses: a trial that never reaches its target has an infinite time.
 
-A miss is a censored value. It takes part in medians and ranks, where only order counts, and never in a mean.
+A miss is a censored value. It takes part in medians, where only order counts, and never in a mean.
 """
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-
-from scipy.stats import rankdata
 
 from steepest.study.errors import UsageError
 from steepest.study.statistics.vectors import vector
@@ -40,16 +38,6 @@ def crossing(positions: Sequence[float], values: Sequence[float], target: float,
     return None
 
 
-def time_to_target(positions: Sequence[float], values: Sequence[float], target: float, *, maximize: bool) -> float:
-    """The `crossing`, infinite for a miss.
-
-    >>> time_to_target([10, 20], [0.7, 0.9], target=0.9, maximize=True)
-    inf
-    """
-    position = crossing(positions, values, target, maximize=maximize)
-    return math.inf if position is None else position
-
-
 def misses(times: Sequence[float]) -> int:
     """How many of the times are infinite."""
     return sum(math.isinf(time) for time in vector(times, "times"))
@@ -66,28 +54,6 @@ def median_with_censoring(times: Sequence[float]) -> float:
     """
     ordered = sorted(float(time) for time in vector(times, "times"))
     return ordered[(len(ordered) - 1) // 2] / 2.0 + ordered[len(ordered) // 2] / 2.0
-
-
-def mean_without_misses(times: Sequence[float]) -> float | None:
-    """The mean, None where a time is infinite: the mean of the others would reward missing.
-
-    Raises:
-        UsageError: no time, or one is NaN.
-    """
-    values = vector(times, "times")
-    return None if misses(times) else float(values.mean())
-
-
-def ranks_with_censoring(times: Sequence[float]) -> list[float]:
-    """Ranks from 1, the shortest; equal times share their average rank, so that all misses are tied last.
-
-    Raises:
-        UsageError: no time, or one is NaN.
-
-    >>> ranks_with_censoring([5.0, math.inf, 2.0, math.inf])
-    [2.0, 3.5, 1.0, 3.5]
-    """
-    return [float(rank) for rank in rankdata(vector(times, "times"))]
 
 
 def _check(positions: Sequence[float], values: Sequence[float], target: float) -> None:

@@ -20,7 +20,7 @@ from enum import StrEnum
 import numpy as np
 
 from steepest.study.errors import UsageError
-from steepest.study.statistics.intervals import Interval, effect_interval, median_interval, proportion_interval
+from steepest.study.statistics.intervals import Interval, effect_interval, median_interval
 from steepest.study.statistics.permutation import (
     flipped_values,
     holm,
@@ -56,7 +56,6 @@ class Comparison:
         p_value: two-sided, of the sign-flip test.
         adjusted_p_value: by Holm's correction over the call.
         probability_better: the share of pairs with a positive difference, ties counted half.
-        probability_interval: of P(optimizer beats reference) + P(tie) / 2, at the level of ``interval``.
         effect_size: mean over sample standard deviation of the differences; None with one pair, equal differences or
             an infinite one.
         verdict: by the rules of `compare`.
@@ -70,7 +69,6 @@ class Comparison:
     p_value: float
     adjusted_p_value: float
     probability_better: float
-    probability_interval: Interval
     effect_size: float | None
     verdict: Verdict
 
@@ -186,7 +184,6 @@ def _comparison(
     label: str, reference: str, pairs: _Pairs, p_value: float, adjusted: float, rules: _Rules
 ) -> Comparison:
     interval = pairs.interval(1.0 - rules.level)
-    share, share_interval = _probability_better(pairs.values, 1.0 - rules.level)
     return Comparison(
         label=label,
         reference=reference,
@@ -195,8 +192,7 @@ def _comparison(
         interval=interval,
         p_value=p_value,
         adjusted_p_value=adjusted,
-        probability_better=share,
-        probability_interval=share_interval,
+        probability_better=_probability_better(pairs.values),
         effect_size=_effect_size(pairs.values) if pairs.finite else None,
         verdict=_verdict(pairs, interval, adjusted, rules),
     )
@@ -214,13 +210,10 @@ def _verdict(pairs: _Pairs, interval: Interval, adjusted: float, rules: _Rules) 
     return Verdict.BETTER if flipped_values(pairs.values.tolist()).sum() > 0.0 else Verdict.WORSE
 
 
-def _probability_better(differences: Vector, level: float) -> tuple[float, Interval]:
-    """The share with ties half, and an interval that covers whatever ties are: the lower end counts them as lost, the
-    upper end as won.
-    """
-    n, wins, ties = len(differences), int((differences > 0.0).sum()), int((differences == 0.0).sum())
-    low, high = proportion_interval(wins, n, level), proportion_interval(wins + ties, n, level)
-    return (wins + ties / 2.0) / n, Interval(low.low, high.high, level, low.method)
+def _probability_better(differences: Vector) -> float:
+    """The share of positive differences, ties counted half."""
+    wins, ties = int((differences > 0.0).sum()), int((differences == 0.0).sum())
+    return (wins + ties / 2.0) / len(differences)
 
 
 def _effect_size(differences: Vector) -> float | None:
