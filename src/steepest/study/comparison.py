@@ -25,6 +25,7 @@ from steepest.study.trials.trial import Event
 
 if TYPE_CHECKING:
     from steepest.study.planning.plan import Plan
+    from steepest.study.planning.request import Request
     from steepest.study.running.engine import Callback
     from steepest.study.running.store import StudyFolder
 
@@ -110,11 +111,7 @@ def compare(
     Raises:
         UsageError: something that cannot be carried out as given.
     """
-    from steepest.study.planning import remarks
-    from steepest.study.planning.plan import make_plan
     from steepest.study.planning.request import Request
-    from steepest.study.running import engine
-    from steepest.study.running.store import StudyFolder
 
     workload = Workload(
         data=data,
@@ -138,6 +135,16 @@ def compare(
         reference_wanted=reference,
         timing_rounds=timing_rounds,
     )
+    return _run(request, data, progress, out)
+
+
+def _run(request: "Request", data: Source, progress: bool | None, out: Path | str | None) -> Answer:
+    """Run a study in this process, or what is left of it, and return its answer."""
+    from steepest.study.planning import remarks
+    from steepest.study.planning.plan import make_plan
+    from steepest.study.running import engine
+    from steepest.study.running.store import StudyFolder
+
     folder = StudyFolder(Path(tempfile.mkdtemp(prefix="steepest-")) if out is None else Path(out))
     plan = make_plan(request, adapt.load(data), f"steepest.study.compare in {Path(sys.argv[0]).name or 'python'}")
     with _watching(plan, folder, progress) as callback:
