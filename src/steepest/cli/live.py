@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.cli import text
+from steepest.study.records.format import DIVERGED, FAILED, FINISHED, TIMED_OUT
 from steepest.study.running.progress import Progress, Row
 
 OTHER_LINES = 7  # title, header, rules, the line of what is hidden and the cursor's line
@@ -15,10 +16,10 @@ WIDE = 100
 LEAST = 12
 """Letters of a name that are always shown."""
 STYLES = {
-    "finished": "green",
-    "diverged": "yellow",
-    "timed out": "yellow",
-    "failed": "red",
+    FINISHED: "green",
+    DIVERGED: "yellow",
+    TIMED_OUT: "yellow",
+    FAILED: "red",
     "running": "bold",
     "waiting": "dim",
 }

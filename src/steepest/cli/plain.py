@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from steepest.cli import text
+from steepest.study.records.format import EVALUATION, FINISHED
 from steepest.study.records.records import Record
 from steepest.study.running.progress import Progress
 from steepest.study.trials.spec import TrialSpec
@@ -32,7 +33,7 @@ class PlainLines:
         """Pass on, and print what ends an epoch or a trial, and where one goes on."""
         self._progress.trial_event(trial, event)
         kind = event.record["kind"]
-        if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == "evaluation"):
+        if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == EVALUATION):
             self._print(trial, self._end(trial, event) if kind == "end" else self._epoch(trial))
         elif kind == "resumed":
             self._print(trial, f"goes on after step {event.record['step']}, from its checkpoint")
@@ -47,7 +48,7 @@ class PlainLines:
 
     def _end(self, trial: TrialSpec, event: Event) -> str:
         record = event.record
-        if record["status"] == "finished":
+        if record["status"] == FINISHED:
             return f"finished{self._result(trial, record)}"
         return f"{record['status']}: {record.get('reason') or record.get('error')}"
 

@@ -12,6 +12,7 @@ from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.cli.preparation import Arguments, prepare
+from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.report.findings import findings
 from steepest.study.report.reader import read_study
 from steepest.study.running import engine, signals
@@ -70,8 +71,8 @@ def _conclude(screen: Console, folder: StudyFolder, summary: RunSummary) -> None
 def _unfinished(summary: RunSummary) -> list[str]:
     """Return a sentence for the trials that the same command would try again."""
     lines = {
-        "failed": "failed; tracebacks are in {folder}/trials and in the report; the same command tries again",
-        "timed out": "took longer than --time-limit, the worst result; the same command with a longer one tries again",
+        FAILED: "failed; tracebacks are in {folder}/trials and in the report; the same command tries again",
+        TIMED_OUT: "took longer than --time-limit, the worst result; the same command with a longer one tries again",
     }
     counts = {status: summary.ended[status] for status in lines if summary.ended[status]}
     return [f"{text.count(count, 'trial')} {lines[status]}" for status, count in counts.items()]

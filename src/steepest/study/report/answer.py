@@ -245,7 +245,7 @@ def _search_words(one: Search) -> str:
 
 
 def _ended(study: Study) -> str:
-    others = {status: count for status, count in statuses(study.trials).items() if status != "finished"}
+    others = {status: count for status, count in statuses(study.trials).items() if status != FINISHED}
     if not others:
         return ""
     counts = joined([f"{count} {status}" for status, count in others.items()])
