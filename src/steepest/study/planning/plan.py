@@ -43,7 +43,9 @@ from steepest.study.records.format import (
     StudyDocument,
     TaskEntry,
     TrialEntry,
+    read,
 )
+from steepest.study.records.records import plain
 from steepest.study.trials import task_check
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task, TaskName, task_of
@@ -319,7 +321,7 @@ def _config(request: Request, pattern: TrialSpec) -> Config:
         all_train=request.all_train,
         steps_per_epoch=math.ceil(pattern.setting["data"]["train"] / batch_size),
         channels_last=pattern.setting["channels_last"],
-        task=TaskEntry(**pattern.task.document()),
+        task=read(TaskEntry, plain(pattern.task)),
     )
 
 

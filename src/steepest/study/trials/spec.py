@@ -8,7 +8,7 @@ from typing import Any
 
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.records import records
-from steepest.study.records.format import Phase
+from steepest.study.records.format import Phase, read
 from steepest.study.trials.task import TaskName
 
 
@@ -41,7 +41,7 @@ class TrialSpec:
             "optimizer": self.config.document(),
             "seed": self.seed,
             "phase": self.phase,
-            "task": self.task.document(),
+            "task": records.plain(self.task),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "evaluations": self.evaluations,
@@ -53,7 +53,7 @@ class TrialSpec:
     def read(cls, document: Mapping[str, Any]) -> "TrialSpec":
         """Return the specification that `document` described."""
         rest = dict(document)
-        config, task = OptimizerConfig.read(rest.pop("optimizer")), TaskName.read(rest.pop("task"))
+        config, task = OptimizerConfig.read(rest.pop("optimizer")), read(TaskName, rest.pop("task"), "task")
         plain = {name: rest.pop(name) for name in _PLAIN}
         return cls(config=config, task=task, setting=rest, **plain)
 

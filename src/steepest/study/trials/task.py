@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -33,15 +32,6 @@ class TaskName:
     source: str
     preset: str
     sizes: Sizes
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> "TaskName":
-        """Return what `document` described."""
-        return cls(document["source"], document["preset"], Sizes(**document["sizes"]))
-
-    def document(self) -> dict[str, Any]:
-        """Return the name as plain data."""
-        return {"source": self.source, "preset": self.preset, "sizes": dict(vars(self.sizes))}
 
 
 def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
