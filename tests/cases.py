@@ -6,7 +6,9 @@ import dataclasses
 import inspect
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -246,6 +248,50 @@ def class_under_test(item: Any) -> Any:
     given = item.callspec.params if hasattr(item, "callspec") else {}
     cls = given.get("cls", given.get("twins", (None,))[0])
     return cls if isinstance(cls, type) and issubclass(cls, Optimizer) else None
+
+
+# -- how many of them ------------------------------------------------------------------------------------------------
+
+
+def is_full() -> bool:
+    """Whether all combinations and the slow tests are to run."""
+    return os.environ.get("STEEPEST_MATRIX") == "full"
+
+
+def thin(rows: Sequence[Mapping[str, Any]], *names: str) -> list[int]:
+    """Places of a few rows in which every value of every column occurs, and any two values that meet in two of the
+    columns ``names``.
+
+    Ties are broken by a fixed shuffle, so that a column that is not named takes turns.
+    """
+    meetings = [_meetings(row, names) for row in rows]
+    order = random.Random(0).sample(range(len(rows)), len(rows))
+    missing = set().union(*meetings)
+    chosen: list[int] = []
+    for least in range(max(map(len, meetings), default=0), 0, -1):
+        for place in order:
+            if len(meetings[place] & missing) >= least:
+                chosen.append(place)
+                missing -= meetings[place]
+    return sorted(chosen)
+
+
+def _meetings(row: Mapping[str, Any], names: Sequence[str]) -> set[Any]:
+    pairs = itertools.combinations([(name, row[name]) for name in names if name in row], 2)
+    return {*row.items(), *pairs}
+
+
+def features(item: Any) -> dict[str, Any]:
+    """The values that a test is called with, by name: an object that has columns of its own as those, any other by
+    its place among the values.
+    """
+    found: dict[str, Any] = {}
+    for name, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
+        if hasattr(value, "columns"):
+            found |= value.columns
+        else:
+            found[name] = value if isinstance(value, type | str) else item.callspec.indices[name]
+    return found
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
