@@ -19,7 +19,7 @@ settings.load_profile("steepest")
 
 if not is_full():
     compiler.OPTIMIZATION = (
-        "-O1"  # half the time of a compilation, and the same bits: tests/native/test_optimization.py
+        "-O1"  # the same bits in half the time: see tests/native/test_optimization.py
     )
 
 

@@ -1,4 +1,4 @@
-"""Kernels as they are shipped: the compiler's optimization decides their speed, and not one bit of what they compute."""
+"""Kernels as they are shipped: the optimization decides how fast they are, and not one bit of what they compute."""
 
 from __future__ import annotations
 
