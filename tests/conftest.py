@@ -18,9 +18,7 @@ settings.register_profile("steepest", derandomize=True, deadline=None, max_examp
 settings.load_profile("steepest")
 
 if not is_full():
-    compiler.OPTIMIZATION = (
-        "-O1"  # the same bits in half the time: see tests/native/test_optimization.py
-    )
+    compiler.OPTIMIZATION = "-O1"  # the same bits in half the time: see tests/native/test_optimization.py
 
 
 def process_settings() -> dict[str, Any]:

@@ -237,6 +237,7 @@ def test_options_turned_on_later_make_their_state_then(
     train(optimizer, 1)
 
 
+@pytest.mark.thin("cls", "executor")
 @every_planned_class
 @every_executor
 @pytest.mark.parametrize("options", ["defaults", "everything"])
@@ -367,6 +368,7 @@ def scheduled(optimizer: torch.optim.Optimizer, name: str) -> list[tuple[float, 
     return curve
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("name", SCHEDULERS)
 @every_twin
 def test_schedulers_take_the_same_course_as_with_torch(twins: Twins, name: str) -> None:
@@ -377,6 +379,7 @@ def test_schedulers_take_the_same_course_as_with_torch(twins: Twins, name: str) 
     assert_near(ours, theirs)
 
 
+@pytest.mark.thin
 @pytest.mark.parametrize("name", SCHEDULERS)
 @every_planned_class
 def test_schedulers_act_alike_on_both_executors(cls: type[Optimizer], name: str) -> None:
@@ -615,6 +618,7 @@ def forgetful(optimizer: Any) -> Any:
     return optimizer
 
 
+@pytest.mark.thin("structure", "attack")
 @every_planned_class
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda f: f.__name__)
 def test_what_others_do_between_steps_acts_on_the_next(cls: type[Optimizer], attack: Attack) -> None:
@@ -640,6 +644,7 @@ def switched_on(cls: type[Optimizer]) -> Options:
     return options
 
 
+@pytest.mark.thin("structure", "attack")
 @every_planned_twin
 @pytest.mark.parametrize(
     "attack", [clear, delete_one, zero_tensors, replace_dicts, set_steps, set_one_step, new_values]
@@ -695,6 +700,7 @@ def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
+@pytest.mark.thin("cls", "executor")
 @every_class
 @every_executor
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -767,6 +773,7 @@ def test_a_checkpoint_of_another_shape_is_refused_in_torchs_words(cls: type[Opti
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("structure", "params")
 @every_class
 @pytest.mark.parametrize(
     ("params", "error", "message"),

@@ -259,6 +259,7 @@ def test_every_sign_has_a_spelling_in_every_encoding(monkeypatch: pytest.MonkeyP
     assert ("∞" in shown) == (encoding == "utf-8")
 
 
+@pytest.mark.slow
 def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path) -> None:
     """In a process of its own, whose streams really have that encoding; the report is written."""
     (tmp_path / "own.py").write_text("import torch\nclass Größe(torch.optim.SGD):\n    pass\n", encoding="utf-8")
