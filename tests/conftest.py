@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import shell
 from cases import class_under_test, executors_of, features, is_full, thin
 from shapes import fitted
 from steepest.executors.native import compiler
@@ -93,10 +94,12 @@ def is_offered(item: Any, cls: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _shapes_fit_the_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``SHAPES`` of a test's module are shapes that the class under test takes."""
-    cls, shapes = class_under_test(request.node), getattr(request.module, "SHAPES", None)
-    if cls is not None and isinstance(shapes, list):
-        monkeypatch.setattr(request.module, "SHAPES", [fitted(cls, shape) for shape in shapes])
+    """``SHAPES`` of a test's module, and of what it shares with others, are shapes that the class under test takes."""
+    cls = class_under_test(request.node)
+    for module in (request.module, shell):
+        shapes = getattr(module, "SHAPES", None)
+        if cls is not None and isinstance(shapes, list):
+            monkeypatch.setattr(module, "SHAPES", [fitted(cls, shape) for shape in shapes])
 
 
 @pytest.fixture

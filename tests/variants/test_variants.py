@@ -29,7 +29,7 @@ SELECTED = [c for c in COMPARISONS if c.selecting]
 
 def need(*libraries: str) -> None:
     if missing := sorted({name for library in libraries for name in lacking(library)}):
-        pytest.skip(f"{', '.join(missing)} not installed; pip install -c constraints.txt -e '.[parity]'")
+        pytest.skip(f"{', '.join(missing)} not installed; make parity installs them and runs this")
 
 
 @every_comparison
