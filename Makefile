@@ -39,11 +39,11 @@ pytest: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-all: lint types imports parity
-	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
 
 parity: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
-	$(BIN)/python -m pytest tests/variants
+	STEEPEST_MATRIX=full $(BIN)/python -m pytest tests/variants
 
 soak: setup
 	STEEPEST_SOAK=10000 $(BIN)/python -m pytest tests/test_random_configurations.py --hypothesis-show-statistics

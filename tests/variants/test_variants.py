@@ -22,6 +22,8 @@ from .table import BEGIN, END, rows, tables
 PAGE = Path(__file__).parents[2] / "docs" / "variants.md"
 BOUND = 64 * sys.float_info.epsilon
 
+pytestmark = pytest.mark.slow  # make parity runs it: the libraries take 400 MB, and a minute to measure
+
 every_comparison = pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda c: c.theirs)
 every_library = pytest.mark.parametrize("library", ["keras", "optax"])
 SELECTED = [c for c in COMPARISONS if c.selecting]
