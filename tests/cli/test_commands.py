@@ -98,7 +98,7 @@ def test_the_stand_in_is_announced_first(steepest: Any, no_report: None, monkeyp
     assert "NOT THE DATA YOU ASKED FOR" in answer.out.splitlines()[0]
     assert answer.out.index("Fashion-MNIST was not found") < answer.out.index("model  ")
     (folder,) = Path("studies").iterdir()
-    assert folder.name.endswith("-smoke-on-digits")
+    assert folder.name.endswith("-smoke-0-trials-on-digits")
     document = StudyFolder(folder).read_document() or {}
     assert "Fashion-MNIST was not found" in document["data"]["fallback"]
 
