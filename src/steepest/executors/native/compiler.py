@@ -49,7 +49,7 @@ class Compiler:
     @property
     def identity(self) -> str:
         """All that decides what this compiler makes of a source on this machine."""
-        return "\n".join((*self.command, self.version, OPTIMIZATION, *FLAGS, *map(" ".join, TUNED), _processor()))
+        return "\n".join((*self.command, self.version, *FLAGS, OPTIMIZATION, *map(" ".join, TUNED), _processor()))
 
     def compile(self, source: str, target: Path) -> None:
         """Compile ``source`` into the shared library ``target``.
@@ -61,7 +61,7 @@ class Compiler:
             text = Path(folder, "kernel.c")
             text.write_text(source, encoding="utf-8")
             for tuned in TUNED:
-                command = [*self.command, OPTIMIZATION, *FLAGS, *tuned, "-o", str(target), str(text), "-lm"]
+                command = [*self.command, *FLAGS, OPTIMIZATION, *tuned, "-o", str(target), str(text), "-lm"]
                 code, output = _run(command, TIME_LIMIT)
                 if code == 0 and target.is_file():
                     return
