@@ -14,12 +14,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from steepest.study.running.memory import keep_freed_memory
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import steepest
 from steepest.study.data import fashion_mnist as clothes
-from steepest.study.memory import keep_freed_memory
 from steepest.study.workloads import fashion_mnist
 
 SEEDS = (0, 1, 2)

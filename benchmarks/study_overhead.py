@@ -15,18 +15,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running.execution import execute
+from steepest.study.running.memory import keep_freed_memory
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.training import Trainer, steps_per_epoch
 
-from steepest.study import machine, seeds, workloads
+from steepest.study import seeds, workloads
 from steepest.study.data import adapt
-from steepest.study.execution import execute
-from steepest.study.memory import keep_freed_memory
-from steepest.study.plan import Plan, make_plan
-from steepest.study.processes import Processes
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import Task
-from steepest.study.training import Trainer, steps_per_epoch
+from steepest.study.records import machine
 
 ROUNDS = 7
 SECONDS = 30.0  # between checkpoints, as in a study

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from steepest.study import task
+from steepest.study.trials import task
 
 TASK = '''
 import torch

@@ -13,7 +13,7 @@ import pytest
 
 from steepest.executors.errors import UnsupportedError
 from steepest.executors.native import cache, compiler
-from steepest.study import lock
+from steepest.study.records import lock
 
 
 @pytest.mark.parametrize(

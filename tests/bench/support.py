@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from steepest.bench.implementations import Implementation
 
 from steepest.bench.cases import Case
-from steepest.bench.contestants import Contestant
 from steepest.bench.timing import Timer
 
 TINY = Case("tiny", "two tensors", lambda: iter([(2, 3), (5,)]), rounds=2)
@@ -49,5 +49,5 @@ class Slowed(torch.optim.SGD):
             self._does(self.param_groups[0]["params"])
 
 
-def contestant(source: str, mode: str, clock: Clock, seconds: float, does: Any = None) -> Contestant:
-    return Contestant(source, mode, lambda params: Slowed(params, clock, seconds, does))
+def implementation(source: str, mode: str, clock: Clock, seconds: float, does: Any = None) -> Implementation:
+    return Implementation(source, mode, lambda params: Slowed(params, clock, seconds, does))

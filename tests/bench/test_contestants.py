@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.bench.implementations import LEARNING_RATE, arguments, implementations
 
 from steepest import registry
-from steepest.bench import contestants as field
+from steepest.bench import implementations as field
 from steepest.bench import peers
-from steepest.bench.contestants import LEARNING_RATE, arguments, contestants
 from steepest.bench.peers import Peer
 from steepest.bench.plan import rules_to_time
 
@@ -28,8 +28,8 @@ class Slow(torch.optim.SGD):
 """
 
 
-def named(recipe: str, **options: Any) -> dict[str, field.Contestant]:
-    return {c.name: c for c in contestants(registry.parse(recipe), **options)}
+def named(recipe: str, **options: Any) -> dict[str, field.Implementation]:
+    return {c.name: c for c in implementations(registry.parse(recipe), **options)}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_only_our_modes_are_chosen() -> None:
 @pytest.mark.parametrize("recipe", rules_to_time()[0], ids=lambda recipe: recipe.label)
 def test_every_rule_is_built_as_it_was_asked_for(recipe: registry.Recipe) -> None:
     for mode in ("default", "loop", "foreach"):
-        (ours,) = (c for c in contestants(recipe, [mode], peers=False) if c.source == "steepest")
+        (ours,) = (c for c in implementations(recipe, [mode], peers=False) if c.source == "steepest")
         optimizer: Any = ours.build(TINY.parameters("cpu"))
         assert type(optimizer) is recipe.optimizer
         group = optimizer.param_groups[0]

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.bench.implementations import Implementation, implementations
 
 from steepest import registry
 from steepest.bench import first_step
-from steepest.bench.contestants import Contestant, contestants
 
 ADAM = registry.parse("adam[betas=(0.5,0.6)]")
 
 
-def loop() -> Contestant:
-    return contestants(ADAM, ["loop"], peers=False)[0]
+def loop() -> Implementation:
+    return implementations(ADAM, ["loop"], peers=False)[0]
 
 
 def test_a_process_of_its_own_takes_the_step(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_process_of_its_own_takes_the_step(tmp_path: Path) -> None:
 def test_cold_and_warm_share_one_empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Path, list[str]]] = []
 
-    def run(recipe: Any, contestant: Any, device: str, cache: Path) -> float:
+    def run(recipe: Any, implementation: Any, device: str, cache: Path) -> float:
         seen.append((cache, [path.name for path in cache.iterdir()]))
         (cache / "compiled").touch()
         return float(len(seen))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from steepest.bench.implementations import Implementation
 
 from steepest.bench import lane as lanes
-from steepest.bench.contestants import Contestant
 from steepest.bench.group import MEMORY, Entry, Group, run_group
 from steepest.bench.timing import Timer
 
-from .support import TINY, Clock, contestant
+from .support import TINY, Clock, implementation
 
 
 def entry(source: str, mode: str, *samples: float, moved: int = 100) -> Entry:
@@ -61,9 +61,9 @@ def test_a_group_holds_everyone_who_could_run_and_everyone_who_could_not(monkeyp
         raise RuntimeError("no such kernel")
 
     taking_part = [
-        contestant("steepest", "default", clock, 0.5),
-        Contestant("steepest", "fused", broken),  # type: ignore[arg-type]
-        contestant("torch", "loop", clock, 2.0),
+        implementation("steepest", "default", clock, 0.5),
+        Implementation("steepest", "fused", broken),  # type: ignore[arg-type]
+        implementation("torch", "loop", clock, 2.0),
     ]
     # By this clock the in-place add takes no time at all, so that no speed could be told: let a step of it take some.
     add = lanes.in_place_add

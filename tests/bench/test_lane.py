@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.bench.implementations import Implementation, implementations
 
 from steepest import registry
 from steepest.bench import lane as lanes
-from steepest.bench.contestants import Contestant, contestants
 from steepest.bench.lane import UnavailableError, prepare
 
-from .support import TINY, Clock, contestant
+from .support import TINY, Clock, implementation
 
 ELEMENTS = 6 + 5
 
 
-def of(does: Any = None, seconds: float = 1.0) -> tuple[Clock, Contestant]:
+def of(does: Any = None, seconds: float = 1.0) -> tuple[Clock, Implementation]:
     clock = Clock()
-    return clock, contestant("torch", "loop", clock, seconds, does)
+    return clock, implementation("torch", "loop", clock, seconds, does)
 
 
 def take_gradients_away(params: list[torch.nn.Parameter]) -> None:
@@ -43,7 +43,7 @@ def raise_two_lines(params: list[torch.nn.Parameter]) -> None:
 )
 def test_the_bytes_are_those_of_the_real_state(recipe: str, bytes_per_element: int) -> None:
     # p and each state of its size are read and written, the gradient is read: 4 bytes each time.
-    (loop, *_) = contestants(registry.parse(recipe), ["loop"], peers=False)
+    (loop, *_) = implementations(registry.parse(recipe), ["loop"], peers=False)
     ready = prepare(loop, TINY.parameters("cpu"), lanes.Timer())
     counters = ready.moved_bytes - ELEMENTS * bytes_per_element
     assert counters in (0, 2 * 2 * 4)  # two parameters' step counts, read and written
@@ -53,7 +53,7 @@ def test_the_bytes_are_those_of_the_real_state(recipe: str, bytes_per_element: i
 def test_the_bytes_follow_the_dtype() -> None:
     params = [torch.nn.Parameter(torch.ones(10, dtype=torch.float64))]
     params[0].grad = torch.ones(10, dtype=torch.float64)
-    (loop, *_) = contestants(registry.parse("sgd[momentum=0.9]"), ["loop"], peers=False)
+    (loop, *_) = implementations(registry.parse("sgd[momentum=0.9]"), ["loop"], peers=False)
     assert prepare(loop, params, lanes.Timer()).moved_bytes == 10 * 8 * 5
 
 
@@ -80,7 +80,7 @@ def test_a_step_that_does_no_work_is_no_contestant(does: Any, reason: str) -> No
 
 
 def test_a_step_that_changes_nothing_is_no_contestant() -> None:
-    still = Contestant("torch", "loop", lambda params: torch.optim.SGD(params, lr=0.0))
+    still = Implementation("torch", "loop", lambda params: torch.optim.SGD(params, lr=0.0))
     with pytest.raises(UnavailableError, match="its step leaves the parameters as they are, 8 times"):
         prepare(still, TINY.parameters("cpu"), lanes.Timer())
 
@@ -95,7 +95,7 @@ def test_a_rule_may_wait_for_a_few_steps(waits: int, admitted: bool) -> None:
             if self.taken > waits:
                 super().step()
 
-    late = Contestant("torch", "loop", Late)
+    late = Implementation("torch", "loop", Late)
     if admitted:
         assert prepare(late, TINY.parameters("cpu"), lanes.Timer()).steps >= 1
     else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from steepest.bench.implementations import MODES
 
 from steepest import registry
 from steepest.bench.cases import CASES
-from steepest.bench.contestants import MODES
 from steepest.bench.plan import make_plan, rules_to_time
 
 

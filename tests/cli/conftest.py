@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from steepest.cli.worker_limits import WorkerLimits
 
 from steepest.cli import reporting
-from steepest.cli.labour import Labour
 from steepest.cli.main import main
 
 
@@ -40,7 +40,7 @@ def steepest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """Run `steepest ARGUMENTS` in an empty folder."""
     monkeypatch.chdir(tmp_path)
     # Trials run in this process: tests change what is in it, and worker processes have their own tests.
-    monkeypatch.setattr(Labour, "workers", lambda *_: nullcontext())
+    monkeypatch.setattr(WorkerLimits, "workers", lambda *_: nullcontext())
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> Answer:

@@ -26,7 +26,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         first_step,
         "measure",
-        lambda recipe, contestant, device: FirstStep(recipe.label, contestant.source, contestant.mode, 0.5, 0.01),
+        lambda recipe, implementation, device: FirstStep(
+            recipe.label, implementation.source, implementation.mode, 0.5, 0.01
+        ),
     )
 
 
@@ -59,7 +61,7 @@ def test_a_run_without_any_of_ours_is_a_failure(steepest: Any, monkeypatch: pyte
     def broken(*_: object) -> None:
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("steepest.bench.contestants._build_own", broken)
+    monkeypatch.setattr("steepest.bench.implementations._build_own", broken)
     answer = steepest(*QUICK, "--modes", "fused", "--no-first-step")
     assert answer.code == 1
     assert "not available: steepest fused (SGD, Adam): RuntimeError: no kernel" in answer.out

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.records.records import SCHEMA
+from steepest.study.running.store import StudyFolder
 
 from own_work import TASK
 from steepest import registry
@@ -17,8 +19,6 @@ from steepest.cli import reporting
 from steepest.cli.encoding import IN_ASCII, let_no_letter_raise, printable
 from steepest.study import workloads
 from steepest.study.data import digits, fashion_mnist, fetch, places
-from steepest.study.records import SCHEMA
-from steepest.study.store import StudyFolder
 
 WRITE = reporting.write
 SMOKE = ("study", "digits", "--preset", "smoke", "--timing-rounds", "0")
@@ -80,7 +80,7 @@ def test_a_failed_trial_is_a_failure_that_names_its_record(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr("steepest.study.trial.Trainer", broken)
+    monkeypatch.setattr("steepest.study.trials.trial.Trainer", broken)
     answer = steepest(*SMOKE, "-o", "sgd")
     assert answer.code == 1
     assert "SGD seed 0: failed: ZeroDivisionError: no" in answer.out

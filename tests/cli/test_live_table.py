@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from steepest.study.planning.plan import make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running.progress import Progress, Row
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import run_trial
 
 from steepest.cli.live import LiveTable, window
 from steepest.study import workloads
 from steepest.study.data import adapt
-from steepest.study.plan import make_plan
-from steepest.study.progress import Progress, Row
-from steepest.study.request import Request
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
 
 
 def rows(finished: int, running: int, waiting: int) -> list[Row]:

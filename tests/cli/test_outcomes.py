@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.running.engine import RunSummary
 
 from own_work import TASK, own_files
 from steepest.cli import run_study
-from steepest.study.engine import Tally
 
 __all__ = ["own_files"]
 
@@ -68,10 +68,10 @@ def test_a_trial_over_its_time_limit_is_told_at_the_end(
 ) -> None:
     run = run_study.engine.run
 
-    def late(*given: Any, **options: Any) -> Tally:
-        tally = run(*given, **options)
-        tally.ended["timed out"] += 2
-        return tally
+    def late(*given: Any, **options: Any) -> RunSummary:
+        summary = run(*given, **options)
+        summary.ended["timed out"] += 2
+        return summary
 
     monkeypatch.setattr(run_study.engine, "run", late)
     answer = steepest(*STUDY, "-o", "sgd", "--trials", "0", "--seeds", "1", "--time-limit", "9")

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.planning import estimate
+from steepest.study.planning.estimate import Cost
 
 from own_work import TASK, own_files
-from steepest.study import estimate
-from steepest.study.estimate import Cost
 
 __all__ = ["own_files"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.trials.task import Task
 
 from steepest.study import workloads
 from steepest.study.data import adapt, fashion_mnist, fetch, idx, places
 from steepest.study.data.fashion_mnist import File
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
-from steepest.study.task import Task
 
 from .support import PlanMaker, Silent, encode_idx
 

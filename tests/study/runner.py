@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steepest.study import engine, workloads
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
+
+from steepest.study import workloads
 from steepest.study.data import adapt
-from steepest.study.plan import Plan, make_plan
-from steepest.study.processes import Processes
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
 
 MY_TASK = str(Path(__file__).with_name("my_task.py"))
 WANTED: dict[str, Any] = {
@@ -48,5 +50,5 @@ def made_plan() -> Plan:
 if __name__ == "__main__":
     folder = StudyFolder(Path(sys.argv[1]))
     with Processes(folder, 2, seconds=0) as workers:
-        tally = engine.run(made_plan(), folder, Told(), workers=workers)
-    print("tally", dict(tally.ended), tally.notes, flush=True)
+        summary = engine.run(made_plan(), folder, Told(), workers=workers)
+    print("tally", dict(summary.ended), summary.notes, flush=True)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import adapt
 from steepest.study.declaration import ACCURACY, Declared, Workload
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
 
 COUNT = 90
 X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(0))

@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from steepest.study.planning.plan import Plan
+from steepest.study.running.execution import execute
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.trial import Event
 
-from steepest.study import records
 from steepest.study.data import idx
-from steepest.study.execution import execute
-from steepest.study.plan import Plan
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import Task
-from steepest.study.trial import Event
+from steepest.study.records import records
 
 PlanMaker = Callable[..., Plan]
 MY_TASK = str(Path(__file__).with_name("my_task.py"))

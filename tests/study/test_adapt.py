@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import run_trial
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
@@ -16,8 +18,6 @@ from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes, split
 from steepest.study.errors import DataError, StudyError, UsageError
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
 
 from .small import planned, small
 from .support import dropped, evaluations, record_bytes, run_with_checkpoints

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import parse_config
+from steepest.study.optimizers.library import LibraryOptimizer
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
-from steepest.study import engine, origins, workloads
-from steepest.study.contestant import contestant
+from steepest.study import workloads
 from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import StoreError, UsageError
-from steepest.study.origins import Ours
-from steepest.study.plan import Plan, make_plan
 from steepest.study.report.reader import read_study
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
 
-from .support import PlanMaker, Silent, evaluations
+from .support import PlanMaker, Silent, evaluations, stored
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "study")
 
 
-class Broken(Ours):
+class Broken(LibraryOptimizer):
     """An optimizer that cannot be built any more when its trial begins."""
 
     def build(self, params: Any, options: Any) -> Any:
@@ -40,9 +42,9 @@ class Broken(Ours):
 @pytest.fixture
 def break_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let an optimizer of the library break from now on."""
-    whole = origins.find
+    whole = sources.find
     return lambda name: monkeypatch.setattr(
-        origins, "find", lambda source: Broken(name) if source == name else whole(source)
+        sources, "find", lambda source: Broken(name) if source == name else whole(source)
     )
 
 
@@ -52,9 +54,9 @@ def contents(folder: StudyFolder) -> dict[str, bytes]:
 
 def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     made = plan("sgd", "adam", seeds=2)
-    tally = engine.run(made, folder, silent)
-    assert (tally.skipped, dict(tally.ended), tally.interrupted) == (0, {"finished": 4}, False)
-    document = folder.read_document() or {}
+    summary = engine.run(made, folder, silent)
+    assert (summary.skipped, dict(summary.ended), summary.interrupted) == (0, {"finished": 4}, False)
+    document = stored(folder)
     assert [trial["id"] for trial in document["trials"]] == silent.started
     assert [trial["seed"] for trial in document["trials"]] == [0, 0, 1, 1]  # seed by seed, all optimizers
     assert [entry["executor"] for entry in document["optimizers"]] == ["native", "native"]
@@ -66,8 +68,8 @@ def test_a_study_writes_its_document_and_every_trial(plan: PlanMaker, folder: St
 def test_the_same_again_skips_what_is_done(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
     before = contents(folder)
-    tally = engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
-    assert (tally.skipped, sum(tally.ended.values())) == (2, 0)
+    summary = engine.run(plan("sgd", "sgd[lr=1e20]"), folder, silent)
+    assert (summary.skipped, sum(summary.ended.values())) == (2, 0)
     assert len(silent.started) == 2
     assert contents(folder) == before
 
@@ -84,8 +86,8 @@ def test_a_crash_is_recorded_and_the_study_goes_on(
 ) -> None:
     made = plan("sgd", "adam", "rmsprop")
     break_later("adam")
-    tally = engine.run(made, folder, silent)
-    assert dict(tally.ended) == {"finished": 2, "failed": 1}
+    summary = engine.run(made, folder, silent)
+    assert dict(summary.ended) == {"finished": 2, "failed": 1}
     end = folder.read_trial(evaluations(made)[1].id).end
     assert end is not None
     assert (end["status"], end["step"], end["epoch"]) == ("failed", 0, 0)
@@ -141,9 +143,9 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_again_continues(
     plan: PlanMaker, folder: StudyFolder, silent: Silent, tmp_path: Path
 ) -> None:
     made = plan("sgd", "adam", "rmsprop")
-    tally = engine.run(made, folder, Stopping(1, press_ctrl_c))
-    assert tally.interrupted
-    assert tally.ended == {"finished": 1}
+    summary = engine.run(made, folder, Stopping(1, press_ctrl_c))
+    assert summary.interrupted
+    assert summary.ended == {"finished": 1}
     statuses = [folder.read_trial(trial.id).status for trial in evaluations(made)]
     assert statuses == ["finished", "interrupted", "interrupted"]
     assert engine.run(made, folder, silent).skipped == 1
@@ -161,7 +163,7 @@ def test_a_full_disk_stops_the_study_and_leaves_finished_trials(
         def flush(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("steepest.study.store.flush", flush)
+        monkeypatch.setattr("steepest.study.running.store.flush", flush)
 
     with pytest.raises(StoreError, match=r"No space left on device.*Finished trials are kept"):
         engine.run(made, folder, Stopping(1, fill))
@@ -174,7 +176,7 @@ def test_optimizers_and_seeds_are_added_to_the_same_study(plan: PlanMaker, folde
     order = list(workloads.find("digits")().settings)
     engine.run(plan("adam"), folder, silent, order)
     engine.run(plan("sgd", "adam[lr=0.1]", seeds=2), folder, silent, order)
-    document = folder.read_document() or {}
+    document = stored(folder)
     assert [entry["label"] for entry in document["optimizers"]] == ["SGD", "Adam", "Adam[lr=0.1]"]
     assert document["config"]["seeds"] == [0, 1]
     assert len(document["trials"]) == 5
@@ -188,9 +190,9 @@ def test_fewer_seeds_drop_no_trial(plan: PlanMaker, folder: StudyFolder, silent:
     wanted = {"trials_wanted": 2, "timing_rounds": 1}
     engine.run(plan(optimizer, seeds=3, **wanted), folder, silent)
     before = folder.document_path.read_bytes()
-    tally = engine.run(plan(optimizer, seeds=1, **wanted), folder, silent)
-    assert (tally.skipped, dict(tally.ended)) == (3 + 1 + 1, {})
-    assert (folder.read_document() or {})["trials"] == json.loads(before)["trials"]
+    summary = engine.run(plan(optimizer, seeds=1, **wanted), folder, silent)
+    assert (summary.skipped, dict(summary.ended)) == (3 + 1 + 1, {})
+    assert stored(folder)["trials"] == json.loads(before)["trials"]
     assert len(json.loads(before)["trials"]) == 3 + 3 + 1
     assert read_study(folder.path).trials
 
@@ -225,7 +227,7 @@ def test_another_study_in_the_same_folder_is_refused(
 
 def test_a_rule_that_has_changed_since_is_refused(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     engine.run(plan("sgd"), folder, silent)
-    document = folder.read_document() or {}
+    document = stored(folder)
     document["optimizers"][0]["rule_sha256"] = "0" * 64
     folder.write_document(document)
     with pytest.raises(UsageError, match=r"SGD\.rule_sha256"):
@@ -234,10 +236,10 @@ def test_a_rule_that_has_changed_since_is_refused(plan: PlanMaker, folder: Study
 
 def test_labels_name_only_what_differs_from_the_setting() -> None:
     settings = {"adam": {"lr": 0.01}}
-    labels = {text: contestant(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
+    labels = {text: parse_config(text, settings).label for text in ("adam", "adam[lr=0.01]", "adam[lr=0.001]", "ADAMW")}
     assert list(labels.values()) == ["Adam", "Adam", "Adam[lr=0.001]", "AdamW"]
     rates = {
-        text: contestant(text, settings).document()["options"]["lr"] for text in ("adam", "adam[eps=0.1]", "adamw")
+        text: parse_config(text, settings).document()["options"]["lr"] for text in ("adam", "adam[eps=0.1]", "adamw")
     }
     assert list(rates.values()) == [0.01, 0.01, 0.001]
 
@@ -327,7 +329,7 @@ def test_a_record_that_was_cut_off_is_told_and_its_trial_runs_again(
     path = folder.path / "trials" / f"{evaluations(made)[1].id}.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    tally = engine.run(made, folder, silent)
-    assert (tally.skipped, dict(tally.ended)) == (1, {"finished": 1})
-    assert tally.notes == [f"{path.name} ends in the middle of a line, which was left out; the trial ran again"]
+    summary = engine.run(made, folder, silent)
+    assert (summary.skipped, dict(summary.ended)) == (1, {"finished": 1})
+    assert summary.notes == [f"{path.name} ends in the middle of a line, which was left out; the trial ran again"]
     assert path.read_bytes() == whole

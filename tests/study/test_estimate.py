@@ -1,9 +1,8 @@
 """What a plan promises before it runs: its numbers are those of the test that will be made."""
 
 import pytest
-
-from steepest.study import estimate
-from steepest.study.estimate import worth
+from steepest.study.planning import estimate
+from steepest.study.planning.estimate import detectable_effect
 
 from .support import PlanMaker
 
@@ -13,21 +12,21 @@ def test_the_seeds_that_any_verdict_needs(optimizers: int, needed: int) -> None:
     """2 / 2^n must not exceed 0.05 / m."""
     comparisons = optimizers - 1
     assert 2 / 2**needed <= 0.05 / comparisons < 2 / 2 ** (needed - 1)
-    found = worth(optimizers, needed)
+    found = detectable_effect(optimizers, needed)
     assert found is not None
     assert (found.seeds_needed, found.enough) == (needed, True)
     assert found.detectable is not None
-    too_few = worth(optimizers, needed - 1)
+    too_few = detectable_effect(optimizers, needed - 1)
     assert too_few is not None
     assert (too_few.enough, too_few.detectable) == (False, None)
 
 
 def test_one_optimizer_is_compared_with_nothing() -> None:
-    assert worth(1, 10) is None
+    assert detectable_effect(1, 10) is None
 
 
 def test_more_seeds_find_less() -> None:
-    found = [worth(5, seeds) for seeds in (8, 12, 16)]
+    found = [detectable_effect(5, seeds) for seeds in (8, 12, 16)]
     detectable = [one.detectable for one in found if one and one.detectable]
     assert detectable == sorted(detectable, reverse=True)
     assert len(detectable) == 3
@@ -48,8 +47,8 @@ def test_cost_grows_with_the_plan(plan: PlanMaker, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_disk_estimate_is_near_the_records(plan: PlanMaker, tmp_path, silent) -> None:
-    from steepest.study.engine import run
-    from steepest.study.store import StudyFolder
+    from steepest.study.running.engine import run
+    from steepest.study.running.store import StudyFolder
 
     made = plan("sgd", workload="single-example", seeds=2)
     run(made, StudyFolder(tmp_path), silent)

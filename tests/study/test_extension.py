@@ -4,16 +4,16 @@ import math
 from pathlib import Path
 
 import pytest
+from steepest.study.planning.extension import extended_points, extension_of
+from steepest.study.planning.request import Request
+from steepest.study.planning.search import Range, points
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
 from steepest.fields import Search
-from steepest.study import engine
 from steepest.study.errors import UsageError
-from steepest.study.extension import extended_points, extension_of
-from steepest.study.request import Request
-from steepest.study.search import Range, points
-from steepest.study.store import StudyFolder
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, stored
 
 SPACE = {"lr": Range(Search(1e-3, 1.0)), "momentum": Range(Search(0.1, 0.9, "linear"))}
 
@@ -79,9 +79,9 @@ def test_a_study_is_extended_for_all_alike(plan: PlanMaker, tmp_path: Path, sile
     assert extension["SGD"] == {"low": 10.0, "high": 100.0} or extension["SGD"]["high"] == 1e-4
     wider = plan("sgd", "adam", extensions=(extension,), **wanted)
     assert {label: len(found) for label, found in wider.candidates.items()} == {"SGD": 5, "Adam": 5}
-    tally = engine.run(wider, folder, silent)
-    assert tally.skipped >= 6
-    document = folder.read_document() or {}
+    summary = engine.run(wider, folder, silent)
+    assert summary.skipped >= 6
+    document = stored(folder)
     assert document["protocol"]["extensions"] == [extension]
     assert [len(entry["points"]) for entry in document["optimizers"]] == [5, 5]
     with pytest.raises(UsageError, match=r"protocol\.extensions"):

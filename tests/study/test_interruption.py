@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from steepest.study.store import StudyFolder
+from steepest.study.running.store import StudyFolder
 
 # A shell starts its background jobs with SIGINT ignored, which Python then leaves so.
 LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
-from steepest.study import engine
 from steepest.study.errors import StoreError
-from steepest.study.store import StudyFolder
 
 from . import runner
-from .support import Silent, children
+from .support import Silent, children, stored
 
 RUNNER = [sys.executable, runner.__file__]
 
@@ -88,7 +88,7 @@ def test_a_study_that_is_killed_again_and_again_ends_in_the_same_bytes(quick_pat
     assert "resumed" in "".join(told)
     plan = runner.made_plan()
     engine.run(plan, whole, silent)
-    one, two = killed.read_document() or {}, whole.read_document() or {}
+    one, two = stored(killed), stored(whole)
     assert one["trials"] == two["trials"]
     assert one["chosen"] == two["chosen"]
     for trial in two["trials"]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression as Sklearn
+from steepest.study.trials.task import Task, task_of
 
 import steepest
 from steepest.study.data import digits
-from steepest.study.task import Task, task_of
 from steepest.study.workloads.logistic_regression import PENALTY, Optimum, logistic_regression, optimum
 
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from steepest.study.planning.plan import Plan
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.evaluation import CHUNK, evaluate
+from steepest.study.trials.trial import run_trial
 from torch import Tensor
 
-from steepest.study import engine, seeds
+from steepest.study import seeds
 from steepest.study.declaration import Metric
 from steepest.study.errors import UsageError
-from steepest.study.evaluation import CHUNK, evaluate
-from steepest.study.plan import Plan
 from steepest.study.report import write_report
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
 
 from .small import net, planned, small
 from .support import Silent, evaluations

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import OptimizerConfig, parse_config
+from steepest.study.optimizers.external import ExternalOptimizer
 
-from steepest.study import origins, user_files
-from steepest.study.contestant import Contestant, contestant
+from steepest.study import user_files
 from steepest.study.errors import UsageError
 
 MY_RULES = '''
@@ -104,7 +106,7 @@ def my_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(text: str, settings: dict[str, Any] | None = None) -> torch.optim.Optimizer:
-    return contestant(text, settings or {}).build(torch.nn.Linear(3, 2))
+    return parse_config(text, settings or {}).build(torch.nn.Linear(3, 2))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def build(text: str, settings: dict[str, Any] | None = None) -> torch.optim.Opti
     ],
 )
 def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str, group: dict[str, Any]) -> None:
-    one = contestant(text, {})
+    one = parse_config(text, {})
     made = one.build(torch.nn.Linear(3, 2))
     assert type(made).__name__ == cls
     assert label is None or one.label == label
@@ -216,7 +218,7 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
 )
 def test_what_cannot_be_had_is_told(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=re.escape(told)):
-        contestant(text, {})
+        parse_config(text, {})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_a_file_that_stops_is_told_with_its_line(code: str, told: str, tmp_path:
     (tmp_path / "broken.py").write_text(code)
     before = set(sys.modules)
     with pytest.raises(UsageError, match=told):
-        contestant("broken.py:X", {})
+        parse_config("broken.py:X", {})
     assert not {name for name in set(sys.modules) - before if name.startswith("broken")}
 
 
@@ -241,13 +243,13 @@ def test_a_module_that_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "stops_at_once.py").write_text("raise RuntimeError('no display')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=r"cannot import 'stops_at_once' .* stopped with RuntimeError: no display"):
-        contestant("stops_at_once:X", {})
+        parse_config("stops_at_once:X", {})
 
 
 def test_ctrl_c_in_a_file_is_no_error_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "pressed.py").write_text("raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        contestant("pressed.py:X", {})
+        parse_config("pressed.py:X", {})
 
 
 def test_a_file_imports_what_lies_beside_it_at_once_and_later(tmp_path: Path) -> None:
@@ -306,7 +308,7 @@ def test_a_factory_that_makes_no_optimizer_is_told() -> None:
     ],
 )
 def test_ranges_are_declared_or_around_the_default_rate(text: str, ranges: dict[str, tuple[float, float]]) -> None:
-    found = contestant(text, {}).origin.ranges
+    found = parse_config(text, {}).origin.ranges
     assert list(found) == list(ranges)
     for name, ends in ranges.items():
         assert (found[name].low, found[name].high) == pytest.approx(ends, rel=1e-12)
@@ -323,7 +325,7 @@ def test_ranges_are_declared_or_around_the_default_rate(text: str, ranges: dict[
     ],
 )
 def test_a_schedule_is_for_optimizers_that_take_one(text: str, schedule: str) -> None:
-    assert contestant(text, {}, "cosine").schedule == schedule
+    assert parse_config(text, {}, "cosine").schedule == schedule
 
 
 ROUND_TRIPS = [
@@ -340,9 +342,9 @@ ROUND_TRIPS = [
 
 @pytest.mark.parametrize("text", ROUND_TRIPS)
 def test_a_record_gives_the_same_optimizer_back(text: str) -> None:
-    one = contestant(text, {"sgd": {"lr": 0.5}}, "cosine")
+    one = parse_config(text, {"sgd": {"lr": 0.5}}, "cosine")
     document = json.loads(json.dumps(one.document()))
-    again = Contestant.read(document)
+    again = OptimizerConfig.read(document)
     assert again.options == one.options  # (1, 2) == [1, 2] is False: tuples are tuples again
     assert (again.label, again.source, again.schedule) == (one.label, one.source, one.schedule)
     assert json.loads(json.dumps(again.document())) == document
@@ -358,25 +360,25 @@ def test_a_factory_gets_its_tuples_back_from_a_record(tmp_path: Path) -> None:
         "    assert isinstance(layers, tuple) and isinstance(layers[1], tuple)\n"
         "    return torch.optim.SGD(params)\n"
     )
-    one = contestant("strict.py:make[layers=(1,(2,3))]", {})
+    one = parse_config("strict.py:make[layers=(1,(2,3))]", {})
     document = json.loads(json.dumps(one.document()))
-    Contestant.read(document).build(torch.nn.Linear(1, 1))
+    OptimizerConfig.read(document).build(torch.nn.Linear(1, 1))
 
 
 def test_the_whole_setting_is_recorded_without_addresses() -> None:
-    options = contestant("my_rules.py:factory[lr=1]", {}).document()["options"]
+    options = parse_config("my_rules.py:factory[lr=1]", {}).document()["options"]
     assert options == {"lr": 1, "fancy": None, "layers": (1,), "callback": "<built-in function print>"}
     (Path.cwd() / "objects.py").write_text(
         "import torch\ndef make(params, thing=object()):\n    return torch.optim.SGD(params)"
     )
-    assert contestant("objects.py:make", {}).document()["options"] == {"thing": "<object object>"}
+    assert parse_config("objects.py:make", {}).document()["options"] == {"thing": "<object object>"}
 
 
 def test_a_digest_changes_with_the_rule_and_with_nothing_else(tmp_path: Path) -> None:
     def digest(name: str, code: str) -> str:
         (tmp_path / name).mkdir()
         (tmp_path / name / "rules.py").write_text(code)
-        return str(contestant(f"{tmp_path / name}/rules.py:MyOpt", {}).document()["rule_sha256"])
+        return str(parse_config(f"{tmp_path / name}/rules.py:MyOpt", {}).document()["rule_sha256"])
 
     first = digest("first", MY_RULES)
     assert digest("same", MY_RULES) == first
@@ -385,25 +387,25 @@ def test_a_digest_changes_with_the_rule_and_with_nothing_else(tmp_path: Path) ->
 
 
 def test_a_digest_of_another_library_s_class_covers_its_base_class() -> None:
-    adam, adamw = (origins.find(f"torch.optim:{name}") for name in ("Adam", "AdamW"))
-    assert len({adam.sha256({}), adamw.sha256({}), origins.find("torch.optim:SGD").sha256({})}) == 3
-    assert adamw.sha256({}) == origins.find("torch.optim:AdamW").sha256({"lr": 1})
-    assert adamw.sha256({}) != origins.find("torch.optim.adamw:AdamW").sha256({})  # found in another file
+    adam, adamw = (sources.find(f"torch.optim:{name}") for name in ("Adam", "AdamW"))
+    assert len({adam.sha256({}), adamw.sha256({}), sources.find("torch.optim:SGD").sha256({})}) == 3
+    assert adamw.sha256({}) == sources.find("torch.optim:AdamW").sha256({"lr": 1})
+    assert adamw.sha256({}) != sources.find("torch.optim.adamw:AdamW").sha256({})  # found in another file
 
 
 def test_a_callable_object_has_the_same_digest_in_every_process(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rules.py").write_text(MY_RULES)
-    found = [origins.find(f"{tmp_path / name}/rules.py:maker") for name in ("one", "two")]
+    found = [sources.find(f"{tmp_path / name}/rules.py:maker") for name in ("one", "two")]
     assert found[0].sha256({}) == found[1].sha256({})
 
 
 def test_a_setting_holds_for_an_optimizer_however_it_is_spelled() -> None:
     settings = {"AdamW": {"lr": 0.5, "betas": [0.8, 0.9]}, "./my_rules.py:factory": {"lr": 0.25}}
-    assert contestant("adamw", settings).options == {"lr": 0.5, "betas": (0.8, 0.9)}
-    assert contestant("my_rules.py:factory", settings).options == {"lr": 0.25}
-    one = contestant("adamw[beta2=0.99]", settings)  # the other entry is the setting's, not the default
+    assert parse_config("adamw", settings).options == {"lr": 0.5, "betas": (0.8, 0.9)}
+    assert parse_config("my_rules.py:factory", settings).options == {"lr": 0.25}
+    one = parse_config("adamw[beta2=0.99]", settings)  # the other entry is the setting's, not the default
     assert one.options["betas"] == (0.8, 0.99)
     assert one.label == "AdamW[betas=(0.8,0.99)]"
 
@@ -413,13 +415,13 @@ SGD_BY_ANY_NAME = ("sgd", "SGD", "torch.optim:SGD", "torch.optim.sgd:SGD", "stee
 
 def test_one_optimizer_runs_with_one_setting_by_any_spelling() -> None:
     settings = {"sgd": {"lr": 0.1}}
-    found = [contestant(text, settings) for text in SGD_BY_ANY_NAME]
+    found = [parse_config(text, settings) for text in SGD_BY_ANY_NAME]
     assert [dict(one.options) for one in found] == [{"lr": 0.1}] * len(found)
     assert not any("[" in one.label for one in found)
     assert [one.origin.ranges["lr"] for one in found] == [found[0].origin.ranges["lr"]] * len(found)
-    assert contestant("sgd", {"torch.optim:SGD": {"lr": 0.1}}).options == {"lr": 0.1}
-    assert contestant("torch.optim:SGD", {"sgd": {"lr": 1}, "torch.optim:SGD": {"lr": 2}}).options == {"lr": 2}
-    assert contestant("torch.optim:SGD", {"not_installed:SGD": {"lr": 2}, "sgd": {"lr": 1}}).options == {"lr": 1}
+    assert parse_config("sgd", {"torch.optim:SGD": {"lr": 0.1}}).options == {"lr": 0.1}
+    assert parse_config("torch.optim:SGD", {"sgd": {"lr": 1}, "torch.optim:SGD": {"lr": 2}}).options == {"lr": 2}
+    assert parse_config("torch.optim:SGD", {"not_installed:SGD": {"lr": 2}, "sgd": {"lr": 1}}).options == {"lr": 1}
 
 
 @pytest.mark.parametrize(
@@ -434,11 +436,11 @@ def test_one_optimizer_runs_with_one_setting_by_any_spelling() -> None:
 )
 def test_a_setting_holds_for_what_an_author_has_not_changed(text: str, options: dict[str, Any]) -> None:
     settings = {"sgd": {"lr": 0.1, "momentum": 0.5}, "rmsprop": {"alpha": 0.9, "eps_in_sqrt": True}}
-    assert contestant(text, settings).options == options
+    assert parse_config(text, settings).options == options
 
 
 def test_a_schedule_does_not_depend_on_the_spelling() -> None:
-    assert contestant("torch.optim:LBFGS", {}, "cosine").schedule == contestant("lbfgs", {}, "cosine").schedule
+    assert parse_config("torch.optim:LBFGS", {}, "cosine").schedule == parse_config("lbfgs", {}, "cosine").schedule
 
 
 def test_a_setting_that_makes_no_sense_is_told() -> None:
@@ -448,29 +450,29 @@ def test_a_setting_that_makes_no_sense_is_told() -> None:
         ({"adam": {"lr": torch.tensor(1.0)}}, "cannot be stored in a record"),
     ):
         with pytest.raises(UsageError, match=told):
-            contestant("adam", settings)
+            parse_config("adam", settings)
 
 
 def test_labels_tell_optimizers_of_one_name_apart(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("from steepest import AdamW\nfrom torch.optim import SGD")
     texts = ("adamw", "torch.optim:AdamW", "steepest:AdamW", "other.py:AdamW", "other.py:SGD", "sgd")
-    labels = [contestant(text, {}).label for text in texts]
+    labels = [parse_config(text, {}).label for text in texts]
     assert labels == ["AdamW", "torch.optim.AdamW", "steepest.AdamW", "other.AdamW", "other.SGD", "SGD"]
 
 
 def test_labels_tell_near_numbers_apart() -> None:
-    labels = [contestant(f"adam[lr={rate}]", {}).label for rate in ("0.00123456", "0.0012345601", "1e-3", "1e20")]
+    labels = [parse_config(f"adam[lr={rate}]", {}).label for rate in ("0.00123456", "0.0012345601", "1e-3", "1e20")]
     assert labels == ["Adam[lr=0.00123456]", "Adam[lr=0.0012345601]", "Adam", "Adam[lr=1e+20]"]
 
 
 def test_what_is_given_covers_the_entries_of_tuples() -> None:
-    assert contestant("adamw[betas=(0.9,0.99)]", {}).fixed == {"betas", "beta1", "beta2"}
-    assert contestant("adamw[beta2=0.99]", {}).fixed == {"betas", "beta2"}
-    assert contestant("adamw", {"adamw": {"lr": 1.0}}).fixed == frozenset()
+    assert parse_config("adamw[betas=(0.9,0.99)]", {}).fixed == {"betas", "beta1", "beta2"}
+    assert parse_config("adamw[beta2=0.99]", {}).fixed == {"betas", "beta2"}
+    assert parse_config("adamw", {"adamw": {"lr": 1.0}}).fixed == frozenset()
 
 
 def test_defaults_return_for_searched_entries_alone() -> None:
-    one = contestant("adamw", {"adamw": {"lr": 0.5, "betas": (0.5, 0.6), "eps": 1e-3}})
+    one = parse_config("adamw", {"adamw": {"lr": 0.5, "betas": (0.5, 0.6), "eps": 1e-3}})
     assert one.with_defaults(["lr", "beta2"]).options == {"betas": (0.5, 0.999), "eps": 1e-3}
     assert one.with_defaults(["beta1", "beta2"]).options["betas"] == (0.9, 0.999)
 
@@ -496,7 +498,7 @@ def test_a_point_that_the_optimizer_refuses_is_told_before_anything_runs(
     text: str, point: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(told)):
-        contestant(text, {}).with_options(point)
+        parse_config(text, {}).with_options(point)
 
 
 def test_an_optimizer_that_refuses_everything_is_no_fault_of_a_point(tmp_path: Path) -> None:
@@ -508,7 +510,7 @@ def test_an_optimizer_that_refuses_everything_is_no_fault_of_a_point(tmp_path: P
         "        raise ValueError('weights and biases, please')\n"
         "    return torch.optim.SGD(params, lr=lr)\n"
     )
-    assert contestant("picky.py:make", {}).with_options({"lr": 0.5}).options == {"lr": 0.5}
+    assert parse_config("picky.py:make", {}).with_options({"lr": 0.5}).options == {"lr": 0.5}
 
 
 def test_trying_a_point_draws_from_no_stream_of_the_caller_s(tmp_path: Path) -> None:
@@ -516,7 +518,7 @@ def test_trying_a_point_draws_from_no_stream_of_the_caller_s(tmp_path: Path) -> 
         "import torch\ndef make(params, lr=0.1):\n    torch.rand(3)\n    return torch.optim.SGD(params, lr=lr)\n"
     )
     before = torch.get_rng_state()
-    contestant("draws.py:make", {}).with_options({"lr": 0.5})
+    parse_config("draws.py:make", {}).with_options({"lr": 0.5})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -550,32 +552,32 @@ def test_an_optimizer_with_modes_is_set_to_training(tmp_path: Path) -> None:
     ],
 )
 def test_values_of_every_kind_are_read(text: str, options: dict[str, Any]) -> None:
-    assert origins.parse(text)[1] == options
+    assert sources.parse(text)[1] == options
 
 
 def test_a_rule_without_source_text_is_told_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Callable[..., Any] = dict
-    origin = origins.Foreign("builtins:dict", found)
+    origin = ExternalOptimizer("builtins:dict", found)
     assert re.fullmatch("[0-9a-f]{64}", origin.sha256({}))
 
 
 def test_what_is_handed_over_has_a_label_that_a_command_line_could_have() -> None:
     for label in ("", " ", "a:b", "a[b]", "]"):
         with pytest.raises(UsageError, match="cannot be a label; it must have letters or digits, and no colon"):
-            origins.give(label, torch.optim.SGD)
+            sources.give(label, torch.optim.SGD)
     built: Any = torch.optim.SGD(torch.nn.Linear(1, 1).parameters())
     with pytest.raises(UsageError, match="'sgd' is an optimizer that is built already; give its class SGD"):
-        origins.give("sgd", built)
+        sources.give("sgd", built)
 
 
 def test_a_partial_is_known_by_its_function_and_its_options() -> None:
     documents = []
     for momentum in (0.9, 0.5):
-        source = origins.give("mine", functools.partial(torch.optim.SGD, momentum=momentum))
-        documents.append(contestant(source, {}).document())
+        source = sources.give("mine", functools.partial(torch.optim.SGD, momentum=momentum))
+        documents.append(parse_config(source, {}).document())
     assert [one["options"]["momentum"] for one in documents] == [0.9, 0.5]
-    other = origins.give("mine", functools.partial(torch.optim.Adam, lr=0.5))
-    assert contestant(other, {}).document()["rule_sha256"] != documents[0]["rule_sha256"]
+    other = sources.give("mine", functools.partial(torch.optim.Adam, lr=0.5))
+    assert parse_config(other, {}).document()["rule_sha256"] != documents[0]["rule_sha256"]
 
 
 def test_a_rule_typed_into_a_session_is_known_by_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,5 +591,5 @@ def test_a_rule_typed_into_a_session_is_known_by_its_lines(monkeypatch: pytest.M
         monkeypatch.setitem(linecache.cache, name, (len(code), None, code.splitlines(keepends=True), name))
         space: dict[str, Any] = {"__name__": "__main__", "torch": torch}
         exec(compile(code, name, "exec"), space)
-        digests.append(contestant(origins.give("typed", space["make"]), {}).document()["rule_sha256"])
+        digests.append(parse_config(sources.give("typed", space["make"]), {}).document()["rule_sha256"])
     assert digests[0] != digests[1]

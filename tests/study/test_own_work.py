@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.planning import search
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.records.records import encode
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import load_task
+from steepest.study.trials.trial import run_trial
 
 from own_work import RULES, own_files
-from steepest.study import engine, search, source_code, user_files, workloads
+from steepest.study import source_code, user_files, workloads
 from steepest.study.data import adapt
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan, make_plan
-from steepest.study.records import encode
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import load_task
-from steepest.study.trial import run_trial
 
-from .support import Silent
+from .support import Silent, stored
 
 __all__ = ["own_files"]
 
@@ -56,9 +58,9 @@ def test_a_study_of_ones_own_work_from_the_search_to_the_evaluation(make: Maker,
     names = ("adamw", "my_rules.py:MyOpt", "torch.optim:AdamW", "my_rules.py:factory")
     labels = ["AdamW", "my_rules.MyOpt", "torch.optim.AdamW", "my_rules.factory"]
     plan = make(*names, trials_wanted=4)
-    tally = engine.run(plan, folder, Silent())
-    assert dict(tally.ended) == {"finished": 4 * (4 + 1) + 4 * 2}  # points and defaults; winners on two seeds
-    document = folder.read_document() or {}
+    summary = engine.run(plan, folder, Silent())
+    assert dict(summary.ended) == {"finished": 4 * (4 + 1) + 4 * 2}  # points and defaults; winners on two seeds
+    document = stored(folder)
     assert [entry["label"] for entry in document["optimizers"]] == labels
     assert [entry["skipped"] for entry in document["optimizers"]] == [None] * 4
     assert (document["title"], document["description"]) == ("My own task", "Which side of a plane a point lies on.")
@@ -74,8 +76,8 @@ def test_all_optimizers_try_the_same_points_of_the_unit_interval(make: Maker) ->
     plan = make("adamw", "my_rules.py:MyOpt", "torch.optim:AdamW", trials_wanted=8)
     places = []
     for label, candidates in plan.candidates.items():
-        ends = next(entry["space"]["lr"] for entry in plan.document["optimizers"] if entry["label"] == label)
-        rates = torch.tensor([one.contestant.options["lr"] for one in candidates[1:]], dtype=torch.float64)
+        ends = next(entry["space"]["lr"] for entry in stored(plan.document)["optimizers"] if entry["label"] == label)
+        rates = torch.tensor([one.config.options["lr"] for one in candidates[1:]], dtype=torch.float64)
         width = torch.tensor(ends["high"] / ends["low"], dtype=torch.float64)
         places.append((rates / ends["low"]).log() / width.log())
     torch.testing.assert_close(places[1], places[0], rtol=0, atol=2e-4)  # rates have four digits
@@ -88,7 +90,7 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
     text = '["my_rules.py:factory"]\nlr = [0.01]\nbetas = [[0.5, 0.6], [0.7, 0.8]]\n[adamw]\nbeta2 = [0.5, 0.25]\n'
     plan = make("my_rules.py:factory", "adamw[beta1=0.3]", trials_wanted=2, spaces=spaces(own_files, text))
     engine.run(plan, folder, Silent())
-    document = folder.read_document() or {}
+    document = stored(folder)
     assert len(document["trials"]) == 2 * 3 + 2 * 2
     for trial in document["trials"]:
         stored = lines(folder, trial["id"])
@@ -96,9 +98,9 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
         assert spec.id == trial["id"]
         again = [event.record for event in run_trial(spec, load_task(spec.task))]
         assert [encode(record) for record in again] == [encode(record) for record in stored]
-    options = {tuple(one.contestant.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
+    options = {tuple(one.config.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
     assert options == {(0.5, 0.6), (0.7, 0.8)}
-    entries = {tuple(one.contestant.options["betas"]) for one in plan.candidates["AdamW[betas=(0.3,0.999)]"][1:]}
+    entries = {tuple(one.config.options["betas"]) for one in plan.candidates["AdamW[betas=(0.3,0.999)]"][1:]}
     assert entries == {(0.3, 0.5), (0.3, 0.25)}  # beta1 is given and stays
 
 
@@ -108,7 +110,7 @@ TWINS = ("sgd", "torch.optim:SGD", "steepest:SGD")
 @pytest.mark.parametrize("own", ["", "[sgd]\nlr = { low = 0.5, high = 0.6 }"])
 def test_one_optimizer_is_searched_alike_by_any_spelling(make: Maker, own_files: Path, own: str) -> None:
     made = make(*TWINS, trials_wanted=4, spaces=spaces(own_files, own))
-    points = [[one.contestant.options for one in found] for found in made.candidates.values()]
+    points = [[one.config.options for one in found] for found in made.candidates.values()]
     assert len(points) == 3
     assert points[0] == points[1] == points[2]
 
@@ -145,18 +147,18 @@ def test_an_optimizer_whose_whole_space_diverges_is_not_evaluated(
 ) -> None:
     own = spaces(own_files, "[sgd]\nlr = [1e30, 1e32]\nmomentum = [0.9, 0.99]")
     plan = make("sgd", "adamw", trials_wanted=2, spaces=own)
-    tally = engine.run(plan, folder, Silent())
-    chosen = (folder.read_document() or {})["chosen"]
+    summary = engine.run(plan, folder, Silent())
+    chosen = stored(folder)["chosen"]
     assert chosen["SGD"]["point"] == "defaults"  # the only point that works
-    assert tally.ended == {"finished": 4 + 4, "diverged": 2}
+    assert summary.ended == {"finished": 4 + 4, "diverged": 2}
 
 
 def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Maker, folder: StudyFolder) -> None:
     plan = make("my_rules.py:ScheduleFree[lr=0.1]", "torch.optim:SGD[lr=0.1]", trials_wanted=2, seeds_wanted=1)
-    free, usual = plan.document["optimizers"]
+    free, usual = stored(plan.document)["optimizers"]
     assert (free["schedule"], usual["schedule"]) == ("constant", "cosine")
     assert engine.run(plan, folder, Silent()).ended == {"finished": 2}
-    ids = [trial["id"] for trial in (folder.read_document() or {})["trials"]]
+    ids = [trial["id"] for trial in stored(folder)["trials"]]
     first = [next(line for line in lines(folder, one) if line["kind"] == "epoch") for one in ids]
     assert first[0]["validation_loss"] == pytest.approx(first[1]["validation_loss"], rel=1e-5)  # measured unshifted
     steps = [next(line for line in lines(folder, one) if line["kind"] == "step") for one in ids]
@@ -165,12 +167,12 @@ def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Mak
 
 def test_optimizers_that_cannot_run_are_skipped_and_told(make: Maker, folder: StudyFolder) -> None:
     plan = make("muon", "my_rules.py:nothing", "torch.optim:LBFGS", trials_wanted=0, seeds_wanted=1)
-    skipped = {entry["label"]: entry["skipped"] for entry in plan.document["optimizers"]}
+    skipped = {entry["label"]: entry["skipped"] for entry in stored(plan.document)["optimizers"]}
     assert skipped["Muon"].startswith("ValueError: Muon only supports 2D parameters")
     assert skipped["my_rules.nothing"].startswith("UsageError: my_rules.py:nothing must return a torch.optim.Optimizer")
     assert skipped["torch.optim.LBFGS"] is None
     assert engine.run(plan, folder, Silent()).ended == {"finished": 1}
-    end = lines(folder, (folder.read_document() or {})["trials"][0]["id"])[-1]
+    end = lines(folder, stored(folder)["trials"][0]["id"])[-1]
     assert end["evaluations"] > end["step"] == 2 * 5  # it asks for several gradients in a step
 
 

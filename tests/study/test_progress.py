@@ -4,11 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from steepest.study.engine import run
-from steepest.study.progress import Progress
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
+from steepest.study.running.engine import run
+from steepest.study.running.progress import Progress
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import Event
 
 from .support import PlanMaker, Silent, evaluations
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from steepest.study.optimizers import sources
+from steepest.study.planning.plan import Plan
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import run_trial
 from torch import Tensor, nn
 
-from steepest.study import origins
 from steepest.study.declaration import Metric
-from steepest.study.plan import Plan
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
 
 from .small import net, planned, small
 from .support import dropped, evaluations, record_bytes, run_with_checkpoints
@@ -154,7 +154,7 @@ class Searching(torch.optim.SGD):
 @pytest.mark.parametrize("noisy", [Langevin, Searching])
 def test_what_an_optimizer_draws_changes_nobody_elses_draws(noisy: Any) -> None:
     """Again nothing moves, so all losses are those of a plain optimizer."""
-    made = planned(small(model=Dropping), "torch.optim:SGD[lr=0]", f"{origins.give(noisy.__name__, noisy)}[lr=0]")
+    made = planned(small(model=Dropping), "torch.optim:SGD[lr=0]", f"{sources.give(noisy.__name__, noisy)}[lr=0]")
     steps = [[record for record in figures(made, number) if record["kind"] == "step"] for number in (0, 1)]
     assert len({record["loss"] for record in steps[0]}) == len(steps[0])
     assert steps[0] == steps[1]
@@ -162,7 +162,7 @@ def test_what_an_optimizer_draws_changes_nobody_elses_draws(noisy: Any) -> None:
 
 @pytest.mark.parametrize("noisy", [Langevin, Searching])
 def test_a_resumed_optimizer_draws_on(folder: StudyFolder, noisy: Any) -> None:
-    made = planned(small(model=Dropping), origins.give(noisy.__name__, noisy), epochs_wanted=4)
+    made = planned(small(model=Dropping), sources.give(noisy.__name__, noisy), epochs_wanted=4)
     spec = evaluations(made)[0]
     dropped(spec, made.task, folder, 13)
     first, *_ = run_with_checkpoints(spec, made.task, folder)

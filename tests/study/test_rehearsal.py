@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.optimizers.config import parse_config
+from steepest.study.planning.dry_run import DryRun, try_steps
+from steepest.study.planning.plan import Plan
+from steepest.study.trials.trial import run_trial
 from torch import nn
 
-from steepest.study.contestant import contestant
 from steepest.study.declaration import Need
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.rehearsal import Rehearsal, rehearse
-from steepest.study.trial import run_trial
 
 from .small import planned, small
-from .support import PlanMaker, evaluations
+from .support import PlanMaker, evaluations, stored
 
 RULES = '''
 import torch
@@ -81,8 +81,8 @@ def lines(plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return plan("sgd", workload="linear-regression")
 
 
-def rehearsed(lines: Plan, text: str, needs: Iterable[Need] = ()) -> Rehearsal:
-    return rehearse(contestant(text, {}), evaluations(lines)[0], lines.task, tuple(needs))
+def rehearsed(lines: Plan, text: str, needs: Iterable[Need] = ()) -> DryRun:
+    return try_steps(parse_config(text, {}), evaluations(lines)[0], lines.task, tuple(needs))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_cannot_run_is_skipped_with_its_reason(lines: Plan, text: str, reas
     ],
 )
 def test_what_can_run_is_told_with_what_runs_it(lines: Plan, text: str, executor: str) -> None:
-    assert rehearsed(lines, text) == Rehearsal(executor=executor)
+    assert rehearsed(lines, text) == DryRun(executor=executor)
 
 
 def test_the_reason_names_what_the_workload_needs(lines: Plan) -> None:
@@ -162,8 +162,8 @@ def test_the_rehearsal_leaves_everything_as_it_was(lines: Plan, text: str) -> No
 
 def test_skipped_optimizers_stand_in_the_document_and_the_others_run(plan: PlanMaker) -> None:
     made = plan("muon", "sgd", workload="linear-regression")
-    assert [one.label for one in made.contestants] == ["SGD"]
-    muon, sgd = made.document["optimizers"]
+    assert [one.label for one in made.configs] == ["SGD"]
+    muon, sgd = stored(made.document)["optimizers"]
     assert muon["skipped"].startswith("ValueError: Muon only supports 2D parameters")
     assert (muon["executor"], sgd["skipped"]) == (None, None)
 

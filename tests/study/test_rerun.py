@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.optimizers import sources
+from steepest.study.running import engine
+from steepest.study.running.rerun import find, rerun
+from steepest.study.running.store import StudyFolder
 
-from steepest.study import engine, machine, origins
 from steepest.study.errors import StoreError, UsageError
-from steepest.study.rerun import find, rerun
-from steepest.study.store import StudyFolder
+from steepest.study.records import machine
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, stored
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def done(plan: PlanMaker, tmp_path: Path, silent: Silent) -> StudyFolder:
 
 
 def trials(folder: StudyFolder) -> list[str]:
-    return [entry["id"] for entry in (folder.read_document() or {})["trials"]]
+    return [entry["id"] for entry in stored(folder)["trials"]]
 
 
 def test_every_trial_repeats_bit_by_bit(done: StudyFolder) -> None:
@@ -85,7 +87,7 @@ class Failing(torch.optim.SGD):
 
 def test_a_trial_that_failed_fails_again_alike(plan: PlanMaker, tmp_path: Path, silent: Silent) -> None:
     folder = StudyFolder(tmp_path / "study")
-    made = plan(origins.give("Failing", Failing), epochs_wanted=3)
+    made = plan(sources.give("Failing", Failing), epochs_wanted=3)
     assert engine.run(made, folder, silent).ended == {"failed": 1}
     assert rerun(folder, trials(folder)[0]).bit_equal
 
@@ -105,7 +107,7 @@ def test_a_trial_that_failed_at_its_start_can_be_repeated(
     assert (found.bit_equal, found.different) == (False, 2)
     assert '"error":"MemoryError: no room for the data"' in found.there
     assert '"kind":"epoch"' in found.here
-    monkeypatch.setattr("steepest.study.rerun.load_task", fail)
+    monkeypatch.setattr("steepest.study.running.rerun.load_task", fail)
     assert '"error":"MemoryError: no room for the data"' in rerun(folder, trials(folder)[0]).here
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.optimizers.config import parse_config
+from steepest.study.running.execution import execute
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.checkpoints import CheckpointManager
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task
+from steepest.study.trials.training import Trainer
+from steepest.study.trials.trial import Event, run_trial
 from torch import Tensor, nn
 
-from steepest.study.checkpoints import Keeper
-from steepest.study.contestant import contestant
 from steepest.study.data.dataset import Examples, Splits
-from steepest.study.execution import execute
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.task import Task
-from steepest.study.training import Trainer
-from steepest.study.trial import Event, run_trial
 
 from .support import PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
 
@@ -62,7 +62,7 @@ def trial(task: Task, plan: PlanMaker) -> Callable[..., tuple[TrialSpec, Task]]:
         spec = evaluations(plan("sgd"))[0]
         sizes = {"epochs": 3, "batch_size": 35, "evaluations": 2}
         schedule = changes.pop("schedule", "cosine")
-        made = dataclasses.replace(spec, contestant=contestant(optimizer, {}, schedule), **{**sizes, **changes})
+        made = dataclasses.replace(spec, config=parse_config(optimizer, {}, schedule), **{**sizes, **changes})
         return made, dataclasses.replace(task, model=model)
 
     return make
@@ -189,8 +189,8 @@ def test_short_trials_take_no_checkpoint(trial: Any, folder: StudyFolder) -> Non
 def test_a_trial_that_is_asked_to_stop_is_stored_at_once(trial: Any, folder: StudyFolder) -> None:
     spec, task = trial("adamw")
     events: list[Event] = []
-    keeper = Keeper(folder.checkpoint(spec), lambda: (0, 0), 1e9, stop=lambda: len(events) > 6)
-    for event in run_trial(spec, task, keeper=keeper):
+    manager = CheckpointManager(folder.checkpoint(spec), lambda: (0, 0), 1e9, stop=lambda: len(events) > 6)
+    for event in run_trial(spec, task, manager=manager):
         events.append(event)
     checkpoint = folder.checkpoint(spec).read()
     assert checkpoint is not None

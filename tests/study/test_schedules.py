@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from steepest.study.optimizers import schedules
+from steepest.study.optimizers.config import parse_config
+from steepest.study.optimizers.schedules import SCHEDULES
+from steepest.study.planning.plan import Plan
+from steepest.study.trials.training import Trainer
 
-from steepest.study import schedules
-from steepest.study.contestant import contestant
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.schedules import SCHEDULES
-from steepest.study.training import Trainer
 
 from .support import PlanMaker, evaluations
 
@@ -60,7 +60,7 @@ def lines(plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def trainer(lines: Plan, text: str, schedule: str) -> Trainer:
-    spec = dataclasses.replace(evaluations(lines)[0], contestant=contestant(text, {}, schedule))
+    spec = dataclasses.replace(evaluations(lines)[0], config=parse_config(text, {}, schedule))
     return Trainer(spec, lines.task)
 
 
@@ -185,6 +185,6 @@ def test_a_schedule_equals_torch_s_own_scheduler(lines: Plan, text: str, schedul
 
 def test_a_tuned_study_has_warm_up_and_cosine_by_default(plan: PlanMaker) -> None:
     tuned = plan("adam", "steepestdescent", workload="linear-regression", trials_wanted=2)
-    by_label = {one.contestant.label: one.contestant.schedule for one in tuned.candidates["Adam"]}
+    by_label = {one.config.label: one.config.schedule for one in tuned.candidates["Adam"]}
     assert set(by_label.values()) == {"cosine"}
-    assert plan("adam", workload="linear-regression").contestants[0].schedule == "constant"
+    assert plan("adam", workload="linear-regression").configs[0].schedule == "constant"

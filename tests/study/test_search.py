@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import scipy.stats
+from steepest.study.optimizers import sources
+from steepest.study.optimizers.config import parse_config
+from steepest.study.planning import search
+from steepest.study.planning.search import Choice, Dimension, Range, points, read_spaces, space_of
 
 from steepest.fields import Search
-from steepest.study import origins, search
-from steepest.study.contestant import contestant
 from steepest.study.errors import UsageError
-from steepest.study.search import Choice, Dimension, Range, points, read_spaces, space_of
 
 UNIT = Range(Search(0.0, 1.0, "linear"))
 
@@ -23,7 +24,7 @@ def cube(dimensions: int, count: int, sampler: str = "sobol") -> list[list[float
 
 
 def space(text: str, *names: str, own: dict[str, Dimension] | None = None, **settings: Any) -> dict[str, Dimension]:
-    one = contestant(text, {text.partition("[")[0]: settings} if settings else {})
+    one = parse_config(text, {text.partition("[")[0]: settings} if settings else {})
     return space_of(one.origin, names, one.fixed, own or {})
 
 
@@ -159,13 +160,13 @@ def test_the_user_s_space_replaces_the_declared_one() -> None:
 
 
 def test_a_searched_entry_of_a_tuple_keeps_the_others() -> None:
-    one = contestant("adamw[beta1=0.5]", {"adamw": {"betas": (0.7, 0.8)}})
+    one = parse_config("adamw[beta1=0.5]", {"adamw": {"betas": (0.7, 0.8)}})
     assert one.with_options({"beta2": 0.6}).options["betas"] == (0.5, 0.6)
-    assert contestant("adamw", {}).with_options({"beta2": 0.6}).options["betas"] == (0.9, 0.6)
+    assert parse_config("adamw", {}).with_options({"beta2": 0.6}).options["betas"] == (0.9, 0.6)
 
 
 def test_a_name_that_no_optimizer_declares_is_told() -> None:
-    found = [origins.find("adamw"), origins.find("sgd")]
+    found = [sources.find("adamw"), sources.find("sgd")]
     search.check_searched(["lr", "momentum", "betas", "beta1"], found)
     search.check_searched(["all"], found)
     with pytest.raises(UsageError, match=r"unknown hyperparameter 'momentun'; did you mean 'momentum'\?.*--space FILE"):

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-
-from steepest.study.selection import choose
+from steepest.study.planning.selection import choose
 
 NAN = math.nan
 

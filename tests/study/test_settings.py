@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from steepest.study import engine, settings
-from steepest.study.contestant import contestant
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
+from steepest.study.optimizers import settings
+from steepest.study.optimizers.config import parse_config
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
 from .support import Silent, dropped, evaluations, record_bytes, run_with_checkpoints
@@ -107,8 +107,8 @@ def test_other_trials_compute_as_if_nobody_had_set_anything(rules: Path) -> None
     made = planned(small(), "rules.py:doubled", "rules.py:Careless", "adam")
     assert settings.values() == before
     folder = StudyFolder(rules / "study")
-    tally = engine.run(made, folder, Silent())
-    assert tally.ended == {"finished": 3}
+    summary = engine.run(made, folder, Silent())
+    assert summary.ended == {"finished": 3}
     assert record_bytes(folder, evaluations(made)[2]) == expected
     assert settings.values() == before
 
@@ -116,12 +116,12 @@ def test_other_trials_compute_as_if_nobody_had_set_anything(rules: Path) -> None
 def test_what_was_set_stands_in_the_times_and_among_the_notes(rules: Path) -> None:
     made = planned(small(), "rules.py:doubled", "rules.py:Careless", "sgd", seeds_wanted=2)
     folder = StudyFolder(rules / "study")
-    tally = engine.run(made, folder, Silent())
-    first, second = tally.notes
+    summary = engine.run(made, folder, Silent())
+    first, second = summary.notes
     dtype = "torch's default dtype from torch.float32 to torch.float64"
     assert first.startswith(f"trials of rules.doubled change {dtype}; each computes with what it sets")
     assert "trials of rules.Careless change torch's number of threads from 1 to 2, torch's deterministic" in second
-    told = {spec.contestant.label: folder.read_times(spec.id).lines[-1].get("settings") for spec in evaluations(made)}
+    told = {spec.config.label: folder.read_times(spec.id).lines[-1].get("settings") for spec in evaluations(made)}
     assert told["rules.doubled"] == [dtype]
     assert told["SGD"] is None
 
@@ -144,7 +144,7 @@ def test_trials_that_set_something_resume(rules: Path) -> None:
 
 def test_a_trial_that_fails_puts_settings_back_too(rules: Path) -> None:
     made = planned(small(), "sgd")
-    spec = dataclasses.replace(evaluations(made)[0], contestant=contestant("rules.py:Failing", {}))
+    spec = dataclasses.replace(evaluations(made)[0], config=parse_config("rules.py:Failing", {}))
     with pytest.raises(ZeroDivisionError):
         list(run_trial(spec, made.task))
     assert torch.is_grad_enabled()
@@ -152,5 +152,5 @@ def test_a_trial_that_fails_puts_settings_back_too(rules: Path) -> None:
 
 def test_an_optimizers_module_sets_nothing_when_it_is_imported(rules: Path) -> None:
     (rules / "setting.py").write_text("import torch\ntorch.set_default_dtype(torch.float64)\n" + OPTIMIZERS)
-    assert contestant("setting.py:Careless", {}).label == "setting.Careless"
+    assert parse_config("setting.py:Careless", {}).label == "setting.Careless"
     assert torch.get_default_dtype() == torch.float32

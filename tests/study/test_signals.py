@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from steepest.study import engine, signals
-from steepest.study.processes import Processes
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
+from steepest.study.running import engine, signals
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
 from .support import MY_TASK, OTHERS, PlanMaker, Silent, evaluations
 
@@ -47,8 +46,8 @@ class Sending(Silent):
 @pytest.mark.parametrize("number", [*signals.SIGNALS, signal.SIGINT])
 def test_a_study_is_interrupted_and_continues(plan: PlanMaker, folder: StudyFolder, number: int) -> None:
     made = plan("sgd", workload=MY_TASK, epochs_wanted=2)
-    tally = engine.run(made, folder, Sending(number))
-    assert (tally.interrupted, tally.signal, dict(tally.ended)) == (True, number, {})
+    summary = engine.run(made, folder, Sending(number))
+    assert (summary.interrupted, summary.signal, dict(summary.ended)) == (True, number, {})
     assert folder.read_trial(evaluations(made)[0].id).status == "interrupted"
     again = engine.run(made, folder, Silent())
     assert (again.interrupted, again.signal, dict(again.ended)) == (False, None, {"finished": 1})
@@ -65,10 +64,10 @@ def test_who_has_settled_what_a_signal_does_keeps_it(
     """A program that nohup started must outlive its terminal."""
     before = signal.signal(signal.SIGHUP, handler)
     try:
-        tally = engine.run(plan("sgd", workload=MY_TASK, epochs_wanted=2), folder, Sending(signal.SIGHUP))
+        summary = engine.run(plan("sgd", workload=MY_TASK, epochs_wanted=2), folder, Sending(signal.SIGHUP))
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert dict(tally.ended) == {"finished": 1}
+    assert dict(summary.ended) == {"finished": 1}
 
 
 def test_only_the_main_thread_hears(plan: PlanMaker, folder: StudyFolder) -> None:
@@ -84,8 +83,8 @@ def test_a_worker_that_is_terminated_takes_its_checkpoint_first(plan: PlanMaker,
     made = plan(f"{OTHERS}:IsTerminated", workload=MY_TASK, epochs_wanted=10)
     spec = evaluations(made)[0]
     with Processes(folder, 1, seconds=1e9) as workers:
-        tally = engine.run(made, folder, Silent(), workers=workers)
-        assert dict(tally.ended) == {"failed": 1}
+        summary = engine.run(made, folder, Silent(), workers=workers)
+        assert dict(summary.ended) == {"failed": 1}
         end = folder.read_trial(spec.id).end or {}
         assert end["error"] == "its process was killed by signal 15 (Terminated)"
         checkpoint = folder.checkpoint(spec).read()

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.request import Request
+from steepest.study.running import engine
+from steepest.study.running.engine import RunSummary
+from steepest.study.running.rerun import rerun
+from steepest.study.running.store import StudyFolder
 
-from steepest.study import engine, source_code, user_files, workloads
+from steepest.study import source_code, user_files, workloads
 from steepest.study.data import adapt
-from steepest.study.engine import Tally
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan, make_plan
-from steepest.study.request import Request
-from steepest.study.rerun import rerun
-from steepest.study.store import StudyFolder
 
-from .support import Silent
+from .support import Silent, stored
 
 SOURCE = '''
 """A module."""
@@ -147,7 +148,7 @@ def plan_of(source: str) -> Plan:
     return make_plan(request, adapt.load(request.workload.data), "command")
 
 
-def run(source: str, folder: StudyFolder) -> Tally:
+def run(source: str, folder: StudyFolder) -> RunSummary:
     return engine.run(plan_of(source), folder, Silent())
 
 
@@ -156,14 +157,14 @@ def test_a_comment_makes_no_other_study_and_is_told_once(folder: StudyFolder) ->
     commented = TASK.replace("def model", "# The model.\ndef model").replace(
         '"""Points."""', '"""Points of two classes."""'
     )
-    tally = run(commented, folder)
-    assert (tally.skipped, dict(tally.ended)) == (2, {})
-    assert tally.notes == [
+    summary = run(commented, folder)
+    assert (summary.skipped, dict(summary.ended)) == (2, {})
+    assert summary.notes == [
         "task.py has other comments, layout or docstrings than the study began with; its code is the same, so the "
         "study goes on"
     ]
     assert run(commented, folder).notes == []
-    assert (folder.read_document() or {})["title"] == "Points of two classes"
+    assert stored(folder)["title"] == "Points of two classes"
     assert rerun(folder, plan_of(commented).evaluation_trials(plan_of(commented).given)[1].id).bit_equal
 
 
@@ -182,7 +183,7 @@ def test_other_code_is_refused_with_its_function(folder: StudyFolder) -> None:
 
 def test_a_trial_of_other_code_is_not_repeated(folder: StudyFolder) -> None:
     run(TASK, folder)
-    (trial,) = (entry["id"] for entry in (folder.read_document() or {})["trials"] if entry["optimizer"] == "SGD")
+    (trial,) = (entry["id"] for entry in stored(folder)["trials"] if entry["optimizer"] == "SGD")
     plan_of(TASK.replace("Linear(2, 2)", "Linear(2, 2, bias=False)"))
     with pytest.raises(UsageError, match=r"cannot be repeated bit by bit.*task\.py has changed in model \(line 11\)"):
         rerun(folder, trial)
@@ -204,7 +205,7 @@ def write_parts(scale: float) -> None:
 def test_code_that_is_imported_from_beside_a_task_is_part_of_it(folder: StudyFolder) -> None:
     write_parts(2.0)
     run(HELPED, folder)
-    document = folder.read_document() or {}
+    document = stored(folder)
     own = {name for name in document["code"] if not name.startswith("steepest/")}
     assert own == {"task.py", "parts/__init__.py", "parts/inner.py", "numbers_of_mine.py"}
     Path("numbers_of_mine.py").write_text("SCALE = 2.0  # another comment\n")

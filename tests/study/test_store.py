@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
+from steepest.study.records.lock import locked
+from steepest.study.running.store import StudyFolder, TrialLog, read_records
+from steepest.study.trials.trial import Event, run_trial
 
-from steepest.study import disk, records
 from steepest.study.errors import StoreError, UsageError
-from steepest.study.lock import locked
-from steepest.study.store import StudyFolder, TrialLog, read_records
-from steepest.study.trial import Event, run_trial
+from steepest.study.records import disk, records
 
 from .support import PlanMaker, evaluations
 
@@ -106,7 +106,7 @@ def test_a_line_that_is_no_record_is_damage(folder: StudyFolder, line: str) -> N
 
 def test_a_document_is_replaced_whole_or_not_at_all(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write_document({"name": "old"})
-    monkeypatch.setattr("steepest.study.store.flush", full_disk)
+    monkeypatch.setattr("steepest.study.running.store.flush", full_disk)
     with pytest.raises(StoreError, match=r"cannot write .*study\.json: No space left on device.*Finished trials are"):
         folder.write_document({"name": "new"})
     assert json.loads(folder.document_path.read_text()) == {"name": "old"}

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-
-from steepest.study.proof import same
-from steepest.study.store import StudyFolder
-from steepest.study.trial import run_trial
+from steepest.study.running.store import StudyFolder
+from steepest.study.trials.resume_check import same
+from steepest.study.trials.trial import run_trial
 
 from .support import OTHERS, PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from steepest.study.planning.plan import Plan
+from steepest.study.trials import training
+from steepest.study.trials.trial import Event, run_trial
 from torch import Tensor
 
-from steepest.study import records, training
 from steepest.study.declaration import Metric
-from steepest.study.plan import Plan
-from steepest.study.trial import Event, run_trial
+from steepest.study.records import records
 
 from .support import PlanMaker, evaluations
 

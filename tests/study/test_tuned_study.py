@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.planning.plan import Plan
+from steepest.study.running import engine
+from steepest.study.running.store import StudyFolder
 
-from steepest.study import engine
 from steepest.study.errors import UsageError
-from steepest.study.plan import Plan
-from steepest.study.store import StudyFolder
 
-from .support import PlanMaker, Silent
+from .support import PlanMaker, Silent, stored
 
 OPTIMIZERS = ("sgd", "adam", "rmsprop")
 
@@ -28,7 +28,7 @@ def tuned(plan: PlanMaker, *optimizers: str, **wanted: Any) -> Plan:
 
 
 def entries(folder: StudyFolder, phase: str) -> list[dict[str, Any]]:
-    return [entry for entry in (folder.read_document() or {})["trials"] if entry["phase"] == phase]
+    return [entry for entry in stored(folder)["trials"] if entry["phase"] == phase]
 
 
 def last_validation(folder: StudyFolder, trial: str) -> float:
@@ -38,21 +38,21 @@ def last_validation(folder: StudyFolder, trial: str) -> float:
 
 def test_every_optimizer_gets_the_same_number_of_trials_on_the_same_seeds(plan: PlanMaker) -> None:
     made = tuned(plan, trials_wanted=4, tuning_seeds_wanted=2)
-    per_optimizer = Counter(trial.spec.contestant.label for trial in made.search_trials)
+    per_optimizer = Counter(trial.spec.config.label for trial in made.search_trials)
     assert per_optimizer == dict.fromkeys(("SGD", "Adam", "RMSprop"), 2 * (4 + 1))  # the points and the defaults
     assert len({trial.id for trial in made.search_trials}) == 30
     for label in per_optimizer:
-        seeds = {trial.spec.seed for trial in made.search_trials if trial.spec.contestant.label == label}
+        seeds = {trial.spec.seed for trial in made.search_trials if trial.spec.config.label == label}
         assert seeds == set(made.search_seeds)
     assert not set(made.search_seeds) & set(made.seeds)
 
 
 def test_optimizers_search_the_same_points_of_the_unit_cube(plan: PlanMaker) -> None:
     made = tuned(plan, "sgd", "adam", trials_wanted=8)
-    space = {entry["label"]: entry["space"]["lr"] for entry in made.document["optimizers"]}
+    space = {entry["label"]: entry["space"]["lr"] for entry in stored(made.document)["optimizers"]}
     unit = {
         label: [
-            math.log(one.contestant.options["lr"] / space[label]["low"])
+            math.log(one.config.options["lr"] / space[label]["low"])
             / math.log(space[label]["high"] / space[label]["low"])
             for one in candidates[1:]
         ]
@@ -66,8 +66,8 @@ def test_the_defaults_are_the_library_s_and_not_the_workload_s(plan: PlanMaker) 
     made = tuned(plan, "sgd[momentum=0.5]")
     defaults, *points = made.candidates["SGD[momentum=0.5]"]
     assert defaults.point == "defaults"
-    assert "lr" not in defaults.contestant.options  # 0.1 in the workload's setting
-    assert all(one.contestant.options["momentum"] == 0.5 for one in (defaults, *points))
+    assert "lr" not in defaults.config.options  # 0.1 in the workload's setting
+    assert all(one.config.options["momentum"] == 0.5 for one in (defaults, *points))
 
 
 def test_what_is_given_is_not_searched(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
@@ -102,7 +102,7 @@ def test_the_best_point_on_the_validation_set_is_what_is_evaluated(
 ) -> None:
     made = tuned(plan, tuning_seeds_wanted=2)
     engine.run(made, folder, silent)
-    document = folder.read_document() or {}
+    document = stored(folder)
     for label in ("SGD", "Adam", "RMSprop"):
         scores: dict[Any, float] = {}
         for entry in entries(folder, "search"):
@@ -120,9 +120,9 @@ def test_the_best_point_on_the_validation_set_is_what_is_evaluated(
 def test_a_point_that_diverges_is_never_chosen(plan: PlanMaker, folder: StudyFolder, silent: Silent, tmp_path) -> None:
     space = {"sgd": {"lr": Wild()}}
     made = tuned(plan, "sgd", spaces=space)
-    tally = engine.run(made, folder, silent)
-    assert tally.ended["diverged"] == 2
-    assert (folder.read_document() or {})["chosen"]["SGD"]["point"] == "defaults"
+    summary = engine.run(made, folder, silent)
+    assert summary.ended["diverged"] == 2
+    assert stored(folder)["chosen"]["SGD"]["point"] == "defaults"
 
 
 class Wild:
@@ -140,9 +140,9 @@ def test_an_optimizer_whose_every_trial_fails_is_not_evaluated(
 ) -> None:
     made = tuned(plan, "sgd", "adam")
     monkeypatch.setattr(engine, "_score", lambda trial, *_: math.nan if "adam" in trial.id else 0.5)
-    tally = engine.run(made, folder, silent)
+    summary = engine.run(made, folder, silent)
     assert {entry["optimizer"] for entry in entries(folder, "evaluation")} == {"SGD"}
-    assert tally.notes == ["Adam: no trial of its search finished on every tuning seed, so it is not evaluated"]
+    assert summary.notes == ["Adam: no trial of its search finished on every tuning seed, so it is not evaluated"]
 
 
 def test_a_locked_plan_grows_by_seeds_and_optimizers_alone(
@@ -153,10 +153,10 @@ def test_a_locked_plan_grows_by_seeds_and_optimizers_alone(
         engine.run(tuned(plan, "sgd", trials_wanted=4), folder, silent)
     with pytest.raises(UsageError, match=r"protocol\.schedule is 'cosine' and 'constant'"):
         engine.run(tuned(plan, "sgd", schedule_wanted="constant"), folder, silent)
-    tally = engine.run(tuned(plan, "sgd", "adam", seeds=2), folder, silent)
-    assert tally.skipped == 3 + 1
-    assert tally.ended == {"finished": 3 + 3}
-    assert (folder.read_document() or {})["protocol"]["reference"] == "SGD"
+    summary = engine.run(tuned(plan, "sgd", "adam", seeds=2), folder, silent)
+    assert summary.skipped == 3 + 1
+    assert summary.ended == {"finished": 3 + 3}
+    assert stored(folder)["protocol"]["reference"] == "SGD"
 
 
 def test_results_of_another_choice_are_not_mixed_with_the_new_one(
@@ -165,7 +165,7 @@ def test_results_of_another_choice_are_not_mixed_with_the_new_one(
     made = tuned(plan, "sgd")
     engine.run(made, folder, silent)
     before = {entry["id"] for entry in entries(folder, "evaluation")}
-    best = (folder.read_document() or {})["chosen"]["SGD"]["point"]
+    best = stored(folder)["chosen"]["SGD"]["point"]
     other = next(one.point for one in made.candidates["SGD"] if one.point != best)
     monkeypatch.setattr(engine, "_score", lambda trial, *_: float(trial.point == other))
     engine.run(made, folder, silent)
@@ -179,7 +179,7 @@ def test_results_of_another_choice_are_not_mixed_with_the_new_one(
 def test_the_timing_pass_takes_the_chosen_settings_in_turn(
     plan: PlanMaker, folder: StudyFolder, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steepest.study.timing.SECONDS", 0.0)
+    monkeypatch.setattr("steepest.study.trials.timing.SECONDS", 0.0)
     made = tuned(plan, "sgd", "adam", timing_rounds=2, seeds=1)
     engine.run(made, folder, silent)
     timed = entries(folder, "timing")
@@ -197,8 +197,8 @@ def test_an_optimizer_that_cannot_run_is_skipped_with_its_reason(
 ) -> None:
     made = tuned(plan, "sgd", "muon")
     engine.run(made, folder, silent)
-    muon = next(entry for entry in (folder.read_document() or {})["optimizers"] if entry["label"] == "Muon")
+    muon = next(entry for entry in stored(folder)["optimizers"] if entry["label"] == "Muon")
     assert "Muon only supports 2D parameters" in muon["skipped"]
-    assert not any(entry["optimizer"] == "Muon" for entry in (folder.read_document() or {})["trials"])
+    assert not any(entry["optimizer"] == "Muon" for entry in stored(folder)["trials"])
     with pytest.raises(UsageError, match=r"Muon: .*only supports 2D"):
         tuned(plan, "muon")

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from steepest.study.records.lock import acquire
+from steepest.study.running import engine, store
+from steepest.study.running.processes import Processes
+from steepest.study.running.store import StudyFolder
+from steepest.study.running.worker_process import WorkerConfig
+from steepest.study.running.workers import InProcess, Workers
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.trial import Event
 
-from steepest.study import engine, store
 from steepest.study.errors import StoreError
-from steepest.study.lock import acquire
-from steepest.study.processes import Processes
-from steepest.study.spec import TrialSpec
-from steepest.study.store import StudyFolder
-from steepest.study.trial import Event
-from steepest.study.worker import Orders
-from steepest.study.workers import InProcess, Workers
 
-from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes
+from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes, stored
 
 SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2, "workload": MY_TASK}
 
@@ -50,7 +50,7 @@ def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]
     """Run trials and return their last records, by the label without its file."""
     for trial in trials:
         workers.submit(trial)
-    told = [(news.trial.contestant.label.rpartition(".")[2], news.event) for news in workers.collect()]
+    told = [(update.trial.config.label.rpartition(".")[2], update.event) for update in workers.collect()]
     return {label: event.record for label, event in told if event and event.record["kind"] == "end"}
 
 
@@ -68,9 +68,9 @@ def test_records_are_the_same_bytes_for_any_number_of_processes(
     one, (two, workers) = StudyFolder(tmp_path / "one"), shared
     with Processes(one, 1) as single:
         engine.run(made, one, silent, workers=single)
-    tally = engine.run(made, two, silent, workers=workers)
-    assert dict(tally.ended) == {"finished": 6 + 4 + 2}
-    documents = [folder.read_document() or {} for folder in (alone, one, two)]
+    summary = engine.run(made, two, silent, workers=workers)
+    assert dict(summary.ended) == {"finished": 6 + 4 + 2}
+    documents = [stored(folder) for folder in (alone, one, two)]
     assert documents[0]["trials"] == documents[1]["trials"] == documents[2]["trials"]
     assert documents[0]["chosen"] == documents[1]["chosen"] == documents[2]["chosen"]
     assert records_of(alone) == records_of(one) == records_of(two)
@@ -99,7 +99,7 @@ def test_however_a_worker_ends_the_record_says_so(plan: PlanMaker, shared: tuple
     for trial in evaluations(made):
         stored = folder.read_trial(trial.id)
         assert stored.note is None
-        assert stored.end == json.loads(json.dumps(found[trial.contestant.label.rpartition(".")[2]]))
+        assert stored.end == json.loads(json.dumps(found[trial.config.label.rpartition(".")[2]]))
 
 
 @pytest.mark.slow
@@ -108,8 +108,8 @@ def test_a_trial_that_takes_too_long_is_ended_with_the_place_where_it_was(
 ) -> None:
     made = plan(f"{OTHERS}:Hangs", "sgd", workload=MY_TASK, epochs_wanted=3)
     with Processes(folder, 1, time_limit=6) as workers:
-        tally = engine.run(made, folder, silent, workers=workers)
-    assert dict(tally.ended) == {"timed out": 1, "finished": 1}
+        summary = engine.run(made, folder, silent, workers=workers)
+    assert dict(summary.ended) == {"timed out": 1, "finished": 1}
     end = folder.read_trial(evaluations(made)[0].id).end or {}
     assert not folder.is_done(evaluations(made)[0].id)  # the same command tries again
     assert end["error"] == "it took longer than the time limit of 0.1 minutes and was ended"
@@ -173,11 +173,11 @@ def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: S
 def test_a_worker_ends_with_its_standard_input(plan: PlanMaker, folder: StudyFolder) -> None:
     """In the middle of a trial too. Where the kernel can, it also ends a worker with its parent: see test_kills."""
     trial = evaluations(plan("sgd", workload=MY_TASK, epochs_wanted=4000))[0]
-    code = "from steepest.study.worker import main; main()"
+    code = "from steepest.study.running.worker_process import main; main()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for message in (Orders(os.getpid(), folder.path, None, 30.0), ("run", trial.document())):
+        for message in (WorkerConfig(os.getpid(), folder.path, None, 30.0), ("run", trial.document())):
             pickle.dump(message, process.stdin)
         process.stdin.flush()
         told = [pickle.load(process.stdout)[0] for _ in range(4)]

@@ -10,21 +10,21 @@ from itertools import pairwise
 
 import pytest
 import torch
+from steepest.study.optimizers.config import parse_config
+from steepest.study.planning.request import Request
+from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.task import Task, TaskName, task_of
+from steepest.study.trials.training import Trainer
 from torch import Tensor, nn
 
 from steepest import registry
 from steepest.study import seeds, workloads
-from steepest.study.contestant import contestant
 from steepest.study.data import adapt, digits, fetch
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.declaration import PRESETS, Declared, Metric, Workload
 from steepest.study.errors import UsageError
-from steepest.study.evaluation import evaluate
-from steepest.study.request import Request
-from steepest.study.spec import TrialSpec
-from steepest.study.task import Task, TaskName, task_of
-from steepest.study.training import Trainer
 
 ALL = list(workloads.workloads().values())
 SAMPLE = 4
@@ -71,7 +71,7 @@ def smoke_trainer(declared: Declared, name: str) -> Trainer:
     """Return the moving parts of a trial of the smoke study, with an optimizer as it is set here."""
     workload = declared("smoke")
     spec = TrialSpec(
-        contestant=contestant(name, workload.settings),
+        config=parse_config(name, workload.settings),
         seed=1,
         phase="evaluation",
         task=TaskName(declared.source, "smoke", size_of(workload)),
@@ -290,7 +290,7 @@ def test_the_reference_study_has_the_nine_optimizers_in_the_published_order() ->
     assert list(workload.settings) == names
     assert workload.published is not None
     assert list(workload.published.rows) == names
-    labels = [one.label for one in Request(workloads.find("fashion-mnist")).contestants]
+    labels = [one.label for one in Request(workloads.find("fashion-mnist")).configs]
     assert not any("[" in label for label in labels)
 
 
