@@ -1,11 +1,12 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
+# make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup study test lint types imports pytest soak bench clean
+.PHONY: setup study test lint types imports pytest test-all parity soak bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -15,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
 study: setup
@@ -35,7 +36,14 @@ imports: setup
 	$(BIN)/lint-imports
 
 pytest: setup
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-all: lint types imports parity
+	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
+
+parity: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
+	STEEPEST_MATRIX=full $(BIN)/python -m pytest tests/variants
 
 soak: setup
 	STEEPEST_SOAK=10000 $(BIN)/python -m pytest tests/test_random_configurations.py --hypothesis-show-statistics

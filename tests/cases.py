@@ -6,7 +6,9 @@ import dataclasses
 import inspect
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -175,7 +177,7 @@ def _first_valid(cls: type[Optimizer], pair: Options, offered: dict[str, list[An
 
 def structures(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
     """Valid combinations of what shapes the program (flags, words, terms that are off at 0): any three values that may
-    meet do so in one of them.
+    meet do so in one of them (any two in an everyday run).
 
     Numbers that are worth searching are moved off their defaults in all of them.
     """
@@ -184,7 +186,7 @@ def structures(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
         if name in offered and field.search is not None and field.default != 0:
             offered[name] = offered[name][1:]
     rows = (dict(zip(offered, picked, strict=True)) for picked in itertools.product(*offered.values()))
-    return _covering([row for row in rows if is_valid(cls, row)], 3)
+    return _covering([row for row in rows if is_valid(cls, row)], 3 if is_full() else 2)
 
 
 def _covering(rows: list[Options], size: int) -> list[Options]:
@@ -197,6 +199,11 @@ def _covering(rows: list[Options], size: int) -> list[Options]:
         chosen.append(row)
         missing -= met
     return chosen
+
+
+def structure(cls: type[Optimizer]) -> tuple[str, frozenset[str]]:
+    """What decides how a step is run and stored: the kind of the rule, and the kinds of state that it has."""
+    return cls.rule.kind, frozenset(state.kind for state in cls.rule.state)
 
 
 def given(options: Options, cls: type[Optimizer]) -> Options:
@@ -234,8 +241,17 @@ def torch_options(name: str) -> list[str]:
     return [field for field in hyperparameters(CLASSES[name]) if field in known]
 
 
+def _first_of_each_structure() -> Iterator[Any]:
+    """The planned classes; those whose structure an earlier one has are slow."""
+    known: set[Any] = set()
+    for name, cls in PLANNED.items():
+        yield pytest.param(cls, id=name, marks=[pytest.mark.slow] if structure(cls) in known else [])
+        known.add(structure(cls))
+
+
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
+every_structure = pytest.mark.parametrize("cls", list(_first_of_each_structure()))
 every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 every_pointwise_executor = pytest.mark.parametrize("executor", executors_of(NATIVE["adam"]))
 every_executor = pytest.mark.parametrize("executor", list(SWITCHES))
@@ -246,6 +262,52 @@ def class_under_test(item: Any) -> Any:
     given = item.callspec.params if hasattr(item, "callspec") else {}
     cls = given.get("cls", given.get("twins", (None,))[0])
     return cls if isinstance(cls, type) and issubclass(cls, Optimizer) else None
+
+
+# -- how many of them ------------------------------------------------------------------------------------------------
+
+
+def is_full() -> bool:
+    """Whether all combinations and the slow tests are to run."""
+    return os.environ.get("STEEPEST_MATRIX") == "full"
+
+
+def thin(rows: Sequence[Mapping[str, Any]], *names: str) -> list[int]:
+    """Places of a few rows in which every value of every column occurs, and any two values that meet in two of the
+    columns ``names``.
+
+    Ties are broken by a fixed shuffle, so that a column that is not named takes turns.
+    """
+    meetings = [_meetings(row, names) for row in rows]
+    order = random.Random(0).sample(range(len(rows)), len(rows))
+    missing = set().union(*meetings)
+    chosen: list[int] = []
+    for least in range(max(map(len, meetings), default=0), 0, -1):
+        for place in order:
+            if len(meetings[place] & missing) >= least:
+                chosen.append(place)
+                missing -= meetings[place]
+    return sorted(chosen)
+
+
+def _meetings(row: Mapping[str, Any], names: Sequence[str]) -> set[Any]:
+    pairs = itertools.combinations([(name, row[name]) for name in names if name in row], 2)
+    return {*row.items(), *pairs}
+
+
+def features(item: Any) -> dict[str, Any]:
+    """The values that a test is called with, by name: an object that has columns of its own as those, any other that
+    is not a plain value by its identity.
+    """
+    found: dict[str, Any] = {}
+    for name, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
+        if hasattr(value, "columns"):
+            found |= value.columns
+        else:
+            found[name] = value if isinstance(value, type | str | int | float) else id(value)
+    if (cls := class_under_test(item)) is not None:
+        found["structure"] = structure(cls)
+    return found
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
-"""Settings of the whole suite: repeatable property tests, and a guard for what a test must leave as it was."""
+"""Settings of the whole suite: what the everyday run leaves out, repeatable property tests, and a guard for what a test
+must leave as it was.
+"""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,11 +10,16 @@ import pytest
 import torch
 from hypothesis import settings
 
-from cases import class_under_test, executors_of
+import shell
+from cases import class_under_test, executors_of, features, is_full, thin
 from shapes import fitted
+from steepest.executors.native import compiler
 
 settings.register_profile("steepest", derandomize=True, deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("steepest")
+
+if not is_full():
+    compiler.OPTIMIZATION = "-O1"  # the same bits in half the time: see tests/native/test_optimization.py
 
 
 def process_settings() -> dict[str, Any]:
@@ -38,11 +46,41 @@ def _settings_are_left_alone() -> Iterator[None]:
     assert not changed, f"the test left changed (before, after): {changed}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what a class does not offer (test_executors.py holds it to refusing that): an executor, or complex
-    parameters.
+    parameters. Then leave out what only the full matrix runs.
     """
     items[:] = [item for item in items if class_under_test(item) is None or is_offered(item, class_under_test(item))]
+    if not is_full():
+        left = everyday(config, items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in left])
+        items[:] = [item for item in items if item in left]
+
+
+def everyday(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item]:
+    """The tests of an everyday run: none that is marked slow, and of those marked thin as many as the marker wants.
+
+    A slow test runs all the same if ``-m`` speaks of it or if its name is given.
+    """
+    wants_slow = "slow" in config.option.markexpr or any("::" in given for given in config.args)
+    quick = [item for item in items if wants_slow or item.get_closest_marker("slow") is None]
+    groups = itertools.groupby(quick, lambda item: item.nodeid.partition("[")[0])
+    return {item for _, group in groups for item in thinned(list(group))}
+
+
+def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests of one function that cover what its marker ``thin`` names; all of them without a marker."""
+    marker = items[0].get_closest_marker("thin")
+    if marker is None:
+        return items
+    return [items[place] for place in thin([features(item) for item in items], *marker.args)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not is_full():
+        terminalreporter.write_line(
+            "Everyday run: no slow tests, and pairs of values in place of products. STEEPEST_MATRIX=full runs all."
+        )
 
 
 def is_offered(item: Any, cls: Any) -> bool:
@@ -56,10 +94,12 @@ def is_offered(item: Any, cls: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _shapes_fit_the_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``SHAPES`` of a test's module are shapes that the class under test takes."""
-    cls, shapes = class_under_test(request.node), getattr(request.module, "SHAPES", None)
-    if cls is not None and isinstance(shapes, list):
-        monkeypatch.setattr(request.module, "SHAPES", [fitted(cls, shape) for shape in shapes])
+    """``SHAPES`` of a test's module, and of what it shares with others, are shapes that the class under test takes."""
+    cls = class_under_test(request.node)
+    for module in (request.module, shell):
+        shapes = getattr(module, "SHAPES", None)
+        if cls is not None and isinstance(shapes, list):
+            monkeypatch.setattr(module, "SHAPES", [fitted(cls, shape) for shape in shapes])
 
 
 @pytest.fixture

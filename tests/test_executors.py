@@ -155,6 +155,7 @@ def compare(cls: type[Optimizer], options: Options, tensors: list[Tensor], grads
     assert_agree(fast, plain, tensors[0].dtype)
 
 
+@pytest.mark.thin("cls", "dtype")
 @every_dtype
 @every_row
 def test_foreach_is_reference_on_odd_shapes_and_layouts(
@@ -163,6 +164,7 @@ def test_foreach_is_reference_on_odd_shapes_and_layouts(
     compare(cls, options, odd_tensors(dtype, 1), [odd_gradients(dtype, seed) for seed in (2, 3, 4)])
 
 
+@pytest.mark.thin("structure", "dtype")
 @every_dtype
 @every_row
 def test_foreach_is_reference_in_chunks(
@@ -184,6 +186,7 @@ def test_tensors_larger_than_a_chunk(cls: type[Optimizer]) -> None:
 NAN, INF = float("nan"), float("inf")
 
 
+@pytest.mark.thin("structure", "dtype")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES], ids=lambda d: str(d).removeprefix("torch."))
 @every_row
 def test_nan_and_inf_stand_where_reference_has_them(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
@@ -197,6 +200,7 @@ def test_nan_and_inf_stand_where_reference_has_them(cls: type[Optimizer], option
     compare(cls, options, tensors, [*grads, [good[0], torch.tensor(1.0, dtype=dtype), good[0]]])
 
 
+@pytest.mark.thin("cls", "executor")
 @pytest.mark.parametrize("dtype", HALVES, ids=lambda d: str(d).removeprefix("torch."))
 @every_executor
 @every_row
@@ -567,6 +571,7 @@ LOCAL = [
 every_local = pytest.mark.parametrize("cls", LOCAL, ids=lambda c: c.rule.fn.__name__)
 
 
+@pytest.mark.thin("cls", "options")
 @every_local
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "maximize": True, "ema_decay": 0.5}], ids=str)

@@ -134,6 +134,7 @@ OPTIONS: list[Options] = [
 ]
 
 
+@pytest.mark.thin("problem", "dtype", "search", "options")
 @every_problem
 @every_dtype
 @searching

@@ -78,6 +78,7 @@ def judge(cls: type[Optimizer], executor: str, options: Options, tolerance: floa
 EVERYTHING = [(cls, options) for cls, name in JUDGED.items() for options in structures(cls, oracle_options(name))]
 
 
+@pytest.mark.thin("cls", "executor")
 @pytest.mark.usefixtures("float64_default")
 @every_executor
 @pytest.mark.parametrize(("cls", "options"), cases(EVERYTHING))

@@ -107,6 +107,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.thin("cls", "executor", "dtype")
 @every_executor
 @every_dtype
 @pytest.mark.parametrize(("cls", "options"), cases(PAIRS))
@@ -205,6 +206,7 @@ def torch_copy(state_dict: dict[str, Any]) -> dict[str, Any]:
     return {"state": held, "param_groups": [dict(group) for group in state_dict["param_groups"]]}
 
 
+@pytest.mark.thin("cls", "torch_first", "executor")
 @every_executor
 @pytest.mark.parametrize("torch_first", [True, False], ids=["torch-to-ours", "ours-to-torch"])
 @pytest.mark.parametrize(("cls", "options"), cases(PAIRS))
@@ -213,6 +215,7 @@ def test_checkpoints_change_hands(cls: type[Optimizer], options: Options, torch_
     assert_close(second, first, torch.float32)
 
 
+@pytest.mark.thin
 @every_executor
 @pytest.mark.parametrize(("cls", "options"), cases(PAIRS))
 def test_ours_to_torch_and_back_is_bitwise(cls: type[Optimizer], options: Options, executor: str) -> None:

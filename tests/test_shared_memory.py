@@ -56,6 +56,7 @@ def agree(name: str, executor: str, make: Any, spoil: Any = None) -> None:
     assert ours.executor == ("native" if executor == "default" else executor)
 
 
+@pytest.mark.thin("name", "executor")
 @every_pair
 @every_way
 @pytest.mark.parametrize("make", [tied_by_data, overlapping_views, interleaved_views])

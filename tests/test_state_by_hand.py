@@ -43,6 +43,7 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 3e-6) -> None:
 # -- dtypes ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("cls", "executor")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("executor", ["foreach", "native", "stacked", "default"])
 @every_planned_class
@@ -109,6 +110,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.thin("name", "executor")
 @pytest.mark.parametrize("write", [write_data, write_numpy, write_storage])
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native", "default"])
 @pytest.mark.parametrize("name", list(COUNTED))
@@ -133,6 +135,7 @@ def test_counts_and_scalars_that_are_written_past_autograd(
     assert_close(optimizer, plain, 0)
 
 
+@pytest.mark.thin("name", "executor")
 @pytest.mark.parametrize("kind", ["int", "float", "int64", "one element", "numpy"])
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native", "default"])
 @pytest.mark.parametrize("name", [name for name in COUNTED if name in PLANNED_TWINS])
@@ -165,6 +168,7 @@ def test_a_count_of_another_kind(name: str, executor: str, kind: str) -> None:
 # -- numbers in groups -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("cls", "executor")
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native", "default"])
 @pytest.mark.parametrize("make", [np.float32, np.float64, np.array, Fraction, torch.tensor])
 @every_planned_class

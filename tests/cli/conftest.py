@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from steepest.cli.worker_limits import WorkerLimits
 
 from steepest.cli import reporting
 from steepest.cli.main import main

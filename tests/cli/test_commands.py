@@ -91,11 +91,14 @@ def test_the_stand_in_is_announced_first(steepest: Any, no_report: None, monkeyp
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path.cwd() / "cache"))
     monkeypatch.setattr(fetch, "_sources", dict)
-    answer = steepest("study", "fashion-mnist", "--preset", "smoke", "-o", "sgd")
+    few = ("--trials", "0", "--seeds", "1", "--timing-rounds", "0")
+    answer = steepest("study", "logistic-regression", "--preset", "smoke", "-o", "sgd", *few)
     assert answer.code == 0
     assert "NOT THE DATA YOU ASKED FOR" in answer.out.splitlines()[0]
     assert answer.out.index("Fashion-MNIST was not found") < answer.out.index("model  ")
-    document = json.loads(Path("studies/fashion-mnist-smoke-on-digits/study.json").read_text())
+    (folder,) = Path("studies").iterdir()
+    assert folder.name.endswith("-smoke-0-trials-on-digits")
+    document = json.loads((folder / "study.json").read_text())
     assert "Fashion-MNIST was not found" in document["data"]["fallback"]
 
 
@@ -258,6 +261,7 @@ def test_every_sign_has_a_spelling_in_every_encoding(monkeypatch: pytest.MonkeyP
     assert ("∞" in shown) == (encoding == "utf-8")
 
 
+@pytest.mark.slow
 def test_an_encoding_that_lacks_letters_stops_nothing(tmp_path: Path) -> None:
     """In a process of its own, whose streams really have that encoding; the report is written."""
     (tmp_path / "own.py").write_text("import torch\nclass Größe(torch.optim.SGD):\n    pass\n", encoding="utf-8")

@@ -102,6 +102,13 @@ class Configuration:
         return copy.deepcopy(self.given)
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What an everyday run combines (see `cases.thin`): the class, the data base's input, the way to run it."""
+        switches = frozenset(name for name in IMPLEMENTATIONS if self.given.get(name))
+        rest = {name: value for name, value in self.given.items() if name not in IMPLEMENTATIONS}
+        return {"info": self.info.name, "input": (self.info.name, repr(rest)), "way": switches}
+
+    @property
     def is_differentiable(self) -> bool:
         """Whether autograd follows the step."""
         return bool(self.given.get("differentiable"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -64,6 +65,7 @@ def real(tree: Any) -> Any:
     return torch.utils._pytree.tree_map_only(Tensor, lambda x: torch.view_as_real(x) if x.is_complex() else x, tree)
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration(supports_complex)
 def test_it_is_its_real_view(configuration: Configuration) -> None:
     """Bit by bit, parameters and state, but for a factor of 16 eps where sums are taken in another order."""

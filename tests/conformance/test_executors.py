@@ -92,6 +92,7 @@ def test_fused_is_the_loop(configuration: Configuration) -> None:
     assert_is_the_loop(configuration, torch.float64, "fused")
 
 
+@pytest.mark.thin("structure", "dtype")
 @pytest.mark.parametrize("dtype", FACTOR, ids=str)
 @every_info(lambda info: "fused" in info.supported_impls)
 def test_fused_is_the_loop_in_every_type(info: Info, dtype: torch.dtype) -> None:
@@ -132,6 +133,7 @@ def test_the_default_dtype(configuration: Configuration, default_dtype: torch.dt
 # -- what no step may touch ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration()
 def test_gradients_are_never_written(configuration: Configuration) -> None:
     """Neither their values nor their version counters: another optimizer, or a logger, may hold them."""
@@ -149,6 +151,7 @@ def test_gradients_are_never_written(configuration: Configuration) -> None:
             assert_close(g, copy)
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration()
 def test_a_step_without_gradients_does_nothing(configuration: Configuration) -> None:
     problem = Problem(configuration)
@@ -164,6 +167,7 @@ def test_a_step_without_gradients_does_nothing(configuration: Configuration) -> 
             assert_close(state_of(optimizer), before[1])
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration()
 def test_a_first_step_with_zero_gradients_moves_nothing(configuration: Configuration) -> None:
     """Without weight decay."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cases import through_file
 
 from .support import (
@@ -20,6 +22,7 @@ from .support import (
 STEPS = 3
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration(lambda configuration: not configuration.is_differentiable)
 def test_torchs_run_goes_on_in_ours(configuration: Configuration) -> None:
     """In every executor."""

@@ -96,6 +96,7 @@ def torchs_course(info: Info, name: str) -> tuple[Any, ...]:
     return course(Configuration(info, "scheduled", {**options(info), "lr": 0.03125}), TORCHS[info.name].optim_cls, name)
 
 
+@pytest.mark.thin("rate", "name")
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("rate", [float, partial(torch.tensor, dtype=torch.float64)], ids=["float", "tensor"])
 @pytest.mark.parametrize("info", OURS.values(), ids=list(OURS))

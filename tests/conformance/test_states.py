@@ -49,6 +49,7 @@ def assert_same_course(first: tuple[Problem, Any], second: tuple[Problem, Any], 
     assert_close(state_of(second[1]), state_of(first[1]))
 
 
+@pytest.mark.thin("info", "way")
 @every_configuration()
 def test_a_loaded_optimizer_goes_on_as_the_saved_one(configuration: Configuration) -> None:
     """Through a file, read with ``weights_only``: equal state dicts then and later, on other parameters."""
@@ -185,6 +186,7 @@ def public(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {n: v for n, v in vars(optimizer).items() if not n.startswith("_") and n not in ("state", "param_groups")}
 
 
+@pytest.mark.thin("info", "way")
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
 @every_input()
 def test_a_copy_keeps_public_attributes(configuration: Configuration, way: Any) -> None:

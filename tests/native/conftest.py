@@ -10,10 +10,14 @@ import pytest
 
 from steepest.executors.native import cache, compiler, library
 
+from .support import SHIPPED
+
 
 @pytest.fixture
 def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache folder (under ``cache``) and an empty folder for temporary files (``temporary``); no CC."""
+    """An empty cache folder (under ``cache``) and an empty folder for temporary files (``temporary``); no CC, and the
+    optimization that other processes have too.
+    """
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -21,6 +25,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(library, "_failed", {})
+    monkeypatch.setattr(compiler, "OPTIMIZATION", SHIPPED)
     _forget()
     yield tmp_path
     _forget()

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from steepest import Optimizer
 
+SHIPPED = "-O3"
+"""The compiler's optimization as users have it; most tests take a cheaper one (conftest.py)."""
+
 LIMIT = 60.0
 """Seconds after which a child is taken to hang."""
 

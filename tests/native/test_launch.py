@@ -26,7 +26,7 @@ from steepest import SGD, AdamW, NAdam, NovoGrad, Optimizer
 from steepest.executors import native
 from steepest.executors.native import library, part
 from steepest.executors.native.emit import BLOCK
-from test_optimizer import saved
+from test_saving import saved
 
 from .support import drawn, in_child, parameters, ran_native, stepped
 
@@ -232,6 +232,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.thin("ours", "theirs")
 @every_rule
 @pytest.mark.parametrize("theirs", LAYOUTS)
 @pytest.mark.parametrize("ours", LAYOUTS)

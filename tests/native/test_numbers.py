@@ -104,6 +104,7 @@ def test_every_rule_keeps_its_bound_and_the_bound_is_tight(cls: type[Optimizer],
     assert worst_error(cls, options, spoil=10 * k * EPS) > k
 
 
+@pytest.mark.thin("structure", "dtype")
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d not in HALVES], ids=str)
 @pytest.mark.parametrize(("cls", "options"), [pytest.param(*row, id=label(*row)) for row in NATIVE_ROWS])
 def test_native_is_reference_on_odd_shapes_and_layouts(
@@ -167,12 +168,14 @@ every_real_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float6
 every_rule = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 
 
+@pytest.mark.thin("structure", "dtype")
 @every_real_dtype
 @every_rule
 def test_nan_infinities_and_zeros_of_both_signs(cls: type[Optimizer], dtype: torch.dtype) -> None:
     compare_special(cls, PLAIN, dtype, atol=0.0)
 
 
+@pytest.mark.thin("structure", "dtype")
 @every_real_dtype
 @every_rule
 def test_subnormal_numbers(cls: type[Optimizer], dtype: torch.dtype) -> None:

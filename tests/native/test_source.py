@@ -168,13 +168,13 @@ def test_a_rule_that_no_kernel_runs_is_not_explained() -> None:
 
 SANITIZED = [
     ("adamw", torch.float32, False),
-    ("adadelta", torch.float64, True),
-    ("nadam", torch.bfloat16, False),
-    ("rmsprop", torch.float16, True),
-    ("novograd", torch.float32, True),
     ("novograd", torch.bfloat16, False),
-    ("radam", torch.float32, True),
-    ("sgd", torch.float16, False),
+    pytest.param("adadelta", torch.float64, True, marks=pytest.mark.slow),
+    pytest.param("nadam", torch.bfloat16, False, marks=pytest.mark.slow),
+    pytest.param("rmsprop", torch.float16, True, marks=pytest.mark.slow),
+    pytest.param("novograd", torch.float32, True, marks=pytest.mark.slow),
+    pytest.param("radam", torch.float32, True, marks=pytest.mark.slow),
+    pytest.param("sgd", torch.float16, False, marks=pytest.mark.slow),
 ]
 
 

@@ -35,6 +35,7 @@ def test_the_predicted_power_is_that_of_the_test(n: int, studies: int, effect: f
     assert in_band(found(n, effect, 0.05, studies), studies, power_of(n, effect, comparisons=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "comparisons"), [(13, 8), (14, 1), (16, 8), (20, 8)])
 def test_above_twelve_the_noncentral_t_law_is_close(n: int, comparisons: int) -> None:
     effect = detectable_difference(n, comparisons)
@@ -43,6 +44,7 @@ def test_above_twelve_the_noncentral_t_law_is_close(n: int, comparisons: int) ->
     assert share == pytest.approx(0.8, abs=0.02 + 3.3 * math.sqrt(0.8 * 0.2 / 400))
 
 
+@pytest.mark.slow
 def test_a_planted_difference_is_found_with_the_predicted_power() -> None:
     """A whole study: eight comparisons at n = 10, seven of them with the reference's own law."""
     effect = detectable_difference(10, 8)

@@ -140,6 +140,7 @@ def in_a_session(code: str, folder: Path, stdin: bool) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, input=code if stdin else "", capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_classes_typed_into_a_session_take_part_and_are_told_apart(tmp_path: Path) -> None:
     first = in_a_session(SESSION, tmp_path, stdin=False)
     assert (first.returncode, first.stdout) == (0, "2\n"), first.stderr

@@ -17,6 +17,7 @@ COMMAND = [sys.executable, "-c", f"{LISTENING}; from steepest.cli.main import ma
 ARGUMENTS = ["study", "digits", "--preset", "smoke", "--epochs", "3", "--seeds", "400", "-o", "sgd"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_at_once_and_the_command_says_how_to_continue(tmp_path: Path, number: int) -> None:
     arguments = [*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "study")]

@@ -78,6 +78,7 @@ def ends_within(seconds: float, processes: list[int]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_again_and_again_ends_in_the_same_bytes(quick_path: Path, silent: Silent) -> None:
     killed, whole = StudyFolder(quick_path / "killed"), StudyFolder(quick_path / "whole")
     killer = Killer(killed, "wwwwpwwwwp", seed=5)

@@ -59,6 +59,7 @@ def test_sklearn_finds_the_same_optimum(task: Task, best: Optimum) -> None:
     assert loss == pytest.approx(best.loss, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_is_run_long_enough_reaches_the_optimum(task: Task, best: Optimum) -> None:
     inputs, targets = task.splits.train.batch(slice(None))
     inputs, model = inputs.double(), task.model().double()

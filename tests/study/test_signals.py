@@ -79,6 +79,7 @@ def test_only_the_main_thread_hears(plan: PlanMaker, folder: StudyFolder) -> Non
     assert ended == [{"finished": 1}]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_terminated_takes_its_checkpoint_first(plan: PlanMaker, folder: StudyFolder) -> None:
     made = plan(f"{OTHERS}:IsTerminated", workload=MY_TASK, epochs_wanted=10)
     spec = evaluations(made)[0]

@@ -58,6 +58,7 @@ def records_of(folder: StudyFolder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder.path / "trials").iterdir())}
 
 
+@pytest.mark.slow
 def test_records_are_the_same_bytes_for_any_number_of_processes(
     plan: PlanMaker, tmp_path: Path, silent: Silent, shared: tuple[StudyFolder, Processes]
 ) -> None:
@@ -101,16 +102,17 @@ def test_however_a_worker_ends_the_record_says_so(plan: PlanMaker, shared: tuple
         assert stored.end == json.loads(json.dumps(found[trial.config.label.rpartition(".")[2]]))
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_too_long_is_ended_with_the_place_where_it_was(
     plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
     made = plan(f"{OTHERS}:Hangs", "sgd", workload=MY_TASK, epochs_wanted=3)
-    with Processes(folder, 1, time_limit=15) as workers:
+    with Processes(folder, 1, time_limit=6) as workers:
         summary = engine.run(made, folder, silent, workers=workers)
     assert dict(summary.ended) == {"timed out": 1, "finished": 1}
     end = folder.read_trial(evaluations(made)[0].id).end or {}
     assert not folder.is_done(evaluations(made)[0].id)  # the same command tries again
-    assert end["error"] == "it took longer than the time limit of 0.25 minutes and was ended"
+    assert end["error"] == "it took longer than the time limit of 0.1 minutes and was ended"
     assert "in happen" in end["traceback"]
     assert end["step"] == 2  # the last that was on the disk
 
@@ -131,6 +133,7 @@ class Meddling(Silent):
             self._action()
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_a_worker_ends_the_study_and_keeps_everything(
     plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_full_disk_in_a_worker_ends_the_study_and_keeps_everything(
     assert engine.run(quick, folder, silent).ended == {"finished": 1}
 
 
+@pytest.mark.slow
 def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: Silent) -> None:
     made = plan("sgd", "adam", workload=MY_TASK, epochs_wanted=4000)
 
@@ -165,6 +169,7 @@ def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: S
     assert children(os.getpid()) == before
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_standard_input(plan: PlanMaker, folder: StudyFolder) -> None:
     """In the middle of a trial too. Where the kernel can, it also ends a worker with its parent: see test_kills."""
     trial = evaluations(plan("sgd", workload=MY_TASK, epochs_wanted=4000))[0]

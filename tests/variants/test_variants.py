@@ -22,6 +22,8 @@ from .table import BEGIN, END, rows, tables
 PAGE = Path(__file__).parents[2] / "docs" / "variants.md"
 BOUND = 64 * sys.float_info.epsilon
 
+pytestmark = pytest.mark.slow  # make parity runs it: the libraries take 400 MB, and a minute to measure
+
 every_comparison = pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda c: c.theirs)
 every_library = pytest.mark.parametrize("library", ["keras", "optax"])
 SELECTED = [c for c in COMPARISONS if c.selecting]
@@ -29,7 +31,7 @@ SELECTED = [c for c in COMPARISONS if c.selecting]
 
 def need(*libraries: str) -> None:
     if missing := sorted({name for library in libraries for name in lacking(library)}):
-        pytest.skip(f"{', '.join(missing)} not installed; pip install -c constraints.txt -e '.[parity]'")
+        pytest.skip(f"{', '.join(missing)} not installed; make parity installs them and runs this")
 
 
 @every_comparison
