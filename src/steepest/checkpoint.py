@@ -1,20 +1,17 @@
-"""State dicts: what ours hold beside torch's, and what a saved one must become before torch's loading reads it."""
+"""Save and load state dicts: extra entries that we add, and conversion of a saved dict before torch loads it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from . import storage
-from .average import EMA
-from .codecs import Codec
-from .fields import STORAGE_OPTIONS, Options, State
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from .fields import STORAGE_OPTIONS, State
+from .group import GroupSpec
+from .kinds import KINDS
 
 StateDict = dict[str, Any]
 Group = dict[str, Any]
@@ -26,34 +23,41 @@ SHOWN = 8
 # -- saving ------------------------------------------------------------------------------------------------------------
 
 
-def marked(optimizer: Any, saved: StateDict) -> StateDict:
-    """A state dict as files have it: coded state cannot be taken for plain state (`storage.marked`)."""
-    declared = [state for group in optimizer.param_groups for state in (*optimizer.rule_for(group).state, EMA)]
+def marked(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
+    """Return a state dict as files have it: coded state cannot be taken for plain state (`storage.marked`)."""
+    specs = {i: GroupSpec.of(cls, group, p) for i, (p, group) in enumerate(_places(groups))}
     state = {
-        i: storage.marked(held, declared) if isinstance(held, dict) else held for i, held in saved["state"].items()
+        i: storage.marked(held, specs[i].declared) if i in specs and isinstance(held, dict) else held
+        for i, held in saved["state"].items()
     }
     return {**saved, "state": state}
 
 
-def plain(optimizer: Optimizer, saved: StateDict) -> StateDict:
-    """The state dict of the same optimizer without codecs."""
-    places = enumerate((p, group) for group in optimizer.param_groups for p in group["params"])
+def plain(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
+    """Return the state dict of the same optimizer without codecs."""
+    options = {name: cls.fields[name].default for name in STORAGE_OPTIONS}
     state = {
-        i: converted(optimizer, saved["state"][i], p, group, {}) for i, (p, group) in places if i in saved["state"]
+        i: storage.converted(saved["state"][i], GroupSpec.of(cls, group, p).declared, {**group, **options}, p)
+        for i, (p, group) in enumerate(_places(groups))
+        if i in saved["state"]
     }
-    options = {name: optimizer.fields[name].default for name in STORAGE_OPTIONS}
-    groups = [{**group, **options} for group in saved["param_groups"]]
-    return marked(optimizer, {**saved, "state": state, "param_groups": groups})
+    plain_groups = [{**group, **options} for group in saved["param_groups"]]
+    return marked(cls, groups, {**saved, "state": state, "param_groups": plain_groups})
+
+
+def _places(groups: list[Group]) -> list[tuple[Tensor, Group]]:
+    return [(p, group) for group in groups for p in group["params"]]
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-def fitted(optimizer: Optimizer, state_dict: StateDict, strict_names: bool, keep_dtype: bool) -> StateDict:
-    """A copy of ``state_dict`` that torch's ``load_state_dict`` can load without harm.
+def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: bool, keep_dtype: bool) -> StateDict:
+    """Return a copy of ``state_dict`` that torch's ``load_state_dict`` can load without harm.
 
     Args:
-        optimizer: what shall load it.
+        cls: the class of the optimizer that loads it.
+        groups: that optimizer's groups.
         state_dict: of ours or of torch's class of the same name.
         strict_names: demand the same parameter names on both sides.
         keep_dtype: keep the dtype of saved state, where torch casts it to the parameter's.
@@ -61,50 +65,40 @@ def fitted(optimizer: Optimizer, state_dict: StateDict, strict_names: bool, keep
     Raises:
         ValueError: the names or shapes do not fit.
     """
-    own, saved = optimizer.param_groups, state_dict["param_groups"]
+    own, saved = groups, state_dict["param_groups"]
     if strict_names:
-        _check_names(optimizer, saved, state_dict["state"])
-    groups = _arranged(own, saved)
-    owners = _owners(own, groups)
-    fitted_groups = [_with_own_options(optimizer, *pair) for pair in zip(own, groups, strict=False)]
-    _refuse({"reshaped": _reshaped(optimizer, state_dict["state"], owners)})
-    _refuse_incomplete(optimizer, state_dict["state"], own, groups)
+        _check_names(cls, own, saved, state_dict["state"])
+    arranged = _arranged(own, saved)
+    owners = _owners(own, arranged)
+    fitted_groups = [_with_own_options(cls, *pair) for pair in zip(own, arranged, strict=False)]
+    _refuse({"reshaped": _reshaped(cls, state_dict["state"], owners)})
+    _refuse_incomplete(cls, state_dict["state"], own, arranged)
     state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
-            state[i] = _loadable(optimizer, state[i], p, group, keep_dtype)
-    return {**state_dict, "state": state, "param_groups": fitted_groups + groups[len(fitted_groups) :]}
+            state[i] = _loadable(GroupSpec.of(cls, group, p), state[i], p, keep_dtype)
+    return {**state_dict, "state": state, "param_groups": fitted_groups + arranged[len(fitted_groups) :]}
 
 
-def _loadable(
-    optimizer: Optimizer, held: Mapping[str, Any], p: Tensor, group: Group, keep_dtype: bool
-) -> dict[str, Any]:
-    """One parameter's state as torch may have it: it casts every tensor but "step" to the parameter's dtype.
+def _loadable(spec: GroupSpec, held: Mapping[str, Any], p: Tensor, keep_dtype: bool) -> dict[str, Any]:
+    """Return one parameter's state as torch may have it: it casts every tensor but "step" to the parameter's dtype.
 
     What shall not be cast is sealed; a scalar passes as a plain number.
     """
-    codecs = optimizer.codecs(group, p)
-    counters = {s.name: s.kind for s in optimizer.rule_for(group).state if s.kind in ("step", "scalar")}
-    held = converted(optimizer, held, p, group, codecs)
-    coded = {key for name, codec in codecs.items() for key in codec.keys(name)}
-    scalars = {name for name, kind in counters.items() if kind == "scalar"}
-    sealed = storage.sealed(held, held.keys() - counters if keep_dtype else coded)
+    held = storage.converted(held, spec.declared, spec.options, p)
+    numbers = {s.name: s.kind for s in spec.rule.state if KINDS[s.kind].is_number}
+    coded = {key for name, codec in spec.codecs(p).items() for key in codec.keys(name)}
+    scalars = {name for name, kind in numbers.items() if kind == "scalar"}
+    sealed = storage.sealed(held, held.keys() - numbers if keep_dtype else coded)
     return {name: x.item() if name in scalars and isinstance(x, Tensor) else x for name, x in sealed.items()}
 
 
-def converted(
-    optimizer: Optimizer, held: Mapping[str, Any], p: Tensor, group: Options, codecs: Mapping[str, Codec]
-) -> dict[str, Any]:
-    """One parameter's state, in whatever form it is, as ``codecs`` keep it."""
-    return storage.converted(held, optimizer.rule_for(group), EMA, codecs, p)
-
-
-def _with_own_options(optimizer: Optimizer, own: Group, saved: Group) -> Group:
+def _with_own_options(cls: Any, own: Group, saved: Group) -> Group:
     """A saved group that keeps tensors as ``own`` does and has what it lacks from there.
 
     The seed is the saved one, so that its run goes on as it was.
     """
-    lacking = {name: own[name] for name in optimizer.fields if name not in saved}
+    lacking = {name: own[name] for name in cls.fields if name not in saved}
     return {**saved, **lacking, **{name: own[name] for name in STORAGE_OPTIONS - {"seed"}}}
 
 
@@ -115,19 +109,24 @@ def _owners(groups: Iterable[Group], saved: Iterable[Group]) -> dict[Any, tuple[
     return dict(zip(ids, places, strict=False))
 
 
-def _reshaped(optimizer: Optimizer, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Tensor, Group]]) -> list[str]:
-    """Saved state that should have its parameter's shape, and has another."""
+def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Tensor, Group]]) -> list[str]:
+    """Return saved state that has another shape than its parameter needs."""
     return [
         f"{_name(p, group)} has shape {tuple(p.shape)}, its {declared.name} {tuple(held[declared.name].shape)}"
         for i, (p, group) in owners.items()
         if isinstance(held := state.get(i), dict)
-        for declared in optimizer.rule_for(group).state
-        if declared.kind == "like" and isinstance(held.get(declared.name), Tensor)
-        if held[declared.name].shape != p.shape
+        for declared in cls.rule_for(group, p).state
+        if isinstance(x := held.get(declared.name), Tensor) and _is_reshaped(declared, x, p)
     ]
 
 
-def _refuse_incomplete(optimizer: Optimizer, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:
+def _is_reshaped(declared: State, x: Tensor, p: Tensor) -> bool:
+    """Return whether saved state has another shape than its kind says for the parameter."""
+    kind = KINDS[declared.kind]
+    return kind.shape is not None and not kind.is_number and tuple(x.shape) != tuple(kind.shape(p))
+
+
+def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:
     """Raise `ValueError` where a parameter has some of its saved state and lacks entries that it had at that time."""
     places = [
         (i, p, mine, theirs)
@@ -138,7 +137,7 @@ def _refuse_incomplete(optimizer: Optimizer, state: Mapping[Any, Any], own: list
         f"{_name(p, mine)} has {_listed(sorted(map(str, held)))} and no {declared.name}"
         for i, p, mine, theirs in places
         if isinstance(held := state.get(i), dict) and held
-        for declared in optimizer.rule_for(mine).state
+        for declared in cls.rule_for(mine, p).state
         if declared.kind != "shared" and declared.where(p) and _was_kept(declared, theirs)
         if storage.is_absent(declared, held)
     ]
@@ -180,14 +179,14 @@ def _name(p: Tensor, group: Group) -> str:
 def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
     """The saved groups in the order of our names, if both sides have the same ones; else as they are."""
     names = [name for group in own for name in _names(group)]
-    places = _places(saved)
+    places = _named(saved)
     sizes = {sum(len(group["params"]) for group in groups) for groups in (own, saved)}
     if set(names) != places.keys() or {len(names), len(places)} != sizes:
         return saved
     return [_gathered(group, [places[name] for name in group["param_names"]]) for group in own]
 
 
-def _places(groups: list[Group]) -> dict[str, tuple[Group, Any]]:
+def _named(groups: list[Group]) -> dict[str, tuple[Group, Any]]:
     """The group and the id, or parameter, of each name."""
     return {name: (group, i) for group in groups for name, i in zip(_names(group), group["params"], strict=False)}
 
@@ -209,21 +208,21 @@ def _gathered(own: Group, places: list[tuple[Group, Any]]) -> Group:
     return {**(options[0] if options else {}), "params": [i for _, i in places], "param_names": _names(own)}
 
 
-def _check_names(optimizer: Optimizer, saved: list[Group], state: Mapping[Any, Any]) -> None:
+def _check_names(cls: Any, own_groups: list[Group], saved: list[Group], state: Mapping[Any, Any]) -> None:
     """Raise `ValueError` with everything that differs, unless both sides have the same names."""
-    for side, groups in (("this optimizer", optimizer.param_groups), ("the state dict", saved)):
+    for side, groups in (("this optimizer", own_groups), ("the state dict", saved)):
         if any("param_names" not in group for group in groups):
             raise ValueError(
                 f"strict_names=True compares parameter names, and {side} has none; construct optimizers with "
                 "model.named_parameters(), or load with strict_names=False"
             )
-    own, there = _places(optimizer.param_groups), _places(saved)
+    own, there = _named(own_groups), _named(saved)
     shared = {there[name][1]: (p, group) for name, (group, p) in own.items() if name in there}
     _refuse(
         {
             "missing": [repr(name) for name in own if name not in there],
             "unexpected": [repr(name) for name in there if name not in own],
-            "reshaped": _reshaped(optimizer, state, shared),
+            "reshaped": _reshaped(cls, state, shared),
         }
     )
 

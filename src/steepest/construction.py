@@ -49,6 +49,22 @@ def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
     return __init__
 
 
+def resolved(cls: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of an optimizer's class as one of its groups keeps them, from those that are given.
+
+    Raises:
+        ValueError: a value out of bounds, or options that do not go together.
+        TypeError: an option that does not exist, or a value of another type.
+    """
+    refuse_unknown(cls.__name__, cls.fields, options)
+    values = {name: field.default for name, field in cls.fields.items()} | dict(options)
+    for name, value in values.items():
+        cls.fields[name].validate(value)
+    values = {name: cls.fields[name].settle(value) for name, value in values.items()}
+    cls.check(values)
+    return values
+
+
 def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
     """Raise `TypeError` for an argument that does not exist, with the close match and what there is."""
     free = [f.name for f in fields.values() if not f.fixed]

@@ -12,6 +12,8 @@ import torch
 from . import registry
 from .equations import equations
 from .fields import Field, State
+from .group import GroupSpec, values
+from .kinds import KINDS
 from .optimizer import Optimizer
 from .rule import Program, Rule
 from .trace import trace
@@ -65,12 +67,10 @@ def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool 
 
 
 def _program(cls: type[Optimizer], options: dict[str, Any]) -> tuple[Program, tuple[str, ...]]:
-    given = {name: value for name, value in options.items() if not cls.fields[name].fixed}
-    optimizer = cls([torch.nn.Parameter(torch.zeros(1, 1))], **given)
-    group = optimizer.param_groups[0]
-    numbers, static = optimizer.values(group)
-    counted = any(s.kind == "step" for s in optimizer.declared_state(group))
-    return optimizer.program(group, static), (*numbers, *(["t"] if counted else []))
+    spec = GroupSpec.of(cls, options)
+    numbers, _ = values(cls.fields, options)
+    counted = any(s.kind == "step" for s in spec.existing)
+    return spec.program(), (*numbers, *(["t"] if counted else []))
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -100,28 +100,15 @@ def _range(declared: Field) -> str:
 
 def _state_lines(cls: type[Optimizer], options: dict[str, Any]) -> list[str]:
     rule = cls.rule_for(options)
-    held = [s for s in (*rule.state,) if s.when(options)]
+    held = [s for s in rule.state if s.when(options)]
     if not held:
         return ["none: 0 bytes per parameter"]
     per_element = sum(_bytes_per_element(s) for s in held)
     shared = " and what all share, which grows as it runs" if any(s.kind == "shared" for s in held) else ""
     lines = [f"{per_element:g} bytes per float32 parameter{shared}"]
-    return lines + _table([(s.name, rule.letters.get(s.name, "t"), _extent(s)) for s in held])
+    return lines + _table([(s.name, rule.letters.get(s.name, "t"), KINDS[s.kind].words) for s in held])
 
 
 def _bytes_per_element(state: State) -> float:
     probe = torch.zeros(1000, 1000)
     return round(state.nbytes(probe) / probe.numel(), 2)
-
-
-def _extent(state: State) -> str:
-    extents = {
-        "like": "like the parameter",
-        "tensor_scalar": "one number per tensor",
-        "step": "the tensor's own step count",
-        "scalar": "one number per tensor, the same for all of equal age",
-        "row": "one number per row",
-        "column": "one number per column",
-        "shared": "one for all parameters, made as it runs",
-    }
-    return extents[state.kind]

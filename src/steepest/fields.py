@@ -15,6 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .kinds import KINDS
+
 Options = Mapping[str, Any]
 """The options of one parameter group: every field's value by its name."""
 
@@ -211,6 +213,13 @@ def _plain_switch(value: Any) -> Any:
 class Fields(dict[str, Field]):
     """The fields of a class by name, in the constructor's order. Its repr is the names alone."""
 
+    numbers: frozenset[str]
+    """The names of those whose values are numbers of the rule, and so may change from step to step."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        super().__init__(fields)
+        self.numbers = frozenset(name for name, f in fields.items() if f.is_number) - STORAGE_OPTIONS
+
     def __repr__(self) -> str:
         return f"Fields({', '.join(self)})"
 
@@ -319,20 +328,18 @@ def differentiable() -> Any:
     return hyper(False, "let autograd differentiate through the step (reference executor)")
 
 
-StateKind = Literal["like", "tensor_scalar", "step", "scalar", "row", "column", "shared"]
-
-
 @dataclass(frozen=True, eq=False)
 class State:
     """One entry of a parameter's state.
 
     Attributes:
         name: torch's name for it, the key in ``optimizer.state[p]``.
-        kind: ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per tensor, computed from
-            it (a norm), 0-dim on its device; ``step`` counts the parameter's own steps; ``scalar`` is a number that
-            does not depend on tensors (kept 0-dim as torch keeps it, computed in double); ``row`` and ``column`` are
-            the factored moments of matrices (last, or last but one, dimension of size 1). ``shared`` is one value for
-            all parameters of a driver, kept with the first: a number, a vector of all elements, or a list of them.
+        kind: one of `kinds.KINDS`. ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per
+            tensor, computed from it (a norm), 0-dim on its device; ``step`` counts the parameter's own steps;
+            ``scalar`` is a number that does not depend on tensors (kept 0-dim as torch keeps it, computed in double);
+            ``row`` and ``column`` are the factored moments of matrices (last, or last but one, dimension of size 1).
+            ``shared`` is one value for all parameters of a driver, kept with the first: a number, a vector of all
+            elements, or a list of them.
         init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter. Shared
             state may have None: it does not exist until the rule returns it.
         when: whether the state exists under a group's options; the rule gets None where it does not.
@@ -345,7 +352,7 @@ class State:
     """
 
     name: str
-    kind: StateKind = "like"
+    kind: str = "like"
     _: KW_ONLY
     init: float | str | None = 0.0
     when: Callable[[Options], bool] = lambda options: True
@@ -355,9 +362,15 @@ class State:
     sparse: bool = False
     whole: bool = False
 
+    def __post_init__(self) -> None:
+        """Check that the kind exists."""
+        if self.kind not in KINDS:
+            raise TypeError(f"state {self.name!r} is of unknown kind {self.kind!r}; there are {', '.join(KINDS)}")
+
     def create(self, p: Tensor, options: Options) -> Any:
-        """The state's first value for parameter ``p`` under its group's options."""
-        if self.kind == "shared":
+        """Create the state's first value for parameter ``p`` under its group's options."""
+        kind = KINDS[self.kind]
+        if kind.shape is None:
             return self.init
         if self.sparse and p.grad is not None and p.grad.is_sparse:
             return torch.zeros_like(p.grad, dtype=p.dtype)
@@ -366,13 +379,13 @@ class State:
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if isinstance(value, Tensor) and not options.get("differentiable"):
             value = value.detach()
-        if self.kind in ("step", "scalar"):
+        if kind.is_number:
             dtype = self.counter_dtype(bool(options.get("fused")))
             on_device = options.get("capturable") or options.get("fused")
             return _filled(torch.zeros((), dtype=dtype, device=p.device if on_device else "cpu"), value)
         if self.kind == "like":
             return _filled(torch.zeros_like(p.detach(), memory_format=torch.preserve_format), value)
-        return _filled(torch.zeros(self._shape(p), dtype=_real_dtype(p), device=p.device), value)
+        return _filled(torch.zeros(kind.shape(p), dtype=_real_dtype(p), device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """The dtype of a step count or scalar, as in torch: float64 only where that is the default, and the count of
@@ -380,14 +393,6 @@ class State:
         """
         is_double = torch.get_default_dtype() == torch.float64 and not (is_fused and self.kind == "step")
         return torch.float64 if is_double else torch.float32
-
-    def _shape(self, p: Tensor) -> tuple[int, ...]:
-        shape = {
-            "tensor_scalar": (),
-            "row": (*p.shape[:-1], 1),
-            "column": (*p.shape[:-2], 1, *p.shape[-1:]),
-        }
-        return tuple(shape[self.kind])
 
     def nbytes(self, p: Tensor) -> int:
         """Bytes of the first value beside ``p`` (0 for shared state, which the rule makes as it runs)."""

@@ -24,13 +24,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .clip import total_norm
-from .construction import refuse_unknown
+from . import group as groups
+from .construction import refuse_unknown, resolved
 from .executors import reference
-from .executors.batch import real_view
 from .fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
+from .group import GroupSpec
 from .optimizer import Optimizer
 from .rule import Program
+from .transforms.clip import total_norm
+from .views import real_view
 
 Params = Mapping[str, Tensor]
 State = dict[str, dict[str, Tensor]]
@@ -76,20 +78,19 @@ class _Pure:
                 raise ValueError(
                     f"{name}={options[name]!r} says how a step writes its results, and a pure one writes none"
                 )
-        # One matrix stands for the parameters: it is never stepped, and its group holds the options.
-        self.optimizer = cls([torch.zeros(1, 1)], **options)
-        self.group = {**self.optimizer.param_groups[0], "differentiable": True}
-        if cls.needs_closure(self.group):
+        self.cls = cls
+        self.options = {**resolved(cls, options), "params": [], "differentiable": True}
+        if cls.needs_closure(self.options):
             raise ValueError(f"{cls.__name__} evaluates closures; a pure step takes one gradient")
-        if cls.rule_for(self.group).sparse == "lazy":
-            raise ValueError(f"{cls.__name__} takes sparse gradients alone; a pure step takes dense ones")
+        if cls.rule_for(self.options).sparse == "lazy":
+            raise ValueError(f"{cls.__name__} takes only sparse gradients; a pure step takes dense ones")
         self.functions = self.init, self.step
 
     def init(self, params: Params) -> State:
         """The state before the first step."""
         for p in params.values():
-            self.optimizer.check_parameter(p)
-        return {name: {} if self._has_first else self._made(p) for name, p in params.items()}
+            self.cls.check_parameter(p)
+        return {name: self._initial(GroupSpec.of(self.cls, self.options, p), p) for name, p in params.items()}
 
     def step(self, params: Params, grads: Params, state: State, **numbers: Any) -> tuple[dict[str, Tensor], State]:
         """New parameters and state."""
@@ -100,23 +101,21 @@ class _Pure:
         if there := [name for name, g in given.items() if g.is_sparse]:
             raise ValueError(f"sparse gradients of {', '.join(there)}; a pure step takes dense ones (to_dense())")
         norm = {} if group["max_norm"] is None or not given else {"norm": total_norm(list(given.values()), 1)}
-        values, static = self.optimizer.values(group, norm)
+        values, switches = groups.values(self.cls.fields, group, norm)
         new_params, new_state = dict(params), dict(state)
         for name, g in given.items():
             p, held = params[name], state[name]
-            program = self.optimizer.program(self.group, static, first=not held, p=p)
-            new_params[name], new_state[name] = _updated(program, values, p, g, held or self._made(p))
+            spec = GroupSpec.under(self.cls, self.cls.rule_for(self.options, p), self.options, switches)
+            program = spec.program(p, first=not held)
+            new_params[name], new_state[name] = _updated(program, values, p, g, held or _made(spec, p))
         return new_params, new_state
 
-    @property
-    def _has_first(self) -> bool:
-        return "first" in self.optimizer.rule_for(self.group).names
-
-    def _made(self, p: Tensor) -> dict[str, Tensor]:
-        return {s.name: s.create(p, self.group) for s in self.optimizer.declared_state(self.group, p)}
+    def _initial(self, spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
+        """Return the state before the first step: none yet for a rule that says what is different at the first."""
+        return {} if "first" in spec.rule.names else _made(spec, p)
 
     def _with_numbers(self, numbers: dict[str, Any]) -> dict[str, Any]:
-        fields = self.optimizer.fields
+        fields = self.cls.fields
         known = {name: f for name, f in fields.items() if f.is_hyperparameter and not (f.is_flag or f.choices)}
         refuse_unknown("step", known, numbers)
         for name, value in numbers.items():
@@ -124,14 +123,19 @@ class _Pure:
                 fields[name].validate(value)
             if self._shape({name: 0.5 if isinstance(value, Tensor) else value}) != self._shape({}):
                 raise ValueError(
-                    f"{name} is {self.group[name]!r} in pair({type(self.optimizer).__name__}, ...), which settles what "
+                    f"{name} is {self.options[name]!r} in pair({self.cls.__name__}, ...), which settles what "
                     f"a step computes; give pair(...) a {name} like the one that step gets"
                 )
-        return {**self.group, **numbers}
+        return {**self.options, **numbers}
 
     def _shape(self, numbers: dict[str, Any]) -> Any:
-        """What options settle beside numbers: which state there is, and which common steps run."""
-        return self.optimizer.structure({**self.group, **numbers}, {})
+        """Return what options settle in addition to numbers: which state there is, and which transforms run."""
+        spec = GroupSpec.of(self.cls, {**self.options, **numbers})
+        return spec.rule, spec.existing, spec.wrappers
+
+
+def _made(spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
+    return {s.name: s.create(p, spec.options) for s in spec.state(p)}
 
 
 def _updated(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .executors.memory import are_plain
 from .modes import intercepting
+from .views import are_plain
 
 SAFE = 1e-12, 1e18
 """Norms in this range are right in float32: no square has overflown, and what has vanished does not count."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY
-from functools import partial
-from operator import is_
-from types import MappingProxyType
 from typing import Any, ClassVar, dataclass_transform
 
 import torch
@@ -16,43 +14,22 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
-from . import checkpoint, clip, storage
-from .average import EMA, averaged, ema_decay, holds_averages, swapped
-from .clip import clip_factor, clipped, max_norm, norm_group, unscaled
-from .codecs import Codec, stream_of
+from . import checkpoint, storage, transforms
 from .construction import collect_fields, constructor, refuse_unknown
-from .decay import check_decay, decay_for, maximized
-from .executors import compiled, driver, reference, sparse
-from .executors.batch import Batch, real_view
-from .executors.choose import COMPILED, beside_sparse, choose, refuse_two_executors, under_mode, without_native
-from .executors.errors import UnsupportedError
-from .executors.native.emit import Kernel
-from .executors.native.part import kernel_like
-from .fields import STORAGE_OPTIONS, Field, Options, State, fixed
-from .modes import Mode, intercepting
-from .partition import Choice, ExecutorName, Live, Part, Partition, in_waves
-from .rule import PLANNED_KINDS, CommonStep, Program, Rule, Structure, assembled, program
+from .executors import compiled, driver, sparse
+from .executors.base import ExecutorName
+from .executors.choose import choose, refuse_two_executors
+from .executors.dispatch import Dispatch, Step, source
+from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, fixed
+from .group import GroupSpec, specs_of, values
+from .modes import intercepting
+from .rule import Rule
+from .transforms import average, clip
+from .transforms.decay import check_decay
 
-
-def _unchanged(p: Any, g: Any) -> Any:
-    return p
-
-
-_UNCHANGED = Rule(_unchanged, "pointwise")
-"""Runs the common steps alone: a driver has already moved the parameters."""
-
-
-NOT_COPIED = {"_zero_grad_profile_name", "_ran", "_partitions", "_held", "_holder", "step"}
-"""Attributes that pickle and deepcopy leave out beside torch's hooks: what is remembered from step to step, and what
-schedules put around ``step``."""
-
-
-def _stay_tensors(group: Options) -> bool:
-    """Whether numbers that are tensors are not read: they are wanted on their device, or cannot be read."""
-    if group.get("capturable") or group.get("differentiable") or torch.compiler.is_compiling():
-        return True
-    mode = intercepting()
-    return mode is not None and mode.hides_values
+NOT_COPIED = {"_zero_grad_profile_name", "_dispatch", "_holder", "step"}
+"""Attributes that pickle and deepcopy leave out in addition to torch's hooks: what is remembered from step to step, and
+what schedules put around ``step``."""
 
 
 def _break_graph() -> None:
@@ -105,19 +82,20 @@ class Optimizer(Declared, torch.optim.Optimizer):
         TypeError: an argument that does not exist (with the close match), or not of its type.
     """
 
-    fields: ClassVar[Mapping[str, Field]] = {}
+    fields: ClassVar[Fields] = Fields({})
     """The declared arguments, by name, in the constructor's order."""
     rule: ClassVar[Rule]
     """The update rule."""
-    _number_names: ClassVar[set[str]] = set()
+    has_one_rule: ClassVar[bool] = True
+    """Whether `rule_for` is not overridden."""
     takes_schedule: ClassVar[bool] = True
     """Whether a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 
     params: ParamsT
     _: KW_ONLY
-    ema_decay: float | None = ema_decay()
-    max_norm: float | None = max_norm()
-    norm_group: Any = norm_group()
+    ema_decay: float | None = average.EMA.options["ema_decay"]
+    max_norm: float | None = clip.CLIP.options["max_norm"]
+    norm_group: Any = clip.CLIP.options["norm_group"]
     state_dtype: torch.dtype | str | None = storage.state_dtype()
     state_rounding: str = storage.state_rounding()
     parameter_rounding: str | None = storage.parameter_rounding()
@@ -127,13 +105,18 @@ class Optimizer(Declared, torch.optim.Optimizer):
         """Collect the declared fields and give the class a constructor with their signature."""
         super().__init_subclass__(**kwargs)
         cls.fields = collect_fields(cls, Optimizer.fields)
-        cls._number_names = {name for name, field in cls.fields.items() if field.is_number} - STORAGE_OPTIONS
+        if "p" not in inspect.signature(cls.rule_for).parameters:
+            raise TypeError(f"{cls.__name__}.rule_for must take (options, p=None); p is the parameter, or None")
+        cls.has_one_rule = cls.rule_for.__func__ is Optimizer.rule_for.__func__  # type: ignore[attr-defined]
         if "__init__" not in cls.__dict__:
             cls.__init__ = constructor(cls.fields)  # type: ignore[method-assign]
 
     @classmethod
-    def rule_for(cls, options: Options) -> Rule:
-        """The rule under a group's options; a class with two rules chooses here."""
+    def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
+        """Return the rule of a parameter under its group's options; a class with several rules chooses here.
+
+        It may look at the parameter's shape and dtype. Without a parameter it is the rule of a typical one.
+        """
         return cls.rule
 
     @classmethod
@@ -163,7 +146,8 @@ class Optimizer(Declared, torch.optim.Optimizer):
         self.check(values)
         super().__init__(params, values)
         for group in self.param_groups:
-            self._choose(group)
+            for spec in self._specs(group).values():
+                choose(spec)
         self._holder = clip.holder_of_parts(p for group in self.param_groups for p in group["params"])
         clip.norm_group_of(clip.clipping(self.param_groups), self._holder)
 
@@ -205,15 +189,17 @@ class Optimizer(Declared, torch.optim.Optimizer):
         if self.needs_closure(group) and group["max_norm"] is not None:
             name = type(self).__name__
             raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
-        self._check_storage(group)
-        if self.rule_for(group).sparse == "lazy":
-            sparse.check_lazy(type(self).__name__, self.rule_for(group), groups)
+        specs = self._specs(group)
+        for spec in specs.values():
+            spec.check_storage()
+            if spec.rule.sparse == "lazy":
+                sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
         for p in group["params"]:
-            self._create_state(p, group, at_construction=True)
+            specs[self.rule_for(group, p)].create_state(self.state, p, at_construction=True)
 
-    def _check_storage(self, group: Options) -> None:
-        rule = self.rule_for(group)
-        storage.check(type(self).__name__, rule, self.declared_state(group), self.fields, group)
+    def _specs(self, group: Options) -> dict[Rule, GroupSpec]:
+        """Return the specification of each rule that the group's parameters have."""
+        return specs_of(type(self), group, group["params"])
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every attribute of others.
@@ -234,13 +220,17 @@ class Optimizer(Declared, torch.optim.Optimizer):
                     group[name] = field.default
             for p in (p for p in group["params"] if p in self.state):
                 storage.unseal(self.state[p], p)
-                storage.restore_counters(self.rule_for(group), self.state.get(p, {}), p, group)
+                storage.restore_counters(self.rule_for(group, p), self.state[p], p, group)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
         under its plain name makes torch's own classes fail when they step on it.
         """
-        mark = self.register_state_dict_post_hook(checkpoint.marked, prepend=True)  # before anybody else's
+
+        def mark_coded(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
+            return checkpoint.marked(type(self), self.param_groups, saved)
+
+        mark = self.register_state_dict_post_hook(mark_coded, prepend=True)  # before anybody else's
         try:
             return super().state_dict()
         finally:
@@ -248,7 +238,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
 
     def plain_state_dict(self) -> dict[str, Any]:
         """The state dict of the same optimizer without codecs, which torch's class of the same name loads."""
-        return checkpoint.plain(self, super().state_dict())
+        return checkpoint.plain(type(self), self.param_groups, super().state_dict())
 
     def load_state_dict(
         self, state_dict: dict[str, Any], *, strict_names: bool = False, keep_dtype: bool = False
@@ -269,7 +259,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
         """
 
         def fit(_: Any, given: dict[str, Any]) -> dict[str, Any]:
-            return checkpoint.fitted(self, given, strict_names, keep_dtype)
+            return checkpoint.fitted(type(self), self.param_groups, given, strict_names, keep_dtype)
 
         hook = self.register_load_state_dict_pre_hook(fit)  # after everybody else's
         try:
@@ -279,41 +269,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
 
     def _forget(self) -> None:
         self._holder = ""
-        self._ran: dict[int, tuple[Any, Choice]] = {}
-        self._forget_partitions()
-
-    def _forget_partitions(self) -> None:
-        self._partitions: dict[int, Partition] = {}
-        self._held: list[dict[str, Any]] = []
-
-    # -- state -------------------------------------------------------------------------------------------------------
-
-    def declared_state(self, group: Options, p: Tensor | None = None) -> tuple[State, ...]:
-        """The state that exists under a group's options, for ``p`` or any parameter: the rule's, then the average's."""
-        declared = (*self.rule_for(group).state, EMA)
-        return tuple(s for s in declared if s.when(group) and (p is None or s.where(p)))
-
-    def codecs(self, group: Options, p: Tensor) -> dict[str, Codec]:
-        """How ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
-        return storage.coding((*self.rule_for(group).state, EMA), group, p)
-
-    def _create_state(self, p: Tensor, group: Options, at_construction: bool = False) -> bool:
-        """Make what state ``p`` lacks; return whether any of the rule's own was made (an average may join later)."""
-        held, codecs = self.state.get(p, {}), self.codecs(group, p)
-        storage.restore_counters(self.rule_for(group), self.state.get(p, {}), p, group)
-        declared_state = self.declared_state(group, p)
-        lacking = [
-            declared
-            for declared in (*storage.counts(declared_state, codecs), *declared_state)
-            if (declared.at_construction or not at_construction)
-            and declared.kind != "shared"
-            and storage.is_lacking(declared, codecs.get(declared.name), held)
-        ]
-        for declared in lacking:
-            self.state[p].update(storage.create(declared, codecs.get(declared.name), p, group))
-        if not at_construction:
-            storage.create_compensation(self.state, p, codecs)
-        return any(declared in self.rule_for(group).state for declared in lacking)
+        self._dispatch = Dispatch(type(self))
 
     def convert_state(self, **options: Any) -> None:
         """Keep parameters and state in another form from now on, and convert what there is.
@@ -336,12 +292,13 @@ class Optimizer(Declared, torch.optim.Optimizer):
             self._validate_options(group)
             self._settle(group)
             self.check(group)
-            self._check_storage(group)
+            for spec in self._specs(group).values():
+                spec.check_storage()
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update({name: new[name] for name in STORAGE_OPTIONS})
             for p in (p for p in group["params"] if p in self.state):
-                self.state[p] = checkpoint.converted(self, self.state[p], p, group, self.codecs(group, p))
-        self._forget_partitions()
+                self.state[p] = storage.converted(self.state[p], GroupSpec.of(type(self), group, p).declared, group, p)
+        self._dispatch.forget_buckets()
 
     # -- stepping ----------------------------------------------------------------------------------------------------
 
@@ -351,14 +308,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
 
         A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
         """
-        group = self.param_groups[0]
-        ran = self._ran.get(id(group))
-        if ran is not None and ran[0] == self.structure(group, self.values(group)[1]):
-            return ExecutorName.of(ran[1])
-        return ExecutorName.of(self._choose(group))
-
-    def _choose(self, group: Options) -> Choice:
-        return choose(self.rule_for(group), group, type(self).__name__, self.fields)
+        return self._dispatch.name(self.param_groups[0])
 
     def explain(self) -> str:
         """Print, and return, the C that the native executor runs for each parameter group.
@@ -366,19 +316,10 @@ class Optimizer(Declared, torch.optim.Optimizer):
         Raises:
             RuntimeError: the native executor cannot run the rule.
         """
-        kernels = dict.fromkeys(map(self._kernel, self.param_groups))
-        text = "\n".join(kernel.generated for kernel in kernels)
+        specs = (spec for group in self.param_groups for spec in self._specs(group).values())
+        text = "\n".join(dict.fromkeys(map(source, specs)))
         print(text)
         return text
-
-    def _kernel(self, group: dict[str, Any]) -> Kernel:
-        numbers, static = self.values(group)
-        rule = self.rule_for(group)
-        if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
-            kind = rule.sparse or rule.kind
-            raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
-        p = group["params"][0]
-        return kernel_like(self.program(group, static, p=p), tuple(numbers), p, bool(group.get("fused")))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one update of every parameter that has a gradient.
@@ -404,7 +345,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        if torch.compiler.is_compiling() and compiled.can_trace(self):
+        if torch.compiler.is_compiling() and compiled.can_trace(type(self), self.param_groups, self.state):
             return self._step_now(closure)
         return self._step_uncompiled(closure)
 
@@ -415,7 +356,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
         return self._step_now(closure)
 
     def _step_now(self, closure: Callable[[], Any] | None) -> Any:
-        if holds_averages(self.param_groups):
+        if average.holds_averages(self.param_groups):
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
@@ -428,15 +369,17 @@ class Optimizer(Declared, torch.optim.Optimizer):
         return loss
 
     def _step_groups(self) -> None:
-        shared = self._gradient_numbers()
+        shared = self._shared_numbers()
         if torch.compiler.is_compiling():
-            compiled.step(self, shared)
+            compiled.step(type(self), self.param_groups, self.state, shared, self._init_group)
             return
-        self._forget_stale_partitions()
-        mode = intercepting()
+        self._dispatch.forget_stale(self.state)
+        step = Step(self.param_groups, self.state, shared, intercepting())
         for group in self.param_groups:
+            if "capturable" in group and any(p.is_cuda for p in group["params"][:1]):
+                self._accelerator_graph_capture_health_check()
             with torch.set_grad_enabled(group.get("differentiable", False)):
-                self._step_group(group, shared, mode)
+                self._dispatch.step(group, step)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Append the parameters of ``group`` that have gradients. dynamo runs this outside of its graph.
@@ -446,10 +389,9 @@ class Optimizer(Declared, torch.optim.Optimizer):
         for each in self.param_groups:
             for p in each["params"]:
                 if p.grad is not None:
-                    self._create_state(p, each)
+                    GroupSpec.of(type(self), each, p).create_state(self.state, p)
         params += [p for p in group["params"] if p.grad is not None]
-        self._partitions.pop(id(group), None)
-        self._ran[id(group)] = self.structure(group, self.values(group)[1]), COMPILED
+        self._dispatch.compiled(group)
 
     # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
 
@@ -470,169 +412,17 @@ class Optimizer(Declared, torch.optim.Optimizer):
         found = getattr(self, "found_inf", None)
         return found is not None and bool(found)
 
-    def _gradient_numbers(self) -> dict[str, Any]:
-        """What is the same for all groups: the scale of the gradients, and their norm if any group clips by it."""
+    def _shared_numbers(self) -> dict[str, Any]:
+        """Return what all groups share: the scale of the gradients, and their norm if any group clips by it."""
         scale = self._grad_scale()
         numbers = {} if scale is None else {"grad_scale": scale}
         clipping = clip.clipping(self.param_groups)
         for group in clipping:
-            self._check_layouts(group, [p for p in group["params"] if p.grad is not None])
+            for spec in self._specs(group).values():
+                sparse.check(spec, [p for p in group["params"] if p.grad is not None])
         with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
             norm = clip.shared_norm(clipping, 1 if scale is None else scale, self._holder)
         return numbers if norm is None else {**numbers, "norm": norm}
-
-    def _forget_stale_partitions(self) -> None:
-        """Forget what was remembered once anybody has put other state in place (load_state_dict, a reset)."""
-        if len(self.state) != len(self._held) or not all(map(is_, self.state.values(), self._held)):
-            self._partitions, self._held = {}, list(self.state.values())
-
-    def _step_group(self, group: dict[str, Any], shared: Mapping[str, Any], mode: Mode | None) -> None:
-        grads = [g for p in group["params"] if (g := p.grad) is not None]
-        if grads:
-            if grads[0].is_cuda and "capturable" in group:
-                self._accelerator_graph_capture_health_check()
-            numbers, static = self.values(group, shared)
-            storage.check_decays(self.fields, group)
-            for part in self._parts(group, grads, static, tuple(numbers), mode):
-                part.step(numbers)
-
-    def _parts(
-        self,
-        group: dict[str, Any],
-        grads: list[Tensor],
-        static: dict[str, Any],
-        numbers: tuple[str, ...],
-        mode: Mode | None,
-    ) -> list[Part]:
-        """The group's parts: those of the last step, as long as nothing that they were made from has changed.
-
-        Under a ``mode`` that intercepts operations only parts that it can see are run, and none are remembered.
-        """
-        live: list[Tensor] = group["params"]
-        if len(grads) < len(live):
-            live = [p for p in live if p.grad is not None]
-        structure = self.structure(group, static)
-        known = self._partitions.get(id(group))
-        if known is None or not known.ready(live, grads, structure, mode):
-            self._check_layouts(group, live)
-            self._settle(group)
-            self._check_storage(group)
-            first = [self._create_state(p, group) for p in live]
-            known = self._partition(group, list(live), first, structure, numbers, mode)
-            self._ran[id(group)] = structure, known.choice
-            if any(first) or mode or static.get("capturable") or static.get("differentiable"):
-                self._partitions.pop(id(group), None)
-            else:
-                self._partitions[id(group)] = known
-        return known.parts
-
-    def structure(self, group: Options, static: Mapping[str, Any]) -> tuple[Any, ...]:
-        """All that shapes a group's programs, with its switches and words ``static``."""
-        rule = self.rule_for(group)
-        steps = self._common_steps(rule, group)
-        return rule, self.declared_state(group), steps, static
-
-    def _partition(
-        self,
-        group: dict[str, Any],
-        live: list[Tensor],
-        first: list[bool],
-        structure: tuple[Any, ...],
-        numbers: tuple[str, ...],
-        mode: Mode | None,
-    ) -> Partition:
-        rule, _, _, static = structure
-        states = [self.state.get(p, {}) for p in live]
-        make = partial(self.program, group, static)
-        joined = Live(live, states, first, self._streams(group, live), make, numbers)
-        choice = self._choose(group)
-        choice = beside_sparse(under_mode(choice, rule, group, mode) if mode else choice, joined)
-        try:
-            return Partition(live, structure, choice, list(in_waves(joined, cut=choice.cut)))
-        except UnsupportedError as refusal:
-            choice = beside_sparse(without_native(rule, group, refusal), joined)
-            return Partition(live, structure, choice, list(in_waves(joined, cut=choice.cut)))
-
-    def _streams(self, group: Options, live: list[Tensor]) -> list[int]:
-        """The streams of random bits of parameters: of the seed, and of their places among all parameters."""
-        if not (group["state_dtype"] or group["parameter_rounding"]):
-            return [0] * len(live)
-        params = (p for each in self.param_groups for p in each["params"])
-        places = {id(p): place for place, p in enumerate(params)}
-        return [stream_of(group["seed"], places[id(p)]) for p in live]
-
-    def program(
-        self, group: Options, static: Mapping[str, Any], first: bool = False, p: Tensor | None = None
-    ) -> Program:
-        """What a group runs under its switches and words ``static``, at or after the first step of its parameters.
-
-        Args:
-            group: the group.
-            static: its switches and words.
-            first: whether the parameter's state has just been made.
-            p: the parameter, whose shape and dtype decide which state it has and how that is kept; None for a program
-                on plain values that has all state there is.
-
-        Raises:
-            RuntimeError: the parameter is complex and the rule is for real numbers, in torch's words.
-        """
-        rule = self.rule_for(group)
-        if rule.is_real and p is not None and p.is_complex():
-            raise RuntimeError(f"{type(self).__name__} does not support complex parameters; give them to another class")
-        eps = torch.finfo(torch.get_default_dtype() if p is None else p.dtype).eps
-        settled = {**static, "first": first, "machine_eps": eps, "precision": rule.precision}
-        named = tuple((name, settled[name]) for name in settled if name in rule.names)
-        declared = self.declared_state(group, p)
-        codecs = {} if p is None else storage.coding(declared, group, p)
-        state = (*storage.counts(declared, codecs), *declared)
-        make = assembled if torch.compiler.is_compiling() else program
-        return make(Structure(rule, state, self._common_steps(rule, group), named, tuple(codecs.items())))
-
-    def _check_layouts(self, group: Options, live: list[Tensor]) -> None:
-        sparse.check(type(self).__name__, self.rule_for(group), group, live)
-
-    def values(
-        self, group: Options, shared: Mapping[str, Any] = MappingProxyType({})
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The group's run-time numbers, and its switches and words; ``shared`` is what a step has for all groups."""
-        numbers: dict[str, Any] = {}
-        static: dict[str, Any] = {}
-        for name, field in self.fields.items():
-            value = group[name]
-            kind = type(value)
-            if name not in self._number_names:
-                static[name] = value if kind is bool or kind is str or value is None else field.settle(value)
-            elif kind is float or kind is int:
-                numbers[name] = value
-            elif value is None:
-                static[name] = value
-            else:
-                for entry, v in field.unpack(field.settle(value)).items():
-                    (static if v is None else numbers)[entry] = v
-        if "grad_scale" in shared:
-            numbers["grad_scale"] = shared["grad_scale"]
-        if group["max_norm"] is not None:
-            numbers["clip"] = clip_factor(group["max_norm"], shared["norm"]) if "norm" in shared else 1.0
-        if any(isinstance(v, Tensor) for v in numbers.values()):
-            read = Tensor.squeeze if _stay_tensors(group) else Tensor.item
-            numbers = {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}
-        return numbers, static
-
-    def _common_steps(self, rule: Rule, group: Options) -> tuple[CommonStep, ...]:
-        """The steps around the rule, innermost first: decay, clipping, maximize, unscaling; averaging after all."""
-        steps: list[CommonStep] = []
-        decay = "weight_decay" in self.fields and group["weight_decay"]  # a key that is no field does nothing
-        if (isinstance(decay, Tensor) or decay) and "weight_decay" not in rule.names:
-            steps.append(decay_for(group))
-        if group["max_norm"] is not None:
-            steps.append(clipped)
-        if "maximize" in self.fields and group["maximize"]:
-            steps.append(maximized)
-        if self._grad_scale() is not None:
-            steps.append(unscaled)
-        if group["ema_decay"] is not None:
-            steps.append(averaged)
-        return tuple(steps)
 
     @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:
@@ -645,23 +435,15 @@ class Optimizer(Declared, torch.optim.Optimizer):
         self._settle(group)
         for name, field in self.fields.items():
             field.validate(group[name])
-        self._check_storage(group)
+        spec = GroupSpec.of(type(self), group)
+        spec.check_storage()
         for p in group["params"]:
-            self._create_state(p, group)
-        numbers, static = self.values(group)
+            spec.create_state(self.state, p)
+        numbers, switches = values(self.fields, group)
         with torch.no_grad():
-            loss = driver.run(self.rule_for(group), group["params"], {**static, **numbers}, closure, self.state)
-            self._average_only(group)
+            loss = driver.run(spec.rule, group["params"], {**switches, **numbers}, closure, self.state)
+            driver.run_after(spec, numbers, self.state)
         return loss
-
-    def _average_only(self, group: Options) -> None:
-        if group["ema_decay"] is None:
-            return
-        numbers, _ = self.values(group)
-        ran = program(Structure(_UNCHANGED, (EMA,), (averaged,), ()))
-        for p in group["params"]:
-            x, average = real_view(p), real_view(self.state[p][EMA.name])
-            reference.run(Batch(ran, numbers, [x], [x], {EMA.name: [average]}))
 
     # -- averaging ---------------------------------------------------------------------------------------------------
 
@@ -679,14 +461,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
         Raises:
             RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
         """
-        if holds_averages(self.param_groups):
-            raise RuntimeError("already inside `with optimizer.averaged():`")
-        if all(group["ema_decay"] is None for group in self.param_groups):
-            name = type(self).__name__
-            raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
-        held = [(p, self.state.get(p, {})) for group in self.param_groups for p in group["params"]]
-        averages = ((p, storage.read(EMA, state)) for p, state in held)
-        with swapped((p, average) for p, average in averages if average is not None):
+        with average.measured(type(self).__name__, self.param_groups, self.state):
             yield
 
     def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
@@ -705,6 +480,6 @@ class Optimizer(Declared, torch.optim.Optimizer):
         return saved
 
 
-Optimizer.fields = collect_fields(Optimizer, {})
+Optimizer.fields = collect_fields(Optimizer, transforms.options())
 
 __all__ = ["Field", "Optimizer", "Rule", "State"]

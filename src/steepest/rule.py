@@ -1,4 +1,4 @@
-"""A rule, and the program that a parameter group runs: the rule, its options bound, in its common steps."""
+"""A rule, and the program that a parameter group runs: the rule, its options bound, in its transforms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from .codecs import Codec
 from .fields import State
+from .kinds import KINDS, Extent
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
@@ -28,8 +29,8 @@ Values = Mapping[str, Any]
 Update = Callable[[Any, Any, Values, Values], tuple[Any, dict[str, Any]]]
 """``update(p, g, state, scalars) -> (new p, new state)``: any rule behind one convention. Inputs stay untouched."""
 
-CommonStep = Callable[[Update], Update]
-"""Wraps an update with what any rule may need: decay, maximize, averaging. See decay.py and average.py."""
+Wrapper = Callable[[Update], Update]
+"""Wraps an update with what any rule may need: decay, maximize, averaging. See transforms/."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +63,14 @@ class Rule:
             raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; pointwise rules alone take sparse gradients")
         if self.sparse != "exact" and any(s.sparse for s in self.state):
             raise TypeError(f"{self.fn.__name__} has sparse state, so it must be declared Rule(..., sparse='exact')")
-        if self.kind == "matrix" and any(s.kind == "tensor_scalar" for s in self.state):
+        if self.kind == "matrix" and any(KINDS[s.kind].extent == Extent.REDUCED for s in self.state):
             raise TypeError(f"{self.fn.__name__} is a matrix rule, run on stacks; it cannot keep one number per tensor")
+        unknown = [s for s in self.state if s.kind != "shared" and KINDS[s.kind].extent is None]
+        if self.kind in PLANNED_KINDS and unknown:
+            named = f"{unknown[0].name!r} of kind {unknown[0].kind!r}"
+            raise TypeError(
+                f"{self.fn.__name__} is a {self.kind} rule, which cannot keep state {named}; matrix rules can"
+            )
         arguments = inspect.signature(self.fn).parameters.values()
         positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
         expected = (1 if self.kind == "driver" else 2) + len(self.arguments)
@@ -103,13 +110,13 @@ class Structure:
 
     rule: Rule
     state: tuple[State, ...]
-    steps: tuple[CommonStep, ...]
+    wrappers: tuple[Wrapper, ...]
     static: tuple[tuple[str, Any], ...]
     storage: tuple[tuple[str, Codec], ...] = ()
 
 
 @dataclass(frozen=True)
-class Stored:
+class TensorSlot:
     """One tensor of a parameter's state as it lies in memory.
 
     Attributes:
@@ -130,7 +137,7 @@ class Program:
     """An update ready for any executor: ``update(p, g, state, scalars)`` over the named state.
 
     Attributes:
-        update: the rule in its common steps.
+        update: the rule in its transforms.
         rule: the rule.
         state: what the update works on, by its own names.
         storage: the codecs of coded state by its name, and of the parameter under ``"p"``; what is plain is not in it.
@@ -149,22 +156,22 @@ class Program:
 
     def __post_init__(self) -> None:
         """Sort the state. Not by cached properties: dynamo cannot trace the lock that they had before Python 3.12."""
-        counted = {"t" if s.kind == "step" else s.name: s for s in self.state if s.kind in ("step", "scalar")}
-        object.__setattr__(self, "tensors", tuple(s for s in self.state if s.kind not in ("step", "scalar")))
+        counted = {"t" if s.kind == "step" else s.name: s for s in self.state if KINDS[s.kind].is_number}
+        object.__setattr__(self, "tensors", tuple(s for s in self.state if not KINDS[s.kind].is_number))
         object.__setattr__(self, "scalars", tuple(s for s in self.state if s.kind == "scalar"))
         object.__setattr__(self, "counted", counted)
 
     @cached_property
-    def stored(self) -> tuple[Stored, ...]:
+    def stored(self) -> tuple[TensorSlot, ...]:
         """The tensors that keep the tensor state, in its order; then what the parameter's codec keeps beside it."""
-        found: list[Stored] = []
+        found: list[TensorSlot] = []
         for name in (*(s.name for s in self.tensors), "p"):
             codec = self.storage.get(name)
             if codec is not None:
                 parts = range(len(codec.suffixes) - len(codec.keys(name)), len(codec.suffixes))
-                found += [Stored(key, name, codec, part) for key, part in zip(codec.keys(name), parts, strict=True)]
+                found += [TensorSlot(key, name, codec, part) for key, part in zip(codec.keys(name), parts, strict=True)]
             elif name != "p":
-                found.append(Stored(name, name))
+                found.append(TensorSlot(name, name))
         return tuple(found)
 
     @cached_property
@@ -179,10 +186,10 @@ class Program:
 
 
 def assembled(structure: Structure) -> Program:
-    """Bind the static options of ``structure`` and wrap the common steps around its rule, innermost first."""
+    """Bind the static options of ``structure`` and wrap the transforms around its rule, innermost first."""
     update = bind(structure.rule, dict(structure.static))
-    for step in structure.steps:
-        update = step(update)
+    for wrapper in structure.wrappers:
+        update = wrapper(update)
     return Program(update, structure.rule, structure.state, dict(structure.storage))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
 from .fields import Field, Options, State, hyper
+from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
 
 SMALLEST = 4096
@@ -82,13 +83,12 @@ def counts(states: Iterable[State], codecs: Mapping[str, Codec]) -> tuple[State,
 # -- what cannot be ----------------------------------------------------------------------------------------------------
 
 
-def check(name: str, rule: Rule, states: Iterable[State], fields: Mapping[str, Field], options: Options) -> None:
+def check(name: str, rule: Rule, fields: Mapping[str, Field], options: Options) -> None:
     """Raise `ValueError` where a group's parameters and state cannot be kept as its options say.
 
     Args:
         name: the optimizer's, for the message.
         rule: the group's rule.
-        states: the state that exists under the options.
         fields: the optimizer's.
         options: the group, its parameters among them.
     """
@@ -107,7 +107,7 @@ def check(name: str, rule: Rule, states: Iterable[State], fields: Mapping[str, F
         _check_dtypes("parameter_rounding", options, (torch.bfloat16,))
     if "state_dtype" in asked:
         _check_dtypes("state_dtype", options, COMPUTED_IN_FLOAT32)
-        _check_rounding(name, states, fields, options)
+        _check_rounding(name, rule, fields, options)
 
 
 def _check_dtypes(option: str, options: Options, allowed: tuple[torch.dtype, ...]) -> None:
@@ -120,7 +120,7 @@ def _check_dtypes(option: str, options: Options, allowed: tuple[torch.dtype, ...
             )
 
 
-def _check_rounding(name: str, states: Iterable[State], fields: Mapping[str, Field], options: Options) -> None:
+def _check_rounding(name: str, rule: Rule, fields: Mapping[str, Field], options: Options) -> None:
     if options["state_rounding"] != "nearest":
         return
     if options["state_dtype"] == "int8":
@@ -128,8 +128,8 @@ def _check_rounding(name: str, states: Iterable[State], fields: Mapping[str, Fie
             "state_dtype='int8' cannot be rounded to nearest: a second moment then sticks, a third too large or too "
             "small; leave state_rounding='stochastic'"
         )
-    decays = [f.name for f in fields.values() if f.decay and f.name != "ema_decay"]
-    if not decays and any(s.kind == "like" and s.name != "ema" for s in states):
+    forgets = any(f.decay for f in fields.values() if f.name in rule.names or rule.names & set(f.names))
+    if not forgets and any(s.kind == "like" and s.when(options) for s in rule.state):
         raise ValueError(
             f"{name} sums up without forgetting, and a bfloat16 sum rounded to nearest stops growing; leave "
             f"state_rounding='stochastic'"
@@ -158,7 +158,7 @@ def restore_counters(rule: Rule, held: dict[str, Any], p: Tensor, options: Optio
     """
     for declared in rule.state:
         value: Any = held.get(declared.name)
-        if declared.kind in ("step", "scalar") and _is_misplaced_number(value):
+        if KINDS[declared.kind].is_number and _is_misplaced_number(value):
             held[declared.name] = replace(declared, init=float(value)).create(p, options)
 
 
@@ -263,21 +263,21 @@ def _keys(state: State, codec: Codec | None) -> tuple[str, ...]:
     return (state.name,) if codec is None else codec.keys(state.name)
 
 
-def converted(
-    held: Mapping[str, Any], rule: Rule, average: State, codecs: Mapping[str, Codec], p: Tensor
-) -> dict[str, Any]:
-    """One parameter's state, in whatever form it is, as ``codecs`` keep it; what is right already stays as it is.
+def converted(held: Mapping[str, Any], declared: Sequence[State], options: Options, p: Tensor) -> dict[str, Any]:
+    """Return one parameter's state, in whatever form it is, as its group's options keep it.
+
+    What is in the right form already stays as it is.
 
     Args:
         held: the state by its keys.
-        rule: the rule that it is for.
-        average: the state of the averaged weights.
-        codecs: how it shall be kept; what is not in it will be plain, in the parameter's dtype.
-        p: the parameter.
+        declared: all state that may exist.
+        options: the group, with the options that say how state is kept.
+        p: the parameter; what is not coded will be in its dtype.
     """
-    states = [state for state in (*rule.state, average) if state.kind == "like"]
+    codecs = coding(declared, options, p)
+    states = [state for state in declared if state.kind == "like"]
     owners = {key: state for state in states for codec in (None, *_codecs_of(state)) for key in _keys(state, codec)}
-    spare = _spare_keys(rule, codecs)
+    spare = _spare_keys(declared, codecs)
     result: dict[str, Any] = {}
     for key, value in held.items():
         state = owners.get(key)
@@ -288,10 +288,10 @@ def converted(
     return result
 
 
-def _spare_keys(rule: Rule, codecs: Mapping[str, Codec]) -> set[str]:
+def _spare_keys(declared: Sequence[State], codecs: Mapping[str, Codec]) -> set[str]:
     """What coded storage adds to a rule's state, and ``codecs`` do not need."""
-    added = {STEP.name, COMPENSATION} - {state.name for state in rule.state}
-    needed = {state.name for state in counts(rule.state, codecs)}
+    added = {STEP.name, COMPENSATION} - {state.name for state in declared}
+    needed = {state.name for state in counts(declared, codecs)}
     return added - needed - ({COMPENSATION} if isinstance(codecs.get("p"), Kahan) else set())
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntFlag
 from functools import reduce
 from operator import or_
 from types import CodeType, FrameType
@@ -16,38 +15,23 @@ from typing import Any
 from torch import Tensor, fx
 from torch.fx.proxy import GraphAppendingTracer, TraceError
 
+from .fields import State
+from .kinds import KINDS, Extent
 from .rule import Program
 from .vocabulary import OPERATORS, WORDS, Reduced, Word
 
-
-class Rank(IntFlag):
-    """What a traced value is: a number of the host, or a tensor, and along what it changes.
-
-    REDUCED is one number per tensor, MATRIX one for each matrix of a tensor with more than two dimensions, ROW one for
-    each row, COLUMN one for each column; FULL is a tensor like the parameter. Together with another value it is what
-    broadcasting makes of the two: ``ROW | COLUMN == FULL``.
-    """
-
-    HOST = 0
-    REDUCED = 0b0001
-    MATRIX = 0b0011
-    ROW = 0b0111
-    COLUMN = 0b1011
-    FULL = 0b1111
-
-
-AVERAGED: dict[Reduced, Rank] = {
-    "nothing": Rank.FULL,
-    "tensor": Rank.REDUCED,
-    "rows": Rank.COLUMN,
-    "columns": Rank.ROW,
+AVERAGED: dict[Reduced, Extent] = {
+    "nothing": Extent.FULL,
+    "tensor": Extent.REDUCED,
+    "rows": Extent.COLUMN,
+    "columns": Extent.ROW,
 }
 """Along what the result of a word may still change."""
 
 
-def together(ranks: Iterable[Rank]) -> Rank:
-    """What broadcasting makes of values of these ranks."""
-    return reduce(or_, ranks, Rank.HOST)
+def broadcast(extents: Iterable[Extent]) -> Extent:
+    """Return what broadcasting makes of values of these extents."""
+    return reduce(or_, extents, Extent.HOST)
 
 
 class RuleError(TypeError):
@@ -89,7 +73,7 @@ class _Tracer(GraphAppendingTracer):
             raise RuleError(f"{self.rule} calls .{target}(); a rule may use {allowed}")
         proxy: fx.Proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         if kind == "call_function":
-            proxy.node.meta["rank"] = self._rank(target, proxy.node)
+            proxy.node.meta["extent"] = self._extent(target, proxy.node)
         return proxy
 
     def _check(self, target: Any, args: tuple[Any, ...]) -> None:
@@ -101,31 +85,34 @@ class _Tracer(GraphAppendingTracer):
             if isinstance(arg, Tensor):
                 raise RuleError(f"{self.rule} makes a tensor of its own; declare it as a State, or use a plain number")
 
-    def _rank(self, target: Any, node: fx.Node) -> Rank:
-        rank = together(Rank(n.meta["rank"]) for n in node.all_input_nodes)
+    def _extent(self, target: Any, node: fx.Node) -> Extent:
+        extent = broadcast(Extent(n.meta["extent"]) for n in node.all_input_nodes)
         if not isinstance(target, Word):
-            return rank
-        if target.reduces in ("rows", "columns") and not rank & ~AVERAGED[target.reduces]:
+            return extent
+        if target.reduces in ("rows", "columns") and not extent & ~AVERAGED[target.reduces]:
             raise RuleError(
-                f"{self.rule} takes {target.name} of {WORDED[rank]}, which has no {target.reduces} to average"
+                f"{self.rule} takes {target.name} of {WORDED[extent]}, which has no {target.reduces} to average"
             )
-        return rank & AVERAGED[target.reduces]
+        return extent & AVERAGED[target.reduces]
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        what = "a tensor" if obj.node.meta["rank"] > Rank.HOST else "a number that changes from step to step"
+        what = "a tensor" if obj.node.meta["extent"] > Extent.HOST else "a number that changes from step to step"
         raise RuleError(f"{self.rule} branches on {what}; use where(condition, a, b) or maximum(a, b)")
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         raise RuleError(f"{self.rule} iterates over a traced value; a rule works on whole tensors")
 
 
-_RANKS = {
-    "like": Rank.FULL,
-    "row": Rank.ROW,
-    "column": Rank.COLUMN,
-    "tensor_scalar": Rank.REDUCED,
-    "scalar": Rank.HOST,
-}
+def extent_of(state: State) -> Extent:
+    """Return along what a state changes.
+
+    Raises:
+        RuleError: no trace knows its kind.
+    """
+    extent = KINDS[state.kind].extent
+    if extent is None:
+        raise RuleError(f"state {state.name!r} is of kind {state.kind!r}, which only matrix rules keep")
+    return extent
 
 
 def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
@@ -143,15 +130,15 @@ def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
     tracer = _Tracer(graph)
     tracer.rule = program.rule.fn.__name__
 
-    def placeholder(name: str, rank: Rank) -> fx.Proxy:
+    def placeholder(name: str, extent: Extent) -> fx.Proxy:
         node = graph.placeholder(name)
-        node.meta["rank"] = rank
+        node.meta["extent"] = extent
         return fx.Proxy(node, tracer)
 
-    p, g = placeholder("p", Rank.FULL), placeholder("g", Rank.FULL)
-    tensors = {s.name: placeholder(s.name, _RANKS[s.kind]) for s in program.tensors}
-    scalars = {s.name: placeholder(s.name, Rank.HOST) for s in program.scalars}
-    inputs = {name: placeholder(name, Rank.HOST) for name in numbers}
+    p, g = placeholder("p", Extent.FULL), placeholder("g", Extent.FULL)
+    tensors = {s.name: placeholder(s.name, extent_of(s)) for s in program.tensors}
+    scalars = {s.name: placeholder(s.name, Extent.HOST) for s in program.scalars}
+    inputs = {name: placeholder(name, Extent.HOST) for name in numbers}
     with _local_names(program.rule.fn.__code__) as names:
         new_p, new_state = _run(program, tracer, (p, g, {**tensors, **scalars}, inputs))
     _check_kind(program, graph)
@@ -184,26 +171,26 @@ def _check_kind(program: Program, graph: fx.Graph) -> None:
 def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> None:
     """A tensor must stay a tensor of its kind, and a number a number."""
     rule = program.rule.fn.__name__
-    if _rank_of(new_p) != Rank.FULL:
+    if _extent_of(new_p) != Extent.FULL:
         raise RuleError(f"{rule} must return the new p first, a tensor like p, not {new_p!r}")
     for state in (*program.tensors, *program.scalars):
-        rank, declared = _rank_of(new_state[state.name]), _RANKS[state.kind]
-        if (rank == Rank.HOST) != (declared == Rank.HOST) or rank & ~declared:
+        extent, declared = _extent_of(new_state[state.name]), extent_of(state)
+        if (extent == Extent.HOST) != (declared == Extent.HOST) or extent & ~declared:
             wanted = f"for state {state.name!r}, declared {WORDED[declared]}"
-            raise RuleError(f"{rule} returns {WORDED[rank]} {wanted}")
+            raise RuleError(f"{rule} returns {WORDED[extent]} {wanted}")
 
 
-def _rank_of(value: Any) -> Rank:
-    return Rank(value.node.meta["rank"]) if isinstance(value, fx.Proxy) else Rank.HOST
+def _extent_of(value: Any) -> Extent:
+    return Extent(value.node.meta["extent"]) if isinstance(value, fx.Proxy) else Extent.HOST
 
 
 WORDED = {
-    Rank.HOST: "a plain number",
-    Rank.REDUCED: "one number per tensor",
-    Rank.MATRIX: "one number per matrix",
-    Rank.ROW: "one number per row",
-    Rank.COLUMN: "one number per column",
-    Rank.FULL: "a tensor like p",
+    Extent.HOST: "a plain number",
+    Extent.REDUCED: "one number per tensor",
+    Extent.MATRIX: "one number per matrix",
+    Extent.ROW: "one number per row",
+    Extent.COLUMN: "one number per column",
+    Extent.FULL: "a tensor like p",
 }
 """What a value is, in words."""
 

@@ -2,174 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 
-import torch
 from torch.nn.parameter import is_lazy
-from torch.optim.optimizer import _get_capturable_supported_devices
-from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-from ..fields import Field, Options
+from ..fields import Options
+from ..group import GroupSpec
 from ..modes import Mode
-from ..partition import IS_SPARSE, Choice, Cut, Live, Part, singles, split
-from ..rule import PLANNED_KINDS, Rule
-from . import foreach, reference, sparse, stacked, torch_fused
-from .errors import UnsupportedError
-from .memory import PLAIN
-from .native import part as native
+from . import sparse
+from .base import IS_SPARSE, PLAIN_TYPES, ActiveParams, Executor, ExecutorChoice
+from .driver import DRIVER
+from .foreach import FOREACH
+from .native.executor import NATIVE
+from .reference import ON_TENSORS, REFERENCE
+from .sparse import SPARSE
+from .stacked import STACKED
+from .torch_fused import TORCH_FUSED
 
-EXECUTORS: dict[str, Cut] = {
-    "reference": partial(split, run=reference.run),
-    "foreach": partial(split, run=foreach.run),
-    "native": native.cut,
-    "stacked": partial(split, run=stacked.run),
-}
-"""Executors of rules that take one gradient, by name: how each puts parameters together."""
-
-OPAQUE = {"native"}
-"""Executors that work on memory, past torch's operations."""
-
-WITH_TENSORS: Cut = partial(singles, run=reference.run)
-"""The reference executor with numbers that stay tensors: for differentiable and capturable steps."""
-
-NO_FIELDS: Mapping[str, Field] = MappingProxyType({})
-PLAIN_TYPES = PLAIN | {torch.nn.UninitializedParameter}
-"""What a group may hold for a kernel; an uninitialised parameter is a plain one by the time of its first gradient."""
+EXECUTORS: tuple[Executor, ...] = (DRIVER, SPARSE, TORCH_FUSED, NATIVE, STACKED, FOREACH, REFERENCE)
+"""Every executor, in order of preference: ``None`` takes the first that suits a rule and does not refuse the group."""
 
 
-def choose(rule: Rule, options: Options, name: str = "", fields: Mapping[str, Field] = NO_FIELDS) -> Choice:
-    """The executor for one parameter group.
-
-    Args:
-        rule: the group's rule.
-        options: the group.
-        name: the optimizer's class, under which torch may have a fused function.
-        fields: what the class declares.
+def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorChoice:
+    """Return the executor of one group, leaving out those named in ``without``.
 
     Raises:
         RuntimeError: the options ask for an executor that cannot run this rule, or contradict each other.
     """
-    if rule.kind == "driver":
-        return _driver(rule, options)
+    options = spec.options
+    suited = [executor for executor in EXECUTORS if executor.name not in without and executor.suits(spec)]
     _refuse_contradictions(options)
-    if rule.sparse == "lazy":
-        return Choice("sparse", sparse.together)
-    if options.get("fused"):
-        return _fused(rule, options, name, fields)
-    if options.get("capturable"):
-        return Choice("reference", capturable, "foreach: capturable=True keeps numbers on the device")
+    if options.get("fused") and not without:
+        return _asked_for(spec, suited, "fused")
+    if options.get("capturable") and REFERENCE in suited:
+        return ExecutorChoice(REFERENCE, "foreach: capturable=True keeps numbers on the device")
     if options.get("foreach"):
-        return _choice("stacked" if rule.kind == "matrix" else "foreach")
-    if options.get("foreach") is None and _is_plain(options):
-        return _choice("stacked") if rule.kind == "matrix" else _best(rule, options)
-    return Choice("reference", WITH_TENSORS) if options.get("differentiable") else _choice("reference")
+        return _asked_for(spec, suited, "foreach")
+    if options.get("foreach") is False or not _is_plain(options):
+        suited = [executor for executor in suited if not executor.switch]
+    return _first(spec, suited)
 
 
-def capturable(live: Live) -> Iterator[Part]:
-    """The parts of a capturable step.
+def _asked_for(spec: GroupSpec, suited: list[Executor], switch: str) -> ExecutorChoice:
+    """Return the first of the executors that ``switch`` asks for; those without a switch have no alternative."""
+    there = [executor for executor in suited if executor.switch in (switch, "")]
+    executor = there[0]
+    if not executor.switch and REFERENCE is executor:
+        fn, kind = spec.rule.fn.__name__, spec.rule.kind
+        raise RuntimeError(f"`{switch}=True` cannot run {fn}, a {kind} rule; leave {switch}=None")
+    if refusal := executor.refusal(spec):
+        raise RuntimeError(refusal)
+    return ExecutorChoice(executor)
 
-    Raises:
-        AssertionError: a parameter is on a device without graphs to capture, in torch's words.
-    """
-    supported = _get_capturable_supported_devices()
-    if any(p.device.type not in supported for p in live.params):
-        raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {supported}.")
-    return WITH_TENSORS(live)
+
+def _first(spec: GroupSpec, suited: list[Executor]) -> ExecutorChoice:
+    reason = refusal = ""
+    for executor in suited:
+        is_off = executor.switch and spec.options.get(executor.switch) is False
+        refusal = f"{executor.switch}=False" if is_off else executor.refusal(spec)
+        if not refusal:
+            return ExecutorChoice(executor, reason)
+        reason = f"{executor.name}: {refusal}"
+    raise RuntimeError(refusal)
 
 
-def under_mode(choice: Choice, rule: Rule, options: Options, mode: Mode) -> Choice:
-    """What runs in place of ``choice`` while a mode intercepts operations: operations of torch, which it can see.
+def under_mode(choice: ExecutorChoice, spec: GroupSpec, mode: Mode) -> ExecutorChoice:
+    """Return what runs in place of ``choice`` while a mode intercepts operations: operations of torch.
 
     Raises:
         RuntimeError: ``fused=True`` asked for a kernel, which the mode could not see.
     """
-    if options.get("fused"):
+    name = choice.executor.name
+    if spec.options.get("fused"):
         raise RuntimeError(
             f"`fused=True` runs a kernel that {mode.name} cannot intercept; leave fused=None to run torch's operations"
         )
     if mode.hides_values:
-        return Choice("reference", WITH_TENSORS, f"{choice.name}: {mode.name} hides the values of tensors")
-    if not choice.is_opaque:
+        return ExecutorChoice(ON_TENSORS, f"{name}: {mode.name} hides the values of tensors")
+    if not choice.executor.is_opaque:
         return choice
-    chosen = choose(rule, {**options, "fused": False})
-    return Choice(chosen.name, chosen.cut, f"{choice.name}: {mode.name} intercepts torch's operations")
+    opaque = frozenset(executor.name for executor in EXECUTORS if executor.is_opaque)
+    return ExecutorChoice(choose(spec, opaque).executor, f"{name}: {mode.name} intercepts torch's operations")
 
 
-def _nowhere(live: Live) -> Iterator[Part]:
-    """A fused step on meta: a model may be made there, and its parameters put somewhere before the first step.
-
-    Raises:
-        RuntimeError: always, in torch's words.
-    """
-    supported = _get_fused_kernels_supported_devices()
-    p = next(p for p in live.params if p.is_meta)
-    message = "`fused=True` requires all the params to be floating point Tensors of supported devices:"
-    raise RuntimeError(f"{message} {supported} but {p.dtype} and {p.device.type}")
-
-
-def _fused(rule: Rule, options: Options, name: str, fields: Mapping[str, Field]) -> Choice:
-    devices = {p.device for p in options["params"]}
-    if rule.kind in PLANNED_KINDS and any(device.type == "meta" for device in devices):
-        return Choice("native", _nowhere)
-    if devices and all(map(torch_fused.runs_on, devices)):
-        if reason := torch_fused.refusal(name, fields, options):
-            where = ", ".join(sorted({d.type for d in devices}))
-            raise RuntimeError(f"`fused=True` on {where} runs torch's own kernels, but {reason}; leave fused=None")
-        return Choice("torch", torch_fused.cut_for(name, options))
-    _refuse_native(rule, options)
-    return _choice("native")
-
-
-def _choice(name: str, reason: str = "") -> Choice:
-    return Choice(name, EXECUTORS[name], reason, name in OPAQUE)
-
-
-def _best(rule: Rule, options: Options) -> Choice:
-    if options.get("fused") is False:
-        return _choice("foreach", "native: fused=False")
-    try:
-        _refuse_native(rule, options)
-    except RuntimeError as error:
-        return _choice("foreach", f"native: {error}")
-    return _choice("native")
-
-
-def without_native(rule: Rule, options: Options, refusal: UnsupportedError) -> Choice:
-    """The next best executor, after the native one has refused.
+def after_refusal(choice: ExecutorChoice, spec: GroupSpec, refusal: Exception) -> ExecutorChoice:
+    """Return the next best executor, after the chosen one has refused the parameters themselves.
 
     Raises:
-        RuntimeError: ``fused=True`` asked for the native one.
+        RuntimeError: it was asked for.
     """
-    if options.get("fused"):
-        raise RuntimeError(f"`fused=True` cannot run here: {refusal}; leave fused=None for an executor that can")
-    chosen = choose(rule, {**options, "fused": False})
-    return Choice(chosen.name, chosen.cut, f"native: {refusal}")
+    refused = choice.executor
+    if spec.options.get(refused.switch):
+        switch = refused.switch
+        raise RuntimeError(f"`{switch}=True` cannot run here: {refusal}; leave {switch}=None for an executor that can")
+    return ExecutorChoice(choose(spec, frozenset({refused.name})).executor, f"{refused.name}: {refusal}")
 
 
-def beside_sparse(choice: Choice, live: Live) -> Choice:
-    """The same executor for parameters with dense gradients, and the sparse one for the others, if there are any."""
+def beside_sparse(choice: ExecutorChoice, live: ActiveParams) -> ExecutorChoice:
+    """Return the executor for parameters with dense gradients, joined by the sparse one if some are sparse."""
     layouts = set(map(IS_SPARSE, (p.grad for p in live.params)))
     if True not in layouts and not any(map(sparse.keeps_sparse, live.states)):
         return choice
-    name = choice.name if True not in layouts else f"{choice.name} and sparse" if False in layouts else "sparse"
-    return Choice(name, partial(sparse.cut, dense=choice.cut), choice.reason if False in layouts else "")
-
-
-def _driver(rule: Rule, options: Options) -> Choice:
-    for switch in ("foreach", "fused", "capturable", "differentiable"):
-        if options.get(switch):
-            raise RuntimeError(f"{switch}=True cannot run {rule.fn.__name__}, which evaluates the closure itself")
-    return Choice("driver", _no_parts)
-
-
-def _no_parts(live: Live) -> Iterator[Part]:
-    raise NotImplementedError("a driver moves all parameters as one vector, and a compiled step is a graph: no parts")
-
-
-COMPILED = Choice("compiled", _no_parts)
-"""What has run a group whose step is compiled; see compiled.py."""
+    dense = choice.executor
+    name = dense.name if True not in layouts else f"{dense.name} and sparse" if False in layouts else "sparse"
+    joined = replace(dense, name=name, make_buckets=partial(sparse.make_buckets, dense=dense.make_buckets))
+    return ExecutorChoice(joined, choice.reason if False in layouts else "")
 
 
 def refuse_two_executors(options: Options) -> None:
@@ -185,27 +123,8 @@ def _refuse_contradictions(options: Options) -> None:
 
 
 def _is_plain(options: Options) -> bool:
-    """Whether nothing asks for one tensor after the other: no derivative, no subclass, no view that negates."""
+    """Return whether nothing asks for one tensor after the other: no derivative, subclass, or view that negates."""
     params = options["params"]
     if options.get("differentiable") or not set(map(type, params)) <= PLAIN_TYPES:
         return False
     return not any(p.is_neg() for p in params if not is_lazy(p))
-
-
-def _refuse_native(rule: Rule, options: Options) -> None:
-    """Raise `RuntimeError` where it is plain from the options that the native executor cannot run the group."""
-    params = options["params"]
-    if rule.kind not in PLANNED_KINDS:
-        raise RuntimeError(f"`fused=True` cannot run {rule.fn.__name__}, a {rule.kind} rule; leave fused=None")
-    if any(state.kind in ("row", "column") for state in rule.state):
-        raise RuntimeError(
-            f"`fused=True` cannot run {rule.fn.__name__}, which keeps rows and columns; leave fused=None"
-        )
-    if other := sorted({p.device.type for p in params} - {"cpu"}):
-        raise RuntimeError(f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}")
-    if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
-        raise RuntimeError(f"`fused=True` runs plain tensors and parameters alone, not {', '.join(other)}")
-    try:
-        native.check_machine()
-    except UnsupportedError as refusal:
-        raise RuntimeError(str(refusal)) from refusal

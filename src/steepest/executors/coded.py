@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..codecs import Codec, decode_whole, encode_whole, flat, key_of
 from ..rule import Program
-from .batch import Batch, runs
+from .base import Batch, runs
 
 Run = Callable[[Batch], dict[str, Any]]
 

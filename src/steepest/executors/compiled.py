@@ -7,55 +7,72 @@ under that name, for every optimizer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import group as groups
 from ..fields import Options
-from ..rule import Program, Values
+from ..group import GroupSpec
+from ..rule import Program, Rule, Values
+from ..views import real_view
 from . import reference
-from .batch import real_view
+from .base import ActiveParams, Bucket, Executor, ExecutorChoice
 from .sparse import keeps_sparse
 
-if TYPE_CHECKING:
-    from ..optimizer import Optimizer
+State = Mapping[Tensor, dict[str, Any]]
 
 
-def can_trace(optimizer: Optimizer) -> bool:
-    """Whether the next step may become a graph.
+def can_trace(cls: Any, param_groups: Iterable[Options], state: State) -> bool:
+    """Return whether the next step may become a graph.
 
-    What evaluates closures itself, keeps coded state or reads sparse tensors runs as it is, outside of any graph; so
-    does the step that makes state for a rule that says what is different at the first.
+    What evaluates closures itself, keeps coded state or reads sparse tensors runs as it is, outside of any graph. A
+    rule that names ``first`` is compiled only after its state exists.
     """
-    return all(_can_trace_group(optimizer, group) for group in optimizer.param_groups)
+    return all(_can_trace_group(cls, group, state) for group in param_groups)
 
 
-def _can_trace_group(optimizer: Optimizer, group: Options) -> bool:
-    rule = optimizer.rule_for(group)
-    if rule.kind == "driver" or rule.sparse == "lazy" or group["state_dtype"] or group["parameter_rounding"]:
-        return False
+def _can_trace_group(cls: Any, group: Options, state: State) -> bool:
     live = [p for p in group["params"] if p.grad is not None]
-    if any(p.grad.is_sparse for p in live):
+    if group["state_dtype"] or group["parameter_rounding"] or any(p.grad.is_sparse for p in live):
+        return False
+    return all(_can_trace_rule(rule, group, live, state) for rule in _rules(cls, group))
+
+
+def _rules(cls: Any, group: Options) -> list[Rule]:
+    return [cls.rule] if cls.has_one_rule else list(dict.fromkeys(cls.rule_for(group, p) for p in group["params"]))
+
+
+def _can_trace_rule(rule: Rule, group: Options, live: list[Tensor], state: State) -> bool:
+    if rule.kind == "driver" or rule.sparse == "lazy":
         return False
     # dynamo does not look a second time at state that it has seen, so it is asked for only where it must be there.
-    if any(s.sparse for s in rule.state) and any(
-        keeps_sparse(optimizer.state[p]) for p in live if p in optimizer.state
-    ):
+    if any(s.sparse for s in rule.state) and any(keeps_sparse(state[p]) for p in live if p in state):
         return False
-    has_first = "first" in rule.names and any(state.when(group) for state in rule.state)
-    return not has_first or all(p in optimizer.state for p in live)
+    has_first = "first" in rule.names and any(s.when(group) for s in rule.state)
+    return not has_first or all(p in state for p in live)
 
 
-def step(optimizer: Optimizer, shared: Values) -> None:
-    """One step of every parameter that has a gradient; ``shared`` is what a step has for all groups."""
-    for group in optimizer.param_groups:
+def step(cls: Any, param_groups: list[dict[str, Any]], state: State, shared: Values, init: Callable[..., None]) -> None:
+    """Take one step of every parameter that has a gradient.
+
+    Args:
+        cls: the optimizer's class.
+        param_groups: its groups.
+        state: its state.
+        shared: what a step has for all groups.
+        init: ``init(group, params)`` creates state and appends the group's parameters with gradients.
+    """
+    for group in param_groups:
         params: list[Tensor] = []
-        optimizer._init_group(group, params)
-        numbers, static = optimizer.values(group, shared)
+        init(group, params)
+        numbers, switches = groups.values(cls.fields, group, shared)
         with torch.set_grad_enabled(group.get("differentiable", False)):
             for p in params:
-                _step_one(optimizer.program(group, static, p=p), numbers, p, optimizer.state.get(p, {}))
+                spec = GroupSpec.under(cls, cls.rule_for(group, p), group, switches, shared)
+                _step_one(spec.program(p), numbers, p, state.get(p, {}))
 
 
 def _step_one(program: Program, numbers: Values, p: Tensor, held: dict[str, Tensor]) -> None:
@@ -68,3 +85,11 @@ def _step_one(program: Program, numbers: Values, p: Tensor, held: dict[str, Tens
     grad = real_view(p.grad.resolve_conj()) if p.grad.is_complex() else p.grad
     for name, value in reference.run_one(program, {**numbers, **doubles}, real_view(p), grad, tensors).items():
         counters[name].copy_(value)
+
+
+def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
+    raise NotImplementedError("a compiled step is a graph; it has no buckets")
+
+
+COMPILED = ExecutorChoice(Executor("compiled", _no_buckets))
+"""What has run a group whose step is compiled."""

@@ -10,9 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import transforms
 from ..fields import Options, State
-from ..rule import Rule
-from .batch import compute_dtype, real_view, widen
+from ..group import GroupSpec
+from ..rule import Rule, Structure, program
+from ..views import compute_dtype, real_view, widen
+from . import reference
+from .base import ActiveParams, Batch, Bucket, Executor
 
 Closure = Callable[[], Any]
 
@@ -140,6 +144,27 @@ def run(
     return loss
 
 
+def _unchanged(p: Any, g: Any) -> Any:
+    return p
+
+
+_UNCHANGED = Rule(_unchanged, "pointwise")
+"""Runs transforms on parameters that a driver has already moved."""
+
+
+def run_after(spec: GroupSpec, numbers: dict[str, Any], states: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Run the transforms that follow the rule, on parameters that have been moved."""
+    wrappers = tuple(w for t in transforms.AFTER_RULE if (w := t.wrapper(spec.rule, spec.options)) is not None)
+    kept = tuple(s for t in transforms.AFTER_RULE for s in t.state if s in spec.existing)
+    if not wrappers:
+        return
+    update = program(Structure(_UNCHANGED, kept, wrappers, ()))
+    for p in spec.options["params"]:
+        x = real_view(p)
+        held = {s.name: [real_view(states[p][s.name])] for s in kept}
+        reference.run(Batch(update, numbers, [x], [x], held))
+
+
 def _drive(search: Iterator[Tensor], objective: Objective) -> tuple[tuple[Tensor, ...], Any]:
     first_loss = None
     send = search.send  # type: ignore[attr-defined]
@@ -152,3 +177,17 @@ def _drive(search: Iterator[Tensor], objective: Objective) -> tuple[tuple[Tensor
             return (result if isinstance(result, tuple) else (result,)), first_loss
         answer = objective(trial)
         first_loss = objective.raw_loss if first_loss is None else first_loss
+
+
+def _refusal(spec: GroupSpec) -> str:
+    for switch in ("foreach", "fused", "capturable", "differentiable"):
+        if spec.options.get(switch):
+            return f"{switch}=True cannot run {spec.rule.fn.__name__}, which evaluates the closure itself"
+    return ""
+
+
+def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
+    raise NotImplementedError("a driver moves all parameters as one vector; it has no buckets")
+
+
+DRIVER = Executor("driver", _no_buckets, lambda spec: spec.rule.kind == "driver", refusal=_refusal)

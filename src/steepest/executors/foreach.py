@@ -14,8 +14,10 @@ from torch import Tensor
 from ..codecs import flat
 from ..rule import Program
 from ..trace import trace
+from ..views import compute_dtype, widen
 from . import coded
-from .batch import Batch, compute_dtype, runs, widen
+from .base import Batch, Executor, runs
+from .partition import split
 from .plan import Plan, make_plan
 
 CHUNK = 512 * 1024
@@ -80,3 +82,6 @@ def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
             yield from zip(*(torch.split(x, CHUNK) for x in views), strict=True)
         else:
             yield column
+
+
+FOREACH = Executor("foreach", partial(split, run=run), switch="foreach")

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from torch import fx
 
-from ..trace import Rank, Trace, together
+from ..kinds import Extent
+from ..trace import Trace, broadcast
 from ..vocabulary import OPERATORS, WORDS, where
 
 ONE = "1"
@@ -43,7 +44,7 @@ class Op:
     word: str
     args: tuple[Op, ...] = ()
     numbers: tuple[str, ...] = ()
-    rank: Rank = Rank.FULL
+    extent: Extent = Extent.FULL
     pattern: tuple[bool, ...] = ()
 
 
@@ -90,10 +91,10 @@ class Lowering:
         args: tuple[Op, ...],
         numbers: tuple[str, ...] = (),
         pattern: tuple[bool, ...] = (),
-        averaged: Rank = Rank.FULL,
+        averaged: Extent = Extent.FULL,
     ) -> Op:
         """Append an operation whose result changes along no more than ``averaged``."""
-        made = Op(word, args, numbers, together(a.rank for a in args) & averaged, pattern)
+        made = Op(word, args, numbers, broadcast(a.extent for a in args) & averaged, pattern)
         self.ops.append(made)
         return made
 
@@ -112,7 +113,7 @@ class Lowering:
 
     def lower(self, node: fx.Node) -> None:
         """Lower one call."""
-        if node.meta["rank"] == Rank.HOST:
+        if node.meta["extent"] == Extent.HOST:
             self.host[node] = f"h_{node.name}"
             return
         key = _key(node)
@@ -135,11 +136,11 @@ class Lowering:
         pattern = tuple(map(self.is_tensor, node.args))
         plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in node.args if self.is_tensor(a))
         numbers = tuple(self.number(a) for a in node.args if not self.is_tensor(a))
-        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern, node.meta["rank"])
+        return self.op(cast(Any, node.target).__name__, plain, numbers, pattern, node.meta["extent"])
 
     def host_lines(self, trace: Trace) -> list[tuple[str, str]]:
         """The host part: a name and an expression for each number, in order."""
-        nodes = (n for n in trace.graph.nodes if n.op == "call_function" and n.meta["rank"] == Rank.HOST)
+        nodes = (n for n in trace.graph.nodes if n.op == "call_function" and n.meta["extent"] == Extent.HOST)
         return [(self.host[node], self._spell(node)) for node in nodes]
 
     def host_state(self, trace: Trace) -> list[tuple[str, str]]:
@@ -248,7 +249,7 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
     Returns:
         The lowering; the inputs by name (p, g, tensor state); the operations that make the new p and tensor state.
     """
-    inputs = {name: Op("input", rank=node.meta["rank"]) for name, node in trace.tensors.items()}
+    inputs = {name: Op("input", extent=node.meta["extent"]) for name, node in trace.tensors.items()}
     lowering = Lowering(
         host={node: prefix + name for name, node in trace.numbers.items()},
         tensor={node: (ONE, inputs[name]) for name, node in trace.tensors.items()},
@@ -272,7 +273,7 @@ def _added_rather(x: Scaled, y: Scaled) -> bool:
 
 
 def _is_host(arg: Any) -> bool:
-    return not isinstance(arg, fx.Node) or arg.meta["rank"] == Rank.HOST
+    return not isinstance(arg, fx.Node) or arg.meta["extent"] == Extent.HOST
 
 
 def _key(node: fx.Node) -> Any:
@@ -297,7 +298,7 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
     WORDS["sign"]: lambda self, a: self.unary("sign")(a),
     WORDS["rescaled"]: lambda self, a, b: (ONE, self.op("mul", (self.plain(self.tensor[a]),), (self.number(b),))),
-    WORDS["norm"]: lambda self, a: (ONE, self.op("norm", (self.plain(self.tensor[a]),), averaged=Rank.REDUCED)),
+    WORDS["norm"]: lambda self, a: (ONE, self.op("norm", (self.plain(self.tensor[a]),), averaged=Extent.REDUCED)),
     WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),
     WORDS["minimum"]: lambda self, a, b: self.extreme("minimum", a, b),
 }
@@ -330,7 +331,7 @@ def _uses(ops: list[Op], outputs: list[Op]) -> dict[Op, int]:
 
 def _fold_into(total: Op, uses: dict[Op, int]) -> None:
     base, added = total.args
-    foldable = added.word in FOLDS and len(added.args) == 2 and uses[added] == 1 and added.rank == total.rank
-    if foldable and base.rank == total.rank and all(a.rank == total.rank for a in added.args):
+    foldable = added.word in FOLDS and len(added.args) == 2 and uses[added] == 1 and added.extent == total.extent
+    if foldable and base.extent == total.extent and all(a.extent == total.extent for a in added.args):
         total.word, total.args = FOLDS[added.word], (base, *added.args)
         added.args = ()

@@ -9,16 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PLAIN = {Tensor, torch.nn.Parameter}
-"""The types of tensors that are no subclass of somebody's."""
+from ..views import are_plain
 
 Span = tuple[int, int]
 """First byte, and the byte after the last one."""
-
-
-def are_plain(tensors: Iterable[Any]) -> bool:
-    """Whether no tensor is of a subclass."""
-    return {type(x) for x in tensors} <= PLAIN
 
 
 def addresses(tensors: list[Any]) -> list[int]:

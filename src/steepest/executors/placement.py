@@ -23,7 +23,7 @@ def _writable(op: Op) -> tuple[Op, ...]:
     if op.word in NEVER_IN_PLACE or op.pattern:
         return ()
     count = 2 if op.word == "add" and op.numbers == (ONE,) else IN_PLACE.get(op.word, 1)
-    return tuple(a for a in op.args[:count] if a.rank == op.rank)
+    return tuple(a for a in op.args[:count] if a.extent == op.extent)
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class Placement:
         spent = self.names[operand].startswith("t_") and self.last[operand] == self.position[op]
         # What select picked is the memory of one of its operands, which may be needed for longer.
         picked = operand.args if operand.word == "select" else ()
-        return spent and all(a.rank == operand.rank and self._is_spent(a, op) for a in picked)
+        return spent and all(a.extent == operand.extent and self._is_spent(a, op) for a in picked)
 
     def _call(self, op: Op, args: tuple[Op, ...], suffix: str) -> str:
         words = [self.names[a] for a in args]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _get_capturable_supported_devices
 
+from ..group import GroupSpec
 from ..rule import Program, Values
 from ..trace import RuleError
+from ..views import compute_dtype, widen
 from ..vocabulary import computing_in
 from . import coded
-from .batch import Batch, compute_dtype, widen
+from .base import ActiveParams, Batch, Bucket, Executor
+from .partition import singles, split
 
 
 def run(batch: Batch) -> dict[str, Any]:
@@ -70,3 +75,27 @@ def _store(results: list[tuple[Tensor, Tensor]]) -> None:
     values = [value.clone() if any(value is target for target, _ in results) else value for _, value in changed]
     for (target, _), value in zip(changed, values, strict=True):
         target.copy_(value)
+
+
+def _suits(spec: GroupSpec) -> bool:
+    return spec.rule.kind != "driver" and spec.rule.sparse != "lazy"
+
+
+def _make_buckets(live: ActiveParams) -> Iterator[Bucket]:
+    """Put parameters together; capturable and differentiable steps take them one by one.
+
+    Raises:
+        AssertionError: a parameter of a capturable step is on a device without graphs, in torch's words.
+    """
+    options = live.spec.options
+    supported = _get_capturable_supported_devices()
+    if options.get("capturable") and any(p.device.type not in supported for p in live.params):
+        raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {supported}.")
+    is_single = options.get("capturable") or options.get("differentiable")
+    return singles(live, run=run) if is_single else split(live, run=run)
+
+
+REFERENCE = Executor("reference", _make_buckets, _suits)
+
+ON_TENSORS = Executor("reference", partial(singles, run=run), _suits)
+"""The reference executor with numbers that stay tensors, whatever the options say."""

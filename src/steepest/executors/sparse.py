@@ -14,71 +14,70 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..fields import Options
-from ..partition import IS_SPARSE, BatchPart, Cut, Live, Part, split
-from ..rule import Program, Rule
+from .. import transforms
+from ..group import GroupSpec
+from ..rule import Program
+from ..views import compute_dtype, real_view, widen
 from . import reference
-from .batch import Batch, compute_dtype, real_view, widen
+from .base import IS_SPARSE, ActiveParams, Batch, Bucket, Executor, MakeBuckets
+from .partition import BatchBucket, split
 
-WHOLE = ("max_norm", "ema_decay", "state_dtype", "parameter_rounding", "capturable", "differentiable")
-"""Options that work on whole parameters or gradients."""
+NOT_WITH_SPARSE = ("state_dtype", "parameter_rounding", "capturable", "differentiable")
+"""Options that work on whole parameters or gradients, in addition to those of some transforms."""
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------------------
 
 
-def check(name: str, rule: Rule, options: Options, params: list[Tensor]) -> None:
+def check(spec: GroupSpec, params: list[Tensor]) -> None:
     """Raise `RuntimeError`, in torch's words first, where a rule or its options cannot take gradients of their layout.
 
     Args:
-        name: the optimizer's, for the message.
-        rule: the rule of the group.
-        options: the group.
+        spec: the group's specification.
         params: those of its parameters that have gradients.
     """
     sparse = [p for p in params if p.grad is not None and p.grad.is_sparse]
-    if rule.sparse == "lazy" and len(sparse) < len(params):
-        raise RuntimeError(f"{name} does not support dense gradients, please consider Adam instead")
+    if spec.rule.sparse == "lazy" and len(sparse) < len(params):
+        raise RuntimeError(f"{spec.name} does not support dense gradients, please consider Adam instead")
     if not sparse:
         return
-    if rule.sparse is None:
+    if spec.rule.sparse is None:
         raise RuntimeError(
-            f"{name} does not support sparse gradients, please consider SparseAdam instead, or make them dense "
+            f"{spec.name} does not support sparse gradients, please consider SparseAdam instead, or make them dense "
             f"(sparse=False)"
         )
     if any(p.is_sparse for p in sparse):
-        raise RuntimeError(f"{name} does not support sparse gradients of sparse parameters; give it dense parameters")
-    if reason := _refusal(name, rule, options):
+        raise RuntimeError(
+            f"{spec.name} does not support sparse gradients of sparse parameters; give it dense parameters"
+        )
+    if reason := _refusal(spec):
         raise RuntimeError(reason)
 
 
-def _refusal(name: str, rule: Rule, options: Options) -> str:
-    """Why no sparse gradient can be run under these options; empty if it can."""
+def _refusal(spec: GroupSpec) -> str:
+    """Return why no sparse gradient can be run under these options; empty if it can."""
+    options = spec.options
     if options.get("weight_decay"):
         return "weight_decay option is not compatible with sparse gradients: it moves all of a parameter; leave it 0"
     if options.get("fused"):
-        return f"`_fused_{rule.fn.__name__}` does not support sparse gradients; leave fused=None"
-    given = {option: options.get(option) for option in WHOLE}
-    for option, value in given.items():
+        return f"`_fused_{spec.rule.fn.__name__}` does not support sparse gradients; leave fused=None"
+    whole = [name for transform in transforms.order() if not transform.takes_elements for name in transform.options]
+    for option in (*whole, *NOT_WITH_SPARSE):
+        value = options.get(option)
         if value is not None and value is not False:
-            return f"{name} does not support sparse gradients with {option}={value!r}; leave {option} out"
+            return f"{spec.name} does not support sparse gradients with {option}={value!r}; leave {option} out"
     return ""
 
 
-def check_lazy(name: str, rule: Rule, groups: list[dict[str, Any]]) -> None:
-    """Raise `ValueError` for what no lazy rule can run: parameters (in torch's words), or options.
-
-    Args:
-        name: the optimizer's.
-        rule: the rule.
-        groups: its groups.
-    """
-    places = [([i, j], p) for i, group in enumerate(groups) for j, p in enumerate(group["params"])]
+def check_lazy(specs: list[GroupSpec]) -> None:
+    """Raise `ValueError` for parameters (in torch's words) or options of groups that no lazy rule can run."""
+    name = specs[0].name
+    places = [([i, j], p) for i, spec in enumerate(specs) for j, p in enumerate(spec.options["params"])]
     if found := [place for place, p in places if p.is_sparse]:
         raise ValueError(f"Sparse params at indices {found}: {name} requires dense parameter tensors")
     if found := [place for place, p in places if p.is_complex()]:
         raise ValueError(f"Complex params at indices {found}: {name} does not support complex parameters")
-    if reason := next(filter(None, (_refusal(name, rule, group) for group in groups)), ""):
+    if reason := next(filter(None, map(_refusal, specs)), ""):
         raise ValueError(reason)
 
 
@@ -86,7 +85,7 @@ def check_lazy(name: str, rule: Rule, groups: list[dict[str, Any]]) -> None:
 
 
 @dataclass(eq=False)
-class SparsePart(BatchPart):
+class SparseBucket(BatchBucket):
     """Parameters with sparse gradients that share a program, a device, a dtype and their clock's values."""
 
     takes_sparse = True
@@ -95,27 +94,30 @@ class SparsePart(BatchPart):
         """Count, run the program on what the gradients have, and keep the results."""
         moving = [s.name for s in self.program.tensors if s.sparse]
         gathered = [_gather(p, held, self.program, moving) for p, held in zip(self.params, self.states, strict=True)]
-        self.clock.tick()
+        self.counters.advance()
         params, grads = [x.p for x in gathered], [x.g for x in gathered]
         state = {s.name: [x.state[s.name] for x in gathered] for s in self.program.tensors}
-        self.clock.store(self.run(Batch(self.program, {**numbers, **self.clock.values}, params, grads, state)))
+        self.counters.store(self.run(Batch(self.program, {**numbers, **self.counters.values}, params, grads, state)))
         for elements in gathered:
             elements.scatter()
 
 
-together: Cut = partial(split, run=reference.run, part=SparsePart)
+_of_sparse: MakeBuckets = partial(split, run=reference.run, bucket=SparseBucket)
 """How parameters with sparse gradients are put together."""
 
 
-def cut(live: Live, *, dense: Cut) -> Iterator[Part]:
-    """Parameters with sparse gradients for this executor, the others as ``dense`` has them."""
-    for is_sparse, executor in ((False, dense), (True, together)):
+def make_buckets(live: ActiveParams, *, dense: MakeBuckets) -> Iterator[Bucket]:
+    """Put parameters with sparse gradients together for this executor, and the others as ``dense`` does."""
+    for is_sparse, make in ((False, dense), (True, _of_sparse)):
         places = [i for i, p in enumerate(live.params) if IS_SPARSE(p.grad) == is_sparse]
-        for held in () if is_sparse else live.of(places)[1]:
+        for held in () if is_sparse else live.at(places)[1]:
             _make_dense(held)
-        for part in executor(live.only(places)) if places else ():
-            part.members = [places[i] for i in part.members]
-            yield part
+        for bucket in make(live.only(places)) if places else ():
+            bucket.members = [places[i] for i in bucket.members]
+            yield bucket
+
+
+SPARSE = Executor("sparse", _of_sparse, lambda spec: spec.rule.sparse == "lazy")
 
 
 def keeps_sparse(held: Mapping[str, Any]) -> bool:

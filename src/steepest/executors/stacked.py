@@ -7,13 +7,15 @@ layers the products are a few large ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import reference
-from .batch import Batch, runs
+from .base import Batch, Executor, runs
+from .partition import split
 
 MOST = 2**24
 """Elements per stack: what is stacked is copied, and a rule's temporaries are as many again. 64 MiB in float32."""
@@ -49,3 +51,6 @@ def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
     for slot, stack in zip((slots[0], *slots[2:]), (p, *state), strict=True):
         torch._foreach_copy_(slot, stack.unbind())
     return new_scalars
+
+
+STACKED = Executor("stacked", partial(split, run=run), lambda spec: spec.rule.kind == "matrix", switch="foreach")

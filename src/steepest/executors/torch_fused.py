@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-from ..fields import EXECUTION_SWITCHES, Field, Options
-from ..partition import Cut, Live
+from ..fields import EXECUTION_SWITCHES, Options
+from ..group import GroupSpec
+from .base import ActiveParams, Executor, suits_planned
 
 
-class TorchPart:
+class TorchBucket:
     """The parameters of a group that torch steps at once."""
 
     def __init__(
@@ -60,27 +60,40 @@ def runs_on(device: torch.device) -> bool:
     return device.type != "cpu" and device.type in _get_fused_kernels_supported_devices()
 
 
-def refusal(name: str, fields: Mapping[str, Field], options: Options) -> str:
-    """Why torch's fused functions cannot run a class ``name`` under these options; empty if they can."""
-    twin = getattr(torch.optim, name, None)
+def _suits(spec: GroupSpec) -> bool:
+    devices = {p.device for p in spec.options["params"]}
+    is_asked_for = suits_planned(spec) and spec.options.get("fused")
+    return bool(is_asked_for and devices and all(map(runs_on, devices)))
+
+
+def _refusal(spec: GroupSpec) -> str:
+    reason = refusal(spec)
+    where = ", ".join(sorted({p.device.type for p in spec.options["params"]}))
+    return f"`fused=True` on {where} runs torch's own kernels, but {reason}; leave fused=None" if reason else ""
+
+
+def refusal(spec: GroupSpec) -> str:
+    """Return why torch's fused functions cannot run a group; empty if they can."""
+    twin = getattr(torch.optim, spec.name, None)
     if twin is None or "fused" not in inspect.signature(twin).parameters:
-        return f"torch has no fused {name}"
+        return f"torch has no fused {spec.name}"
     taken = inspect.signature(twin).parameters.keys() | EXECUTION_SWITCHES
-    own = [n for n, field in fields.items() if n not in taken and not field.fixed and options[n] != field.default]
-    return f"torch's fused {name} does not know {', '.join(own)}" if own else ""
+    free = {n: field for n, field in spec.fields.items() if n not in taken and not field.fixed}
+    own = [n for n, field in free.items() if spec.options[n] != field.default]
+    return f"torch's fused {spec.name} does not know {', '.join(own)}" if own else ""
 
 
-def cut_for(name: str, options: Options) -> Cut:
-    """How torch's fused functions take a group of the class ``name``: whole."""
-    return partial(_cut, twin=getattr(torch.optim, name), options=options)
-
-
-def _cut(live: Live, *, twin: type[torch.optim.Optimizer], options: Options) -> Iterator[TorchPart]:
+def make_buckets(live: ActiveParams) -> Iterator[TorchBucket]:
+    """Put a group's parameters together: all of them, apart from those that take their first step."""
+    twin = getattr(torch.optim, live.spec.name)
     for is_first in (False, True):  # torch's SGD cannot take a parameter that joins late together with the others
         members = [i for i, of_this in enumerate(live.first) if of_this == is_first]
-        params, states, _ = live.of(members)
+        params, states, _ = live.at(members)
         if is_first:
             for held in states:
                 held.clear()  # torch makes its own, in its own way
         if members:
-            yield TorchPart(twin, options, members, params, states)
+            yield TorchBucket(twin, live.spec.options, members, params, states)
+
+
+TORCH_FUSED = Executor("torch", make_buckets, _suits, switch="fused", refusal=_refusal)

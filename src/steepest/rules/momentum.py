@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY
 
+from torch import Tensor
+
 from .. import fields
 from ..fields import Options, State
 from ..optimizer import Optimizer
@@ -77,7 +79,7 @@ class NAG(Momentum):
     rule = Rule(nag, "pointwise", (VELOCITY,))
 
     @classmethod
-    def rule_for(cls, options: Options) -> Rule:
+    def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """The look-ahead form asks for gradients; the rewritten form does not."""
         return cls.ahead if options["lookahead"] else cls.rule
 

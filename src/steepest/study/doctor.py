@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from steepest.executors.errors import UnsupportedError
+from steepest.executors.base import UnsupportedError
 from steepest.executors.native.compiler import find_compiler
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import DataError

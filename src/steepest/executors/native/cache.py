@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import UnsupportedError
+from ..base import UnsupportedError
 
 Loaded = TypeVar("Loaded")
 

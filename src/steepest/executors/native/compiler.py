@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..errors import UnsupportedError
+from ..base import UnsupportedError
 
 NAMES = ("cc", "gcc", "clang")
 """Looked up on PATH in this order, after the environment variable CC."""

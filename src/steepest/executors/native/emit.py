@@ -11,10 +11,11 @@ import torch
 
 from ... import codecs
 from ...codecs import Codec
-from ...trace import Rank, Trace
-from ..batch import compute_dtype
+from ...kinds import Extent
+from ...trace import Trace
+from ...views import compute_dtype
 from ..lowering import ONE, Op, fold, lower
-from .forms import DTYPES, LAYOUTS, Form, Slot, definitions, form_of, grids
+from .accessors import DTYPES, LAYOUTS, Accessor, Slot, accessor_of, definitions, grids
 
 BLOCK = 1024
 """Elements per block: reductions add block by block, and threads share out whole blocks."""
@@ -92,8 +93,8 @@ class _Emitter:
         self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
         self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
         self.level = _levels(self.ops)
-        self.norms = [op for op in self.ops if op.word == "norm" and op.args[0].rank == Rank.FULL]
-        reduced = [op for op in (*self.inputs.values(), *self.ops) if op.rank == Rank.REDUCED]
+        self.norms = [op for op in self.ops if op.word == "norm" and op.args[0].extent == Extent.FULL]
+        reduced = [op for op in (*self.inputs.values(), *self.ops) if op.extent == Extent.REDUCED]
         self.reduced = {op: i for i, op in enumerate(reduced)}
         self.phases = 1 + max((self.level[op] for op in self.norms), default=0)
         counted = {name for name, _ in self.counters}
@@ -101,8 +102,8 @@ class _Emitter:
         (p, *beside), (g,), *state = self.parts.values()
         self.slots = (p, g, *(slot for held in state for slot in held), *beside)
         places = {name: place for place, name in enumerate(name for name in self.parts if name != "g")}
-        forms = (form_of(name, held, places.get(name, 0), self.storage) for name, held in self.parts.items())
-        self.forms = [form for form in forms if form.parts[0].layout == "like"]
+        accessors = (accessor_of(name, held, places.get(name, 0), self.storage) for name, held in self.parts.items())
+        self.accessors = [accessor for accessor in accessors if accessor.parts[0].layout == "like"]
         self.numbers_kept = [held[0] for held in self.parts.values() if held[0].layout == "number"]
 
     @property
@@ -186,13 +187,13 @@ class _Emitter:
 
     def _cone(self, targets: Iterable[Op]) -> list[Op]:
         """The operations on whole tensors that ``targets`` need, in order."""
-        needed: set[Op] = {op for op in targets if op.rank == Rank.FULL}
+        needed: set[Op] = {op for op in targets if op.extent == Extent.FULL}
         for op in reversed(self.ops):
             if op in needed:
-                needed.update(a for a in op.args if a.rank == Rank.FULL)
+                needed.update(a for a in op.args if a.extent == Extent.FULL)
         return [op for op in self.ops if op in needed]
 
-    def _body(self, targets: list[Op]) -> tuple[list[str], list[Form], list[str]]:
+    def _body(self, targets: list[Op]) -> tuple[list[str], list[Accessor], list[str]]:
         """To compute ``targets``: lines before all loops, the tensors that are read, and lines inside."""
         cone = self._cone(targets)
         read = {*targets, *(a for op in cone for a in op.args)}
@@ -203,19 +204,19 @@ class _Emitter:
             for op, i in self.reduced.items()
             if op in read
         ]
-        return before, [form for form in self.forms if self.inputs[form.name] in read], inside
+        return before, [accessor for accessor in self.accessors if self.inputs[accessor.name] in read], inside
 
     def _constants_of(self, ops: Iterable[Op], real: str) -> list[str]:
         used = sorted({self.constants[n] for op in ops for n in _numbers(op)})
         return [f"const {real} c{i} = ({real})constants[{i}];" for i in used]
 
-    def _pointers(self, forms: Iterable[Form], written: Collection[Form], start: str) -> list[str]:
-        """The addresses of the tensors that hold ``forms``, from element ``start`` on."""
+    def _pointers(self, accessors: Iterable[Accessor], written: Collection[Accessor], start: str) -> list[str]:
+        """The addresses of the tensors that hold ``accessors``, from element ``start`` on."""
         lines = []
         for index, slot in enumerate(self.slots):
-            form = next((f for f in forms if slot in f.parts), None)
-            if form is not None:
-                c_type = slot.c_type if form in written else f"const {slot.c_type}"
+            accessor = next((f for f in accessors if slot in f.parts), None)
+            if accessor is not None:
+                c_type = slot.c_type if accessor in written else f"const {slot.c_type}"
                 offset = f"{start} / STORAGE_BLOCK" if slot.layout == "blocks" else start
                 lines.append(f"{c_type} *restrict at_{slot.name} = ({c_type} *)item->data[{index}] + {offset};")
         return lines
@@ -235,7 +236,7 @@ class _Emitter:
 
     def _reduce_phase(self, norms: list[Op]) -> list[str]:
         before, read, computed = self._body([op.args[0] for op in norms])
-        inside = self._declared({form.name: form.load_alone() for form in read}) + computed
+        inside = self._declared({accessor.name: accessor.load_alone() for accessor in read}) + computed
         names = [self.names[op.args[0]] for op in norms]
         inside += [f"lanes{n}[j] += (double){name} * {name};" for n, name in enumerate(names)]
         yields = [
@@ -271,7 +272,7 @@ class _Emitter:
         ops = [op for op in self.reduced if op not in self.inputs.values() and self.level[op] == phase]
         body = [f"const double {self.names[op]} = {self._combined(op)};" for op in ops]
         lines = self._constants_of(ops, "double")
-        earlier = {a for op in ops for a in op.args if a.rank == Rank.REDUCED and a not in ops}
+        earlier = {a for op in ops for a in op.args if a.extent == Extent.REDUCED and a not in ops}
         if phase == 0:
             for slot in self.numbers_kept:
                 value = f"load_{slot.c_type}({self._number_at(slot)})"
@@ -299,33 +300,33 @@ class _Emitter:
     # -- the update --------------------------------------------------------------------------------------------------
 
     def _update(self) -> str:
-        new = {form: self.outputs[form.name] for form in self.forms if form.name in self.outputs}
-        changed = {form: op for form, op in new.items() if op is not self.inputs[form.name]}
+        new = {accessor: self.outputs[accessor.name] for accessor in self.accessors if accessor.name in self.outputs}
+        changed = {accessor: op for accessor, op in new.items() if op is not self.inputs[accessor.name]}
         before, read, computed = self._body(list(changed.values()))
-        stores = [line for form, op in changed.items() for line in form.store(self.names[op])]
-        forms = list(dict.fromkeys([*read, *changed]))
-        inside = [*self._declared({form.name: form.load() for form in read}), *computed, *stores]
+        stores = [line for accessor, op in changed.items() for line in accessor.store(self.names[op])]
+        accessors = list(dict.fromkeys([*read, *changed]))
+        inside = [*self._declared({accessor.name: accessor.load() for accessor in read}), *computed, *stores]
         arguments = "const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high"
-        blockwise = self._blockwise if any(form.is_blockwise for form in forms) else self._straight
-        return _function(f"void update({arguments})", [*before, *blockwise(forms, changed, inside)])
+        blockwise = self._blockwise if any(accessor.is_blockwise for accessor in accessors) else self._straight
+        return _function(f"void update({arguments})", [*before, *blockwise(accessors, changed, inside)])
 
-    def _straight(self, forms: list[Form], changed: Collection[Form], inside: list[str]) -> list[str]:
+    def _straight(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
         loop = ["for (int64_t i = 0; i < high - low; i++) {", *_indented(inside), "}"]
-        return [*self._pointers(forms, changed, "low"), *loop]
+        return [*self._pointers(accessors, changed, "low"), *loop]
 
-    def _blockwise(self, forms: list[Form], changed: Collection[Form], inside: list[str]) -> list[str]:
+    def _blockwise(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
         within = [
             "const int64_t size = high - start < STORAGE_BLOCK ? high - start : STORAGE_BLOCK;",
-            *self._pointers(forms, changed, "start"),
-            *(line for form in forms for line in form.opening()),
+            *self._pointers(accessors, changed, "start"),
+            *(line for accessor in accessors for line in accessor.opening()),
             "for (int64_t i = 0; i < size; i++) {",
             *_indented(inside),
             "}",
-            *(line for form in changed for line in form.closing()),
+            *(line for accessor in changed for line in accessor.closing()),
         ]
         return [
             "const uint32_t step = (uint32_t)(int64_t)read_counter(item, STEP);",
-            *(line for form in forms for line in form.once()),
+            *(line for accessor in accessors for line in accessor.once()),
             "for (int64_t start = low; start < high; start += STORAGE_BLOCK) {",
             *_indented(within),
             "}",
@@ -342,7 +343,7 @@ def _levels(ops: list[Op]) -> dict[Op, int]:
     levels: dict[Op, int] = {}
     for op in ops:
         below = max((levels.get(a, 0) for a in op.args), default=0)
-        levels[op] = below + (op.word == "norm" and op.args[0].rank == Rank.FULL)
+        levels[op] = below + (op.word == "norm" and op.args[0].extent == Extent.FULL)
     return levels
 
 

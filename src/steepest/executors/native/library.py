@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UnsupportedError
+from ..base import UnsupportedError
 from .cache import obtain
 from .compiler import find_compiler
 from .emit import Kernel

@@ -11,7 +11,7 @@ import torch
 
 from ... import codecs
 from ...codecs import Bfloat16, Codec, Int8, Kahan
-from ..errors import UnsupportedError
+from ..base import UnsupportedError
 
 FLOATS = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
 """The dtypes of parameters, gradients and plain state, with DLPack's type code and width in bits."""
@@ -45,7 +45,7 @@ class Slot:
         return f"at_{self.name}[i]"
 
 
-class Form:
+class Accessor:
     """A plain tensor: one element of its only part, converted.
 
     Attributes:
@@ -85,7 +85,7 @@ class Form:
         return []
 
 
-class _Random(Form):
+class _Random(Accessor):
     """What rounds with random bits."""
 
     is_blockwise = True
@@ -125,7 +125,7 @@ class _Int8(_Random):
         return [f"encode_{self.grid}(fresh_{self.name}, size, {codes}, {scale}, key_{self.name});"]
 
 
-class _Kahan(Form):
+class _Kahan(Accessor):
     def load(self) -> str:
         return " + ".join(f"load_bfloat16({part.at})" for part in self.parts)
 
@@ -134,21 +134,21 @@ class _Kahan(Form):
         return [f"{rounded} = store_bfloat16({value});", f"{compensation} = store_compensation({value}, {rounded});"]
 
 
-def _bfloat16(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
-    return (_StochasticBfloat16 if codec.stochastic else Form)(name, parts, place)
+def _bfloat16(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Accessor:
+    return (_StochasticBfloat16 if codec.stochastic else Accessor)(name, parts, place)
 
 
-def _int8(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
+def _int8(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Accessor:
     if not codec.stochastic:
         raise UnsupportedError("the native executor rounds int8 state stochastically alone")
     return _Int8(name, parts, place, codec.nonnegative)
 
 
-def _kahan(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Form:
+def _kahan(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Accessor:
     return _Kahan(name, parts, place)
 
 
-FORMS: dict[type[Codec], Callable[[Any, str, tuple[Slot, ...], int], Form]] = {
+ACCESSORS: dict[type[Codec], Callable[[Any, str, tuple[Slot, ...], int], Accessor]] = {
     Bfloat16: _bfloat16,
     Int8: _int8,
     Kahan: _kahan,
@@ -156,10 +156,10 @@ FORMS: dict[type[Codec], Callable[[Any, str, tuple[Slot, ...], int], Form]] = {
 """How C spells each codec."""
 
 
-def form_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str, Codec]) -> Form:
+def accessor_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str, Codec]) -> Accessor:
     """How C reads and writes the rule's tensor ``name``."""
     codec = storage.get(name)
-    return Form(name, parts, place) if codec is None else FORMS[type(codec)](codec, name, parts, place)
+    return Accessor(name, parts, place) if codec is None else ACCESSORS[type(codec)](codec, name, parts, place)
 
 
 def definitions() -> str:

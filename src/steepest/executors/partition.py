@@ -1,29 +1,28 @@
-"""A parameter group cut into parts that one program call can serve, remembered from step to step."""
+"""Buckets: parameters of a group that one program call can serve, remembered from step to step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter, is_
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .executors.batch import Batch, real_view
-from .executors.memory import Memory, addresses, waves
-from .fields import State
-from .modes import Mode
-from .rule import Program
-
-IS_SPARSE = attrgetter("is_sparse")
+from ..fields import State
+from ..modes import Mode
+from ..rule import Program
+from ..views import real_view
+from .base import IS_SPARSE, ActiveParams, Batch, Bucket, ExecutorChoice, MakeBuckets
+from .memory import Memory, addresses, waves
 
 ONE = torch.ones((), dtype=torch.float32, device="cpu")
 """The step counts' increment, as a tensor: a plain 1 would be wrapped into one for every count."""
 
 
 @dataclass(eq=False)
-class Clock:
+class StepCounters:
     """The numbers that each parameter keeps for itself: its step count and scalar state.
 
     They live in 0-dim tensors, where torch keeps them, and are read from there at each step: writes through ``.data``,
@@ -34,10 +33,10 @@ class Clock:
     values: dict[str, Any]
 
     @staticmethod
-    def of(counted: Mapping[str, State], states: list[dict[str, Any]], values: tuple[Any, ...]) -> Clock:
+    def of(counted: Mapping[str, State], states: list[dict[str, Any]], values: tuple[Any, ...]) -> StepCounters:
         """The clock of parameters whose numbers are all equal to ``values``."""
         columns = {name: [state[s.name] for state in states] for name, s in counted.items()}
-        return Clock(columns, dict(zip(counted, values, strict=True)))
+        return StepCounters(columns, dict(zip(counted, values, strict=True)))
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
         """Whether the state still holds the same tensors, with the same value in all of them."""
@@ -50,7 +49,7 @@ class Clock:
                 return False
         return True
 
-    def tick(self) -> None:
+    def advance(self) -> None:
         """Count one step in the tensors, and read the values."""
         if "t" in self.columns:
             steps = self.columns["t"]
@@ -65,106 +64,12 @@ class Clock:
             torch._foreach_copy_(column, [rounded] * len(column))
 
 
-class Part(Protocol):
-    """Parameters of a group that one call can serve.
-
-    Attributes:
-        members: their places among the group's parameters with gradients.
-    """
-
-    members: list[int]
-
-    def ready(self, grads: list[Tensor]) -> bool:
-        """Whether the part still describes its parameters, their gradients and state; called before each step."""
-        ...
-
-    def step(self, numbers: Mapping[str, Any]) -> None:
-        """One step under the group's run-time numbers."""
-        ...
-
-
-MakeProgram = Callable[[bool, Tensor], Program]
-"""``make_program(is_first, p)``: what runs for a parameter at, or after, its first step."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """The parameters of a group that have gradients, and what an executor needs to put them together.
-
-    Attributes:
-        params: the parameters.
-        states: their state.
-        first: whose state was made at this step.
-        streams: their streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
-        make_program: gives a parameter's program.
-        numbers: the names of the group's run-time numbers.
-    """
-
-    params: list[Tensor]
-    states: list[dict[str, Any]]
-    first: list[bool]
-    streams: list[int]
-    make_program: MakeProgram
-    numbers: tuple[str, ...]
-
-    def together(self, key: Callable[[Program, Tensor, dict[str, Any]], Any]) -> Iterator[tuple[Program, list[int]]]:
-        """Programs, and the places of the parameters that share one and for which ``key`` is equal."""
-        found: dict[Any, list[int]] = {}
-        for index, (p, held, is_first) in enumerate(zip(self.params, self.states, self.first, strict=True)):
-            program = self.make_program(is_first, p)
-            found.setdefault((program, key(program, p, held)), []).append(index)
-        return ((program, members) for (program, _), members in found.items())
-
-    def only(self, places: list[int]) -> Live:
-        """Those at ``places`` alone."""
-        params, states, streams = self.of(places)
-        first = [self.first[i] for i in places]
-        return replace(self, params=params, states=states, first=first, streams=streams)
-
-    def of(self, members: list[int]) -> tuple[list[Tensor], list[dict[str, Any]], list[int]]:
-        """Parameters, state and streams of those at the places ``members``."""
-        return [self.params[i] for i in members], [self.states[i] for i in members], [self.streams[i] for i in members]
-
-
-Cut = Callable[[Live], Iterator[Part]]
-"""How an executor puts parameters together."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An executor: its name, how it puts parameters together, and why it is not a faster one.
-
-    An executor that ``is_opaque`` works on memory, past torch's operations: no mode can intercept what it does.
-    """
-
-    name: str
-    cut: Cut
-    reason: str = ""
-    is_opaque: bool = False
-
-
-class ExecutorName(str):
-    """An executor's name, which also says why it is not a faster one."""
-
-    reason: str
-
-    @staticmethod
-    def of(choice: Choice) -> ExecutorName:
-        """The name of a choice, with its reason."""
-        name = ExecutorName(choice.name)
-        name.reason = choice.reason
-        return name
-
-    def __repr__(self) -> str:
-        return super().__repr__() + (f" ({self.reason})" if self.reason else "")
-
-
 KIND = attrgetter("dtype", "device")
 DTYPE, DEVICE = attrgetter("dtype"), attrgetter("device")
 
 
 @dataclass(eq=False)
-class BatchPart:
+class BatchBucket:
     """Parameters that share a program, their clock's values, and the kind of all their tensors, for an executor of
     batches.
     """
@@ -177,7 +82,7 @@ class BatchPart:
     members: list[int]
     params: list[Tensor]
     states: list[dict[str, Any]]
-    clock: Clock
+    counters: StepCounters
     streams: list[int]
 
     def __post_init__(self) -> None:
@@ -202,12 +107,12 @@ class BatchPart:
         except KeyError:
             return False
         fits = all(is_sparse == self.takes_sparse for is_sparse in map(IS_SPARSE, grads))
-        return fits and seen == self._seen and self.clock.is_current(self.program.counted, self.states)
+        return fits and seen == self._seen and self.counters.is_current(self.program.counted, self.states)
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Count, run the program, and keep new scalar state."""
-        self.clock.tick()
-        self.clock.store(self.run(self._batch(numbers)))
+        self.counters.advance()
+        self.counters.store(self.run(self._batch(numbers)))
 
     def _batch(self, numbers: Mapping[str, Any]) -> Batch:
         grads: list[Any] = [p.grad for p in self.params]
@@ -218,44 +123,44 @@ class BatchPart:
         if params[0].is_complex():
             params, grads = [real_view(p) for p in params], [real_view(g.resolve_conj()) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
-        return Batch(self.program, {**numbers, **self.clock.values}, params, grads, state, self.streams)
+        return Batch(self.program, {**numbers, **self.counters.values}, params, grads, state, self.streams)
 
 
 @dataclass(eq=False)
-class Partition:
-    """A group's parts, and all that they were made from beside what they check themselves.
+class Buckets:
+    """All buckets of a group's parameters that share a rule, and what they were made from apart from what each checks.
 
     Attributes:
         live: the parameters with gradients.
-        structure: the rule, its options but for numbers, and its common steps.
+        spec: their specification.
         choice: the executor that runs them.
-        parts: the parts.
+        buckets: the buckets.
     """
 
     live: list[Tensor]
-    structure: Any
-    choice: Choice
-    parts: list[Part]
+    spec: Any
+    choice: ExecutorChoice
+    buckets: list[Bucket]
 
-    def ready(self, live: list[Tensor], grads: list[Tensor], structure: Any, mode: Mode | None) -> bool:
-        """Whether the parts still describe the group, and can run under a mode that intercepts operations."""
-        if mode is not None and (mode.hides_values or self.choice.is_opaque):
+    def ready(self, live: list[Tensor], grads: list[Tensor], spec: Any, mode: Mode | None) -> bool:
+        """Return whether the buckets still describe the group, and can run under a mode that intercepts operations."""
+        if mode is not None and (mode.hides_values or self.choice.executor.is_opaque):
             return False
-        if structure != self.structure or len(live) != len(self.live) or not all(map(is_, live, self.live)):
+        if spec != self.spec or len(live) != len(self.live) or not all(map(is_, live, self.live)):
             return False
-        if len(self.parts) == 1:
-            return self.parts[0].ready(grads)
-        return all(part.ready([grads[i] for i in part.members]) for part in self.parts)
+        if len(self.buckets) == 1:
+            return self.buckets[0].ready(grads)
+        return all(bucket.ready([grads[i] for i in bucket.members]) for bucket in self.buckets)
 
 
 def split(
-    live: Live, *, run: Callable[[Batch], dict[str, Any]], part: type[BatchPart] = BatchPart
-) -> Iterator[BatchPart]:
-    """Put parameters together that share a program (and so their age, if it matters), clock, and all tensors' kinds."""
-    for program, members in live.together(_alike):
-        params, states, streams = live.of(members)
-        clock = Clock.of(program.counted, states, _counts(program, states[0]))
-        yield part(run, program, members, params, states, clock, streams)
+    live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]], bucket: type[BatchBucket] = BatchBucket
+) -> Iterator[BatchBucket]:
+    """Put parameters together that share a program (and so their age, if it matters), counts, and all dtypes."""
+    for program, members in live.grouped_by(_alike):
+        params, states, streams = live.at(members)
+        counters = StepCounters.of(program.counted, states, _counts(program, states[0]))
+        yield bucket(run, program, members, params, states, counters, streams)
 
 
 def _alike(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
@@ -269,22 +174,22 @@ def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:
     return tuple(held[s.name].item() for s in program.counted.values())
 
 
-def in_waves(live: Live, *, cut: Cut) -> Iterator[Part]:
+def in_waves(live: ActiveParams, *, make_buckets: MakeBuckets) -> Iterator[Bucket]:
     """The parts of ``cut``, with parameters that share memory in parts of their own, in their order."""
     for places in waves([[p, *held.values()] for p, held in zip(live.params, live.states, strict=True)]):
-        for part in cut(live.only(places)):
-            part.members = [places[i] for i in part.members]
-            yield part
+        for bucket in make_buckets(live.only(places)):
+            bucket.members = [places[i] for i in bucket.members]
+            yield bucket
 
 
-def singles(live: Live, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchPart]:
+def singles(live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchBucket]:
     """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
     for index, (p, is_first) in enumerate(zip(live.params, live.first, strict=True)):
-        params, states, streams = live.of([index])
-        program = live.make_program(is_first, p)
+        params, states, streams = live.at([index])
+        program = live.spec.program(p, first=is_first)
         columns = {name: [states[0][s.name]] for name, s in program.counted.items()}
-        clock = TensorClock(columns, _doubles(columns))
-        yield BatchPart(run, program, [index], params, states, clock, streams)
+        counters = DeviceCounters(columns, _doubles(columns))
+        yield BatchBucket(run, program, [index], params, states, counters, streams)
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:
@@ -293,10 +198,10 @@ def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:
     return {name: column[0].to(torch.float64, copy=keep) for name, column in columns.items()}
 
 
-class TensorClock(Clock):
+class DeviceCounters(StepCounters):
     """A clock whose values stay 0-dim tensors on their device."""
 
-    def tick(self) -> None:
+    def advance(self) -> None:
         """Count one step, on the device."""
         if "t" in self.columns:
             torch._foreach_add_(self.columns["t"], 1)

@@ -1,4 +1,4 @@
-"""Common steps on the gradient: unscaling, for mixed precision, and clipping by its norm. ``.grad`` stays as it is."""
+"""Clipping of the gradient by its norm over all groups that ask for it. ``.grad`` stays as it is."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .executors.batch import real_view
-from .fields import hyper
-from .norms import norms
-from .rule import Update, Values
-from .vocabulary import rescaled
-
-
-def max_norm() -> Any:
-    """Declare ``max_norm``, which every optimizer takes."""
-    doc = "largest norm of the gradient, over all groups that set it, as torch's clip_grad_norm_ has it; None: any"
-    return hyper(None, doc, low=0.0)
-
-
-def norm_group() -> Any:
-    """Declare ``norm_group``, which every optimizer takes."""
-    doc = "process group, or its name, over whose ranks max_norm adds up the norm; 'WORLD': all; None: this process"
-    return hyper(None, doc, convert=group_name)
+from ..fields import Options, hyper
+from ..norms import norms
+from ..rule import Rule, Update, Values, Wrapper
+from ..views import real_view
+from ..vocabulary import rescaled
+from .base import Transform
 
 
 def group_name(group: Any) -> str:
@@ -42,22 +31,23 @@ def group_name(group: Any) -> str:
     return name
 
 
-def unscaled(update: Update) -> Update:
-    """Mixed precision: the rule sees ``g / grad_scale``."""
-
-    def unscale(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p, rescaled(g, 1 / scalars["grad_scale"]), state, scalars)
-
-    return unscale
-
-
 def clipped(update: Update) -> Update:
-    """Clip by the global norm: the rule sees ``clip * g``, where `clip_factor` makes ``clip``."""
+    """Let the rule see ``clip * g``, where ``clip`` is `clip_factor` of the global norm."""
 
     def clip(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p, rescaled(g, scalars["clip"]), state, scalars)
 
     return clip
+
+
+def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
+    return None if options.get("max_norm") is None else clipped
+
+
+def _numbers(options: Options, shared: Values) -> dict[str, Any]:
+    if options["max_norm"] is None:
+        return {}
+    return {"clip": clip_factor(options["max_norm"], shared["norm"]) if "norm" in shared else 1.0}
 
 
 def clipping(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,3 +152,22 @@ def clip_factor(max_norm: float, norm: Tensor) -> Tensor:
     """What the gradients are multiplied by, as in ``torch.nn.utils.clip_grad_norm_``; NaN for a norm that is NaN."""
     factor: Tensor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     return factor
+
+
+CLIP = Transform(
+    _wrapper,
+    {
+        "max_norm": hyper(
+            None,
+            "largest norm of the gradient, over all groups that set it, as torch's clip_grad_norm_ has it; None: any",
+            low=0.0,
+        ),
+        "norm_group": hyper(
+            None,
+            "process group, or its name, over whose ranks max_norm adds up the norm; 'WORLD': all; None: this process",
+            convert=group_name,
+        ),
+    },
+    numbers=_numbers,
+    takes_elements=False,
+)

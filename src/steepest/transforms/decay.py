@@ -1,6 +1,6 @@
-"""Common steps before a rule: the gradient's sign and weight decay, in torch's order (maximize, then decay).
+"""Weight decay, before the rule.
 
-The decay is coupled (λθ joins the gradient), decoupled (θ ← θ - ηλθ before the rule) or decoupled and independent of
+It is coupled (λθ joins the gradient), decoupled (θ ← θ - ηλθ before the rule) or decoupled and independent of
 the rate (θ ← θ - λθ).
 """
 
@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fields import Options
-from .rule import CommonStep, Update, Values
+from torch import Tensor
 
-
-def maximized(update: Update) -> Update:
-    """Ascend: the rule sees ``-g``."""
-
-    def ascend(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p, -g, state, scalars)
-
-    return ascend
+from ..fields import Options
+from ..rule import Rule, Update, Values, Wrapper
+from .base import Transform
 
 
 def coupled_decay(update: Update) -> Update:
-    """L2 regularisation: the rule sees ``g + weight_decay * p``."""
+    """Let the rule see ``g + weight_decay * p``: L2 regularisation."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p, g + scalars["weight_decay"] * p, state, scalars)
@@ -31,7 +25,7 @@ def coupled_decay(update: Update) -> Update:
 
 
 def decoupled_decay(update: Update) -> Update:
-    """Decay of the weights themselves, before the rule: ``p * (1 - lr * weight_decay)``; Loshchilov and Hutter 2019."""
+    """Decay the weights themselves, ``p * (1 - lr * weight_decay)``; Loshchilov and Hutter 2019."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p * (1 - scalars["lr"] * scalars["weight_decay"]), g, state, scalars)
@@ -40,7 +34,7 @@ def decoupled_decay(update: Update) -> Update:
 
 
 def independent_decay(update: Update) -> Update:
-    """Decay of the weights themselves whatever the rate, before the rule: ``p * (1 - weight_decay)``."""
+    """Decay the weights themselves whatever the rate, ``p * (1 - weight_decay)``."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p * (1 - scalars["weight_decay"]), g, state, scalars)
@@ -48,8 +42,11 @@ def independent_decay(update: Update) -> Update:
     return decayed
 
 
-def decay_for(options: Options) -> CommonStep:
-    """The decay that a group's switches name: ``decoupled_weight_decay``, then ``lr_in_decay``."""
+def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
+    """Return the decay that the switches name: ``decoupled_weight_decay``, then ``lr_in_decay``."""
+    decay = options.get("weight_decay")
+    if "weight_decay" in rule.names or not (isinstance(decay, Tensor) or decay):
+        return None
     if not options.get("decoupled_weight_decay"):
         return coupled_decay
     return decoupled_decay if options.get("lr_in_decay", True) else independent_decay
@@ -59,3 +56,6 @@ def check_decay(options: Options) -> None:
     """Raise `ValueError` for ``lr_in_decay=False`` with coupled decay, which reaches the weights as a gradient does."""
     if not options.get("lr_in_decay", True) and not options.get("decoupled_weight_decay"):
         raise ValueError("lr_in_decay=False is a form of decoupled decay; give decoupled_weight_decay=True too")
+
+
+DECAY = Transform(_wrapper)

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ...partition import Live
-from ...rule import Program, Stored
-from ...trace import Rank, Trace, trace
+from ...kinds import KINDS, Extent
+from ...rule import Program, TensorSlot
+from ...trace import Trace, trace
 from ...vocabulary import rms
-from ..errors import UnsupportedError
+from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory
+from .accessors import DTYPES, FLOATS, Slot
 from .compiler import find_compiler
 from .emit import Kernel, emit
-from .forms import DTYPES, FLOATS, Slot
 from .library import THREADS, interpreter, library_of, parallel
 
 GRAD = attrgetter("grad")
@@ -49,7 +49,7 @@ MENDED = {3, 5, 6}
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """The kernel of a program for tensors (p, g, stored state) and counters of these dtypes; made once."""
     traced = trace(program, numbers)
-    _check_ranks(traced)
+    _check_extents(traced)
     stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
     parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
     parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
@@ -58,21 +58,21 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters
     return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
 
 
-RANKS = (Rank.HOST, Rank.REDUCED, Rank.FULL)
+EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
 """What the kernel's loops know: numbers, numbers per tensor, and elements."""
 
 
-def _check_ranks(traced: Trace) -> None:
+def _check_extents(traced: Trace) -> None:
     for node in traced.graph.nodes:
-        if node.meta.get("rank", Rank.HOST) not in RANKS or node.target is rms:
+        if node.meta.get("extent", Extent.HOST) not in EXTENTS or node.target is rms:
             raise UnsupportedError("the native executor knows elements, norms and numbers, no rows, columns or means")
 
 
-def _layout(stored: Stored, program: Program) -> str:
+def _layout(stored: TensorSlot, program: Program) -> str:
     if stored.codec is not None:
         return "like" if stored.codec.sizes(2)[stored.part] == 2 else "blocks"
-    kinds = {s.name: s.kind for s in program.tensors}
-    return "like" if kinds[stored.of] == "like" else "number"
+    kinds = {s.name: KINDS[s.kind] for s in program.tensors}
+    return "like" if kinds[stored.of].extent == Extent.FULL else "number"
 
 
 def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused: bool) -> Kernel:
@@ -97,7 +97,7 @@ def check_machine() -> None:
     interpreter()
 
 
-class KernelPart:
+class KernelBucket:
     """Parameters that share a kernel. Step counts and scalar state stay with each parameter, where the kernel reads
     and writes them.
     """
@@ -251,13 +251,13 @@ def _real(x: Any) -> torch.dtype:
     return dtype.to_real()
 
 
-def cut(live: Live) -> Iterator[KernelPart]:
+def make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
     """Put parameters together that share a kernel: the same dtypes, and the same age where it makes a difference.
 
     Raises:
         UnsupportedError: some parameter cannot be run.
     """
-    for program, members in live.together(_dtypes):
-        part = KernelPart(program, _names(program, live.numbers), members, *live.of(members))
-        part.read(list(map(GRAD, part.params)))
-        yield part
+    for program, members in live.grouped_by(_dtypes):
+        bucket = KernelBucket(program, _names(program, live.numbers), members, *live.at(members))
+        bucket.read(list(map(GRAD, bucket.params)))
+        yield bucket

@@ -1,0 +1,199 @@
+"""Dispatch: a group's parameters to the executors that run them, remembered from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import is_
+from typing import Any
+
+from torch import Tensor
+
+from .. import group as groups
+from .. import storage
+from ..group import GroupSpec
+from ..modes import Mode
+from ..rule import Rule
+from . import sparse
+from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, UnsupportedError
+from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
+from .compiled import COMPILED
+from .partition import Buckets, in_waves
+
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step has for all groups.
+
+    Attributes:
+        groups: all parameter groups.
+        state: the optimizer's state, by parameter.
+        shared: the numbers that are the same for all groups.
+        mode: what intercepts operations, if anything does.
+    """
+
+    groups: list[Group]
+    state: Any
+    shared: Mapping[str, Any]
+    mode: Mode | None
+
+
+@dataclass(frozen=True)
+class Known:
+    """The buckets of a group at its last step.
+
+    Attributes:
+        samples: a parameter of each shape, with its rule.
+        places: for each rule, the places of its parameters among those with gradients.
+        of_rules: for each rule, the buckets of its parameters.
+    """
+
+    samples: list[tuple[Tensor, Rule]]
+    places: list[list[int]]
+    of_rules: list[Buckets]
+
+    @property
+    def buckets(self) -> Iterable[Bucket]:
+        """All buckets."""
+        return (bucket for buckets in self.of_rules for bucket in buckets.buckets)
+
+
+class Dispatch:
+    """What runs the parameter groups of one optimizer.
+
+    Attributes:
+        known: the buckets of each group at its last step, by the group's identity.
+        ran: the specifications of each group at its last step, and the choices that ran them.
+    """
+
+    def __init__(self, cls: Any) -> None:
+        """Remember nothing yet; ``cls`` is the optimizer's class."""
+        self._cls = cls
+        self.ran: dict[int, tuple[tuple[GroupSpec, ...], tuple[ExecutorChoice, ...]]] = {}
+        self.forget_buckets()
+
+    def forget_buckets(self) -> None:
+        """Forget what was made from parameters and state."""
+        self.known: dict[int, Known] = {}
+        self._held: list[dict[str, Any]] = []
+
+    def forget_stale(self, state: Mapping[Tensor, dict[str, Any]]) -> None:
+        """Forget the buckets once other state has been put in place (load_state_dict, a reset)."""
+        if len(state) != len(self._held) or not all(map(is_, state.values(), self._held)):
+            self.known, self._held = {}, list(state.values())
+
+    def compiled(self, group: Group) -> None:
+        """Remember that a group's step has become a graph."""
+        self.known.pop(id(group), None)
+        specs = tuple(groups.specs_of(self._cls, group, group["params"]).values())
+        self.ran[id(group)] = specs, (COMPILED,)
+
+    def name(self, group: Group) -> ExecutorName:
+        """Return the name of what ran a group, or, before its first step, of what would."""
+        specs = tuple(groups.specs_of(self._cls, group, group["params"]).values())
+        ran = self.ran.get(id(group))
+        choices = ran[1] if ran is not None and ran[0] == specs else map(choose, specs)
+        return ExecutorName.of(choices)
+
+    def step(self, group: Group, step: Step) -> None:
+        """Run one step of a group."""
+        grads = [g for p in group["params"] if (g := p.grad) is not None]
+        if not grads:
+            return
+        numbers, switches = groups.values(self._cls.fields, group, step.shared)
+        storage.check_decays(self._cls.fields, group)
+        known = self.known.get(id(group))
+        live: list[Tensor] = group["params"]
+        if len(grads) < len(live):
+            live = [p for p in live if p.grad is not None]
+        if known is None or not self._is_ready(known, group, live, grads, switches, step):
+            known = self._cut(group, list(live), switches, tuple(numbers), step)
+        for bucket in known.buckets:
+            bucket.step(numbers)
+
+    def _is_ready(
+        self,
+        known: Known,
+        group: Group,
+        live: list[Tensor],
+        grads: list[Tensor],
+        switches: Mapping[str, Any],
+        step: Step,
+    ) -> bool:
+        """Return whether nothing has changed that the buckets were made from."""
+        if not all(self._cls.rule_for(group, p) is rule for p, rule in known.samples):
+            return False
+        if sum(map(len, known.places)) != len(live):
+            return False
+        for places, buckets in zip(known.places, known.of_rules, strict=True):
+            spec = GroupSpec.under(self._cls, buckets.spec.rule, group, switches, step.shared)
+            is_whole = len(places) == len(live)
+            own = (live, grads) if is_whole else ([live[i] for i in places], [grads[i] for i in places])
+            if not buckets.ready(*own, spec, step.mode):
+                return False
+        return True
+
+    def _cut(
+        self, group: Group, live: list[Tensor], switches: Mapping[str, Any], numbers: tuple[str, ...], step: Step
+    ) -> Known:
+        """Make the buckets of a group, and the state that its parameters lack.
+
+        Under a mode that intercepts operations only buckets that it can see are made, and none are remembered.
+        """
+        rules = self._rules(group, live)
+        places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
+        specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]
+        streams = groups.streams(step.groups, group, live)
+        made: list[Buckets] = []
+        has_first = False
+        for spec, members in zip(specs, places.values(), strict=True):
+            own = [live[i] for i in members]
+            sparse.check(spec, own)
+            spec.check_storage()
+            first = [spec.create_state(step.state, p) for p in own]
+            has_first = has_first or any(first)
+            states = [step.state.get(p, {}) for p in own]
+            params = ActiveParams(spec, own, states, first, [streams[i] for i in members], numbers)
+            made.append(self._buckets(params, step.mode))
+        known = Known(self._samples(live, rules), list(places.values()), made)
+        self.ran[id(group)] = tuple(specs), tuple(buckets.choice for buckets in made)
+        if has_first or step.mode or switches.get("capturable") or switches.get("differentiable"):
+            self.known.pop(id(group), None)
+        else:
+            self.known[id(group)] = known
+        return known
+
+    def _rules(self, group: Group, live: list[Tensor]) -> list[Rule]:
+        if self._cls.has_one_rule:
+            return [self._cls.rule] * len(live)
+        return [self._cls.rule_for(group, p) for p in live]
+
+    def _samples(self, live: list[Tensor], rules: list[Rule]) -> list[tuple[Tensor, Rule]]:
+        """Return what `rule_for` is asked about at each step: it decides by the options, and a parameter's shape."""
+        if self._cls.has_one_rule:
+            return []
+        of_shapes = {(p.shape, p.dtype): (p, rule) for p, rule in zip(live, rules, strict=True)}
+        return list(of_shapes.values())
+
+    def _buckets(self, params: ActiveParams, mode: Mode | None) -> Buckets:
+        chosen = choose(params.spec)
+        choice = beside_sparse(under_mode(chosen, params.spec, mode) if mode else chosen, params)
+        try:
+            return self._made(params, choice)
+        except UnsupportedError as refusal:
+            return self._made(params, beside_sparse(after_refusal(chosen, params.spec, refusal), params))
+
+    def _made(self, params: ActiveParams, choice: ExecutorChoice) -> Buckets:
+        buckets = list(in_waves(params, make_buckets=choice.executor.make_buckets))
+        return Buckets(params.params, params.spec, choice, buckets)
+
+
+def source(spec: GroupSpec) -> str:
+    """Return the code that the first executor which generates some runs for a group.
+
+    Raises:
+        RuntimeError: it cannot run the rule.
+    """
+    return next(executor.source for executor in EXECUTORS if executor.source is not None)(spec)

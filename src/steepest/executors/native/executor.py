@@ -1,0 +1,74 @@
+"""The native executor: generated C kernels on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
+
+from ...group import GroupSpec, values
+from ...kinds import KINDS
+from ...rule import PLANNED_KINDS
+from ..base import PLAIN_TYPES, ActiveParams, Executor, UnsupportedError, suits_planned
+from .bucket import EXTENTS, KernelBucket, check_machine, kernel_like, make_buckets
+from .emit import Kernel
+
+
+def refusal(spec: GroupSpec) -> str:
+    """Return why the executor cannot run a group, as far as its options say; empty if it can."""
+    params, fn = spec.options["params"], spec.rule.fn.__name__
+    devices = {p.device.type for p in params}
+    if spec.options.get("fused") and "meta" in devices:
+        return ""  # a model may be made there, and its parameters put somewhere before the first step
+    if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
+        return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
+    if other := sorted(devices - {"cpu"}):
+        return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
+    if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
+        return f"`fused=True` runs only plain tensors and parameters, not {', '.join(other)}"
+    try:
+        check_machine()
+    except UnsupportedError as error:
+        return str(error)
+    return ""
+
+
+def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
+    """Put parameters together that share a kernel.
+
+    Raises:
+        RuntimeError: a parameter is on meta, in torch's words.
+        UnsupportedError: some parameter cannot be run.
+    """
+    supported = _get_fused_kernels_supported_devices()
+    for p in live.params:
+        if p.is_meta:
+            message = "`fused=True` requires all the params to be floating point Tensors of supported devices:"
+            raise RuntimeError(f"{message} {supported} but {p.dtype} and {p.device.type}")
+    return make_buckets(live)
+
+
+def kernel_of(spec: GroupSpec) -> Kernel:
+    """Return the kernel for parameters like the group's first one.
+
+    Raises:
+        RuntimeError: the executor cannot run the rule.
+    """
+    rule = spec.rule
+    if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
+        kind = rule.sparse or rule.kind
+        raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
+    p = spec.options["params"][0]
+    numbers = values(spec.fields, spec.options)[0]
+    return kernel_like(spec.program(p), tuple(numbers), p, bool(spec.options.get("fused")))
+
+
+NATIVE = Executor(
+    "native",
+    _make_buckets,
+    suits_planned,
+    switch="fused",
+    refusal=refusal,
+    is_opaque=True,
+    source=lambda spec: kernel_of(spec).generated,
+)

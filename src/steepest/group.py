@@ -1,0 +1,178 @@
+"""A parameter group's options resolved: its rule, state, transforms, switches, codecs and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import storage, transforms
+from .codecs import Codec, stream_of
+from .fields import Fields, Options, State
+from .modes import intercepting
+from .rule import Program, Rule, Structure, Wrapper, assembled, program
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """The meaning of a group's options for all parameters that share a rule. Two that are equal run the same programs.
+
+    Attributes:
+        name: the optimizer's class, for messages.
+        fields: the declared arguments.
+        rule: the rule.
+        declared: all state that the rule and the transforms declare.
+        existing: what of it exists under the options.
+        wrappers: the transforms that do something under the options, from the rule outwards.
+        switches: the options that are not numbers, and numbers that are None, by the names that rules use.
+        options: the group itself.
+    """
+
+    name: str
+    fields: Fields = field(compare=False)
+    rule: Rule
+    declared: tuple[State, ...]
+    existing: tuple[State, ...]
+    wrappers: tuple[Wrapper, ...]
+    switches: Mapping[str, Any]
+    options: Options = field(compare=False)
+
+    @staticmethod
+    def of(cls: Any, options: Options, p: Tensor | None = None) -> GroupSpec:
+        """Resolve a group for one of its parameters, or, without one, for any parameter."""
+        return GroupSpec.under(cls, cls.rule_for(options, p), options, values(cls.fields, options)[1])
+
+    @staticmethod
+    def under(
+        cls: Any,
+        rule: Rule,
+        options: Options,
+        switches: Mapping[str, Any],
+        shared: Mapping[str, Any] = NOTHING,
+    ) -> GroupSpec:
+        """Resolve a group under a rule and switches that are known; ``shared`` is what a step has for all groups."""
+        around = transforms.order()
+        # A key that is not a field does nothing.
+        own = {name: value for name, value in options.items() if name in cls.fields} | dict(shared)
+        declared = (*rule.state, *(state for transform in around for state in transform.state))
+        existing = tuple(state for state in declared if state.when(options))
+        wrappers = (transform.wrapper(rule, own) for transform in around)
+        active = tuple(wrapper for wrapper in wrappers if wrapper is not None)
+        return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, active, switches, options)
+
+    def state(self, p: Tensor | None = None) -> tuple[State, ...]:
+        """Return the state that exists for ``p``, or for any parameter."""
+        return self.existing if p is None else tuple(state for state in self.existing if state.where(p))
+
+    def codecs(self, p: Tensor) -> dict[str, Codec]:
+        """Return how ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
+        return storage.coding(self.declared, self.options, p)
+
+    def program(self, p: Tensor | None = None, *, first: bool = False) -> Program:
+        """Return what runs for a parameter at, or after, its first step.
+
+        Args:
+            p: the parameter, whose shape and dtype decide which state it has and how that is kept; None for a program
+                on plain values that has all state there is.
+            first: whether the parameter's state has just been made.
+
+        Raises:
+            RuntimeError: the parameter is complex and the rule is for real numbers, in torch's words.
+        """
+        rule = self.rule
+        if rule.is_real and p is not None and p.is_complex():
+            raise RuntimeError(f"{self.name} does not support complex parameters; give them to another class")
+        eps = torch.finfo(torch.get_default_dtype() if p is None else p.dtype).eps
+        settled = {**self.switches, "first": first, "machine_eps": eps, "precision": rule.precision}
+        named = tuple((name, settled[name]) for name in settled if name in rule.names)
+        existing = self.state(p)
+        codecs = {} if p is None else storage.coding(existing, self.options, p)
+        state = (*storage.counts(existing, codecs), *existing)
+        make = assembled if torch.compiler.is_compiling() else program
+        return make(Structure(rule, state, self.wrappers, named, tuple(codecs.items())))
+
+    def check_storage(self) -> None:
+        """Raise `ValueError` where parameters and state cannot be kept as the options say."""
+        storage.check(self.name, self.rule, self.fields, self.options)
+
+    def create_state(self, states: Any, p: Tensor, *, at_construction: bool = False) -> bool:
+        """Create the state that ``p`` lacks.
+
+        Args:
+            states: the optimizer's state by parameter.
+            p: the parameter.
+            at_construction: create only what torch creates in the constructor.
+
+        Returns:
+            Whether any of the rule's own state was created. A transform's may join later.
+        """
+        held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
+        storage.restore_counters(self.rule, held, p, self.options)
+        lacking = [
+            state
+            for state in (*storage.counts(existing, codecs), *existing)
+            if (state.at_construction or not at_construction)
+            and state.kind != "shared"
+            and storage.is_lacking(state, codecs.get(state.name), held)
+        ]
+        for state in lacking:
+            states[p].update(storage.create(state, codecs.get(state.name), p, self.options))
+        if not at_construction:
+            storage.create_compensation(states, p, codecs)
+        return any(state in self.rule.state for state in lacking)
+
+
+def specs_of(cls: Any, options: Options, params: Iterable[Tensor]) -> dict[Rule, GroupSpec]:
+    """Return the specification of each rule that a group's parameters have."""
+    switches = values(cls.fields, options)[1]
+    rules = dict.fromkeys(cls.rule_for(options, p) for p in params)
+    return {rule: GroupSpec.under(cls, rule, options, switches) for rule in rules}
+
+
+def values(
+    fields: Fields, options: Options, shared: Mapping[str, Any] = NOTHING
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a group's run-time numbers and its switches; ``shared`` is what a step has for all groups."""
+    numbers: dict[str, Any] = {}
+    switches: dict[str, Any] = {}
+    for name, declared in fields.items():
+        value = options[name]
+        kind = type(value)
+        if name not in fields.numbers:
+            switches[name] = value if kind is bool or kind is str or value is None else declared.settle(value)
+        elif kind is float or kind is int:
+            numbers[name] = value
+        elif value is None:
+            switches[name] = value
+        else:
+            for entry, v in declared.unpack(declared.settle(value)).items():
+                (switches if v is None else numbers)[entry] = v
+    for transform in transforms.order():
+        numbers.update(transform.numbers(options, shared))
+    if any(isinstance(v, Tensor) for v in numbers.values()):
+        read = Tensor.squeeze if _stay_tensors(options) else Tensor.item
+        numbers = {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}
+    return numbers, switches
+
+
+def _stay_tensors(options: Options) -> bool:
+    """Return whether numbers that are tensors are not read: they stay on their device, or cannot be read."""
+    if options.get("capturable") or options.get("differentiable") or torch.compiler.is_compiling():
+        return True
+    mode = intercepting()
+    return mode is not None and mode.hides_values
+
+
+def streams(groups: Iterable[Options], group: Options, live: list[Tensor]) -> list[int]:
+    """Return the streams of random bits of parameters: of the seed, and of their places among all parameters."""
+    if not (group["state_dtype"] or group["parameter_rounding"]):
+        return [0] * len(live)
+    params = (p for each in groups for p in each["params"])
+    places = {id(p): place for place, p in enumerate(params)}
+    return [stream_of(group["seed"], places[id(p)]) for p in live]

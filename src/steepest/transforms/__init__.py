@@ -1,0 +1,33 @@
+"""What surrounds every rule, in one fixed order. Each file holds one transform."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .average import EMA
+from .base import Transform
+from .clip import CLIP
+from .decay import DECAY
+from .maximize import MAXIMIZE
+from .unscale import UNSCALE
+
+BEFORE_RULE: tuple[Transform, ...] = (UNSCALE, MAXIMIZE, CLIP, DECAY)
+"""What happens to the gradient and the weights before the rule sees them, first to last: torch's order."""
+
+AFTER_RULE: tuple[Transform, ...] = (EMA,)
+"""What happens to the new weights, first to last."""
+
+
+def order() -> tuple[Transform, ...]:
+    """Return all transforms, from the rule outwards."""
+    return *reversed(BEFORE_RULE), *AFTER_RULE
+
+
+def options() -> dict[str, Any]:
+    """Return the options that every optimizer takes for them, by name."""
+    return {
+        name: replace(declared, name=name, names=(name,), keyword_only=True)
+        for transform in order()
+        for name, declared in transform.options.items()
+    }

@@ -1,0 +1,91 @@
+"""Exponential moving average of the weights, after the rule, and the context that swaps it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import storage
+from ..fields import Options, State, hyper
+from ..rule import Rule, Update, Values, Wrapper
+from ..vocabulary import lerp
+from .base import Transform
+
+AVERAGE = State("ema", init="param", when=lambda options: options["ema_decay"] is not None)
+"""The averaged parameter. It starts as the parameter's value before its first step."""
+
+
+def averaged(update: Update) -> Update:
+    """Average the new weights: ``ema = d * ema + (1 - d) * p``."""
+
+    def averaging(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
+        p, state = update(p, g, state, scalars)
+        return p, {**state, AVERAGE.name: lerp(state[AVERAGE.name], p, 1 - scalars["ema_decay"])}
+
+    return averaging
+
+
+def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
+    return None if options.get("ema_decay") is None else averaged
+
+
+EMA = Transform(
+    _wrapper,
+    {
+        "ema_decay": hyper(
+            None,
+            "decay d of the averaged weights, ema ← d·ema + (1 - d)·θ after each step; None keeps no average",
+            low=0.0,
+            high=1.0,
+            decay=True,
+        )
+    },
+    (AVERAGE,),
+    takes_elements=False,
+)
+
+_SWAPPED: dict[int, Tensor] = {}
+"""The parameters that hold their averages now, by identity: every optimizer and wrapper that has them sees it."""
+
+
+def holds_averages(groups: Iterable[Options]) -> bool:
+    """Whether some parameter of the groups holds its average now."""
+    return bool(_SWAPPED) and any(id(p) in _SWAPPED for group in groups for p in group["params"])
+
+
+@contextmanager
+def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Give each parameter its average's value inside the ``with`` block, and its own back afterwards, come what may."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for p, average in pairs:
+                kept.append((p, p.detach().clone()))
+                _SWAPPED[id(p)] = p
+                p.copy_(average)
+        yield
+    finally:
+        with torch.no_grad():
+            for p, own in kept:
+                p.copy_(own)
+                del _SWAPPED[id(p)]
+
+
+@contextmanager
+def measured(name: str, groups: Iterable[Options], states: Mapping[Tensor, dict[str, Any]]) -> Iterator[None]:
+    """Swap the averages of an optimizer's groups in; ``name`` is its class.
+
+    Raises:
+        RuntimeError: no group has an ``ema_decay``, or the averages are swapped in already.
+    """
+    if holds_averages(groups):
+        raise RuntimeError("already inside `with optimizer.averaged():`")
+    if all(group["ema_decay"] is None for group in groups):
+        raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
+    pairs = ((p, storage.read(AVERAGE, states.get(p, {}))) for group in groups for p in group["params"])
+    with swapped((p, weights) for p, weights in pairs if weights is not None):
+        yield

@@ -1,0 +1,38 @@
+"""The record that a transform is: what any rule may need around it, such as decay, clipping or averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..fields import Options, State
+from ..rule import Rule, Wrapper
+
+Values = Mapping[str, Any]
+
+
+def _no_numbers(options: Options, shared: Values) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """One step around a rule.
+
+    Attributes:
+        wrapper: ``wrapper(rule, options)`` gives what wraps the rule's update under a group's options, or None where
+            the transform does nothing. The options are those that the class declares, and what a step has for all
+            groups (``grad_scale``).
+        options: its own options that every class takes; a class declares others itself, next to its hyperparameters.
+        state: the state that it keeps. It exists when `State.when` says so, like a rule's.
+        numbers: ``numbers(options, shared)`` gives the run-time numbers that the wrapper reads in addition to the
+            group's own; ``shared`` is what a step has for all groups.
+        takes_elements: whether it is right on some elements of a parameter, as sparse gradients need it.
+    """
+
+    wrapper: Callable[[Rule, Options], Wrapper | None]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: tuple[State, ...] = ()
+    numbers: Callable[[Options, Values], dict[str, Any]] = _no_numbers
+    takes_elements: bool = True
