@@ -25,7 +25,7 @@ from torch import Tensor
 
 from steepest import Rule, State
 from steepest.executors import foreach, reference
-from steepest.executors.batch import Batch
+from steepest.executors.base import Batch
 from steepest.executors.plan import Plan, make_plan
 from steepest.rule import Program, bind
 from steepest.trace import trace

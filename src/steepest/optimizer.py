@@ -21,7 +21,7 @@ from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, source
 from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, fixed
-from .group import GroupSpec, specs_of, values
+from .group import GroupSpec, settle, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import average, clip
@@ -172,8 +172,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
                 raise ValueError(f"parameter group has an unknown option {name!r}; did you mean {close[0]!r}?")
 
     def _settle(self, options: dict[str, Any]) -> None:
-        """Put plain Python values in place of what stands for them; see `Field.settle`."""
-        options.update({name: field.settle(options[name]) for name, field in self.fields.items() if name in options})
+        settle(self.fields, options)
 
     def _finish_group(self, group: dict[str, Any], groups: list[dict[str, Any]]) -> None:
         self._settle(group)
@@ -345,7 +344,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        if torch.compiler.is_compiling() and compiled.can_trace(type(self), self.param_groups, self.state):
+        if torch.compiler.is_compiling() and compiled.can_trace(self):
             return self._step_now(closure)
         return self._step_uncompiled(closure)
 
@@ -371,7 +370,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
     def _step_groups(self) -> None:
         shared = self._shared_numbers()
         if torch.compiler.is_compiling():
-            compiled.step(type(self), self.param_groups, self.state, shared, self._init_group)
+            compiled.step(self, shared)
             return
         self._dispatch.forget_stale(self.state)
         step = Step(self.param_groups, self.state, shared, intercepting())

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from ..executors.errors import UnsupportedError
+from ..executors.base import UnsupportedError
 from ..executors.native.compiler import find_compiler
 
 CACHES: Final = Path("/sys/devices/system/cpu/cpu0/cache")

@@ -142,6 +142,7 @@ class Dispatch:
 
         Under a mode that intercepts operations only buckets that it can see are made, and none are remembered.
         """
+        groups.settle(self._cls.fields, group)
         rules = self._rules(group, live)
         places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
         specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]
