@@ -505,7 +505,7 @@ def with_where(p: Any, g: Any, last: Any, rate: Any, *, lr: Any) -> Any:
 def with_numbers(p: Any, g: Any, *, lr: Any) -> Any:
     """Numbers that float32 cannot hold: of a tensor's comparison, of a pick between two, of a comparison per tensor."""
     positive, large = g > 0, absolute(g) > 0.7
-    rate = where(positive, 1.2, 0.3) + where(where(positive, large, g == 0), 0.1, -0.7)
+    rate = where(positive, 1.2, 0.3, like=g) + where(where(positive, large, g == 0), 0.1, -0.7, like=p)
     return p - lr * lerp(rate, where(norm(g) > 1.9, 0.9, p), 0.6) * g
 
 
@@ -623,7 +623,7 @@ def test_what_the_native_executor_does_not_know_runs_on_foreach(fn: Callable[...
 
 
 def doubled(p: Any, g: Any, *, lr: Any) -> Any:
-    return p - where(g > 0, 0.1, 0.3)
+    return p - where(g > 0, 0.1, 0.3, like=g)
 
 
 @every_pointwise_executor
