@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from raw_records import Records, mean_and_deviation, raw_trials
 from synthetic_study import MIXED, MORE, NINE, TUNED, Plan, write_study
 
-from steepest.study.report import plotly_renderer
-from steepest.study.report.chart import Chart, Figures, Kind, Series, Sheet
-from steepest.study.report.charts import build_figures
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.matplotlib_renderer import matplotlib_figure, sheet_images
-from steepest.study.report.palette import DARK, DASHES, LIGHT, MARKERS, look
-from steepest.study.report.reader import read_study
-from steepest.study.report.sampling import bucket_means, thin
-from steepest.study.report.study import Array, Study
-from steepest.study.report.swatch import swatch
+from steepest.study.report.charts import plotly_renderer
+from steepest.study.report.charts.chart import Chart, Figures, Kind, Series, Sheet
+from steepest.study.report.charts.charts import build_figures
+from steepest.study.report.charts.downsampling import bucket_means, thin
+from steepest.study.report.charts.matplotlib_renderer import matplotlib_figure, sheet_images
+from steepest.study.report.charts.palette import DARK, DASHES, LIGHT, MARKERS, style_of, swatch
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.stored.study import Array, Study
 
 
 def plotly_figure(chart: Chart) -> go.Figure:
@@ -197,7 +196,7 @@ def test_equal_figures_are_equal_bytes(figures: Figures) -> None:
 
 def test_hostile_labels_reach_the_legend_as_they_are() -> None:
     labels = ("_hidden", "$x^2$ & 100%", "a|b", "\\frac{1}")
-    series = tuple(Series(label, look(index), "line", (0.0, 1.0), (1.0, 2.0)) for index, label in enumerate(labels))
+    series = tuple(Series(label, style_of(index), "line", (0.0, 1.0), (1.0, 2.0)) for index, label in enumerate(labels))
     chart = _simple_chart(series)
     figure = matplotlib_figure(Sheet("key", "title", (chart,)))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(labels)
@@ -205,18 +204,18 @@ def test_hostile_labels_reach_the_legend_as_they_are() -> None:
 
 
 def _simple_chart(series: tuple[Series, ...]) -> Chart:
-    from steepest.study.report.chart import Axis
+    from steepest.study.report.charts.chart import Axis
 
     return Chart("key", "title", Axis("x"), Axis("y"), series, "note", "alt")
 
 
 def test_the_first_36_series_look_different() -> None:
-    assert len({(look(index).light, look(index).dash) for index in range(36)}) == 36
-    assert len({look(index) for index in range(36)}) == 36
+    assert len({(style_of(index).light, style_of(index).dash) for index in range(36)}) == 36
+    assert len({style_of(index) for index in range(36)}) == 36
 
 
 def test_every_look_has_a_swatch() -> None:
-    assert all("<svg" in swatch(look(index)) for index in range(len(DASHES) * len(MARKERS)))
+    assert all("<svg" in swatch(style_of(index)) for index in range(len(DASHES) * len(MARKERS)))
 
 
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.

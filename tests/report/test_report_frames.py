@@ -11,15 +11,15 @@ import pytest
 from raw_records import raw_phase
 from synthetic_study import TUNED, Plan, write_study
 
-from steepest.study.report.charts import build_figures
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.frames import EVERYTHING, fence
-from steepest.study.report.matplotlib_renderer import matplotlib_figure
+from steepest.study.report.charts.charts import build_figures
+from steepest.study.report.charts.frames import EVERYTHING, fence
+from steepest.study.report.charts.matplotlib_renderer import matplotlib_figure
+from steepest.study.report.charts.plotly_renderer import plotly_figure
+from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.names import folded
 from steepest.study.report.page import render_page
-from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.reader import read_study
-from steepest.study.report.tables import to_html
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.tables import to_html
 from steepest.study.report.write import all_tables
 
 LOSS = {"metric": {"name": "loss", "direction": "minimize"}}

@@ -11,10 +11,10 @@ import pytest
 from synthetic_study import NINE, PAPER, TUNED, Plan, write_study
 
 from steepest.study.report import ReportError, write_report
-from steepest.study.report.charts import build_figures
-from steepest.study.report.findings import findings
+from steepest.study.report.charts.charts import build_figures
+from steepest.study.report.findings.findings import findings
 from steepest.study.report.page import render_page
-from steepest.study.report.reader import read_study
+from steepest.study.report.stored.reader import read_study
 from steepest.study.report.write import all_tables
 
 HOSTILE = (

@@ -12,21 +12,21 @@ from markupsafe import Markup
 
 from steepest.study.records.format import FINISHED
 from steepest.study.records.records import plain
-from steepest.study.report.answer import answer, caution, edge_words, seen
-from steepest.study.report.chart import Chart, Figures, Sheet
-from steepest.study.report.contents import comparable, run_with, spelled
-from steepest.study.report.explanations import basin_words, target_words, verdict_words
-from steepest.study.report.fairness import fairness
-from steepest.study.report.findings import Findings
-from steepest.study.report.measures import definitions
-from steepest.study.report.methods import methods
+from steepest.study.report.charts.chart import Chart, Figures, Sheet
+from steepest.study.report.charts.palette import style_of, swatch
+from steepest.study.report.charts.plotly_renderer import plotly_figure
+from steepest.study.report.findings.findings import Findings
+from steepest.study.report.findings.measures import definitions
+from steepest.study.report.findings.settings import run_with, spelled
+from steepest.study.report.findings.summary import statuses
 from steepest.study.report.names import breakable
-from steepest.study.report.palette import look
-from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.study import Study
-from steepest.study.report.summary import statuses
-from steepest.study.report.swatch import swatch
-from steepest.study.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from steepest.study.report.stored.study import Study
+from steepest.study.report.tables.contents import comparable
+from steepest.study.report.tables.tables import Table, to_csv, to_html, to_latex, to_markdown
+from steepest.study.report.text.answer import answer, caution, edge_words, seen
+from steepest.study.report.text.explanations import basin_words, target_words, verdict_words
+from steepest.study.report.text.fairness import fairness
+from steepest.study.report.text.methods import methods
 from steepest.study.report.wording import joined, plural
 
 X_NAMES = {"epochs": "Epochs", "steps": "Steps", "seconds": "Seconds"}
@@ -84,7 +84,7 @@ def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) 
         notices=study.notices,
         panels=_panels(figures),
         x_names=X_NAMES,
-        legend=[(label, swatch(look(index))) for index, label in enumerate(study.labels)],
+        legend=[(label, swatch(style_of(index))) for index, label in enumerate(study.labels)],
         tables={key: to_html(table) for key, table in tables.items()},
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from steepest.study.report.measures import MISSING, Measure
-from steepest.study.report.summary import Spread
+from steepest.study.report.findings.measures import MISSING, Measure
+from steepest.study.report.findings.summary import Spread
 
 
 def plural(count: int, word: str) -> str:

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from steepest.study.report.answer_tables import answer_tables
-from steepest.study.report.chart import Sheet
-from steepest.study.report.charts import build_figures
-from steepest.study.report.contents import results_table, settings_table, trials_table
+from steepest.study.report.charts.chart import Sheet
+from steepest.study.report.charts.charts import build_figures
+from steepest.study.report.charts.matplotlib_renderer import sheet_images
 from steepest.study.report.errors import ReportError
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.matplotlib_renderer import sheet_images
+from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.page import render_page
-from steepest.study.report.reader import read_study
-from steepest.study.report.tables import Table, to_csv, to_latex, to_markdown
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.answer_tables import answer_tables
+from steepest.study.report.tables.contents import results_table, settings_table, trials_table
+from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
 
 
 def write_files(folder: Path) -> Path:
