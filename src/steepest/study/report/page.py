@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
 from steepest.study.records.format import FINISHED
 from steepest.study.records.records import plain
-from steepest.study.report.charts.chart import Chart, Figures, Sheet
-from steepest.study.report.charts.palette import style_of, swatch
+from steepest.study.report.charts.chart import Chart, Figure, Section, printed_figures
+from steepest.study.report.charts.palette import styles_of, swatch
 from steepest.study.report.charts.plotly_renderer import plotly_figure
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import definitions
@@ -52,11 +52,14 @@ _TIGHT = " ± ".replace(" ", "\N{NO-BREAK SPACE}")
 
 @dataclass(frozen=True)
 class Panel:
-    """One place for a chart on the page: its heading and the chart for each x axis that the reader may choose."""
+    """One place for a chart on the page, with the chart for each x axis that the reader may choose."""
 
-    title: str
-    note: str
     charts: Mapping[str, Chart]
+
+    @property
+    def first(self) -> Chart:
+        """The chart that the page shows at first; heading and words are its own."""
+        return next(iter(self.charts.values()))
 
     @property
     def keys(self) -> str:
@@ -64,9 +67,9 @@ class Panel:
         return json.dumps({axis: chart.key for axis, chart in self.charts.items() if not chart.empty})
 
     @property
-    def alt(self) -> str:
-        """What the first chart shows, in words."""
-        return next(iter(self.charts.values())).alt
+    def switched(self) -> bool:
+        """Whether the reader chooses the x axis."""
+        return bool(self.first.x_choice)
 
     @property
     def empty(self) -> bool:
@@ -74,7 +77,7 @@ class Panel:
         return all(chart.empty for chart in self.charts.values())
 
 
-def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) -> str:
+def render_page(found: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
     """The whole page as text."""
     study = found.study
     page: str = template("page.html").render(
@@ -82,9 +85,9 @@ def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) 
         title=study.title,
         **_head(found, tables),
         notices=study.notices,
-        panels=_panels(figures),
+        panels=panels(charts),
         x_names=X_NAMES,
-        legend=[(label, swatch(style_of(index))) for index, label in enumerate(study.labels)],
+        legend=[(label, swatch(style)) for label, style in styles_of(study.labels).items()],
         tables={key: to_html(table) for key, table in tables.items()},
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),
@@ -100,9 +103,9 @@ def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) 
         details=_details(study),
         digests=_digests(study),
         citation=_citation(study),
-        figures_json=figures_json(figures.charts),
+        figures_json=figures_json(charts),
         plotly=Markup(plotly_script()),
-        file_list=file_list(figures.sheets, tables),
+        file_list=file_list(printed_figures(charts), tables),
     )
     return page
 
@@ -138,23 +141,16 @@ def plotly_script() -> str:
     return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
-def _panels(figures: Figures) -> dict[str, list[Panel]]:
-    axes = list(figures.learning)
-    learning = [dict(zip(axes, charts, strict=True)) for charts in zip(*figures.learning.values(), strict=True)]
+def panels(charts: Iterable[Chart]) -> dict[Section, list[Panel]]:
+    """Return every section's places for charts; those of one title that differ in the x axis share a place."""
+    places: dict[tuple[Section, str], dict[str, Chart]] = {}
+    for chart in charts:
+        if chart.placeholder or not chart.empty:
+            name = chart.title if chart.x_choice else chart.key
+            places.setdefault((chart.section, name), {})[chart.x_choice] = chart
     return {
-        "verdicts": [alone(figures.verdicts)],
-        "seeds": [alone(figures.seeds)],
-        "learning": [Panel(charts["epochs"].title, charts["epochs"].note, charts) for charts in learning],
-        "steps": [alone(figures.steps)],
-        "targets": [alone(chart) for chart in figures.targets],
-        "tuning": [alone(chart) for chart in figures.tuning if not chart.empty],
-        "cost": [alone(figures.cost)],
+        section: [Panel(group) for (its, _), group in places.items() if its == section] for section in get_args(Section)
     }
-
-
-def alone(chart: Chart) -> Panel:
-    """A place for one chart."""
-    return Panel(chart.title, chart.note, {"": chart})
 
 
 def figures_json(charts: Iterable[Chart]) -> Markup:
@@ -282,8 +278,8 @@ def exports(table: Table) -> list[tuple[str, str]]:
     return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table)), ("CSV", to_csv(table))]
 
 
-def file_list(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
+def file_list(figures: Sequence[Figure], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
     """What lies beside the page: name, and kind and address of each file."""
-    images = [(sheet.key, [(kind, f"figures/{sheet.key}.{kind}") for kind in ("png", "svg")]) for sheet in sheets]
+    images = [(figure.key, [(kind, f"figures/{figure.key}.{kind}") for kind in ("png", "svg")]) for figure in figures]
     texts = [(key, [(kind, f"tables/{key}.{kind}") for kind in ("csv", "md", "tex")]) for key in tables]
     return images + texts

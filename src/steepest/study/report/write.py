@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from steepest.study.report.charts.chart import Sheet
-from steepest.study.report.charts.charts import build_figures
-from steepest.study.report.charts.matplotlib_renderer import sheet_images
+from steepest.study.report.charts.chart import Figure, printed_figures
+from steepest.study.report.charts.charts import build_charts
+from steepest.study.report.charts.matplotlib_renderer import figure_images
 from steepest.study.report.errors import ReportError
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.page import render_page
@@ -20,11 +20,11 @@ from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_mark
 def write_files(folder: Path) -> Path:
     """Read the study, write tables, figures and the page (last, so that it never names a file that is not there)."""
     found = findings(read_study(folder))
-    figures = build_figures(found)
+    charts = build_charts(found)
     tables = all_tables(found)
     report = folder / "report"
-    page = render_page(found, figures, tables)
-    return write_all(report, figures.sheets, tables, page, again=f"steepest report {shlex.quote(str(folder))}")
+    page = render_page(found, charts, tables)
+    return write_all(report, printed_figures(charts), tables, page, again=f"steepest report {shlex.quote(str(folder))}")
 
 
 def all_tables(found: Findings) -> dict[str, Table]:
@@ -39,22 +39,22 @@ def all_tables(found: Findings) -> dict[str, Table]:
     return {table.key: table for table in tables}
 
 
-def write_all(report: Path, sheets: Sequence[Sheet], tables: Mapping[str, Table], page: str, *, again: str) -> Path:
+def write_all(report: Path, figures: Sequence[Figure], tables: Mapping[str, Table], page: str, *, again: str) -> Path:
     """Write the files of a report and return its page's path; `again` is the command that writes them anew."""
-    for name, content in _files(sheets, tables):
+    for name, content in _files(figures, tables):
         _write(report / name, content, again)
     path = report / "index.html"
     _write(path, page.encode("utf-8", "backslashreplace"), again)
     return path
 
 
-def _files(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
+def _files(figures: Sequence[Figure], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
     for key, table in tables.items():
         for kind, written in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
             yield f"tables/{key}.{kind}", written(table).encode("utf-8", "backslashreplace")
-    for sheet in sheets:
-        for kind, image in sheet_images(sheet).items():
-            yield f"figures/{sheet.key}.{kind}", image
+    for figure in figures:
+        for kind, image in figure_images(figure).items():
+            yield f"figures/{figure.key}.{kind}", image
 
 
 def _write(path: Path, content: bytes, again: str) -> None:

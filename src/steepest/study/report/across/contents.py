@@ -1,18 +1,16 @@
 """What the comparison across workloads shows: tables, charts and careful words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from steepest.study.report.across.across import WORKLOAD_LESS, Across, figure_of_error, middle
 from steepest.study.report.charts.chart import Axis, Chart, Series
-from steepest.study.report.charts.palette import SeriesStyle
+from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.names import folded
 from steepest.study.report.tables.answer_tables import VERDICT_TAGS
 from steepest.study.report.tables.tables import Cell, Column, Formatted, Number, Table, Text
 from steepest.study.report.wording import joined, percent, plural
-
-Styles = Mapping[str, SeriesStyle]
 
 
 def tables(found: Across) -> dict[str, Table]:
@@ -205,6 +203,7 @@ def _profile_chart(found: Across, styles: Styles) -> Chart:
     )
     wins = [f"{one.label} {one.y[0]:.2g}" for one in series]
     return Chart(
+        section="profiles",
         key="performance-profiles",
         title="Performance profiles",
         x=Axis(f"Times the best optimizer's {found.cost if found.cost != 'result' else 'error'} (log scale)", log=True),
@@ -220,6 +219,7 @@ def _rank_chart(found: Across, styles: Styles) -> Chart:
     places = {label: float(len(order) - 1 - place) for place, label in enumerate(order)}
     series = [part for label in order for part in _rank_series(found, label, styles[label], places[label])]
     return Chart(
+        section="ranks",
         key="ranks",
         title="Rank on every workload",
         x=Axis("Rank of the median test result, 1 is the best", integer=True, bounds=(0.7, len(order) + 0.3)),

@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from steepest.study.report.across import contents
 from steepest.study.report.across.across import Across, across
-from steepest.study.report.charts.chart import Chart, Sheet
-from steepest.study.report.charts.palette import SeriesStyle, style_of, swatch
+from steepest.study.report.charts.chart import Chart, printed_figures
+from steepest.study.report.charts.palette import Styles, styles_of, swatch
 from steepest.study.report.errors import ReportError
 from steepest.study.report.findings.findings import Findings, findings
-from steepest.study.report.page import alone, figures_json, file_list, plotly_script, template
+from steepest.study.report.page import figures_json, file_list, panels, plotly_script, template
 from steepest.study.report.stored.reader import read_study
 from steepest.study.report.stored.study import Study
 from steepest.study.report.tables.tables import Table, to_html
@@ -26,12 +26,12 @@ CONDITIONS = ("epochs", "batch_size", "precision")
 def write_files(folders: Sequence[Path], out: Path) -> Path:
     """Read the studies, compare them and write the files."""
     found = across(_named(folders))
-    styles = {label: style_of(index) for index, label in enumerate(found.labels)}
+    styles = styles_of(found.labels)
     charts = tuple(chart for chart in contents.charts(found, styles) if not chart.empty)
-    sheets = [Sheet(chart.key, chart.title, (chart,)) for chart in charts]
+    figures = printed_figures(charts)
     tables = contents.tables(found)
     again = f"steepest report {shlex.join(map(str, folders))} --out {shlex.quote(str(out))}"
-    return write_all(out, sheets, tables, _page(found, charts, sheets, tables, styles), again=again)
+    return write_all(out, figures, tables, _page(found, charts, tables, styles), again=again)
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Findings]:
@@ -69,14 +69,7 @@ def _conditions(one: Study, other: Study) -> list[str]:
     return [f"{name.replace('_', ' ')} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
 
 
-def _page(
-    found: Across,
-    charts: Sequence[Chart],
-    sheets: Sequence[Sheet],
-    tables: dict[str, Table],
-    styles: dict[str, SeriesStyle],
-) -> str:
-    panels = {chart.key: [alone(chart)] for chart in charts}
+def _page(found: Across, charts: Sequence[Chart], tables: dict[str, Table], styles: Styles) -> str:
     sections = {"profiles": "Profiles", "ranks": "Ranks", "verdicts": "Verdicts", "robustness": "Robustness"}
     shown = ({"profiles"} if found.bands else set()) | tables.keys()
     page: str = template("across.html").render(
@@ -86,13 +79,13 @@ def _page(
         facts=[(str(len(found.found)), "workloads"), (str(len(found.labels)), "optimizers in all of them")],
         sections=[(key, name) for key, name in sections.items() if key in shown] + [("studies", "Studies")],
         notices=[f"{name}: {notice}" for name, one in found.found.items() for notice in one.study.notices],
-        panels=panels,
+        panels=panels(charts),
         profile_words=contents.profile_words(found),
         legend=[(label, swatch(style)) for label, style in styles.items()],
         tables={key: to_html(table) for key, table in tables.items()},
         studies=[(name, one.study) for name, one in found.found.items()],
         figures_json=figures_json(charts),
         plotly=Markup(plotly_script()),
-        file_list=file_list(sheets, tables),
+        file_list=file_list(printed_figures(charts), tables),
     )
     return page

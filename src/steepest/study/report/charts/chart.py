@@ -1,11 +1,13 @@
-"""What a chart is before anything draws it: pure data, read by both renderers."""
+"""Charts before anything draws them: pure data, read by both renderers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from steepest.study.report.charts.palette import SeriesStyle
 
+Section = Literal["verdicts", "seeds", "curves", "targets", "tuning", "cost", "profiles", "ranks"]
+"""The page's sections with room for charts; the last two are those of the page across workloads."""
 Kind = Literal["line", "dots", "mean", "tick", "stop", "interval", "chosen", "defaults"]
 Values = tuple[float, ...]
 Interval = tuple[Values, Values]
@@ -61,8 +63,18 @@ class Guide:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: its series, both axes, the sentence below it and the words for those who do not see it."""
+    """One chart: its place, its series, both axes, the sentence below it and the words for those who do not see it.
 
+    Attributes:
+        section: the section of the page that shows it.
+        key: its name among all charts, and that of its file.
+        x_choice: the x axis that a reader chooses on the page's switch; charts of one title then share a place.
+        figure: the key of the printed figure that it shares with others; empty for a figure of its own.
+        printed: whether a figure for papers shows it.
+        placeholder: whether the page says that nothing is recorded yet where there is no point to draw.
+    """
+
+    section: Section
     key: str
     title: str
     x: Axis
@@ -71,6 +83,10 @@ class Chart:
     note: str
     alt: str
     guides: tuple[Guide, ...] = ()
+    x_choice: str = ""
+    figure: str = ""
+    printed: bool = True
+    placeholder: bool = True
 
     @property
     def empty(self) -> bool:
@@ -79,40 +95,18 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Charts that are printed together as one figure under one legend."""
+class Figure:
+    """Charts that are printed together under one legend."""
 
     key: str
-    title: str
     charts: tuple[Chart, ...]
 
 
-@dataclass(frozen=True)
-class Figures:
-    """All charts of a report: ``learning`` holds one tuple per x axis (epochs, steps, seconds)."""
-
-    verdicts: Chart
-    seeds: Chart
-    learning: Mapping[str, tuple[Chart, ...]]
-    steps: Chart
-    targets: tuple[Chart, ...]
-    tuning: tuple[Chart, ...]
-    cost: Chart
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """Every chart once."""
-        learning = (chart for charts in self.learning.values() for chart in charts)
-        return (self.verdicts, self.seeds, *learning, self.steps, *self.targets, *self.tuning, self.cost)
-
-    @property
-    def sheets(self) -> tuple[Sheet, ...]:
-        """The figures for papers: learning curves together, other charts alone, no empty ones."""
-        alone = [Sheet(chart.key, chart.title, (chart,)) for chart in (self.verdicts, self.seeds, self.steps)]
-        alone += [Sheet(chart.key, chart.title, (chart,)) for chart in (*self.targets, *self.tuning, self.cost)]
-        learning = [
-            Sheet(f"learning-over-{axis}", "Learning curves", charts)
-            for axis, charts in self.learning.items()
-            if axis != "steps"  # epochs times a constant: the same picture
-        ]
-        return tuple(sheet for sheet in (*alone, *learning) if not all(chart.empty for chart in sheet.charts))
+def printed_figures(charts: Iterable[Chart]) -> tuple[Figure, ...]:
+    """Return the figures for papers, those of a single chart first; empty ones are left out."""
+    groups: dict[str, list[Chart]] = {}
+    for chart in sorted(charts, key=lambda chart: bool(chart.figure)):
+        if chart.printed:
+            groups.setdefault(chart.figure or chart.key, []).append(chart)
+    figures = (Figure(key, tuple(group)) for key, group in groups.items())
+    return tuple(figure for figure in figures if not all(chart.empty for chart in figure.charts))

@@ -1,22 +1,38 @@
-"""A study's findings -> the figure-data of every chart. Pure data; nothing is drawn here."""
+"""Every chart of a study's report, in one tuple.
 
-from steepest.study.report.charts.chart import Figures
+To add a chart, write a function that makes a `Chart` of the findings and name it in `CHARTS`. The chart's `section`
+says where the page shows it; page, printed figures and list of files follow from it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from steepest.study.report.charts.chart import Chart
 from steepest.study.report.charts.curve_charts import learning_charts, step_chart
-from steepest.study.report.charts.palette import style_of
+from steepest.study.report.charts.palette import Styles, styles_of
 from steepest.study.report.charts.row_charts import cost_chart, seed_chart, target_charts, verdict_chart
 from steepest.study.report.charts.tuning_charts import budget_chart, sensitivity_chart
 from steepest.study.report.findings.findings import Findings
 
+Builder = Callable[[Findings, Styles], Chart | tuple[Chart, ...]]
+CHARTS: Final[tuple[Builder, ...]] = (
+    verdict_chart,
+    seed_chart,
+    learning_charts,
+    step_chart,
+    target_charts,
+    sensitivity_chart,
+    budget_chart,
+    cost_chart,
+)
+"""In the page's order."""
 
-def build_figures(found: Findings) -> Figures:
-    """Every chart of the report."""
-    styles = {label: style_of(index) for index, label in enumerate(found.study.labels)}
-    return Figures(
-        verdicts=verdict_chart(found, styles),
-        seeds=seed_chart(found, styles),
-        learning=learning_charts(found, styles),
-        steps=step_chart(found.study, styles),
-        targets=target_charts(found, styles),
-        tuning=(sensitivity_chart(found, styles), budget_chart(found, styles)),
-        cost=cost_chart(found, styles),
-    )
+
+def build_charts(found: Findings) -> tuple[Chart, ...]:
+    """Return every chart of the report."""
+    styles = styles_of(found.study.labels)
+    return tuple(chart for build in CHARTS for chart in _several(build(found, styles)))
+
+
+def _several(built: Chart | tuple[Chart, ...]) -> tuple[Chart, ...]:
+    return (built,) if isinstance(built, Chart) else built

@@ -9,26 +9,23 @@ from steepest.study.report.charts.chart import Axis, Chart, Series
 from steepest.study.report.charts.curves import POSITION, Curve, Position, XAxis, epoch_curve, step_curve
 from steepest.study.report.charts.downsampling import SMOOTH_POINTS
 from steepest.study.report.charts.frames import EVERYTHING, NOTE, clamped, fence, within
-from steepest.study.report.charts.palette import SeriesStyle
+from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import Measure, curve_measures, number
 from steepest.study.report.stored.study import Array, Study, Trial
 
 X_TITLES: dict[XAxis, str] = {"epochs": "Epoch", "steps": "Optimizer step", "seconds": "Training seconds"}
 LOG_FROM = 8.0
-Styles = Mapping[str, SeriesStyle]
 
 
-def learning_charts(found: Findings, styles: Styles) -> dict[str, tuple[Chart, ...]]:
-    """The learning curves, by x axis."""
-    clock = {one.label: one.seconds for one in found.costs}
-    return {
-        axis: tuple(
-            _learning_chart(measure, axis, styles, _curves(found.study, styles, measure, axis, clock))
-            for measure in curve_measures(found.study)
-        )
+def learning_charts(found: Findings, styles: Styles) -> tuple[Chart, ...]:
+    """The learning curves, over each x axis."""
+    clock = {cost.label: cost.seconds for cost in found.costs}
+    return tuple(
+        _learning_chart(measure, axis, styles, _curves(found.study, styles, measure, axis, clock))
         for axis in POSITION
-    }
+        for measure in curve_measures(found.study)
+    )
 
 
 def _curves(
@@ -53,6 +50,7 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
     ends = _fence(trained, log)
     framed = untrained or ends != EVERYTHING
     return Chart(
+        section="curves",
         key=f"{measure.key.replace('_', '-')}-over-{axis}",
         title=measure.title,
         x=Axis(X_TITLES[axis], integer=axis == "epochs", bounds=_x_frame(trained) if framed else None),
@@ -60,11 +58,15 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
         series=series,
         note=((_UNTRAINED if untrained else "") + ("" if ends == EVERYTHING else NOTE)).strip(),
         alt=_curve_words(f"{measure.title} over {axis}", series),
+        x_choice=axis,
+        figure=f"learning-over-{axis}",
+        printed=axis != "steps",  # epochs times a constant: the same picture
     )
 
 
-def step_chart(study: Study, styles: Styles) -> Chart:
+def step_chart(found: Findings, styles: Styles) -> Chart:
     """The training loss of every step, with a mark where a trial diverged."""
+    study = found.study
     curves = {label: step_curve(study.trials_of(label)) for label in styles}
     log = _wide(curves.values())
     lines = tuple(_line(label, styles[label], curve, log) for label, curve in curves.items())
@@ -74,6 +76,7 @@ def step_chart(study: Study, styles: Styles) -> Chart:
     ends = _fence(curves.values(), log)
     framed = log or ends != EVERYTHING
     return Chart(
+        section="curves",
         key="training-loss-per-step",
         title="Training loss of every step",
         x=Axis(X_TITLES["steps"]),

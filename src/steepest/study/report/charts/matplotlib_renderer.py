@@ -10,12 +10,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from steepest.study.report.charts.chart import Axis, Chart, Guide, Interval, Series, Sheet, Values
+from steepest.study.report.charts.chart import Axis, Chart, Figure, Guide, Interval, Series, Values
 from steepest.study.report.charts.palette import SeriesStyle
 from steepest.study.report.names import folded
 
@@ -66,52 +66,47 @@ MARKERS = {
 }
 
 
-def sheet_images(sheet: Sheet, *, dpi: int = 160) -> dict[str, bytes]:
-    """The sheet as ``{"png": ..., "svg": ...}``; equal data give equal bytes."""
-    with _own_style():
-        figure = _draw(sheet)
-        engine = figure.get_layout_engine()
+def figure_images(figure: Figure, *, dpi: int = 160) -> dict[str, bytes]:
+    """Return the figure as ``{"png": ..., "svg": ...}``; equal data give equal bytes."""
+    with own_style():
+        drawing = draw(figure)
+        engine = drawing.get_layout_engine()
         if engine is not None:
-            engine.execute(figure)
-        figure.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
-        return {"png": _saved(figure, "png", dpi), "svg": _saved(figure, "svg", dpi)}
-
-
-def matplotlib_figure(sheet: Sheet) -> Figure:
-    """The sheet as a matplotlib figure, not registered with pyplot."""
-    with _own_style():
-        return _draw(sheet)
+            engine.execute(drawing)
+        drawing.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
+        return {"png": _saved(drawing, "png", dpi), "svg": _saved(drawing, "svg", dpi)}
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Our settings for the time of drawing. A letter that the font lacks is drawn as a box: no reason to warn."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
-def _draw(sheet: Sheet) -> Figure:
-    columns = min(len(sheet.charts), 2)
-    rows = -(-len(sheet.charts) // columns)
-    figure = Figure(figsize=_size(sheet, rows, columns), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, chart in zip(grid, sheet.charts, strict=False):
+def draw(figure: Figure) -> Drawing:
+    """Return the figure as matplotlib's, which pyplot does not know; call it inside `own_style`."""
+    columns = min(len(figure.charts), 2)
+    rows = -(-len(figure.charts) // columns)
+    drawing = Drawing(figsize=_size(figure, rows, columns), layout="constrained")
+    FigureCanvasAgg(drawing)
+    grid = drawing.subplots(rows, columns, squeeze=False).ravel()
+    for axes, chart in zip(grid, figure.charts, strict=False):
         _draw_chart(axes, chart)
-    for axes in grid[len(sheet.charts) :]:
+    for axes in grid[len(figure.charts) :]:
         axes.set_axis_off()
-    if not sheet.charts[0].y.ticks:
-        _legend(figure, sheet, columns)
-    return figure
+    if not figure.charts[0].y.ticks:
+        _legend(drawing, figure, columns)
+    return drawing
 
 
-def _size(sheet: Sheet, rows: int, columns: int) -> tuple[float, float]:
-    ticks = len(sheet.charts[0].y.ticks)
+def _size(figure: Figure, rows: int, columns: int) -> tuple[float, float]:
+    ticks = len(figure.charts[0].y.ticks)
     if ticks:
-        row = max(0.34, 0.17 * sheet.charts[0].y.tick_lines + 0.06)
+        row = max(0.34, 0.17 * figure.charts[0].y.tick_lines + 0.06)
         return 6.4, max(row * ticks + 1.0, 2.0)
-    styles = _styles(sheet)
+    styles = _styles(figure)
     lines = max((folded(label, LABEL_LENGTH).count("\n") + 1 for label in styles), default=1)
     legend_rows = -(-len(styles) // _legend_columns(styles, columns))
     return _width(columns), (2.6 if columns > 1 else 3.4) * rows + (0.06 + 0.16 * lines) * legend_rows
@@ -218,15 +213,15 @@ def _scale(axes: Axes, axis: Axis, name: str) -> None:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def _legend(figure: Figure, sheet: Sheet, columns: int) -> None:
+def _legend(drawing: Drawing, figure: Figure, columns: int) -> None:
     """One legend for all charts. Texts are set afterwards: as labels, those with a leading underscore would vanish."""
-    styles = _styles(sheet)
+    styles = _styles(figure)
     handles = [_handle(style) for style in styles.values()]
     names = [f"series {index}" for index in range(len(handles))]
     if not handles:
         return
     ncols = _legend_columns(styles, columns)
-    legend: Legend = figure.legend(handles, names, loc="outside lower center", ncols=ncols, handlelength=3)
+    legend: Legend = drawing.legend(handles, names, loc="outside lower center", ncols=ncols, handlelength=3)
     for text, label in zip(legend.get_texts(), styles, strict=True):
         text.set_text(folded(label, LABEL_LENGTH))
 
@@ -237,16 +232,16 @@ def _legend_columns(styles: Iterable[str], columns: int) -> int:
     return min(max(int(SIGNS_PER_INCH * _width(columns)) // (longest + 7), 1), 5)
 
 
-def _styles(sheet: Sheet) -> dict[str, SeriesStyle]:
-    return {series.label: series.style for chart in sheet.charts for series in chart.series if series.x}
+def _styles(figure: Figure) -> dict[str, SeriesStyle]:
+    return {series.label: series.style for chart in figure.charts for series in chart.series if series.x}
 
 
 def _handle(style: SeriesStyle) -> Any:
     return Line2D([], [], color=style.light, linestyle=DASHES[style.dash], marker=MARKERS[style.marker], markersize=5)
 
 
-def _saved(figure: Figure, kind: str, dpi: int) -> bytes:
+def _saved(drawing: Drawing, kind: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    drawing.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

@@ -5,6 +5,7 @@ protanopia, deuteranopia and tritanopia, in a light and a dark variant. Dashes r
 twelve, so the first 36 series have 36 different combinations of colour and dash.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -53,10 +54,19 @@ class SeriesStyle:
     marker: str
 
 
+Styles = Mapping[str, SeriesStyle]
+"""By label."""
+
+
 def style_of(index: int) -> SeriesStyle:
     """Return the style of the series at this position of the study's display order."""
     colour = index % len(LIGHT)
     return SeriesStyle(LIGHT[colour], DARK[colour], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
+
+
+def styles_of(labels: Iterable[str]) -> Styles:
+    """Return the style of every label, in the study's display order."""
+    return {label: style_of(index) for index, label in enumerate(labels)}
 
 
 def swatch(style: SeriesStyle) -> Markup:

@@ -1,11 +1,11 @@
 """Charts that show every seed as a dot: verdicts, final results, times to target, cost."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from steepest.study.report.charts.chart import Axis, Chart, Guide, Interval, Kind, Series
 from steepest.study.report.charts.frames import EVERYTHING, NOTE, clamped, fence, within
-from steepest.study.report.charts.palette import SeriesStyle
+from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import Measure, goal
 from steepest.study.report.findings.summary import Spread, Summary, spread
@@ -17,7 +17,6 @@ from steepest.study.report.wording import between, percent, plus_minus, signed
 from steepest.study.statistics.intervals import median_interval
 from steepest.study.statistics.targets import median_with_censoring
 
-Styles = Mapping[str, SeriesStyle]
 Seeds = list[tuple[int, float]]
 ROOM = 0.08
 BEYOND = 0.5 * ROOM  # where a value without a place on the axis is drawn: inside the frame, outside the others
@@ -31,6 +30,7 @@ def verdict_chart(found: Findings, styles: Styles) -> Chart:
     places = {row.label: float(len(rows) - 1 - place) for place, row in enumerate(rows)}
     series = [one for row in rows for one in _verdict_series(row, styles[row.label], places[row.label], (low, high))]
     return Chart(
+        section="verdicts",
         key="verdicts",
         title=f"{judged.measure.title}: difference from {judged.reference or 'the reference'}",
         x=Axis(f"Difference from {judged.reference}, positive is better", bounds=(low, high)),
@@ -59,6 +59,7 @@ def seed_chart(found: Findings, styles: Styles) -> Chart:
     names = {summary.label: _row_name(summary) for summary in found.summaries}
     lost = any(one.kind == "stop" for one in series)
     return Chart(
+        section="seeds",
         key="every-seed",
         title=f"{measure.title} of every seed",
         x=Axis(measure.title, bounds=frame if lost else None),
@@ -90,6 +91,7 @@ def cost_chart(found: Findings, styles: Styles) -> Chart:
     ]
     ends = fence([value for label in styles for _, value in spread(study.trials_of(label), measure).values])
     return Chart(
+        section="cost",
         key=f"{study.metric if study.metric == 'accuracy' else 'result'}-against-{'step-' if clock else ''}time",
         title=f"{measure.title} against {what}",
         x=Axis("Milliseconds of a step", bounds=(0.0, 1.06 * max(clock.values())))
@@ -254,6 +256,7 @@ def _target_chart(study: Study, target: Target, number: int, styles: Styles, hor
     series = [one for row in rows for one in _target_series(row, styles[row.label], places[row.label], horizon)]
     metric = f"validation {study.metric.replace('_', ' ')}"
     return Chart(
+        section="targets",
         key=f"steps-to-target-{number}",
         title=f"Steps to {metric} {target.value:g}",
         x=Axis("Optimizer step", bounds=(-0.02 * horizon, end)),

@@ -1,17 +1,16 @@
 """Charts of the search: how the result depends on the learning rate, and what a smaller search would have found."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from steepest.study.records.format import DEFAULTS
 from steepest.study.report.charts.chart import Axis, Chart, Kind, Series
 from steepest.study.report.charts.frames import EVERYTHING, NOTE, fence, within
-from steepest.study.report.charts.palette import SeriesStyle
+from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.tuning import RATE, Search, SearchPoint, last_score
 from steepest.study.report.stored.study import Study
 
-Styles = Mapping[str, SeriesStyle]
 SINGLE = {RATE}
 
 
@@ -24,6 +23,7 @@ def sensitivity_chart(found: Findings, styles: Styles) -> Chart:
     series = [part for one in shown for part in _sensitivity_series(study, one, styles[one.label], floor)]
     metric = _score_title(study)
     return Chart(
+        section="tuning",
         key="learning-rate-sensitivity",
         title=f"{metric} over the learning rate",
         x=Axis("Learning rate (log scale)", log=True),
@@ -31,6 +31,7 @@ def sensitivity_chart(found: Findings, styles: Styles) -> Chart:
         series=tuple(series),
         note=_sensitivity_note(series, shown) + ("" if ends == EVERYTHING else NOTE),
         alt=_sensitivity_words(metric, shown),
+        placeholder=False,
     )
 
 
@@ -43,6 +44,7 @@ def budget_chart(found: Findings, styles: Styles) -> Chart:
     words = [f"{label} {first:.3g} to {last:.3g}" for label, first, last in curves]
     ends = fence([score for one in found.searches for _, score in one.expected])
     return Chart(
+        section="tuning",
         key="expected-best",
         title=f"Expected best {metric.lower()} after k points",
         x=Axis("Points tried, beside the library's defaults", integer=True),
@@ -50,6 +52,7 @@ def budget_chart(found: Findings, styles: Styles) -> Chart:
         series=tuple(series),
         note=_BUDGET + ("" if _independent(study) else _ESTIMATE) + ("" if ends == EVERYTHING else NOTE),
         alt=f"Line chart: expected best {metric.lower()} from no point to all. {'; '.join(words)}.",
+        placeholder=False,
     )
 
 
