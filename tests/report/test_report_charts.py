@@ -100,13 +100,15 @@ def test_a_diverged_trial_is_marked_where_it_was_last_finite(charts: tuple[Chart
 
 
 def test_every_finished_seed_is_a_dot_and_missing_ones_are_counted(charts: tuple[Chart, ...], mixed: Study) -> None:
-    dots = {series.label: series for series in chart_named(charts, "every-seed").series if series.kind == "dots"}
+    chart = chart_named(charts, "every-seed")
+    dots = {series.label: series for series in chart.series if series.kind == "dots"}
     for label in NINE:
         values = [trial.final["test_accuracy"] for trial in mixed.trials_of(label) if trial.finished]
         assert dots[label].x == pytest.approx(values)
-    names = [name for _, name in chart_named(charts, "every-seed").y.ticks]
+    names = [name for _, name in chart.y.ticks]
     assert len(names) == 9
     assert {"RMSProp (2 of 3)", "NAdam (1 of 3)", "Adam"} <= set(names)
+    assert chart.note.endswith(" A × at the edge is a seed without a finite result; it counts as the worst.")
 
 
 def test_a_mean_is_drawn_from_two_seeds_on(charts: tuple[Chart, ...]) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from steepest.study.report.across.across import WORKLOAD_LESS, Across, figure_of_error, middle
 from steepest.study.report.charts.chart import Axis, Chart, Series
-from steepest.study.report.charts.palette import SeriesStyle, Styles
+from steepest.study.report.charts.palette import Styles
+from steepest.study.report.charts.rows import Estimate, Row, rows
 from steepest.study.report.findings.findings import Findings
-from steepest.study.report.names import folded
 from steepest.study.report.tables.answer_tables import VERDICT_TAGS
 from steepest.study.report.tables.tables import Cell, Column, Formatted, Number, Table, Text
 from steepest.study.report.wording import joined, percent, plural
@@ -131,10 +131,10 @@ def _verdicts_table(found: Across) -> Table:
 
 
 def _verdict(found: Across, name: str, label: str) -> Cell:
-    judged = found.found[name].verdicts
-    if label == judged.reference:
+    verdicts = found.found[name].verdicts
+    if label == verdicts.reference:
         return Text("reference")
-    one = next((one for one in judged.comparisons if one.label == label), None)
+    one = next((one for one in verdicts.comparisons if one.label == label), None)
     return Text("–") if one is None else Text(one.verdict.value, tag=VERDICT_TAGS[one.verdict])
 
 
@@ -216,23 +216,22 @@ def _profile_chart(found: Across, styles: Styles) -> Chart:
 
 def _rank_chart(found: Across, styles: Styles) -> Chart:
     order = sorted(found.mean_ranks, key=lambda label: found.mean_ranks[label])
-    places = {label: float(len(order) - 1 - place) for place, label in enumerate(order)}
-    series = [part for label in order for part in _rank_series(found, label, styles[label], places[label])]
+    axis, series = rows([_rank_row(found, label) for label in order], styles)
     return Chart(
         section="ranks",
         key="ranks",
         title="Rank on every workload",
         x=Axis("Rank of the median test result, 1 is the best", integer=True, bounds=(0.7, len(order) + 0.3)),
-        y=Axis("", ticks=tuple((places[label], folded(label)) for label in reversed(order))),
-        series=tuple(series),
+        y=axis,
+        series=series,
         note="Every mark is one workload; the upright stroke is the mean.",
         alt=f"Dot chart: ranks. Means: {'; '.join(f'{label} {found.mean_ranks[label]:.3g}' for label in order)}.",
     )
 
 
-def _rank_series(found: Across, label: str, style: SeriesStyle, place: float) -> list[Series]:
-    ranks = tuple(found.ranks[name][label] for name in found.ranks)
-    dots = Series(label, style, "dots", ranks, (place,) * len(ranks), notes=tuple(found.ranks))
+def _rank_row(found: Across, label: str) -> Row:
     mean = found.mean_ranks[label]
-    stroke = Series(label, style, "tick", (mean,), (place,), notes=(f"mean rank {mean:.3g}",))
-    return [stroke, dots] if math.isfinite(mean) else [dots]
+    dots = [(ranks[label], name) for name, ranks in found.ranks.items()]
+    return Row(
+        label, label, dots, estimate=Estimate("tick", mean, f"mean rank {mean:.3g}") if math.isfinite(mean) else None
+    )

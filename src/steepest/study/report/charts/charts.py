@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from steepest.study.report.charts.chart import Chart
+from steepest.study.report.charts.cost_chart import cost_chart
 from steepest.study.report.charts.curve_charts import learning_charts, step_chart
 from steepest.study.report.charts.palette import Styles, styles_of
-from steepest.study.report.charts.row_charts import cost_chart, seed_chart, target_charts, verdict_chart
+from steepest.study.report.charts.row_charts import seed_chart, target_charts, verdict_chart
 from steepest.study.report.charts.tuning_charts import budget_chart, sensitivity_chart
 from steepest.study.report.findings.findings import Findings
 

@@ -13,11 +13,11 @@ DECADES = 4.0
 """On a log axis: beyond so many decades, and three times the spread of the middle half."""
 NOTE = " What lies far beyond all else is outside the frame; the tables have its value."
 
-IntervalCell = tuple[float, float]
-EVERYTHING: IntervalCell = (-math.inf, math.inf)
+Bounds = tuple[float, float]
+EVERYTHING: Bounds = (-math.inf, math.inf)
 
 
-def fence(values: Iterable[float], *, log: bool = False) -> IntervalCell:
+def fence(values: Iterable[float], *, log: bool = False) -> Bounds:
     """The ends between which values are drawn where they are; infinite where none is far from the others.
 
     >>> fence([0.3, 0.4, 0.5, 0.6, 1e30])[1] < 10.0
@@ -35,7 +35,7 @@ def fence(values: Iterable[float], *, log: bool = False) -> IntervalCell:
     return EVERYTHING if len(kept) == len(finite) else _around(kept, log)
 
 
-def _around(kept: np.ndarray, log: bool) -> IntervalCell:
+def _around(kept: np.ndarray, log: bool) -> Bounds:
     """A little more than the values that are kept."""
     low, high = float(kept.min()), float(kept.max())
     if log:
@@ -44,12 +44,12 @@ def _around(kept: np.ndarray, log: bool) -> IntervalCell:
     return low - room, high + room
 
 
-def within(values: Iterable[float], ends: IntervalCell) -> list[float]:
+def within(values: Iterable[float], ends: Bounds) -> list[float]:
     """Those between the ends; all of them where none is."""
     found = list(values)
     return [value for value in found if ends[0] <= value <= ends[1]] or found
 
 
-def clamped(value: float, ends: IntervalCell) -> float:
+def clamped(value: float, ends: Bounds) -> float:
     """The value, or the end that it lies beyond."""
     return min(max(value, ends[0]), ends[1])

@@ -83,15 +83,15 @@ def timing_rounds(study: Study) -> dict[str, list[float]]:
 def _target(study: Study, value: float, clock: Mapping[str, float]) -> Target:
     met = {label: _crossings(study, label, value) for label in study.labels}
     steps = {label: {seed: _time(epoch, _steps) for seed, epoch in found.items()} for label, found in met.items()}
-    judged = judge(study, steps, STEPS, margin=0.0)
-    compared = {one.label: one for one in judged.comparisons}
+    verdicts = judge(study, steps, STEPS, margin=0.0)
+    compared = {one.label: one for one in verdicts.comparisons}
     rows = [
         TimeToTarget(
             label, _times(found, _units(study, clock.get(label))), len(study.trials_of(label)), compared.get(label)
         )
         for label, found in met.items()
     ]
-    return Target(value, tuple(rows), judged)
+    return Target(value, tuple(rows), verdicts)
 
 
 def _crossings(study: Study, label: str, target: float) -> dict[int, Epoch | None]:

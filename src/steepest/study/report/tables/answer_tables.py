@@ -42,22 +42,22 @@ def answer_tables(found: Findings) -> tuple[Table, ...]:
 
 def verdicts_table(found: Findings) -> Table:
     """One row per optimizer beside the reference."""
-    judged, settings = found.verdicts, ran_with(found.study)
+    verdicts, settings = found.verdicts, ran_with(found.study)
     return Table(
         key="verdicts",
-        caption=_verdicts_caption(judged, settings),
+        caption=_verdicts_caption(verdicts, settings),
         columns=(
             Column("Optimizer"),
             Column("Verdict"),
             Column("Ran with"),
             Column("Paired seeds"),
             Column("Difference", numeric=True),
-            Column(f"{percent(judged.level)} interval", numeric=True),
+            Column(f"{percent(verdicts.level)} interval", numeric=True),
             Column("P(better)", numeric=True),
             Column("Adjusted p", numeric=True),
             Column("Effect size", numeric=True),
         ),
-        rows=tuple(_verdict_row(row, settings.get(row.label, "")) for row in judged.rows),
+        rows=tuple(_verdict_row(row, settings.get(row.label, "")) for row in verdicts.rows),
     )
 
 
@@ -151,11 +151,11 @@ def skipped_table(study: Study) -> Table:
     )
 
 
-def _verdicts_caption(judged: Verdicts, settings: Mapping[str, str]) -> str:
-    margin = f"; differences within ±{judged.margin:g} have no practical meaning" if judged.margin else ""
-    reference = with_setting(str(judged.reference), settings)
+def _verdicts_caption(verdicts: Verdicts, settings: Mapping[str, str]) -> str:
+    margin = f"; differences within ±{verdicts.margin:g} have no practical meaning" if verdicts.margin else ""
+    reference = with_setting(str(verdicts.reference), settings)
     return (
-        f"{judged.measure.title} at the end of training, against {reference}. Positive differences favour the "
+        f"{verdicts.measure.title} at the end of training, against {reference}. Positive differences favour the "
         f"optimizer{margin}."
     )
 

@@ -6,21 +6,21 @@ from steepest.study.report.stored.study import Study
 from steepest.study.report.wording import percent, plural
 
 
-def verdict_words(judged: Verdicts) -> list[tuple[str, str]]:
+def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
     """Every verdict and column of the verdicts' table, and its meaning here."""
-    alpha = percent(judged.alpha)
-    needed = judged.seeds_needed
+    alpha = percent(verdicts.alpha)
+    needed = verdicts.seeds_needed
     few = f" Here that takes {needed} paired seeds." if needed else ""
     return [
         (
             "Better, worse",
             f"The paired sign-flip test rejects, after Holm's correction over all comparisons of this table. Of an "
-            f"optimizer that equals {judged.reference} this is said with probability at most {alpha}, over the whole "
+            f"optimizer that equals {verdicts.reference} this is said with probability at most {alpha}, over the whole "
             "table.",
         ),
-        ("Equivalent", _equivalent(judged)),
+        ("Equivalent", _equivalent(verdicts)),
         ("Undecided", "Neither of the two was shown. It is no sign of equality."),
-        ("Both diverged", f"On no paired seed has either the optimizer or {judged.reference} a finite result."),
+        ("Both diverged", f"On no paired seed has either the optimizer or {verdicts.reference} a finite result."),
         ("Not enough seeds", f"No outcome whatever could have been called better or worse.{few}"),
         (
             "Difference, interval",
@@ -64,7 +64,7 @@ def basin_words(study: Study) -> str:
     )
 
 
-def _equivalent(judged: Verdicts) -> str:
-    if not judged.margin:
+def _equivalent(verdicts: Verdicts) -> str:
+    if not verdicts.margin:
         return "Never said here: this workload declares no margin within which a difference has no practical meaning."
-    return f"The whole interval lies within ±{judged.margin:g}, where a difference has no practical meaning."
+    return f"The whole interval lies within ±{verdicts.margin:g}, where a difference has no practical meaning."

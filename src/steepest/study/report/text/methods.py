@@ -85,17 +85,17 @@ def _evaluation(study: Study) -> str:
 
 
 def _tests(found: Findings) -> str:
-    judged = found.verdicts
-    if not judged.comparisons:
+    verdicts = found.verdicts
+    if not verdicts.comparisons:
         return ""
-    margin = f" Equivalent means that the interval lies within ±{judged.margin:g}." if judged.margin else ""
-    comparisons = plural(len(judged.comparisons), "comparison")
-    intervals = "; ".join(dict.fromkeys(one.interval.method for one in judged.comparisons))
+    margin = f" Equivalent means that the interval lies within ±{verdicts.margin:g}." if verdicts.margin else ""
+    comparisons = plural(len(verdicts.comparisons), "comparison")
+    intervals = "; ".join(dict.fromkeys(one.interval.method for one in verdicts.comparisons))
     return (
-        f"Against {judged.reference}, {judged.measure.title.lower()} was compared by two-sided paired sign-flip "
+        f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired sign-flip "
         f"permutation tests with Holm's correction over {comparisons} at a family-wise error rate of "
-        f"{percent(judged.alpha)}, with simultaneous {percent(judged.level)} intervals ({intervals}). "
-        f"A diverged run counts as worse than any finite result.{margin}{_power(judged.detectable)}"
+        f"{percent(verdicts.alpha)}, with simultaneous {percent(verdicts.level)} intervals ({intervals}). "
+        f"A diverged run counts as worse than any finite result.{margin}{_power(verdicts.detectable)}"
     )
 
 

@@ -25,12 +25,12 @@ def outcome(found: Findings) -> dict[str, Cells]:
     """By optimizer: what it ran with, mean and standard deviation over seeds, and the verdict on the reference."""
     metric = found.study.metric
     steps = {cost.label: MILLISECONDS * cost.seconds for cost in found.costs}  # the timing pass's
-    judged = {row.label: row for row in found.verdicts.rows}
+    verdicts = {row.label: row for row in found.verdicts.rows}
     settings = ran_with(found.study)
     rows: dict[str, Cells] = {}
     for summary in found.summaries:
         is_reference = summary.label == found.verdicts.reference
-        difference, verdict = _judgement(judged.get(summary.label), is_reference, metric)
+        difference, verdict = _judgement(verdicts.get(summary.label), is_reference, metric)
         rows[summary.label] = {
             "ran with": settings.get(summary.label, ""),
             f"test {metric.replace('_', ' ')}": _score(summary.spreads[goal(found.study).key], metric),
