@@ -77,13 +77,13 @@ class Panel:
         return all(chart.empty for chart in self.charts.values())
 
 
-def render_page(found: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
+def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
     """The whole page as text."""
-    study = found.study
+    study = findings.study
     page: str = template("page.html").render(
         study=study,
         title=study.title,
-        **_head(found, tables),
+        **_head(findings, tables),
         notices=study.notices,
         panels=panels(charts),
         x_names=X_NAMES,
@@ -92,12 +92,12 @@ def render_page(found: Findings, charts: Sequence[Chart], tables: Mapping[str, T
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),
         here=_setting_in_words(study),
-        verdict_words=verdict_words(found.verdicts),
-        target_words=target_words(found),
+        verdict_words=verdict_words(findings.verdicts),
+        target_words=target_words(findings),
         basin_words=basin_words(study),
-        edges=edge_words(found.searches),
-        fairness=fairness(found),
-        methods=methods(found),
+        edges=edge_words(findings.searches),
+        fairness=fairness(findings),
+        methods=methods(findings),
         all_options=[(setting.label, spelled(run_with(study, setting))) for setting in study.running],
         definitions=definitions(study),
         details=_details(study),
@@ -110,11 +110,11 @@ def render_page(found: Findings, charts: Sequence[Chart], tables: Mapping[str, T
     return page
 
 
-def _head(found: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
+def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
     """What stands above the first section."""
-    study = found.study
-    first = answer(study, found.verdicts, found.summaries)
-    more = (seen(found.verdicts, found.summaries), *caution(study, found.verdicts, found.searches))
+    study = findings.study
+    first = answer(study, findings.verdicts, findings.summaries)
+    more = (seen(findings.verdicts, findings.summaries), *caution(study, findings.verdicts, findings.searches))
     return {
         "answer": first.replace(" ± ", _TIGHT),
         "cautions": [sentence.replace(" ± ", _TIGHT) for sentence in more if sentence],

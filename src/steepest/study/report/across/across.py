@@ -108,43 +108,45 @@ def _unprofiled(empty: Across) -> tuple[str, ...]:
     return tuple(name for name, one in empty.found.items() if not _has_ratios(one, empty.labels))
 
 
-def _present(found: Findings) -> list[str]:
+def _present(findings: Findings) -> list[str]:
     """The optimizers with a result on some seed."""
-    study = found.study
+    study = findings.study
     return [label for label in study.labels if any(trial.counts for trial in study.trials_of(label))]
 
 
-def _common_seeds(found: Findings, labels: Sequence[str]) -> list[int]:
+def _common_seeds(findings: Findings, labels: Sequence[str]) -> list[int]:
     """The seeds on which all of these have a result."""
-    seeds = [{trial.seed for trial in found.study.trials_of(label) if trial.counts} for label in labels]
+    seeds = [{trial.seed for trial in findings.study.trials_of(label) if trial.counts} for label in labels]
     return sorted(set.intersection(*seeds))
 
 
-def _results(found: Findings, labels: Sequence[str]) -> dict[str, float]:
+def _results(findings: Findings, labels: Sequence[str]) -> dict[str, float]:
     """The median result of every optimizer, larger is better; minus infinity where half diverged."""
-    return {label: -median_with_censoring(_losses(found, label)) for label in labels}
+    return {label: -median_with_censoring(_losses(findings, label)) for label in labels}
 
 
-def _losses(found: Findings, label: str) -> list[float]:
+def _losses(findings: Findings, label: str) -> list[float]:
     """The result of every trial that has one, smaller is better, infinite for a diverged trial."""
-    measure = goal(found.study)
-    return [_loss(trial, measure.of(trial), measure.better) for trial in found.study.trials_of(label) if trial.counts]
+    measure = goal(findings.study)
+    return [
+        _loss(trial, measure.of(trial), measure.better) for trial in findings.study.trials_of(label) if trial.counts
+    ]
 
 
 def _loss(trial: Trial, value: float | None, better: int) -> float:
     return -better * value if trial.finished and value is not None and math.isfinite(value) else math.inf
 
 
-def _costs(found: Findings, label: str, empty: Across) -> tuple[float, ...]:
+def _costs(findings: Findings, label: str, empty: Across) -> tuple[float, ...]:
     """By common seed; where no seed is common to all, the median stands for them, as one."""
-    by_seed = _steps(found, label) if empty.cost == "steps to target" else _errors(found, label)
-    seeds = _common_seeds(found, empty.labels)
+    by_seed = _steps(findings, label) if empty.cost == "steps to target" else _errors(findings, label)
+    seeds = _common_seeds(findings, empty.labels)
     return tuple(by_seed[seed] for seed in seeds) or (median_with_censoring(list(by_seed.values())),)
 
 
-def _steps(found: Findings, label: str) -> dict[int, float]:
+def _steps(findings: Findings, label: str) -> dict[int, float]:
     """Steps to the middle target; at least one, for a target that the untrained model meets."""
-    row = next(row for row in middle(found.targets).rows if row.label == label)
+    row = next(row for row in middle(findings.targets).rows if row.label == label)
     return {seed: max(time, 1.0) for seed, time in row.times["steps"]}
 
 
@@ -153,45 +155,45 @@ def middle(targets: Sequence[Target]) -> Target:
     return targets[(len(targets) - 1) // 2]
 
 
-def _errors(found: Findings, label: str) -> dict[int, float]:
+def _errors(findings: Findings, label: str) -> dict[int, float]:
     """A figure of every trial that shrinks as the result gets better: `figure_of_error` says which."""
-    measure = goal(found.study)
-    trials = [trial for trial in found.study.trials_of(label) if trial.counts]
-    return {trial.seed: _error(trial, measure.of(trial), found) for trial in trials}
+    measure = goal(findings.study)
+    trials = [trial for trial in findings.study.trials_of(label) if trial.counts]
+    return {trial.seed: _error(trial, measure.of(trial), findings) for trial in trials}
 
 
-def _error(trial: Trial, value: float | None, found: Findings) -> float:
+def _error(trial: Trial, value: float | None, findings: Findings) -> float:
     if not trial.finished or value is None or not math.isfinite(value):
         return math.inf
-    if is_share(found):
-        return max(1.0 - value, _least(found))
-    loss = trial.final.get("test_loss", math.inf) if found.study.maximize else value
+    if is_share(findings):
+        return max(1.0 - value, _least(findings))
+    loss = trial.final.get("test_loss", math.inf) if findings.study.maximize else value
     return loss if math.isfinite(loss) else math.inf
 
 
-def figure_of_error(found: Findings) -> str:
+def figure_of_error(findings: Findings) -> str:
     """What the cost is where it is no time to target."""
-    measure = goal(found.study)
-    if is_share(found):
+    measure = goal(findings.study)
+    if is_share(findings):
         return f"1 − {measure.title.lower()}"
-    return "test loss" if found.study.maximize else measure.title.lower()
+    return "test loss" if findings.study.maximize else measure.title.lower()
 
 
-def _has_ratios(found: Findings, labels: Sequence[str]) -> bool:
+def _has_ratios(findings: Findings, labels: Sequence[str]) -> bool:
     """Whether all errors are positive: there is no ratio of others."""
-    return all(error > 0.0 for label in labels for error in _errors(found, label).values())
+    return all(error > 0.0 for label in labels for error in _errors(findings, label).values())
 
 
-def is_share(found: Findings) -> bool:
+def is_share(findings: Findings) -> bool:
     """Whether the metric is to be maximised and every result lies in [0, 1], so that one minus it is an error."""
-    measure = goal(found.study)
-    values = [value for trial in found.study.trials if (value := measure.of(trial)) is not None]
-    return found.study.maximize and all(0.0 <= value <= 1.0 for value in values)
+    measure = goal(findings.study)
+    values = [value for trial in findings.study.trials if (value := measure.of(trial)) is not None]
+    return findings.study.maximize and all(0.0 <= value <= 1.0 for value in values)
 
 
-def _least(found: Findings) -> float:
+def _least(findings: Findings) -> float:
     """Half an example of the test set: what no error among so many examples shows as."""
-    test = found.study.document.data.test
+    test = findings.study.document.data.test
     return 0.5 / test if test > 0 else 1e-12
 
 
@@ -247,7 +249,7 @@ def _search_sizes(most: int) -> dict[str, int]:
     return {DEFAULTS_ALONE: 0} | {f"{plural(k, 'point')} of the search": k for k in powers} | {FULL_SEARCH: most}
 
 
-def _expected_scores(found: Findings, labels: Sequence[str], k: int) -> dict[str, float]:
-    curves = {one.label: dict(one.expected) for one in found.searches}
-    sign = 1.0 if found.study.maximize else -1.0
+def _expected_scores(findings: Findings, labels: Sequence[str], k: int) -> dict[str, float]:
+    curves = {one.label: dict(one.expected) for one in findings.searches}
+    sign = 1.0 if findings.study.maximize else -1.0
     return {label: sign * curves[label].get(k, math.nan) for label in labels}

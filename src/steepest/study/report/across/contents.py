@@ -181,8 +181,8 @@ def _why(found: Across, label: str, names: Sequence[str]) -> str:
     return "; ".join(f"{name}: {_reason(found.found[name], label)}" for name in names)
 
 
-def _reason(found: Findings, label: str) -> str:
-    settings = {one.label: one for one in found.study.optimizers}
+def _reason(findings: Findings, label: str) -> str:
+    settings = {one.label: one for one in findings.study.optimizers}
     if label not in settings:
         return "not asked for"
     return settings[label].skipped or "no trial with a result"

@@ -29,10 +29,10 @@ CHARTS: Final[tuple[Builder, ...]] = (
 """In the page's order."""
 
 
-def build_charts(found: Findings) -> tuple[Chart, ...]:
+def build_charts(findings: Findings) -> tuple[Chart, ...]:
     """Return every chart of the report."""
-    styles = styles_of(found.study.labels)
-    return tuple(chart for build in CHARTS for chart in _several(build(found, styles)))
+    styles = styles_of(findings.study.labels)
+    return tuple(chart for build in CHARTS for chart in _several(build(findings, styles)))
 
 
 def _several(built: Chart | tuple[Chart, ...]) -> tuple[Chart, ...]:

@@ -14,10 +14,10 @@ from steepest.study.report.stored.study import Trial
 from steepest.study.report.wording import plus_minus
 
 
-def cost_chart(found: Findings, styles: Styles) -> Chart:
+def cost_chart(findings: Findings, styles: Styles) -> Chart:
     """The final result against the seconds of a step, or, without a timing pass, against the seconds of the trial."""
-    study, measure = found.study, goal(found.study)
-    clock = {one.label: 1000 * one.seconds for one in found.costs}
+    study, measure = findings.study, goal(findings.study)
+    clock = {one.label: 1000 * one.seconds for one in findings.costs}
     what = "step time" if clock else "training time"
     series = [
         part

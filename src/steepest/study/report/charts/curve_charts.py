@@ -18,13 +18,13 @@ X_TITLES: dict[XAxis, str] = {"epochs": "Epoch", "steps": "Optimizer step", "sec
 LOG_FROM = 8.0
 
 
-def learning_charts(found: Findings, styles: Styles) -> tuple[Chart, ...]:
+def learning_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
     """The learning curves, over each x axis."""
-    clock = {cost.label: cost.seconds for cost in found.costs}
+    clock = {cost.label: cost.seconds for cost in findings.costs}
     return tuple(
-        _learning_chart(measure, axis, styles, _curves(found.study, styles, measure, axis, clock))
+        _learning_chart(measure, axis, styles, _curves(findings.study, styles, measure, axis, clock))
         for axis in POSITION
-        for measure in curve_measures(found.study)
+        for measure in curve_measures(findings.study)
     )
 
 
@@ -64,9 +64,9 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
     )
 
 
-def step_chart(found: Findings, styles: Styles) -> Chart:
+def step_chart(findings: Findings, styles: Styles) -> Chart:
     """The training loss of every step, with a mark where a trial diverged."""
-    study = found.study
+    study = findings.study
     curves = {label: step_curve(study.trials_of(label)) for label in styles}
     log = _wide(curves.values())
     lines = tuple(_line(label, styles[label], curve, log) for label, curve in curves.items())

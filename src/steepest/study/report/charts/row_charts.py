@@ -18,9 +18,9 @@ from steepest.study.statistics.intervals import median_interval
 from steepest.study.statistics.targets import median_with_censoring
 
 
-def verdict_chart(found: Findings, styles: Styles) -> Chart:
+def verdict_chart(findings: Findings, styles: Styles) -> Chart:
     """The difference from the reference: its interval, and every paired seed."""
-    verdicts = found.verdicts
+    verdicts = findings.verdicts
     frame = _difference_frame(verdicts)
     ordered = sorted(verdicts.rows, key=lambda row: -_estimate(row))
     axis, series = rows([_verdict_row(row, verdicts.reference, frame) for row in ordered], styles)
@@ -37,10 +37,10 @@ def verdict_chart(found: Findings, styles: Styles) -> Chart:
     )
 
 
-def seed_chart(found: Findings, styles: Styles) -> Chart:
+def seed_chart(findings: Findings, styles: Styles) -> Chart:
     """The final result of every seed, with the median of each optimizer."""
-    study, measure = found.study, goal(found.study)
-    ordered = sorted(found.summaries, key=lambda summary: _worst_last(study.trials_of(summary.label), measure))
+    study, measure = findings.study, goal(findings.study)
+    ordered = sorted(findings.summaries, key=lambda summary: _worst_last(study.trials_of(summary.label), measure))
     spreads = [(summary.label, spread(study.trials_of(summary.label), measure)) for summary in ordered]
     values = [value for _, its in spreads for _, value in its.values]
     ends = fence(values)
@@ -60,11 +60,12 @@ def seed_chart(found: Findings, styles: Styles) -> Chart:
     )
 
 
-def target_charts(found: Findings, styles: Styles) -> tuple[Chart, ...]:
+def target_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
     """For every target, the steps that every seed took to it."""
-    horizon = max([1, *(epoch.step for trial in found.study.trials for epoch in trial.epochs)])
+    horizon = max([1, *(epoch.step for trial in findings.study.trials for epoch in trial.epochs)])
     return tuple(
-        _target_chart(found.study, target, number, styles, horizon) for number, target in enumerate(found.targets, 1)
+        _target_chart(findings.study, target, number, styles, horizon)
+        for number, target in enumerate(findings.targets, 1)
     )
 
 
@@ -121,8 +122,8 @@ def _verdict_note(verdicts: Verdicts) -> str:
     far = fence([difference for row in verdicts.rows for _, difference in row.differences]) != EVERYTHING
     lost = (_ONE_LOST if any(row.infinite for row in verdicts.rows) else "") + (_FAR if far else "")
     return (
-        f"Every small mark is one seed: the optimizer's result minus {verdicts.reference}'s on the same seed, turned so "
-        f"that positive is better. The large mark is their mean (the median where one diverged), the bar its "
+        f"Every small mark is one seed: the optimizer's result minus {verdicts.reference}'s on the same seed, turned "
+        f"so that positive is better. The large mark is their mean (the median where one diverged), the bar its "
         f"{percent(verdicts.level)} interval, drawn from as many seeds on as can give one. All intervals hold together "
         f"with {percent(1 - verdicts.alpha)}.{margin}{lost}"
     )

@@ -14,10 +14,10 @@ from steepest.study.report.stored.study import Study
 SINGLE = {RATE}
 
 
-def sensitivity_chart(found: Findings, styles: Styles) -> Chart:
+def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
     """The validation score of every search trial over its learning rate."""
-    study = found.study
-    shown = [one for one in found.searches if RATE in one.setting.space]
+    study = findings.study
+    shown = [one for one in findings.searches if RATE in one.setting.space]
     ends = fence([score for one in shown for _, score in _points(study, one.tried)])
     floor = _floor(study, shown, ends)
     series = [part for one in shown for part in _sensitivity_series(study, one, styles[one.label], floor)]
@@ -35,14 +35,14 @@ def sensitivity_chart(found: Findings, styles: Styles) -> Chart:
     )
 
 
-def budget_chart(found: Findings, styles: Styles) -> Chart:
+def budget_chart(findings: Findings, styles: Styles) -> Chart:
     """The expected best validation score after k points of the search."""
-    study = found.study
-    series = [part for one in found.searches for part in _budget_series(one, styles[one.label])]
+    study = findings.study
+    series = [part for one in findings.searches for part in _budget_series(one, styles[one.label])]
     metric = _score_title(study)
-    curves = [(one.label, one.expected[0][1], one.expected[-1][1]) for one in found.searches if one.expected]
+    curves = [(one.label, one.expected[0][1], one.expected[-1][1]) for one in findings.searches if one.expected]
     words = [f"{label} {first:.3g} to {last:.3g}" for label, first, last in curves]
-    ends = fence([score for one in found.searches for _, score in one.expected])
+    ends = fence([score for one in findings.searches for _, score in one.expected])
     return Chart(
         section="tuning",
         key="expected-best",

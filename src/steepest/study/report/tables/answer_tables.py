@@ -27,22 +27,22 @@ VERDICT_TAGS: Mapping[Verdict, str] = {
 MISSED = "missed"
 
 
-def answer_tables(found: Findings) -> tuple[Table, ...]:
+def answer_tables(findings: Findings) -> tuple[Table, ...]:
     """Those that have rows."""
     tables = (
-        verdicts_table(found),
-        targets_table(found),
-        tuning_table(found),
-        search_table(found),
-        cost_table(found),
-        skipped_table(found.study),
+        verdicts_table(findings),
+        targets_table(findings),
+        tuning_table(findings),
+        search_table(findings),
+        cost_table(findings),
+        skipped_table(findings.study),
     )
     return tuple(table for table in tables if table.rows)
 
 
-def verdicts_table(found: Findings) -> Table:
+def verdicts_table(findings: Findings) -> Table:
     """One row per optimizer beside the reference."""
-    verdicts, settings = found.verdicts, ran_with(found.study)
+    verdicts, settings = findings.verdicts, ran_with(findings.study)
     return Table(
         key="verdicts",
         caption=_verdicts_caption(verdicts, settings),
@@ -61,9 +61,9 @@ def verdicts_table(found: Findings) -> Table:
     )
 
 
-def targets_table(found: Findings) -> Table:
+def targets_table(findings: Findings) -> Table:
     """One row per target and optimizer: medians over seeds, in every unit that was recorded."""
-    units = [unit for unit in UNITS if any(unit in row.times for target in found.targets for row in target.rows)]
+    units = [unit for unit in UNITS if any(unit in row.times for target in findings.targets for row in target.rows)]
     return Table(
         key="targets",
         caption="Time to target: the median over seeds, a miss ranked last. Verdicts are on steps, corrected within "
@@ -76,11 +76,11 @@ def targets_table(found: Findings) -> Table:
             Column("Verdict"),
             Column("Adjusted p", numeric=True),
         ),
-        rows=tuple(_target_row(target, row, units) for target in found.targets for row in target.rows),
+        rows=tuple(_target_row(target, row, units) for target in findings.targets for row in target.rows),
     )
 
 
-def tuning_table(found: Findings) -> Table:
+def tuning_table(findings: Findings) -> Table:
     """One row per optimizer that was searched: where, how often, and what was chosen."""
     return Table(
         key="tuning",
@@ -96,11 +96,11 @@ def tuning_table(found: Findings) -> Table:
             Column("Basin, decades", numeric=True),
             Column("Remark"),
         ),
-        rows=tuple(_tuning_row(one, found.study) for one in found.searches),
+        rows=tuple(_tuning_row(one, findings.study) for one in findings.searches),
     )
 
 
-def search_table(found: Findings) -> Table:
+def search_table(findings: Findings) -> Table:
     """One row per point of every search."""
     return Table(
         key="search",
@@ -114,13 +114,13 @@ def search_table(found: Findings) -> Table:
             Column("Chosen"),
             Column("Run it again"),
         ),
-        rows=tuple(_point_row(found.study, one, tried) for one in found.searches for tried in one.tried),
+        rows=tuple(_point_row(findings.study, one, tried) for one in findings.searches for tried in one.tried),
     )
 
 
-def cost_table(found: Findings) -> Table:
+def cost_table(findings: Findings) -> Table:
     """One row per optimizer that was timed."""
-    measure = goal(found.study)
+    measure = goal(findings.study)
     return Table(
         key="cost",
         caption="Cost beside the result: the median time of a step over the rounds of the timing pass, and the bytes "
@@ -128,12 +128,12 @@ def cost_table(found: Findings) -> Table:
         columns=(
             Column("Optimizer"),
             Column("Step", numeric=True),
-            Column(f"Times {found.study.reference}'s", numeric=True),
+            Column(f"Times {findings.study.reference}'s", numeric=True),
             Column("Rounds"),
             Column("State, bytes per parameter", numeric=True),
             Column(measure.title, numeric=True),
         ),
-        rows=tuple(_cost_row(found, one) for one in found.costs),
+        rows=tuple(_cost_row(findings, one) for one in findings.costs),
     )
 
 
@@ -297,9 +297,9 @@ def _point_row(study: Study, one: Search, tried: SearchPoint) -> tuple[Cell, ...
     )
 
 
-def _cost_row(found: Findings, one: Cost) -> tuple[Cell, ...]:
-    measure = goal(found.study)
-    spreads = {summary.label: summary.spreads[measure.key] for summary in found.summaries}
+def _cost_row(findings: Findings, one: Cost) -> tuple[Cell, ...]:
+    measure = goal(findings.study)
+    spreads = {summary.label: summary.spreads[measure.key] for summary in findings.summaries}
     low, high = min(one.rounds), max(one.rounds)
     return (
         Text(one.label),

@@ -32,16 +32,16 @@ def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
     ]
 
 
-def target_words(found: Findings) -> str:
+def target_words(findings: Findings) -> str:
     """How times to target were taken."""
-    if not found.targets:
+    if not findings.targets:
         return ""
     seconds = (
         "Seconds are steps times the median step time of the timing pass."
-        if found.costs
+        if findings.costs
         else "There are no seconds, because no timing pass was made: times of parallel trials do not compare."
     )
-    metric = found.study.metric.replace("_", " ")
+    metric = findings.study.metric.replace("_", " ")
     return (
         f"When the validation {metric} first met the target, at an evaluation whose successor met it too; the targets "
         f"were fixed before anything ran. A miss is longer than any time: it ranks last, and a median of mostly misses "

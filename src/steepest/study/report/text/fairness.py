@@ -26,20 +26,20 @@ class Fairness:
     uncontrolled: tuple[str, ...]
 
 
-def fairness(found: Findings) -> Fairness:
+def fairness(findings: Findings) -> Fairness:
     """Go through the checks."""
-    study = found.study
+    study = findings.study
     checks = [
         _seeds(study),
         _streams(study),
         _test_set(study),
-        *(_searching(found) if study.tuned else [("", "No hyperparameter was tuned: settings are compared.")]),
+        *(_searching(findings) if study.tuned else [("", "No hyperparameter was tuned: settings are compared.")]),
         _schedules(study),
         _horizon(study),
         _threads(study),
-        _timing(found),
-        ("", _intervals(found)),
-        ("", _skewness(found)),
+        _timing(findings),
+        ("", _intervals(findings)),
+        ("", _skewness(findings)),
         ("", _samples(study)),
         ("", _restarted(study)),
         ("", _workload(study)),
@@ -93,17 +93,17 @@ def _tested_early(trial: Trial) -> bool:
     return any(key.startswith("test_") for key in values)
 
 
-def _searching(found: Findings) -> list[Check]:
-    study = found.study
+def _searching(findings: Findings) -> list[Check]:
+    study = findings.study
     return [
-        _equal_trials(study, found.searches),
+        _equal_trials(study, findings.searches),
         _disjoint(study),
-        _selection(study, found.searches),
-        _no_pruning(study, found.searches),
+        _selection(study, findings.searches),
+        _no_pruning(study, findings.searches),
         ("", _one_draw(study)),
         ("", _extended(study)),
-        ("", _dimensions(found.searches)),
-        ("", _ranges(found.searches)),
+        ("", _dimensions(findings.searches)),
+        ("", _ranges(findings.searches)),
     ]
 
 
@@ -235,24 +235,24 @@ def _threads(study: Study) -> Check:
     return f"Every trial computed with {plural(study.document.threads, 'thread')}{where}.", ""
 
 
-def _timing(found: Findings) -> Check:
-    if not found.costs:
+def _timing(findings: Findings) -> Check:
+    if not findings.costs:
         return "", "No timing pass was made, so no seconds are compared; those shown were taken during the trials."
-    rounds = {len(one.rounds) for one in found.costs}
+    rounds = {len(one.rounds) for one in findings.costs}
     times = f"{plural(min(rounds), 'round')}" if len(rounds) == 1 else f"{min(rounds)} to {max(rounds)} rounds"
-    untimed = [label for label in found.study.labels if label not in {one.label for one in found.costs}]
+    untimed = [label for label in findings.study.labels if label not in {one.label for one in findings.costs}]
     missing = f"Not timed: {joined(untimed)}." if untimed else ""
     return f"Seconds come from a timing pass of {times}, one trial at a time, the optimizers in turn.", missing
 
 
-def _intervals(found: Findings) -> str:
-    examples = f" (the {found.study.document.data.test:,} test examples)"
-    search = " nor a new draw of the search" if found.study.tuned else ""
+def _intervals(findings: Findings) -> str:
+    examples = f" (the {findings.study.document.data.test:,} test examples)"
+    search = " nor a new draw of the search" if findings.study.tuned else ""
     return f"Intervals and p values cover new seeds. They do not cover a new test sample{examples}{search}."
 
 
-def _skewness(found: Findings) -> str:
-    if not any(one.interval.is_finite for one in found.verdicts.comparisons):
+def _skewness(findings: Findings) -> str:
+    if not any(one.interval.is_finite for one in findings.verdicts.comparisons):
         return ""
     return (
         "Intervals of a mean are exact for differences that lie symmetrically about their centre. Of strongly skewed "

@@ -8,17 +8,17 @@ from steepest.study.report.wording import joined, numbers_in_words, percent, plu
 SAMPLERS = {"sobol": "scrambled Sobol points", "random": "independent uniform points"}
 
 
-def methods(found: Findings) -> str:
+def methods(findings: Findings) -> str:
     """The paragraph."""
-    study = found.study
+    study = findings.study
     parts = (
         _task(study),
-        _tuning(found) if study.tuned else _fixed(study),
+        _tuning(findings) if study.tuned else _fixed(study),
         _schedule(study),
         _evaluation(study),
-        _tests(found),
-        _targets(found),
-        _timing(found),
+        _tests(findings),
+        _targets(findings),
+        _timing(findings),
         _machine(study),
     )
     return " ".join(part for part in parts if part)
@@ -33,27 +33,27 @@ def _task(study: Study) -> str:
     )
 
 
-def _tuning(found: Findings) -> str:
-    study, protocol = found.study, found.study.protocol
+def _tuning(findings: Findings) -> str:
+    study, protocol = findings.study, findings.study.protocol
     drawn = SAMPLERS.get(str(protocol.sampler), f"points of the sampler {protocol.sampler}")
     groups: dict[str, list[str]] = {}
-    for one in found.searches:
+    for one in findings.searches:
         groups.setdefault(searched(one.setting.space), []).append(one.label)
     spaces = "; ".join(f"{space} for {joined(labels)}" for space, labels in groups.items())
-    given = [label for label in study.labels if label not in {one.label for one in found.searches}]
+    given = [label for label in study.labels if label not in {one.label for one in findings.searches}]
     return (
         f"For each optimizer {plural(protocol.trials, 'setting')} ({drawn}: {spaces}) and the library's defaults were "
-        f"tried on {plural(len(protocol.tuning_seeds), 'tuning seed')}{_extensions(found)}; the setting with the best "
-        f"mean validation {study.metric.replace('_', ' ')} after the last step was evaluated on fresh seeds."
+        f"tried on {plural(len(protocol.tuning_seeds), 'tuning seed')}{_extensions(findings)}; the setting with the "
+        f"best mean validation {study.metric.replace('_', ' ')} after the last step was evaluated on fresh seeds."
         + (f" {joined(given)} ran as given." if given else "")
     )
 
 
-def _extensions(found: Findings) -> str:
-    if not found.study.protocol.extensions:
+def _extensions(findings: Findings) -> str:
+    if not findings.study.protocol.extensions:
         return ""
-    total = max((one.drawn for one in found.searches), default=0)
-    beyond = joined(list(dict.fromkeys(label for one in found.study.protocol.extensions for label in one)))
+    total = max((one.drawn for one in findings.searches), default=0)
+    beyond = joined(list(dict.fromkeys(label for one in findings.study.protocol.extensions for label in one)))
     return f", then {total} in all, for {beyond} beyond the edge of the range on which the best rate lay"
 
 
@@ -84,8 +84,8 @@ def _evaluation(study: Study) -> str:
     )
 
 
-def _tests(found: Findings) -> str:
-    verdicts = found.verdicts
+def _tests(findings: Findings) -> str:
+    verdicts = findings.verdicts
     if not verdicts.comparisons:
         return ""
     margin = f" Equivalent means that the interval lies within ±{verdicts.margin:g}." if verdicts.margin else ""
@@ -108,19 +108,19 @@ def _power(detectable: float | None) -> str:
     )
 
 
-def _targets(found: Findings) -> str:
-    if not found.targets:
+def _targets(findings: Findings) -> str:
+    if not findings.targets:
         return ""
-    metric = f"validation {found.study.metric.replace('_', ' ')}"
-    values = joined([f"{target.value:g}" for target in found.targets])
+    metric = f"validation {findings.study.metric.replace('_', ' ')}"
+    values = joined([f"{target.value:g}" for target in findings.targets])
     return (
         f"Time to target is the first evaluation at which {metric} reached {values} and stayed there at the next; "
         "a miss is infinite, enters medians and ranks, and no mean."
     )
 
 
-def _timing(found: Findings) -> str:
-    if not found.costs:
+def _timing(findings: Findings) -> str:
+    if not findings.costs:
         return ""
     return (
         "Seconds are the median time of a step (forward, backward, update) in a separate timing pass, "

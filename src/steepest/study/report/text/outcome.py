@@ -21,19 +21,19 @@ Cells = Mapping[str, str]
 """By heading."""
 
 
-def outcome(found: Findings) -> dict[str, Cells]:
+def outcome(findings: Findings) -> dict[str, Cells]:
     """By optimizer: what it ran with, mean and standard deviation over seeds, and the verdict on the reference."""
-    metric = found.study.metric
-    steps = {cost.label: MILLISECONDS * cost.seconds for cost in found.costs}  # the timing pass's
-    verdicts = {row.label: row for row in found.verdicts.rows}
-    settings = ran_with(found.study)
+    metric = findings.study.metric
+    steps = {cost.label: MILLISECONDS * cost.seconds for cost in findings.costs}  # the timing pass's
+    verdicts = {row.label: row for row in findings.verdicts.rows}
+    settings = ran_with(findings.study)
     rows: dict[str, Cells] = {}
-    for summary in found.summaries:
-        is_reference = summary.label == found.verdicts.reference
+    for summary in findings.summaries:
+        is_reference = summary.label == findings.verdicts.reference
         difference, verdict = _judgement(verdicts.get(summary.label), is_reference, metric)
         rows[summary.label] = {
             "ran with": settings.get(summary.label, ""),
-            f"test {metric.replace('_', ' ')}": _score(summary.spreads[goal(found.study).key], metric),
+            f"test {metric.replace('_', ' ')}": _score(summary.spreads[goal(findings.study).key], metric),
             "better by": difference,
             "verdict": verdict,
             "train loss": number(summary.spreads["train_loss"].mean),
