@@ -78,7 +78,7 @@ class Panel:
 
 
 def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
-    """The whole page as text."""
+    """Return the whole page as text."""
     study = findings.study
     page: str = template("page.html").render(
         study=study,
@@ -111,7 +111,7 @@ def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str
 
 
 def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """What stands above the first section."""
+    """Return the content above the first section."""
     study = findings.study
     first = answer(study, findings.verdicts, findings.summaries)
     more = (seen(findings.verdicts, findings.summaries), *caution(study, findings.verdicts, findings.searches))
@@ -124,7 +124,7 @@ def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
 
 
 def template(name: str) -> Template:
-    """A template of this package; everything that it prints is escaped."""
+    """Return a template of this package; everything that it prints is escaped."""
     environment = Environment(
         loader=PackageLoader("steepest.study.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -137,7 +137,7 @@ def template(name: str) -> Template:
 
 
 def plotly_script() -> str:
-    """The drawing library as text: the file that `plotly.offline.get_plotlyjs` reads, without plotly's slow import."""
+    """Return the drawing library as text, as `plotly.offline.get_plotlyjs` does, without plotly's slow import."""
     return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
@@ -154,14 +154,14 @@ def panels(charts: Iterable[Chart]) -> dict[Section, list[Panel]]:
 
 
 def figures_json(charts: Iterable[Chart]) -> Markup:
-    """Every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
+    """Return every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
     drawn = {chart.key: _rounded(plotly_figure(chart)) for chart in charts if not chart.empty}
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
 def _rounded(value: Any) -> Any:
-    """Plain data with seven digits: finer than any screen, half as long."""
+    """Return plain data with seven digits: finer than any screen, half as long."""
     if isinstance(value, float):
         return float(f"{value:.7g}")
     if isinstance(value, dict):
@@ -170,7 +170,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
-    """The numbers in the page's head."""
+    """Return the numbers in the page's head."""
     seeds, epochs = len({trial.seed for trial in study.trials}), study.document.config.epochs
     found = [
         (str(len(study.labels)), "optimizer" if len(study.labels) == 1 else "optimizers"),
@@ -192,7 +192,7 @@ def _ended(study: Study) -> tuple[str, str]:
 
 
 def _setting_in_words(study: Study) -> str:
-    """The same facts that a published setting names, of this study."""
+    """Return the same facts that a published setting names, of this study."""
     config, data = study.document.config, study.document.data
     parts = [
         f"{data.train:,} training examples",
@@ -207,7 +207,7 @@ def _setting_in_words(study: Study) -> str:
 
 
 def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
-    """Lists of names and values for the page's lower part; empty ones are left out."""
+    """Return lists of names and values for the page's lower part; empty ones are left out."""
     document = study.document
     run = {"threads": document.threads, "commit": document.commit, "started": _when(document.created)}
     found = {
@@ -222,7 +222,7 @@ def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
 
 
 def _entries(part: object, *without: str) -> dict[str, Any]:
-    """The entries of a part of the document, in alphabetical order as in its file."""
+    """Return the entries of a part of the document, in alphabetical order as in its file."""
     return {key: value for key, value in sorted(plain(part).items()) if key not in without}
 
 
@@ -241,19 +241,19 @@ def _words(value: object) -> str:
 
 
 def _amount(value: object) -> str:
-    """A count with thousands separators, anything else as it is, nothing for nothing."""
+    """Return a count with thousands separators, anything else as it is, nothing for nothing."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value)
 
 
 def _digests(study: Study) -> list[tuple[str, str]]:
-    """Every digest that the study recorded: of the data's files and of the model's code."""
+    """Return every digest that the study recorded: of the data's files and of the model's code."""
     return [*study.document.data.sha256.items(), ("model", study.document.model.sha256)]
 
 
 def _when(created: str) -> str:
-    """``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
+    """Spell ``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
     try:
         return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -261,7 +261,7 @@ def _when(created: str) -> str:
 
 
 def _citation(study: Study) -> str:
-    """One sentence that tells a reader of a paper what was run."""
+    """Return one sentence that tells a reader of a paper what was run."""
     document = study.document
     tool = f"Steepest {document.versions['steepest']}"
     commit = f", commit {document.commit}" if document.commit else ""
@@ -274,12 +274,12 @@ def _citation(study: Study) -> str:
 
 
 def exports(table: Table) -> list[tuple[str, str]]:
-    """The table in the formats that people paste."""
+    """Return the table in the formats that people paste."""
     return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table)), ("CSV", to_csv(table))]
 
 
 def file_list(figures: Sequence[Figure], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What lies beside the page: name, and kind and address of each file."""
+    """Return the files next to the page: name, and kind and address of each."""
     images = [(figure.key, [(kind, f"figures/{figure.key}.{kind}") for kind in ("png", "svg")]) for figure in figures]
     texts = [(key, [(kind, f"tables/{key}.{kind}") for kind in ("csv", "md", "tex")]) for key in tables]
     return images + texts

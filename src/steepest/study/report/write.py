@@ -1,4 +1,4 @@
-"""Puts the report's files on disk, each whole or not at all."""
+"""Writing of the report's files, each whole or not at all."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ def write_files(folder: Path) -> Path:
 
 
 def all_tables(found: Findings) -> dict[str, Table]:
-    """Every table of the report, by key; those without rows are left out, but for the results and trials."""
+    """Return every table of the report, by key; those without rows are left out, but for the results and trials."""
     study = found.study
     tables = (
         *answer_tables(found),
@@ -58,7 +58,7 @@ def _files(figures: Sequence[Figure], tables: Mapping[str, Table]) -> Iterator[t
 
 
 def _write(path: Path, content: bytes, again: str) -> None:
-    """Write beside the target and rename: a full disk leaves the old file, never half a new one."""
+    """Write next to the target and rename: a full disk leaves the old file, never half a new one."""
     beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Across:
-    """What several studies say together of the optimizers that took part in all of them.
+    """The joint findings of several studies on the optimizers that took part in all of them.
 
     Attributes:
         found: the findings of every study, by its name here.
@@ -109,24 +109,24 @@ def _unprofiled(empty: Across) -> tuple[str, ...]:
 
 
 def _present(findings: Findings) -> list[str]:
-    """The optimizers with a result on some seed."""
+    """Return the optimizers with a result on some seed."""
     study = findings.study
     return [label for label in study.labels if any(trial.counts for trial in study.trials_of(label))]
 
 
 def _common_seeds(findings: Findings, labels: Sequence[str]) -> list[int]:
-    """The seeds on which all of these have a result."""
+    """Return the seeds on which all of these have a result."""
     seeds = [{trial.seed for trial in findings.study.trials_of(label) if trial.counts} for label in labels]
     return sorted(set.intersection(*seeds))
 
 
 def _results(findings: Findings, labels: Sequence[str]) -> dict[str, float]:
-    """The median result of every optimizer, larger is better; minus infinity where half diverged."""
+    """Return the median result of every optimizer, larger is better; minus infinity where half diverged."""
     return {label: -median_with_censoring(_losses(findings, label)) for label in labels}
 
 
 def _losses(findings: Findings, label: str) -> list[float]:
-    """The result of every trial that has one, smaller is better, infinite for a diverged trial."""
+    """Return the result of every trial that has one, smaller is better, infinite for a diverged trial."""
     measure = goal(findings.study)
     return [
         _loss(trial, measure.of(trial), measure.better) for trial in findings.study.trials_of(label) if trial.counts
@@ -138,25 +138,25 @@ def _loss(trial: Trial, value: float | None, better: int) -> float:
 
 
 def _costs(findings: Findings, label: str, empty: Across) -> tuple[float, ...]:
-    """By common seed; where no seed is common to all, the median stands for them, as one."""
+    """Return results by common seed; where no seed is common to all, the median stands for them, as one."""
     by_seed = _steps(findings, label) if empty.cost == "steps to target" else _errors(findings, label)
     seeds = _common_seeds(findings, empty.labels)
     return tuple(by_seed[seed] for seed in seeds) or (median_with_censoring(list(by_seed.values())),)
 
 
 def _steps(findings: Findings, label: str) -> dict[int, float]:
-    """Steps to the middle target; at least one, for a target that the untrained model meets."""
+    """Return steps to the middle target; at least one, for a target that the untrained model meets."""
     row = next(row for row in middle(findings.targets).rows if row.label == label)
     return {seed: max(time, 1.0) for seed, time in row.times["steps"]}
 
 
 def middle(targets: Sequence[Target]) -> Target:
-    """The middle one of the targets, the easier of two."""
+    """Return the middle one of the targets, the easier of two."""
     return targets[(len(targets) - 1) // 2]
 
 
 def _errors(findings: Findings, label: str) -> dict[int, float]:
-    """A figure of every trial that shrinks as the result gets better: `figure_of_error` says which."""
+    """Return a figure of every trial that shrinks as the result gets better: `figure_of_error` says which."""
     measure = goal(findings.study)
     trials = [trial for trial in findings.study.trials_of(label) if trial.counts]
     return {trial.seed: _error(trial, measure.of(trial), findings) for trial in trials}
@@ -172,7 +172,7 @@ def _error(trial: Trial, value: float | None, findings: Findings) -> float:
 
 
 def figure_of_error(findings: Findings) -> str:
-    """What the cost is where it is no time to target."""
+    """Name the error that is the cost where no target was frozen."""
     measure = goal(findings.study)
     if is_share(findings):
         return f"1 − {measure.title.lower()}"
@@ -180,25 +180,25 @@ def figure_of_error(findings: Findings) -> str:
 
 
 def _has_ratios(findings: Findings, labels: Sequence[str]) -> bool:
-    """Whether all errors are positive: there is no ratio of others."""
+    """Return whether all errors are positive: others have no ratio."""
     return all(error > 0.0 for label in labels for error in _errors(findings, label).values())
 
 
 def is_share(findings: Findings) -> bool:
-    """Whether the metric is to be maximised and every result lies in [0, 1], so that one minus it is an error."""
+    """Return whether one minus the metric is an error: it is maximised, and every result lies in [0, 1]."""
     measure = goal(findings.study)
     values = [value for trial in findings.study.trials if (value := measure.of(trial)) is not None]
     return findings.study.maximize and all(0.0 <= value <= 1.0 for value in values)
 
 
 def _least(findings: Findings) -> float:
-    """Half an example of the test set: what no error among so many examples shows as."""
+    """Return half an example of the test set: what no error among so many examples shows as."""
     test = findings.study.document.data.test
     return 0.5 / test if test > 0 else 1e-12
 
 
 def _taus(costs: Mapping[str, tuple[tuple[float, ...], ...]]) -> list[float]:
-    """Factors from 1 to a little beyond the largest that is finite, evenly spread on a log axis."""
+    """Return factors from 1 to a little beyond the largest that is finite, evenly spread on a log axis."""
     medians = np.array([[median_with_censoring(seeds) for seeds in problems] for problems in costs.values()])
     best = medians.min(axis=0)
     finite = np.isfinite(medians)
@@ -212,7 +212,7 @@ def _left_out(results: Scores) -> Change:
 
 
 def _other_targets(empty: Across) -> Change | None:
-    """Rankings by steps to the easiest and to the hardest target, against the middle one."""
+    """Return rankings by steps to the easiest and to the hardest target, against the middle one."""
     if empty.cost != "steps to target":
         return None
     targets = {name: (one.targets[0], middle(one.targets), one.targets[-1]) for name, one in empty.found.items()}
@@ -229,7 +229,7 @@ def _target_scores(target: Target, labels: Sequence[str]) -> dict[str, float]:
 
 
 def _other_budgets(empty: Across) -> Change | None:
-    """Rankings by the expected best validation score of a smaller search, against the whole one."""
+    """Return rankings by the expected best validation score of a smaller search, against the whole one."""
     found = empty.found.values()
     searched = [{one.label for one in its.searches if one.expected} for its in found]
     labels = [label for label in empty.labels if all(label in its for its in searched)]
@@ -244,7 +244,7 @@ def _other_budgets(empty: Across) -> Change | None:
 
 
 def _search_sizes(most: int) -> dict[str, int]:
-    """None, powers of two, and all."""
+    """Return the sizes of smaller searches: no trial, powers of two, and all."""
     powers = [2**power for power in range(most.bit_length()) if 2**power < most]
     return {DEFAULTS_ALONE: 0} | {f"{plural(k, 'point')} of the search": k for k in powers} | {FULL_SEARCH: most}
 

@@ -1,4 +1,4 @@
-"""What the comparison across workloads shows: tables, charts and careful words."""
+"""The content of the comparison across workloads: tables, charts and careful words."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from steepest.study.report.wording import joined, percent, plural
 
 
 def tables(found: Across) -> dict[str, Table]:
-    """Those that have rows, by key."""
+    """Return the tables that have rows, by key."""
     made = (_ranks_table(found), _verdicts_table(found), _changes_table(found), _absent_table(found))
     return {table.key: table for table in made if table.rows}
 
 
 def charts(found: Across, styles: Styles) -> tuple[Chart, ...]:
-    """The profiles and the ranks."""
+    """Return the profiles and the ranks."""
     return (_profile_chart(found, styles), _rank_chart(found, styles))
 
 
 def answer(found: Across) -> str:
-    """Who has the best mean rank, and whether that stays."""
+    """Say which optimizer has the best mean rank, and whether that stays."""
     if not found.comparable:
         return "No two optimizers have results in all of these studies, so there is nothing to compare across them."
     best = min(found.mean_ranks.values())
@@ -38,7 +38,7 @@ def answer(found: Across) -> str:
 
 
 def cautions(found: Across) -> list[str]:
-    """What a reader must know before repeating the answer."""
+    """Return what a reader must know before repeating the answer."""
     sentences = [
         "A rank is that of a median over seeds and carries no test; each workload's verdicts stand in the table below.",
         f"{plural(len(found.found), 'workload')} are not a sample of all: another one may reorder the optimizers."
@@ -51,7 +51,7 @@ def cautions(found: Across) -> list[str]:
 
 
 def profile_words(found: Across) -> str:
-    """What the profiles' costs are, and why."""
+    """Say what the profiles' costs are, and why."""
     what, why = _steps_words(found) if found.cost == "steps to target" else _error_words(found)
     unprofiled = f" Not profiled, as not all errors there are positive: {joined(list(found.unprofiled))}."
     return (
@@ -84,7 +84,7 @@ def _level(found: Across) -> str:
 
 
 def _survival(found: Across) -> str:
-    """First whether one workload less changes who is first, then how often anything else does."""
+    """Say whether one workload less changes the first place, then how often other conditions do."""
     groups = {change.name: change.agreements for change in found.changes}
     moved = [f"without {one.change}" for one in groups.get(WORKLOAD_LESS, ()) if not one.first_stays]
     others = [one for name, ones in groups.items() if name != WORKLOAD_LESS for one in ones]

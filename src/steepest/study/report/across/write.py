@@ -35,7 +35,7 @@ def write_files(folders: Sequence[Path], out: Path) -> Path:
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Findings]:
-    """The findings of every folder under its study's name, with the folder where two studies share one."""
+    """Return the findings of every folder under its study's name, with the folder where two studies share one."""
     if not folders:
         raise ReportError("No folder was given; name the study folders to compare.")
     studies = [(folder, read_study(folder)) for folder in dict.fromkeys(folders)]
@@ -59,7 +59,7 @@ def _check_workloads_differ(studies: Sequence[tuple[str, Study]]) -> None:
 
 
 def _conditions(one: Study, other: Study) -> list[str]:
-    """What two studies of one workload do differently."""
+    """Name the settings in which two studies of one workload differ."""
     pairs = {
         "preset": (one.document.preset, other.document.preset),
         "schedule": (one.protocol.schedule, other.protocol.schedule),

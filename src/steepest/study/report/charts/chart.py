@@ -71,7 +71,7 @@ class Chart:
         x_choice: the x axis that a reader chooses on the page's switch; charts of one title then share a place.
         figure: the key of the printed figure that it shares with others; empty for a figure of its own.
         printed: whether a figure for papers shows it.
-        placeholder: whether the page says that nothing is recorded yet where there is no point to draw.
+        placeholder: whether the page says that nothing is recorded yet where the chart is empty.
     """
 
     section: Section
@@ -90,7 +90,7 @@ class Chart:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no point to draw."""
+        """Whether the chart has no point to draw."""
         return not any(series.x for series in self.series)
 
 

@@ -15,7 +15,7 @@ from steepest.study.report.wording import plus_minus
 
 
 def cost_chart(findings: Findings, styles: Styles) -> Chart:
-    """The final result against the seconds of a step, or, without a timing pass, against the seconds of the trial."""
+    """Draw the final result against the time of a step, or of the trial where there was no timing pass."""
     study, measure = findings.study, goal(findings.study)
     clock = {one.label: 1000 * one.seconds for one in findings.costs}
     what = "step time" if clock else "training time"
@@ -41,7 +41,7 @@ def cost_chart(findings: Findings, styles: Styles) -> Chart:
 
 
 def _placed(trials: Sequence[Trial], step_milliseconds: float | None) -> list[tuple[Trial, float]]:
-    """Every finished trial with its place on the axis of time."""
+    """Return every finished trial with its place on the axis of time."""
     finished = [trial for trial in trials if trial.finished]
     if step_milliseconds is not None:
         return [(trial, step_milliseconds) for trial in finished]

@@ -19,7 +19,7 @@ LOG_FROM = 8.0
 
 
 def learning_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
-    """The learning curves, over each x axis."""
+    """Draw the learning curves, over each x axis."""
     clock = {cost.label: cost.seconds for cost in findings.costs}
     return tuple(
         _learning_chart(measure, axis, styles, _curves(findings.study, styles, measure, axis, clock))
@@ -36,7 +36,7 @@ def _curves(
 
 
 def _position(axis: XAxis, step_seconds: float | None) -> Position:
-    """Where an evaluation lies; seconds are those of the timing pass where there was one."""
+    """Return the place of evaluations on the axis; seconds are the timing pass's where there was one."""
     if axis == "seconds" and step_seconds is not None:
         return lambda epoch: epoch.step * step_seconds
     return POSITION[axis]
@@ -65,7 +65,7 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
 
 
 def step_chart(findings: Findings, styles: Styles) -> Chart:
-    """The training loss of every step, with a mark where a trial diverged."""
+    """Draw the training loss of every step, with a mark where a trial diverged."""
     study = findings.study
     curves = {label: step_curve(study.trials_of(label)) for label in styles}
     log = _wide(curves.values())
@@ -127,13 +127,13 @@ def _last_finite(trial: Trial) -> tuple[float, float] | None:
 
 
 def _trained(curves: Collection[Curve]) -> list[Curve]:
-    """The curves without the untrained network, if that leaves two points to draw a line through."""
+    """Return the curves without the untrained network, if that leaves two points to draw a line through."""
     parts = [curve.where(curve.x > 0) for curve in curves]
     return parts if max((len(part) for part in parts), default=0) > 1 else list(curves)
 
 
 def _wide(curves: Collection[Curve]) -> bool:
-    """Whether the means span so much, all above zero, that only a log axis shows them side by side."""
+    """Return whether the means span so much, all above zero, that only a log axis shows them side by side."""
     values = np.array(within(_means(curves), fence(_means(curves), log=True)))
     return bool(len(values)) and bool(values.min() > 0) and bool(values.max() / values.min() > LOG_FROM)
 
@@ -143,7 +143,7 @@ def _means(curves: Iterable[Curve]) -> list[float]:
 
 
 def _fence(curves: Iterable[Curve], log: bool) -> tuple[float, float]:
-    """The ends between which means are drawn: one that is far beyond all others leaves the frame."""
+    """Return the ends between which means are drawn: one that is far beyond all others leaves the frame."""
     return fence(_means(curves), log=log)
 
 
@@ -156,7 +156,7 @@ def _x_frame(curves: Collection[Curve]) -> tuple[float, float]:
 def _y_frame(
     curves: Collection[Curve], log: bool, ends: tuple[float, float], also: Sequence[float] = ()
 ) -> tuple[float, float]:
-    """Room for means and bands inside the ends; on a log axis a band may leave the frame downwards: it may reach 0."""
+    """Leave room for means and bands inside the ends. On a log axis a band may leave the frame: it may reach 0."""
     shown = [curve for curve in curves if len(curve)]
     high = clamped(max([*also, *(float(curve.high.max()) for curve in shown)]), ends)
     if log:

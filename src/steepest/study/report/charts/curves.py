@@ -36,12 +36,12 @@ class Curve:
         return len(self.x)
 
     def where(self, kept: NDArray[Any]) -> "Curve":
-        """The curve's points that a mask or an array of indices selects."""
+        """Return the curve's points that a mask or an array of indices selects."""
         return Curve(self.x[kept], self.mean[kept], self.low[kept], self.high[kept], self.counts[kept])
 
 
 def epoch_curve(trials: Sequence[Trial], key: str, position: Position) -> Curve:
-    """The figure ``key`` at evaluations, averaged over the seeds that reached each with a finite value.
+    """Return the figure ``key`` at evaluations, averaged over the seeds that reached each with a finite value.
 
     On the axis of seconds, seeds pass an epoch's end at different times: the point lies at their mean time.
     """
@@ -58,7 +58,7 @@ def epoch_curve(trials: Sequence[Trial], key: str, position: Position) -> Curve:
 
 
 def step_curve(trials: Sequence[Trial]) -> Curve:
-    """The training loss of every step, smoothed per seed by means of neighbouring steps, then averaged over seeds."""
+    """Return the training loss of every step: means of neighbouring steps per seed, averaged over seeds."""
     longest = max((len(trial.steps) for trial in trials), default=0)
     smoothed = [bucket_means(_padded(trial.steps, longest), _padded(trial.losses, longest)) for trial in trials]
     if not longest:
@@ -68,7 +68,7 @@ def step_curve(trials: Sequence[Trial]) -> Curve:
 
 
 def _over_seeds(x: Array, y: Array) -> Curve:
-    """Column means over rows; NaN is a missing value. Columns without any value are dropped."""
+    """Return column means over rows; NaN is a missing value. Columns without any value are dropped."""
     counts = np.isfinite(y).sum(axis=0).astype(np.float64)
     kept = counts > 0
     x, y, counts = x[:, kept], y[:, kept], counts[kept]

@@ -12,7 +12,7 @@ SMOOTH_POINTS = 200
 
 
 def thin(y: Array, limit: int = SCREEN_POINTS) -> Indices:
-    """Indices of at most ``limit`` points of a curve that keep its shape.
+    """Return indices of at most ``limit`` points of a curve that keep its shape.
 
     The curve is cut into equal buckets and the lowest and highest finite point of each is kept, so no point is
     invented, the first and last point stay, and so do the curve's extremes. A curve of at most ``limit`` points
@@ -26,7 +26,7 @@ def thin(y: Array, limit: int = SCREEN_POINTS) -> Indices:
 
 
 def bucket_means(x: Array, y: Array, limit: int = SMOOTH_POINTS) -> tuple[Array, Array]:
-    """Means of x and y over runs of equally many neighbouring points, at most ``limit`` of them.
+    """Return means of x and y over runs of equally many neighbouring points, at most ``limit`` of them.
 
     This smooths: single spikes are averaged away, by design. Every finite value counts exactly once; a bucket without
     any is NaN. Buckets hold ``ceil(n / limit)`` points each (the last one may hold fewer), so with at most ``limit``

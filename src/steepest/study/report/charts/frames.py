@@ -18,7 +18,7 @@ EVERYTHING: Bounds = (-math.inf, math.inf)
 
 
 def fence(values: Iterable[float], *, log: bool = False) -> Bounds:
-    """The ends between which values are drawn where they are; infinite where none is far from the others.
+    """Return the ends between which values are drawn where they are; infinite where none is far from the others.
 
     >>> fence([0.3, 0.4, 0.5, 0.6, 1e30])[1] < 10.0
     True
@@ -36,7 +36,7 @@ def fence(values: Iterable[float], *, log: bool = False) -> Bounds:
 
 
 def _around(kept: np.ndarray, log: bool) -> Bounds:
-    """A little more than the values that are kept."""
+    """Return a little more than the values that are kept."""
     low, high = float(kept.min()), float(kept.max())
     if log:
         return low / 2, high * 2
@@ -45,11 +45,11 @@ def _around(kept: np.ndarray, log: bool) -> Bounds:
 
 
 def within(values: Iterable[float], ends: Bounds) -> list[float]:
-    """Those between the ends; all of them where none is."""
+    """Return the values between the ends; all of them where none is."""
     found = list(values)
     return [value for value in found if ends[0] <= value <= ends[1]] or found
 
 
 def clamped(value: float, ends: Bounds) -> float:
-    """The value, or the end that it lies beyond."""
+    """Return the value, or the end that it lies beyond."""
     return min(max(value, ends[0]), ends[1])

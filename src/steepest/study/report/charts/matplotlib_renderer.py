@@ -79,7 +79,7 @@ def figure_images(figure: Figure, *, dpi: int = 160) -> dict[str, bytes]:
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Our settings for the time of drawing. A letter that the font lacks is drawn as a box: no reason to warn."""
+    """Apply our settings while drawing, without a warning for a letter that the font lacks (drawn as a box)."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -214,7 +214,7 @@ def _scale(axes: Axes, axis: Axis, name: str) -> None:
 
 
 def _legend(drawing: Drawing, figure: Figure, columns: int) -> None:
-    """One legend for all charts. Texts are set afterwards: as labels, those with a leading underscore would vanish."""
+    """Draw one legend for all charts. Texts are set afterwards: labels with a leading underscore would vanish."""
     styles = _styles(figure)
     handles = [_handle(style) for style in styles.values()]
     names = [f"series {index}" for index in range(len(handles))]
@@ -227,7 +227,7 @@ def _legend(drawing: Drawing, figure: Figure, columns: int) -> None:
 
 
 def _legend_columns(styles: Iterable[str], columns: int) -> int:
-    """How many entries of the legend stand side by side."""
+    """Return how many entries of the legend stand in a row."""
     longest = min(max(map(len, styles), default=0), LABEL_LENGTH)
     return min(max(int(SIGNS_PER_INCH * _width(columns)) // (longest + 7), 1), 5)
 

@@ -1,4 +1,4 @@
-"""Styles of series: colour, dash and marker together, so that no reader depends on colour alone.
+"""Styles of series: colour, dash and marker together, so that no reader depends on colour only.
 
 Nine colours after Okabe and Ito's set, with lightness moved apart until every pair stays distinct under simulated
 protanopia, deuteranopia and tritanopia, in a light and a dark variant. Dashes repeat every four and markers every
@@ -70,7 +70,7 @@ def styles_of(labels: Iterable[str]) -> Styles:
 
 
 def swatch(style: SeriesStyle) -> Markup:
-    """A line in the series' dash with its marker on it; the page's style chooses the light or the dark colour."""
+    """Draw a line in the series' dash with its marker, as SVG; the page's style chooses light or dark."""
     return Markup(
         '<svg class="swatch" viewBox="0 0 26 20" width="26" height="20" aria-hidden="true" '
         'style="--light:{};--dark:{}"><path class="rule" d="M0 10h26" stroke-dasharray="{}"/><path d="{}"/></svg>'

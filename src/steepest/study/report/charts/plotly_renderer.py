@@ -20,7 +20,7 @@ _STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline a
 
 
 def plotly_figure(chart: Chart) -> dict[str, Any]:
-    """The chart as plotly's data and layout: a band (where there is one) below its line, or marks.
+    """Return the chart as plotly's data and layout: a band (where there is one) below its line, or marks.
 
     Plain data, because plotly's Python classes take a second to import and check every value of every trace; the tests
     let them check what is made here.
@@ -40,7 +40,7 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 
 
 def _shape(guide: Guide) -> dict[str, Any]:
-    """An upright line or stripe over the whole height; the page's script gives it the colours of its scheme."""
+    """Return an upright line or stripe over the whole height; the page's script gives it the colours of its scheme."""
     stripe = {"type": "rect", "fillcolor": tint(GUIDE, 0.1), "line": {"width": 0}}
     line = {"type": "line", "line": {"width": 2, "color": GUIDE}}
     place = {"x0": guide.low, "x1": guide.high, "y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
@@ -48,7 +48,7 @@ def _shape(guide: Guide) -> dict[str, Any]:
 
 
 def tint(colour: str, opacity: float) -> str:
-    """A hex colour as rgba.
+    """Return a hex colour as rgba.
 
     >>> tint("#0b6fb8", 0.5)
     'rgba(11,111,184,0.5)'
@@ -144,7 +144,7 @@ def _meta(series: Series, role: str) -> dict[str, str]:
 
 
 def _axis(axis: Axis, values: Values) -> dict[str, Any]:
-    """The axis over these values. Whole numbers and log axes get our own ticks: plotly's repeat or lose digits."""
+    """Return plotly's axis. Whole numbers and log axes get our own ticks: plotly's repeat or lose digits."""
     drawn: dict[str, Any] = {
         "title": {"text": html.escape(axis.title), "standoff": 8},
         "type": "log" if axis.log else "linear",
@@ -167,7 +167,7 @@ def _axis(axis: Axis, values: Values) -> dict[str, Any]:
 
 
 def _framed(axis: Axis, values: Values) -> Values:
-    """The values inside the axis's frame, of which its ticks are made; its ends where none is inside."""
+    """Return the values inside the axis's frame, of which its ticks are made; its ends where none is inside."""
     if axis.bounds is None:
         return values
     low, high = axis.bounds
@@ -175,7 +175,7 @@ def _framed(axis: Axis, values: Values) -> Values:
 
 
 def _around(value: float, *, integer: bool) -> list[float]:
-    """A frame around a single value, which by itself spans nothing."""
+    """Return a frame around a single value, which by itself spans nothing."""
     room = 1.0 if integer else 0.1 * abs(value) or 0.1
     return [value - room, value + room]
 
@@ -188,14 +188,14 @@ def _named(ticks: Sequence[tuple[float, str]]) -> dict[str, Any]:
 
 
 def _whole_step(span: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, ... that needs at most eight steps for the span."""
+    """Return the smallest of 1, 2, 5, 10, 20, ... that needs at most eight steps for the span."""
     sizes = (digit * 10**power for power in range(16) for digit in (1, 2, 5))
     size: int = next(size for size in sizes if span / size <= MOST_TICKS)
     return size
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """1, 2 and 5 of every decade, or powers of ten alone where those would crowd the axis."""
+    """Return 1, 2 and 5 of every decade, or only powers of ten where those would crowd the axis."""
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     digits = (1, 2, 5) if high / low < FINE_UP_TO else (1,)
     sparse = max(len(powers) // MOST_TICKS, 1)

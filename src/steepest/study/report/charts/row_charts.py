@@ -19,7 +19,7 @@ from steepest.study.statistics.targets import median_with_censoring
 
 
 def verdict_chart(findings: Findings, styles: Styles) -> Chart:
-    """The difference from the reference: its interval, and every paired seed."""
+    """Draw the difference from the reference: its interval, and every paired seed."""
     verdicts = findings.verdicts
     frame = _difference_frame(verdicts)
     ordered = sorted(verdicts.rows, key=lambda row: -_estimate(row))
@@ -38,7 +38,7 @@ def verdict_chart(findings: Findings, styles: Styles) -> Chart:
 
 
 def seed_chart(findings: Findings, styles: Styles) -> Chart:
-    """The final result of every seed, with the median of each optimizer."""
+    """Draw the final result of every seed, with the median of each optimizer."""
     study, measure = findings.study, goal(findings.study)
     ordered = sorted(findings.summaries, key=lambda summary: _worst_last(study.trials_of(summary.label), measure))
     spreads = [(summary.label, spread(study.trials_of(summary.label), measure)) for summary in ordered]
@@ -61,7 +61,7 @@ def seed_chart(findings: Findings, styles: Styles) -> Chart:
 
 
 def target_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
-    """For every target, the steps that every seed took to it."""
+    """Draw for every target the steps that every seed took to it."""
     horizon = max([1, *(epoch.step for trial in findings.study.trials for epoch in trial.epochs)])
     return tuple(
         _target_chart(findings.study, target, number, styles, horizon)
@@ -80,7 +80,7 @@ def _estimate(row: VerdictRow) -> float:
 
 
 def _difference_frame(verdicts: Verdicts) -> Frame:
-    """A frame around the differences and interval ends that are not far from all others, around 0 and the margin."""
+    """Return a frame around 0, the margin, interval ends, and differences that are not far from all others."""
     drawn = [difference for row in verdicts.rows for _, difference in row.differences]
     ends = fence(drawn)
     drawn += [end for one in verdicts.comparisons for end in (one.interval.low, one.interval.high)]
@@ -99,7 +99,7 @@ def _verdict_row(row: VerdictRow, reference: str | None, frame: Frame) -> Row:
 
 
 def _difference(row: VerdictRow, frame: Frame) -> Estimate | None:
-    """The comparison's estimate with its interval, cut at the frame; None where it is not finite."""
+    """Return the comparison's estimate with its interval, cut at the frame; None where it is not finite."""
     one = row.comparison
     if one is None or not math.isfinite(one.estimate):
         return None
@@ -136,13 +136,13 @@ def _verdict_words(verdicts: Verdicts) -> str:
 
 
 def _median(trials: Sequence[Trial], measure: Measure) -> float | None:
-    """The median over the trials with a result, finite or the worst; None without any."""
+    """Return the median over the trials with a result, finite or the worst; None without any."""
     values = _oriented(trials, measure)
     return measure.better * -median_with_censoring(values) if values else None
 
 
 def _oriented(trials: Sequence[Trial], measure: Measure) -> list[float]:
-    """Results turned so that smaller is better; infinite for the worst one."""
+    """Return results turned so that smaller is better; infinite for the worst one."""
     finished = [-measure.better * value for _, value in spread(trials, measure).values]
     return finished + [math.inf for trial in trials if measure.lost(trial)]
 
@@ -153,7 +153,7 @@ def _worst_last(trials: Sequence[Trial], measure: Measure) -> float:
 
 
 def _seed_row(summary: Summary, trials: Sequence[Trial], measure: Measure, frame: Frame) -> Row:
-    """A dot for every seed, and a cross at the edge for one without a finite result or far beyond the others."""
+    """Return a dot for every seed, and a cross at the edge for one without a finite result or far beyond the others."""
     dots, beyond = frame.placed(spread(trials, measure).values, measure.text)
     worst = frame.edge(low=measure.better > 0)
     lost = [(worst, f"seed {trial.seed} {why}") for trial in trials if (why := measure.lost(trial))]
@@ -163,7 +163,7 @@ def _seed_row(summary: Summary, trials: Sequence[Trial], measure: Measure, frame
 
 
 def _median_mark(trials: Sequence[Trial], measure: Measure, frame: Frame) -> Estimate | None:
-    """The median over two seeds or more; None where it is not finite."""
+    """Return the median over two seeds or more; None where it is not finite."""
     count, median = sum(trial.counts for trial in trials), _median(trials, measure)
     if count < 2 or median is None or math.isinf(median):
         return None
@@ -172,7 +172,7 @@ def _median_mark(trials: Sequence[Trial], measure: Measure, frame: Frame) -> Est
 
 
 def _median_reach(trials: Sequence[Trial], measure: Measure, frame: Frame) -> Interval | None:
-    """The median's interval by order statistics; None where it is unbounded."""
+    """Return the median's interval by order statistics; None where it is unbounded."""
     interval = median_interval(_oriented(trials, measure))
     if not interval.is_finite:
         return None

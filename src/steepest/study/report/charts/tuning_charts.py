@@ -15,7 +15,7 @@ SINGLE = {RATE}
 
 
 def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
-    """The validation score of every search trial over its learning rate."""
+    """Draw the validation score of every search trial over its learning rate."""
     study = findings.study
     shown = [one for one in findings.searches if RATE in one.setting.space]
     ends = fence([score for one in shown for _, score in _points(study, one.tried)])
@@ -36,7 +36,7 @@ def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
 
 
 def budget_chart(findings: Findings, styles: Styles) -> Chart:
-    """The expected best validation score after k points of the search."""
+    """Draw the expected best validation score after k points of the search."""
     study = findings.study
     series = [part for one in findings.searches for part in _budget_series(one, styles[one.label])]
     metric = _score_title(study)
@@ -57,7 +57,7 @@ def budget_chart(findings: Findings, styles: Styles) -> Chart:
 
 
 def _independent(study: Study) -> bool:
-    """Whether the points are independent draws from one space."""
+    """Return whether the points are independent draws from one space."""
     return study.protocol.sampler == "random" and not study.protocol.extensions
 
 
@@ -66,7 +66,7 @@ def _score_title(study: Study) -> str:
 
 
 def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> float:
-    """Where a point without a score is drawn: below (or above) all others."""
+    """Return where a point without a score is drawn: below (or above) all others."""
     scores = within([score for one in shown for _, score in _points(study, one.tried)], ends)
     if not scores:
         return 0.0
@@ -75,7 +75,7 @@ def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> 
 
 
 def _points(study: Study, tried: Sequence[SearchPoint]) -> list[tuple[float, float]]:
-    """(rate, score) of every search trial that finished."""
+    """Return (rate, score) of every search trial that finished."""
     pairs = [(one.rate, last_score(study, trial)) for one in tried if one.rate is not None for trial in one.trials]
     return [(rate, score) for rate, score in pairs if math.isfinite(score)]
 
@@ -102,7 +102,7 @@ def _curve(one: Search, style: SeriesStyle) -> Series:
 
 
 def _single(one: Search, style: SeriesStyle, kind: Kind, tried: SearchPoint | None, note: str) -> Series:
-    """The mean score of one point, nothing where it has none."""
+    """Return the mean score of one point, nothing where it has none."""
     points = [] if tried is None or tried.rate is None else [(tried.rate, tried.score)]
     points = [(rate, score) for rate, score in points if math.isfinite(score)]
     x, y = tuple(rate for rate, _ in points), tuple(score for _, score in points)

@@ -1,1 +1,1 @@
-"""What follows from a study's records, computed once and without drawing."""
+"""Conclusions from a study's records, computed once and without drawing."""

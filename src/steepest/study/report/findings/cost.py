@@ -1,4 +1,4 @@
-"""What every optimizer costs beside what it reaches: seconds of a step and bytes of state."""
+"""The cost of every optimizer next to its result: seconds of a step and bytes of state."""
 
 import statistics
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Cost:
 
 
 def costs(study: Study) -> tuple[Cost, ...]:
-    """Every optimizer that the timing pass timed, in the study's order."""
+    """Return every optimizer that the timing pass timed, in the study's order."""
     rounds = timing_rounds(study)
     base = statistics.median(rounds[study.reference]) if study.reference in rounds else None
     return tuple(

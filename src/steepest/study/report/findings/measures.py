@@ -19,11 +19,11 @@ class Measure:
     definition: str
 
     def text(self, value: float | None) -> str:
-        """The value as printed: fixed decimals, or three significant digits where those would not fit."""
+        """Return the value as printed: fixed decimals, or three significant digits where those would not fit."""
         return number(value, self.decimals)
 
     def of(self, trial: Trial) -> float | None:
-        """The trial's final value (training figures: of its last epoch), or None."""
+        """Return the trial's final value (training figures: of its last epoch), or None."""
         if self.key == "examples_per_second":
             return trial.examples_per_second
         if self.key in trial.final:
@@ -31,19 +31,19 @@ class Measure:
         return trial.epochs[-1].values.get(self.key) if trial.epochs else None
 
     def result(self, trial: Trial) -> float:
-        """The final value of a trial with a result; NaN for one that has none that is finite, the worst result."""
+        """Return the final value of a trial with a result; NaN, the worst result, where it is not finite."""
         value = self.of(trial) if trial.finished else None
         return value if value is not None and math.isfinite(value) else math.nan
 
     def lost(self, trial: Trial) -> str | None:
-        """Why the trial's result is the worst one; None for a finite result, and for a trial without a result."""
+        """Say why the trial's result is the worst one; None for a finite result, and without a result."""
         if not trial.counts or not math.isnan(self.result(trial)):
             return None
         return f"without a finite {self.title.lower()}" if trial.finished else trial.status
 
 
 def number(value: float | None, decimals: int) -> str:
-    """Fixed decimals for everyday sizes (counts: any), three significant digits beyond, words for what is no number.
+    """Print fixed decimals for everyday sizes (counts: any), three digits beyond, words for what is not finite.
 
     >>> number(0.87912, 3), number(1234.56, 0), number(2.5e7, 3), number(None, 3), number(float("inf"), 3)
     ('0.879', '1,235', '2.5e+07', '–', 'inf')
@@ -56,36 +56,36 @@ def number(value: float | None, decimals: int) -> str:
 
 
 def table_measures(study: Study) -> tuple[Measure, ...]:
-    """The columns of the results table, in the order of the literature."""
+    """Return the columns of the results table, in the order of the literature."""
     parts = ("train_loss", *_metric_keys(study, "train", "test"), *_speed(study))
     return tuple(_measure(study, key) for key in dict.fromkeys(parts))
 
 
 def curve_measures(study: Study) -> tuple[Measure, ...]:
-    """The learning curves, in reading order."""
+    """Return the learning curves, in reading order."""
     keys = ("train_loss", *_metric_keys(study, "train", "validation"), "validation_loss")
     return tuple(_measure(study, key) for key in dict.fromkeys(keys))
 
 
 def goal(study: Study) -> Measure:
-    """The figure that the study's answer is about: its metric on the test set."""
+    """Return the figure that the study's answer is about: its metric on the test set."""
     return _measure(study, f"test_{study.metric}")
 
 
 def trial_measures(study: Study) -> tuple[Measure, ...]:
-    """The columns of the table of trials."""
+    """Return the columns of the table of trials."""
     keys = ("train_loss", *_metric_keys(study, "train", "validation", "test"), *_speed(study))
     return tuple(_measure(study, key) for key in dict.fromkeys(keys))
 
 
 def definitions(study: Study) -> tuple[tuple[str, str], ...]:
-    """Name and meaning of every figure that the page shows."""
+    """Return name and meaning of every figure that the page shows."""
     shown = (*curve_measures(study), *table_measures(study))
     return tuple((measure.title, measure.definition) for measure in dict.fromkeys(shown))
 
 
 def _speed(study: Study) -> list[str]:
-    """The trials' own speed, where no timing pass took it better, or to set it beside a published one.
+    """Return the trials' own speed, where no timing pass took it better, or to compare it with a published one.
 
     Trials that ran side by side waited for each other.
     """

@@ -1,4 +1,4 @@
-"""The setting that every optimizer was evaluated with, in a few words that stand beside its label."""
+"""The setting that every optimizer was evaluated with, in a few words that stand next to its label."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ RATE = "lr"
 
 
 def ran_with(study: Study) -> dict[str, str]:
-    """By label: the learning rate, what was given or searched, and every option in which the optimizers differ.
+    """Return by label the learning rate, what was given or searched, and options in which optimizers differ.
 
     An option that stands in the label already is left out. An optimizer whose search has not chosen yet has no words.
     """
@@ -24,18 +24,18 @@ def ran_with(study: Study) -> dict[str, str]:
 
 
 def with_setting(label: str, words: Mapping[str, str]) -> str:
-    """``AdamW (lr=0.003)``; the label alone where nothing is to be said."""
+    """Spell ``AdamW (lr=0.003)``; only the label where it has no words."""
     return f"{label} ({words[label]})" if words.get(label) else label
 
 
 def run_with(study: Study, setting: OptimizerEntry) -> Mapping[str, Any]:
-    """The options of the evaluation: those that the search chose, or those that were given."""
+    """Return the options of the evaluation: those that the search chose, or those that were given."""
     choice = study.chosen.get(setting.label)
     return setting.options if choice is None or not choice.options else choice.options
 
 
 def acting(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that change the update: not false, none, zero or empty; learning rate first.
+    """Return the options that change the update: not false, none, zero or empty; learning rate first.
 
     >>> acting({"amsgrad": False, "betas": [0.9, 0.999], "lr": 0.01, "weight_decay": 0})
     {'lr': 0.01, 'betas': [0.9, 0.999]}
@@ -45,12 +45,12 @@ def acting(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spelled(options: Mapping[str, Any]) -> str:
-    """``lr=0.01, betas=(0.9, 0.999), amsgrad=true``."""
+    """Spell options: ``lr=0.01, betas=(0.9, 0.999), amsgrad=true``."""
     return ", ".join(f"{key}={_spelled(value)}" for key, value in options.items())
 
 
 def searched(space: Mapping[str, Dimension]) -> str:
-    """``lr from 1e-05 to 1 (log)``, one after the other."""
+    """Spell a search space: ``lr from 1e-05 to 1 (log)``, one dimension after the other."""
     return "; ".join(f"{name} {_dimension(one)}" for name, one in space.items())
 
 
@@ -59,7 +59,7 @@ def _is_settled(study: Study, setting: OptimizerEntry) -> bool:
 
 
 def _differing(options: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """The options that all optimizers have, and that are not equal for all."""
+    """Return the options that all optimizers have, and that are not equal for all."""
     first, *others = options.values() or ({},)
     shared = {key for key in first if all(key in its for its in others)}
     return {key for key in shared if any((its[key] or None) != (first[key] or None) for its in others)}

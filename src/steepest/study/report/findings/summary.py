@@ -22,7 +22,7 @@ class Spread:
 
     @property
     def count(self) -> int:
-        """How many seeds the mean covers."""
+        """The number of seeds that the mean covers."""
         return len(self.values)
 
     @property
@@ -47,12 +47,12 @@ class Summary:
 
     @property
     def finished(self) -> int:
-        """How many trials finished."""
+        """The number of trials that finished."""
         return self.statuses.get(FINISHED, 0)
 
     @property
     def coverage(self) -> str:
-        """How many seeds the means cover and what became of the others: ``2 of 3 (1 diverged)``."""
+        """The number of seeds that the means cover, and the fate of the others: ``2 of 3 (1 diverged)``."""
         if self.finished == self.planned:
             return str(self.planned)
         others = ", ".join(f"{count} {status}" for status, count in self.statuses.items() if status != FINISHED)
@@ -60,23 +60,23 @@ class Summary:
 
 
 def spread(trials: Iterable[Trial], measure: Measure) -> Spread:
-    """The measure over the finished trials that have a finite value of it."""
+    """Return the measure over the finished trials that have a finite value of it."""
     pairs = [(trial.seed, measure.of(trial)) for trial in trials if trial.finished]
     return Spread(tuple((seed, value) for seed, value in pairs if value is not None and math.isfinite(value)))
 
 
 def summarize(study: Study) -> tuple[Summary, ...]:
-    """One summary per optimizer, in the study's order."""
+    """Return one summary per optimizer, in the study's order."""
     return tuple(_summary(study, label) for label in study.labels)
 
 
 def statuses(trials: Iterable[Trial]) -> dict[str, int]:
-    """How many trials ended how, most frequent first."""
+    """Count the trials by status, most frequent first."""
     return dict(Counter(trial.status for trial in trials).most_common())
 
 
 def ranked(summaries: Iterable[Summary], measure: Measure) -> list[Summary]:
-    """Those with a mean, best first; equal means stay in the study's order."""
+    """Return the summaries with a mean, best first; equal means stay in the study's order."""
     having = [summary for summary in summaries if summary.spreads[measure.key].count]
     return sorted(having, key=lambda summary: -measure.better * (summary.spreads[measure.key].mean or 0.0))
 

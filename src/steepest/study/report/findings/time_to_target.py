@@ -36,16 +36,16 @@ class TimeToTarget:
 
     @property
     def known(self) -> int:
-        """How many trials either met the target or ended without meeting it."""
+        """The number of trials that met the target or ended without meeting it."""
         return len(self.times["steps"])
 
     @property
     def hits(self) -> int:
-        """How many met it."""
+        """The number of trials that met the target."""
         return self.known - (misses([time for _, time in self.times["steps"]]) if self.known else 0)
 
     def median(self, unit: Unit) -> float | None:
-        """The median over the known trials, infinite where half of them or more missed; None where not recorded."""
+        """Return the median over known trials, infinite where half or more missed; None where not recorded."""
         times = [time for _, time in self.times.get(unit, ())]
         return median_with_censoring(times) if times else None
 
@@ -60,18 +60,18 @@ class Target:
 
 
 def targets(study: Study) -> tuple[Target, ...]:
-    """Every target of the plan, easiest first."""
+    """Return every target of the plan, easiest first."""
     clock = step_seconds(study)
     return tuple(_target(study, value, clock) for value in study.protocol.targets)
 
 
 def step_seconds(study: Study) -> dict[str, float]:
-    """The seconds of a step of every optimizer that the timing pass timed: the median over its rounds."""
+    """Return the seconds of a step of every optimizer that the timing pass timed: the median over its rounds."""
     return {label: statistics.median(rounds) for label, rounds in timing_rounds(study).items()}
 
 
 def timing_rounds(study: Study) -> dict[str, list[float]]:
-    """The median seconds of a step in every round of the timing pass, by optimizer."""
+    """Return the median seconds of a step in every round of the timing pass, by optimizer."""
     found = by_label(study.timing_trials)
     rounds = {
         label: [one.step_seconds for one in found.get(label, ()) if one.finished and one.step_seconds]
@@ -95,7 +95,7 @@ def _target(study: Study, value: float, clock: Mapping[str, float]) -> Target:
 
 
 def _crossings(study: Study, label: str, target: float) -> dict[int, Epoch | None]:
-    """By seed: the evaluation that met the target, None for a miss. A trial cut short before meeting it is left out."""
+    """Return by seed the evaluation that met the target, None for a miss; a trial cut short is left out."""
     found = {trial.seed: (trial, _crossing(study, trial, target)) for trial in study.trials_of(label)}
     return {seed: epoch for seed, (trial, epoch) in found.items() if epoch is not None or trial.counts}
 
@@ -114,7 +114,7 @@ def _times(met: Mapping[int, Epoch | None], units: Mapping[Unit, TimeOf]) -> dic
 
 
 def _units(study: Study, seconds_per_step: float | None) -> dict[Unit, TimeOf]:
-    """The units in which the study recorded times, and how an evaluation tells each."""
+    """Return the units in which the study recorded times, and how an evaluation tells each."""
     found: dict[Unit, TimeOf] = {"steps": _steps, "epochs": lambda epoch: epoch.epoch}
     if all("evaluations" in epoch.values for trial in study.trials for epoch in trial.epochs):
         found["gradient evaluations"] = lambda epoch: epoch.values["evaluations"]
@@ -128,7 +128,7 @@ def _steps(epoch: Epoch) -> float:
 
 
 def _time(epoch: Epoch | None, of: TimeOf) -> float:
-    """The time in a unit, infinite for a miss."""
+    """Return the time in a unit, infinite for a miss."""
     return math.inf if epoch is None else of(epoch)
 
 

@@ -1,4 +1,4 @@
-"""What the search of every optimizer tried, what it found, and what finding it cost."""
+"""The search of every optimizer: points, choice, and the cost of finding it."""
 
 import math
 import statistics
@@ -59,7 +59,7 @@ class Search:
         tried: every planned point, the library's defaults first.
         chosen: the point that is evaluated; None where no point finished, or the choice is still to be made.
         curve: the learning-rate curve; None where no rate was searched, or no trial finished.
-        expected: (k, score): the expected best validation score after k points beside the defaults; k = 0 are these.
+        expected: (k, score): the expected best validation score after k points next to the defaults; k = 0 are these.
     """
 
     setting: OptimizerEntry
@@ -75,7 +75,7 @@ class Search:
 
     @property
     def statuses(self) -> dict[str, int]:
-        """How many points ended how."""
+        """The number of points by status."""
         return dict(Counter(one.status for one in self.tried))
 
     @property
@@ -84,12 +84,12 @@ class Search:
         return self.at(DEFAULTS)
 
     def at(self, point: Point | None) -> SearchPoint | None:
-        """What was tried at a point."""
+        """Return the options that were tried at a point."""
         return next((one for one in self.tried if one.point == point), None)
 
     @property
     def drawn(self) -> int:
-        """How many points were drawn: all but the defaults."""
+        """The number of points that were drawn: all but the defaults."""
         return sum(one.point != DEFAULTS for one in self.tried)
 
     @property
@@ -99,13 +99,13 @@ class Search:
 
 
 def searches(study: Study) -> tuple[Search, ...]:
-    """The search of every optimizer that has a space to search, in the study's order."""
+    """Return the search of every optimizer that has a space to search, in the study's order."""
     trials = by_label(study.search_trials)
     return tuple(_search(study, one, trials.get(one.label, ())) for one in study.running if one.points)
 
 
 def edges(found: tuple[Search, ...]) -> tuple[tuple[str, str, float], ...]:
-    """(optimizer, end, best rate) where the best learning rate is the outermost that was tried."""
+    """Return (optimizer, end, best rate) where the best learning rate is the outermost that was tried."""
     return tuple(
         (one.label, {"low": "lower", "high": "upper"}[one.curve.at_edge], one.curve.best)
         for one in found
@@ -140,14 +140,14 @@ def _tried(study: Study, entry: PointEntry, trials: tuple[Trial, ...]) -> Search
 
 
 def last_score(study: Study, trial: Trial) -> float:
-    """The validation metric after a finished trial's last step, else NaN."""
+    """Return the validation metric after a finished trial's last step, else NaN."""
     if not trial.finished or not trial.epochs:
         return math.nan
     return trial.epochs[-1].values.get(f"validation_{study.metric}", math.nan)
 
 
 def _curve(study: Study, tried: tuple[SearchPoint, ...]) -> Sensitivity | None:
-    """Over the drawn points alone: the library's defaults may lie outside of every range, and have other options."""
+    """Take only drawn points: the library's defaults may lie outside of every range, and have other options."""
     drawn = [one for one in tried if one.point != DEFAULTS and one.ended]
     points = [(one.rate, one.score) for one in drawn if one.rate is not None]
     if not points:
@@ -157,7 +157,7 @@ def _curve(study: Study, tried: tuple[SearchPoint, ...]) -> Sensitivity | None:
 
 
 def _expected(study: Study, tried: tuple[SearchPoint, ...]) -> tuple[tuple[int, float], ...]:
-    """The defaults take part in every choice, so no best of k points falls short of them."""
+    """Return the expected best score of k points; the defaults take part, so no best falls short of them."""
     defaults = next((one.score for one in tried if one.point == DEFAULTS and one.ended), math.nan)
     better = max if study.maximize else min
     scores = [one.score for one in tried if one.point != DEFAULTS and one.ended]

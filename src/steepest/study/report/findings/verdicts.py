@@ -23,7 +23,7 @@ Results = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class VerdictRow:
-    """One optimizer beside the reference.
+    """One optimizer compared with the reference.
 
     Attributes:
         label: the optimizer.
@@ -43,12 +43,12 @@ class VerdictRow:
 
     @property
     def infinite(self) -> int:
-        """How many differences are infinite."""
+        """The number of infinite differences."""
         return sum(math.isinf(difference) for _, difference in self.differences)
 
     @property
     def undefined(self) -> int:
-        """On how many seeds neither the optimizer nor the reference has a finite result."""
+        """The number of seeds on which neither the optimizer nor the reference has a finite result."""
         return sum(math.isnan(difference) for _, difference in self.differences)
 
 
@@ -64,7 +64,7 @@ class Verdicts:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Those of optimizers that share a seed with the reference."""
+        """The comparisons of optimizers that share a seed with the reference."""
         return tuple(row.comparison for row in self.rows if row.comparison is not None)
 
     @property
@@ -88,16 +88,16 @@ class Verdicts:
         return detectable_difference(min(one.n for one in self.comparisons), len(self.comparisons), self.alpha)
 
     def only_diverged(self, labels: Collection[str]) -> bool:
-        """Whether these optimizers have no other trials with the worst result than diverged ones."""
+        """Return whether these optimizers have no other trials with the worst result than diverged ones."""
         return all(row.lost.keys() <= {DIVERGED} for row in self.rows if row.label in labels)
 
     def labels(self, verdict: Verdict) -> list[str]:
-        """The optimizers with this verdict, in the study's order."""
+        """Return the optimizers with this verdict, in the study's order."""
         return [one.label for one in self.comparisons if one.verdict is verdict]
 
 
 def verdicts(study: Study) -> Verdicts:
-    """The study's main verdicts: its metric on the test set, at the end of the schedule."""
+    """Return the study's main verdicts: its metric on the test set, at the end of the schedule."""
     measure = goal(study)
     results = {label: _finals(study, label, measure) for label in study.labels}
     return judge(study, results, measure, study.protocol.margin)
@@ -117,7 +117,7 @@ def judge(study: Study, results: Results, measure: Measure, margin: float) -> Ve
 
 
 def _finals(study: Study, label: str, measure: Measure) -> dict[int, float]:
-    """The measure of every trial with a result, NaN for the worst one."""
+    """Return the measure of every trial with a result, NaN for the worst one."""
     return {trial.seed: measure.result(trial) for trial in study.trials_of(label) if trial.counts}
 
 

@@ -89,7 +89,7 @@ def _check_schema(schema: object, path: Path) -> None:
 def _with_missing_optimizers(
     entries: tuple[OptimizerEntry, ...], trials: tuple[Trial, ...]
 ) -> tuple[OptimizerEntry, ...]:
-    """A trial whose optimizer study.json does not list is still shown."""
+    """Add the optimizers of trials that study.json does not list, so that these are still shown."""
     known = {entry.label for entry in entries}
     missing = dict.fromkeys(trial.optimizer for trial in trials if trial.optimizer not in known)
     return entries + tuple(_unlisted(label) for label in missing)
@@ -116,7 +116,7 @@ def _trial(folder: Path, entry: TrialEntry, notices: list[str]) -> Trial:
 
 
 def _last_run(records: list[Record]) -> list[Record]:
-    """A repeated trial may have been appended to its file: only what follows the last header counts."""
+    """Return the records from the last header on: a repeated trial may have been appended to its file."""
     starts = [index for index, record in enumerate(records) if record.get("kind") == "trial"]
     return records[starts[-1] :] if starts else records
 
@@ -147,7 +147,7 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
 
 
 def _options(first: Record) -> Mapping[str, Any]:
-    """The options of a trial's first record; none where the trial failed before it was written."""
+    """Return the options of a trial's first record; none where the trial failed before it was written."""
     options: Mapping[str, Any] = first["spec"]["optimizer"]["options"] if "spec" in first else {}
     return options
 

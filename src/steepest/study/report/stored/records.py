@@ -12,7 +12,7 @@ _TELLING: Final = re.compile(rb'"kind": ?"(?:trial|epoch|end)"')
 
 
 def read_all(path: Path, notices: list[str]) -> list[Record]:
-    """The records of a file up to its first unreadable line; a cut is reported in ``notices``."""
+    """Return the records of a file up to its first unreadable line; a cut is reported in ``notices``."""
     lines = _lines(path)
     if not lines:
         return []
@@ -24,7 +24,7 @@ def read_all(path: Path, notices: list[str]) -> list[Record]:
 
 
 def read_ends(path: Path, notices: list[str]) -> list[Record]:
-    """A file's first record and those at its end: from the last evaluation on, without the steps.
+    """Return a file's first record and those at its end: from the last evaluation on, without the steps.
 
     A search has many trials of many steps, of which nothing but the last evaluation is shown. So the lines of steps are
     passed over unread; a tear among them goes unnoticed, as it changes nothing.
@@ -47,7 +47,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _from_the_end(lines: Sequence[bytes]) -> Iterator[Record | None]:
-    """The records that are no steps, last first, up to an evaluation; None for a last line that is torn."""
+    """Return the records other than steps, last first, up to an evaluation; None for a torn last line."""
     for place, line in enumerate(reversed(lines)):
         if not _TELLING.search(line) and (place or line.endswith(b"}")):
             continue

@@ -31,7 +31,7 @@ FROM_PYTHON: Final = "comparison"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What was recorded at one evaluation: at an epoch's end, within one (a fraction), or before training (0)."""
+    """The record of one evaluation: at an epoch's end, within one (a fraction), or before training (0)."""
 
     epoch: float
     step: int
@@ -136,7 +136,7 @@ class Study:
         return self.document.chosen
 
     def trials_of(self, label: str) -> tuple[Trial, ...]:
-        """The evaluation trials of the optimizer with this label, in the study's order."""
+        """Return the evaluation trials of the optimizer with this label, in the study's order."""
         return self._by_label.get(label, ())
 
     @property
@@ -179,7 +179,7 @@ class Study:
         return (document.workload, str(sorted(document.data.sha256.items())), document.model.sha256)
 
     def rerun(self, trial: Trial) -> str:
-        """The command that runs one trial again and says whether its curve is the same, bit for bit."""
+        """Return the command that runs one trial again and says whether its curve is the same, bit for bit."""
         return f"steepest rerun {shlex.quote(self.folder)} {shlex.quote(trial.id)}"
 
     @cached_property
@@ -188,7 +188,7 @@ class Study:
 
 
 def by_label(trials: Sequence[Trial]) -> dict[str, tuple[Trial, ...]]:
-    """The trials of every optimizer, each in the given order."""
+    """Return the trials of every optimizer, each in the given order."""
     found: dict[str, list[Trial]] = {}
     for trial in trials:
         found.setdefault(trial.optimizer, []).append(trial)

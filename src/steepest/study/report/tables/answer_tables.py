@@ -28,7 +28,7 @@ MISSED = "missed"
 
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
-    """Those that have rows."""
+    """Return the tables that have rows."""
     tables = (
         verdicts_table(findings),
         targets_table(findings),
@@ -41,7 +41,7 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def verdicts_table(findings: Findings) -> Table:
-    """One row per optimizer beside the reference."""
+    """Return a table with one row per optimizer that is compared with the reference."""
     verdicts, settings = findings.verdicts, ran_with(findings.study)
     return Table(
         key="verdicts",
@@ -62,7 +62,7 @@ def verdicts_table(findings: Findings) -> Table:
 
 
 def targets_table(findings: Findings) -> Table:
-    """One row per target and optimizer: medians over seeds, in every unit that was recorded."""
+    """Return a table with one row per target and optimizer: medians over seeds, in every unit that was recorded."""
     units = [unit for unit in UNITS if any(unit in row.times for target in findings.targets for row in target.rows)]
     return Table(
         key="targets",
@@ -81,7 +81,7 @@ def targets_table(findings: Findings) -> Table:
 
 
 def tuning_table(findings: Findings) -> Table:
-    """One row per optimizer that was searched: where, how often, and what was chosen."""
+    """Return a table with one row per optimizer that was searched: where, how often, and what was chosen."""
     return Table(
         key="tuning",
         caption="What was searched and what was chosen. Scores are validation scores of the tuning seeds: those of the "
@@ -101,7 +101,7 @@ def tuning_table(findings: Findings) -> Table:
 
 
 def search_table(findings: Findings) -> Table:
-    """One row per point of every search."""
+    """Return a table with one row per point of every search."""
     return Table(
         key="search",
         caption="Every point that was tried. The score is the mean over the tuning seeds of the last validation score.",
@@ -119,7 +119,7 @@ def search_table(findings: Findings) -> Table:
 
 
 def cost_table(findings: Findings) -> Table:
-    """One row per optimizer that was timed."""
+    """Return a table with one row per optimizer that was timed."""
     measure = goal(findings.study)
     return Table(
         key="cost",
@@ -138,7 +138,7 @@ def cost_table(findings: Findings) -> Table:
 
 
 def skipped_table(study: Study) -> Table:
-    """One row per optimizer that took no part."""
+    """Return a table with one row per optimizer that took no part."""
     return Table(
         key="skipped",
         caption="Asked for, and left out before anything ran.",
@@ -196,12 +196,12 @@ def _verdict(one: Comparison) -> Text:
 
 
 def _arrival(one: Comparison) -> Text:
-    """The verdict on times to a target, where a result that is not finite is a miss."""
+    """Return the verdict on times to a target, where a result that is not finite is a miss."""
     return Text("both missed") if one.verdict is Verdict.BOTH_DIVERGED else _verdict(one)
 
 
 def _pairs(row: VerdictRow) -> str:
-    """``8 of 10 (1 failed, 1 interrupted; 2 diverged; 1 with the reference's)``."""
+    """Spell ``8 of 10 (1 failed, 1 interrupted; 2 diverged; 1 with the reference's)``."""
     groups = [", ".join(f"{count} {status}" for status, count in ends.items()) for ends in (row.missing, row.lost)]
     groups.append(f"{row.undefined} with the reference's" if row.undefined else "")
     remarks = "; ".join(part for part in groups if part)
@@ -262,7 +262,7 @@ def _chosen(best: SearchPoint | None) -> str:
 
 
 def _score(tried: SearchPoint | None) -> Cell:
-    """A score with four decimals: scores decide between points that three would show alike."""
+    """Return a score with four decimals: scores decide between points that three would show alike."""
     if tried is None or not tried.trials:
         return Formatted(None, MISSING)
     if math.isnan(tried.score):
@@ -271,7 +271,7 @@ def _score(tried: SearchPoint | None) -> Cell:
 
 
 def _basin(one: Search, margin: float) -> Cell:
-    """The basin's width; a lower bound where it reaches the end of what was tried, nothing without a margin."""
+    """Return the basin's width; a lower bound where it reaches the end of what was tried, nothing without a margin."""
     if one.curve is None or not margin:
         return Formatted(None, MISSING)
     return Formatted(one.curve.decades, f"{'≥ ' if one.curve.reaches else ''}{one.curve.decades:.2f}")

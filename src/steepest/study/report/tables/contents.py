@@ -1,4 +1,4 @@
-"""What stands in the report's tables."""
+"""The tables of results, trials and settings."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _STATUS_TAGS = {FINISHED: "good", INTERRUPTED: "open", UNSTARTED: "open"}
 
 
 def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
-    """One row per optimizer: mean and spread of every figure, beside the published ones where those apply."""
+    """Return a table of mean and spread of every figure by optimizer, with published ones where those apply."""
     measures = table_measures(study)
     beside = comparable(study)
     return Table(
@@ -26,7 +26,7 @@ def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
 
 
 def trials_table(study: Study) -> Table:
-    """One row per trial, whatever became of it."""
+    """Return a table with one row per trial, whatever became of it."""
     measures = trial_measures(study)
     figures = tuple(Column(measure.title, numeric=True) for measure in measures)
     return Table(
@@ -48,7 +48,7 @@ def trials_table(study: Study) -> Table:
 
 
 def settings_table(study: Study) -> Table:
-    """One row per optimizer: the options that act; those that are off are left out here."""
+    """Return a table with one row per optimizer: the options that act; those that are off are left out here."""
     return Table(
         key="settings",
         caption="What every optimizer was evaluated with: the hyperparameters that act. Those that are off "
@@ -65,7 +65,7 @@ def settings_table(study: Study) -> Table:
 
 
 def comparable(study: Study) -> Published | None:
-    """The published figures if this study repeats their experiment: smaller presets are another experiment."""
+    """Return the published figures if this study repeats their experiment: smaller presets are another experiment."""
     return study.document.published if study.document.preset == PAPER_PRESET else None
 
 

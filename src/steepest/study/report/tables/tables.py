@@ -100,7 +100,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The title alone in a table without groups."""
+        """The title, with its group where it has one."""
         return f"{self.group} ({self.title})" if self.group else self.title
 
 
@@ -115,7 +115,7 @@ class Table:
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated values in full precision; a figure over seeds takes three columns, an interval two."""
+    """Return comma-separated values in full precision; a figure over seeds takes three columns, an interval two."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([name for index, column in enumerate(table.columns) for name in _names(table, index, column)])
@@ -125,7 +125,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table."""
+    """Return a GitHub-flavoured Markdown table."""
     names = [_markdown(column.name) for column in table.columns]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     body = [[_markdown(_plain(cell)) for cell in row] for row in table.rows]
@@ -133,7 +133,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A LaTeX table for a document that loads booktabs."""
+    """Return a LaTeX table for a document that loads booktabs."""
     shape = "".join("r" if column.numeric else "l" for column in table.columns)
     head = " & ".join(_latex(column.name) for column in table.columns)
     body = [" & ".join(_latex(_plain(cell)) for cell in row) for row in table.rows]
@@ -155,7 +155,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> Markup:
-    """A table element with scoped headers; every text is escaped."""
+    """Return a table element with scoped headers; every text is escaped."""
     head = _html_head(table.columns)
     body = Markup("\n").join(_html_row(table.columns, row) for row in table.rows)
     return Markup(
@@ -226,7 +226,7 @@ def _latex(text: str) -> str:
 
 
 def _kinds(table: Table) -> str:
-    """Words for the style sheet: whether there are spreads to align, and grouped columns to set closer."""
+    """Return words for the style sheet: whether there are spreads to align, and grouped columns to set closer."""
     spreads = any(isinstance(cell, MeanSd) and cell.deviation for row in table.rows for cell in row)
     grouped = any(column.group for column in table.columns)
     return (" spreads" if spreads else "") + (" grouped" if grouped else "")

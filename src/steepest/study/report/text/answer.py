@@ -33,7 +33,7 @@ _LATE = (
 
 
 def answer(study: Study, found: Verdicts, summaries: Sequence[Summary]) -> str:
-    """The verdicts in one or two sentences; without any, why there is none."""
+    """Return the verdicts in one or two sentences; without any, why there is none."""
     sentences = (_verdict_sentence(study, found, summaries), _not_evaluated(study, found))
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -53,7 +53,7 @@ def _verdict_sentence(study: Study, found: Verdicts, summaries: Sequence[Summary
 
 
 def _is_metric_broken(study: Study, measure: Measure) -> bool:
-    """Whether trials finished, with a finite loss, and the metric of none of them is finite."""
+    """Return whether trials finished, with a finite loss, and the metric of none of them is finite."""
     finished = [trial for trial in study.trials if trial.finished]
     return bool(finished) and all(measure.lost(trial) for trial in finished)
 
@@ -69,7 +69,7 @@ def _broken_metric(study: Study, measure: Measure) -> str:
 
 
 def seen(found: Verdicts, summaries: Sequence[Summary]) -> str:
-    """Whose mean was highest (or lowest) in these runs: a description, that decides nothing."""
+    """Name the optimizer with the best mean in these runs: a description, which decides nothing."""
     measure = found.measure
     order = ranked(summaries, measure)
     if len(order) < 2:
@@ -84,7 +84,7 @@ def seen(found: Verdicts, summaries: Sequence[Summary]) -> str:
 
 
 def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tuple[str, ...]:
-    """What a reader must know before repeating the answer, one sentence each."""
+    """Return what a reader must know before repeating the answer, one sentence each."""
     sentences = (
         *_lost(found),
         _late(study),
@@ -98,7 +98,7 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
 
 
 def _unfinished(study: Study) -> bool:
-    """Whether trials are still to run: the answer may change when they have."""
+    """Return whether trials are still to run: the answer may change when they have."""
     return any(trial.status in (INTERRUPTED, UNSTARTED) for trial in study.trials)
 
 
@@ -157,13 +157,13 @@ def _group(found: Verdicts, verdict: Verdict, words: str, settings: Mapping[str,
 
 
 def _named(one: Comparison, setting: str, figures: bool) -> str:
-    """``AdamW (lr=0.003; by 0.03, interval 0.02 to 0.04)``."""
+    """Spell ``AdamW (lr=0.003; by 0.03, interval 0.02 to 0.04)``."""
     words = [part for part in (setting, _figures(one) if figures else "") if part]
     return f"{one.label} ({'; '.join(words)})" if words else one.label
 
 
 def _without(found: Verdicts) -> list[str]:
-    """The optimizers without a verdict, by reason."""
+    """Return the optimizers without a verdict, by reason."""
     both, few = found.labels(Verdict.BOTH_DIVERGED), found.labels(Verdict.NOT_ENOUGH_SEEDS)
     names = joined([*both, f"{found.reference} (the reference)"]) + (" both" if len(both) == 1 else "")
     did = "diverged" if found.only_diverged(both) else "ended without a finite result"
@@ -174,7 +174,7 @@ def _without(found: Verdicts) -> list[str]:
 
 
 def _not_evaluated(study: Study, found: Verdicts) -> str:
-    """The optimizers of which no search trial finished; nothing while they may still be evaluated."""
+    """Return the optimizers of which no search trial finished; nothing while they may still be evaluated."""
     labels = [label for label in study.labels if study.trials and not study.trials_of(label)]
     if not labels or _unfinished(study):
         return ""
@@ -196,7 +196,7 @@ def _figures(one: Comparison) -> str:
 
 
 def _starting(so_far: str, sentence: str) -> str:
-    """The sentence after a beginning; a label keeps its letters, an "On" does not."""
+    """Return the sentence after a beginning; a label keeps its letters, an "On" does not."""
     return f"{so_far}on{sentence[2:]}" if so_far and sentence.startswith("On ") else so_far + sentence
 
 
@@ -216,7 +216,7 @@ def _lead(measure: Measure, one: Spread, second: Summary) -> str:
 
 
 def _lost(found: Verdicts) -> list[str]:
-    """Why a mean of finished trials and a verdict may seem to disagree."""
+    """Say why a mean of finished trials and a verdict may seem to disagree."""
     counts: tuple[tuple[str, Callable[[VerdictRow], int]], ...] = (
         (_INFINITE, lambda row: row.infinite),
         (_UNDEFINED, lambda row: row.undefined),
@@ -231,7 +231,7 @@ def _late(study: Study) -> str:
 
 
 def _search_words(one: Search) -> str:
-    """A caution about a search of which no drawn point finished; empty for any other."""
+    """Return a caution about a search of which no drawn point finished; empty for any other."""
     drawn = [point for point in one.tried if point.point != DEFAULTS]
     if not drawn or any(point.status == FINISHED or not point.ended for point in drawn):
         return ""
@@ -269,7 +269,7 @@ def _untuned(study: Study) -> str:
 
 
 def edge_words(searched: tuple[Search, ...]) -> str:
-    """Whose best learning rate lies at the edge of what was tried; nothing where none does."""
+    """Name the optimizers whose best learning rate lies at the edge of what was tried; empty without any."""
     found = edges(searched)
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""What the page's figures mean, where that depends on the study."""
+"""Explanations of the page's figures, where they depend on the study."""
 
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.verdicts import Verdicts
@@ -7,7 +7,7 @@ from steepest.study.report.wording import percent, plural
 
 
 def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
-    """Every verdict and column of the verdicts' table, and its meaning here."""
+    """Return every verdict and column of the verdicts' table, and its meaning here."""
     alpha = percent(verdicts.alpha)
     needed = verdicts.seeds_needed
     few = f" Here that takes {needed} paired seeds." if needed else ""
@@ -33,7 +33,7 @@ def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
 
 
 def target_words(findings: Findings) -> str:
-    """How times to target were taken."""
+    """Say how times to target were taken."""
     if not findings.targets:
         return ""
     seconds = (
@@ -50,7 +50,7 @@ def target_words(findings: Findings) -> str:
 
 
 def basin_words(study: Study) -> str:
-    """What the tuning table's basin is."""
+    """Say what the tuning table's basin is."""
     seeds = plural(len(study.protocol.tuning_seeds), "tuning seed")
     if not study.protocol.margin:
         return (

@@ -1,4 +1,4 @@
-"""What this study controlled and what it did not, each sentence found in the stored plan and records.
+"""Sentences on what this study controlled and what it did not, each sentence found in the stored plan and records.
 
 A sentence about a check is written only where the check was made here and held; where it did not hold, the other list
 says so.
@@ -54,7 +54,7 @@ Check = tuple[str, str]
 
 
 def _seeds(study: Study) -> Check:
-    """Whether every optimizer was evaluated on the same seeds."""
+    """Say whether every optimizer was evaluated on the same seeds."""
     planned = {label: frozenset(trial.seed for trial in study.trials_of(label)) for label in study.labels}
     known = {label: seeds for label, seeds in planned.items() if seeds}
     if len(known) < 2:
@@ -76,7 +76,7 @@ def _streams(study: Study) -> Check:
 
 
 def _test_set(study: Study) -> Check:
-    """Whether the test set was read anywhere but at the end of evaluation trials."""
+    """Say whether the test set was read anywhere but at the end of evaluation trials."""
     early = [trial.id for trial in (*study.search_trials, *study.trials) if _tested_early(trial)]
     if early:
         return "", f"The test set was read before the end, or in a search, by {plural(len(early), 'trial')}."
@@ -130,7 +130,7 @@ def _disjoint(study: Study) -> Check:
 
 
 def _selection(study: Study, searches: Sequence[Search]) -> Check:
-    """Whether every chosen point has the best mean validation score of its search."""
+    """Say whether every chosen point has the best mean validation score of its search."""
     chosen = [one for one in searches if one.best is not None]
     other = [one.label for one in chosen if not _is_best(study, one)]
     if other:
@@ -147,7 +147,7 @@ def _is_best(study: Study, one: Search) -> bool:
 
 
 def _no_pruning(study: Study, searches: Sequence[Search]) -> Check:
-    """Whether every search trial that finished has taken as many steps as every other."""
+    """Say whether every search trial that finished has taken as many steps as every other."""
     finished = [trial for trial in study.search_trials if trial.status == FINISHED]
     if not finished:
         return "", ""
@@ -170,7 +170,7 @@ def _one_draw(study: Study) -> str:
 
 
 def _extended(study: Study) -> str:
-    """What happened to the ranges after scores were seen."""
+    """Say what happened to the ranges after scores were seen."""
     times = len(study.protocol.extensions)
     if not times:
         return ""
@@ -182,7 +182,7 @@ def _extended(study: Study) -> str:
 
 
 def _dimensions(searches: Sequence[Search]) -> str:
-    """Equal trials over unequal numbers of dimensions are not equal densities."""
+    """Say that equal trials over unequal numbers of dimensions are not equal densities."""
     counts = {one.label: len(one.setting.space) for one in searches}
     if len(set(counts.values())) < 2:
         return ""

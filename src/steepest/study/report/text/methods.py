@@ -9,7 +9,7 @@ SAMPLERS = {"sobol": "scrambled Sobol points", "random": "independent uniform po
 
 
 def methods(findings: Findings) -> str:
-    """The paragraph."""
+    """Return the methods paragraph."""
     study = findings.study
     parts = (
         _task(study),

@@ -22,7 +22,7 @@ Cells = Mapping[str, str]
 
 
 def outcome(findings: Findings) -> dict[str, Cells]:
-    """By optimizer: what it ran with, mean and standard deviation over seeds, and the verdict on the reference."""
+    """Return by optimizer what it ran with, mean and standard deviation over seeds, and its verdict."""
     metric = findings.study.metric
     steps = {cost.label: MILLISECONDS * cost.seconds for cost in findings.costs}  # the timing pass's
     verdicts = {row.label: row for row in findings.verdicts.rows}
@@ -44,7 +44,7 @@ def outcome(findings: Findings) -> dict[str, Cells]:
 
 
 def as_text(rows: Mapping[str, Cells]) -> str:
-    """The rows in columns of equal width."""
+    """Return the rows in columns of equal width."""
     table = [["optimizer", *_headings(rows)], *([label, *cells.values()] for label, cells in rows.items())]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     places = ["<" if heading in ("optimizer", *LEFT) else ">" for heading in table[0]]
@@ -56,7 +56,7 @@ def as_text(rows: Mapping[str, Cells]) -> str:
 
 
 def as_html(rows: Mapping[str, Cells]) -> str:
-    """The rows as a table that takes the colours of the page that it is put in; every text is escaped."""
+    """Return the rows as a table that takes the colours of the page that it is put in; every text is escaped."""
     head = Markup("").join(_cell("th", heading, heading) for heading in ("optimizer", *_headings(rows)))
     body = Markup("").join(
         Markup("<tr>{}{}</tr>").format(
