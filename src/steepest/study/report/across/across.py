@@ -231,13 +231,13 @@ def _target_scores(target: Target, labels: Sequence[str]) -> dict[str, float]:
 def _other_budgets(empty: Across) -> Change | None:
     """Return rankings by the expected best validation score of a smaller search, against the whole one."""
     found = empty.found.values()
-    searched = [{one.label for one in its.searches if one.expected} for its in found]
+    searched = [{search.label for search in its.searches if search.expected} for its in found]
     labels = [label for label in empty.labels if all(label in its for its in searched)]
-    most = min((one.expected[-1][0] for its in found for one in its.searches if one.expected), default=0)
+    most = min((search.expected[-1][0] for its in found for search in its.searches if search.expected), default=0)
     if len(labels) < 2 or most < 1:
         return None
     scores = {
-        name: {study: _expected_scores(one, labels, k) for study, one in empty.found.items()}
+        name: {study: _expected_scores(search, labels, k) for study, search in empty.found.items()}
         for name, k in _search_sizes(most).items()
     }
     return Change("A smaller search, by validation score", FULL_SEARCH, under_other_conditions(scores, FULL_SEARCH))
@@ -250,6 +250,6 @@ def _search_sizes(most: int) -> dict[str, int]:
 
 
 def _expected_scores(findings: Findings, labels: Sequence[str], k: int) -> dict[str, float]:
-    curves = {one.label: dict(one.expected) for one in findings.searches}
+    curves = {search.label: dict(search.expected) for search in findings.searches}
     sign = 1.0 if findings.study.maximize else -1.0
     return {label: sign * curves[label].get(k, math.nan) for label in labels}

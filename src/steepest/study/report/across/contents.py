@@ -134,8 +134,8 @@ def _verdict(found: Across, name: str, label: str) -> Cell:
     verdicts = found.found[name].verdicts
     if label == verdicts.reference:
         return Text("reference")
-    one = next((one for one in verdicts.comparisons if one.label == label), None)
-    return Text("–") if one is None else Text(one.verdict.value, tag=VERDICT_TAGS[one.verdict])
+    comparison = next((comparison for comparison in verdicts.comparisons if comparison.label == label), None)
+    return Text("–") if comparison is None else Text(comparison.verdict.value, tag=VERDICT_TAGS[comparison.verdict])
 
 
 def _changes_table(found: Across) -> Table:
@@ -153,14 +153,17 @@ def _changes_table(found: Across) -> Table:
         rows=tuple(
             (
                 Text(change.name),
-                Text(f"without {one.change}" if change.name == WORKLOAD_LESS else one.change),
+                Text(f"without {agreement.change}" if change.name == WORKLOAD_LESS else agreement.change),
                 Text(change.before),
-                Number(one.tau, 2),
-                Text(joined(list(one.first))),
-                Text("yes" if one.first_stays else "no", tag="verdict good" if one.first_stays else "verdict bad"),
+                Number(agreement.tau, 2),
+                Text(joined(list(agreement.first))),
+                Text(
+                    "yes" if agreement.first_stays else "no",
+                    tag="verdict good" if agreement.first_stays else "verdict bad",
+                ),
             )
             for change in found.changes
-            for one in change.agreements
+            for agreement in change.agreements
         ),
     )
 
@@ -182,7 +185,7 @@ def _why(found: Across, label: str, names: Sequence[str]) -> str:
 
 
 def _reason(findings: Findings, label: str) -> str:
-    settings = {one.label: one for one in findings.study.optimizers}
+    settings = {entry.label: entry for entry in findings.study.optimizers}
     if label not in settings:
         return "not asked for"
     return settings[label].skipped or "no trial with a result"

@@ -83,7 +83,7 @@ def _difference_frame(verdicts: Verdicts) -> Frame:
     """Return a frame around 0, the margin, interval ends, and differences that are not far from all others."""
     drawn = [difference for row in verdicts.rows for _, difference in row.differences]
     ends = fence(drawn)
-    drawn += [end for one in verdicts.comparisons for end in (one.interval.low, one.interval.high)]
+    drawn += [end for comparison in verdicts.comparisons for end in (comparison.interval.low, comparison.interval.high)]
     return Frame.around([*within(drawn, ends), 0.0, verdicts.margin, -verdicts.margin])
 
 
@@ -100,14 +100,14 @@ def _verdict_row(row: VerdictRow, reference: str | None, frame: Frame) -> Row:
 
 def _difference(row: VerdictRow, frame: Frame) -> Estimate | None:
     """Return the comparison's estimate with its interval, cut at the frame; None where it is not finite."""
-    one = row.comparison
-    if one is None or not math.isfinite(one.estimate):
+    comparison = row.comparison
+    if comparison is None or not math.isfinite(comparison.estimate):
         return None
-    ends = (max(one.interval.low, frame.low),), (min(one.interval.high, frame.high),)
-    unbounded = math.isinf(one.interval.low) and math.isinf(one.interval.high)
-    note = f"{one.verdict.value}: {signed(one.estimate)}, interval {between(one.interval.low, one.interval.high)}"
-    at = clamped(one.estimate, (frame.edge(low=True), frame.edge(low=False)))
-    return Estimate("interval", at, note, reach=None if unbounded else ends)
+    low, high = comparison.interval.low, comparison.interval.high
+    reach = None if math.isinf(low) and math.isinf(high) else ((max(low, frame.low),), (min(high, frame.high),))
+    note = f"{comparison.verdict.value}: {signed(comparison.estimate)}, interval {between(low, high)}"
+    at = clamped(comparison.estimate, (frame.edge(low=True), frame.edge(low=False)))
+    return Estimate("interval", at, note, reach=reach)
 
 
 def _verdict_guides(margin: float) -> tuple[Guide, ...]:
@@ -130,7 +130,10 @@ def _verdict_note(verdicts: Verdicts) -> str:
 
 
 def _verdict_words(verdicts: Verdicts) -> str:
-    parts = [f"{one.label} {one.verdict.value}, {signed(one.estimate)}" for one in verdicts.comparisons]
+    parts = [
+        f"{comparison.label} {comparison.verdict.value}, {signed(comparison.estimate)}"
+        for comparison in verdicts.comparisons
+    ]
     about = f"difference in {verdicts.measure.title.lower()} from {verdicts.reference}"
     return f"Dot chart: {about}. {'; '.join(parts)}." if parts else f"{about}: nothing to compare yet."
 

@@ -17,10 +17,10 @@ SINGLE = {RATE}
 def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
     """Draw the validation score of every search trial over its learning rate."""
     study = findings.study
-    shown = [one for one in findings.searches if RATE in one.setting.space]
-    ends = fence([score for one in shown for _, score in _points(study, one.tried)])
+    shown = [search for search in findings.searches if RATE in search.setting.space]
+    ends = fence([score for search in shown for _, score in _points(study, search.tried)])
     floor = _floor(study, shown, ends)
-    series = [part for one in shown for part in _sensitivity_series(study, one, styles[one.label], floor)]
+    series = [part for search in shown for part in _sensitivity_series(study, search, styles[search.label], floor)]
     metric = _score_title(study)
     return Chart(
         section="tuning",
@@ -38,11 +38,13 @@ def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
 def budget_chart(findings: Findings, styles: Styles) -> Chart:
     """Draw the expected best validation score after k points of the search."""
     study = findings.study
-    series = [part for one in findings.searches for part in _budget_series(one, styles[one.label])]
+    series = [part for search in findings.searches for part in _budget_series(search, styles[search.label])]
     metric = _score_title(study)
-    curves = [(one.label, one.expected[0][1], one.expected[-1][1]) for one in findings.searches if one.expected]
+    curves = [
+        (search.label, search.expected[0][1], search.expected[-1][1]) for search in findings.searches if search.expected
+    ]
     words = [f"{label} {first:.3g} to {last:.3g}" for label, first, last in curves]
-    ends = fence([score for one in findings.searches for _, score in one.expected])
+    ends = fence([score for search in findings.searches for _, score in search.expected])
     return Chart(
         section="tuning",
         key="expected-best",
@@ -67,7 +69,7 @@ def _score_title(study: Study) -> str:
 
 def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> float:
     """Return where a point without a score is drawn: below (or above) all others."""
-    scores = within([score for one in shown for _, score in _points(study, one.tried)], ends)
+    scores = within([score for search in shown for _, score in _points(study, search.tried)], ends)
     if not scores:
         return 0.0
     room = 0.06 * (max(scores) - min(scores)) or 0.05
@@ -76,40 +78,42 @@ def _floor(study: Study, shown: Sequence[Search], ends: tuple[float, float]) -> 
 
 def _points(study: Study, tried: Sequence[SearchPoint]) -> list[tuple[float, float]]:
     """Return (rate, score) of every search trial that finished."""
-    pairs = [(one.rate, last_score(study, trial)) for one in tried if one.rate is not None for trial in one.trials]
+    pairs = [
+        (point.rate, last_score(study, trial)) for point in tried if point.rate is not None for trial in point.trials
+    ]
     return [(rate, score) for rate, score in pairs if math.isfinite(score)]
 
 
-def _sensitivity_series(study: Study, one: Search, style: SeriesStyle, floor: float) -> list[Series]:
-    series = [] if one.curve is None or set(one.setting.space) != SINGLE else [_curve(one, style)]
-    dots = [point for point in one.tried if point.point != DEFAULTS]
-    series.append(_marks(study, one, style, dots))
-    series.append(_single(one, style, "defaults", one.defaults, "the library's defaults"))
-    series.append(_single(one, style, "chosen", one.best, "chosen"))
-    lost = [point for point in one.tried if point.ended and math.isnan(point.score) and point.rate is not None]
+def _sensitivity_series(study: Study, search: Search, style: SeriesStyle, floor: float) -> list[Series]:
+    series = [] if search.curve is None or set(search.setting.space) != SINGLE else [_curve(search, style)]
+    dots = [point for point in search.tried if point.point != DEFAULTS]
+    series.append(_marks(study, search, style, dots))
+    series.append(_single(search, style, "defaults", search.defaults, "the library's defaults"))
+    series.append(_single(search, style, "chosen", search.best, "chosen"))
+    lost = [point for point in search.tried if point.ended and math.isnan(point.score) and point.rate is not None]
     notes = tuple(f"point {point.point}: {point.status}" for point in lost)
     rates_lost = tuple(point.rate or 0.0 for point in lost)
-    series.append(Series(one.label, style, "stop", rates_lost, (floor,) * len(lost), notes=notes))
+    series.append(Series(search.label, style, "stop", rates_lost, (floor,) * len(lost), notes=notes))
     return [part for part in series if part.x]
 
 
-def _curve(one: Search, style: SeriesStyle) -> Series:
-    assert one.curve is not None  # asked for only where there is one
-    points = [(rate, score) for rate, score in one.curve.points if math.isfinite(score)]
+def _curve(search: Search, style: SeriesStyle) -> Series:
+    assert search.curve is not None  # asked for only where there is one
+    points = [(rate, score) for rate, score in search.curve.points if math.isfinite(score)]
     notes = ("mean over the tuning seeds",) * len(points)
     x, y = tuple(rate for rate, _ in points), tuple(score for _, score in points)
-    return Series(one.label, style, "line", x, y, notes=notes)
+    return Series(search.label, style, "line", x, y, notes=notes)
 
 
-def _single(one: Search, style: SeriesStyle, kind: Kind, tried: SearchPoint | None, note: str) -> Series:
+def _single(search: Search, style: SeriesStyle, kind: Kind, tried: SearchPoint | None, note: str) -> Series:
     """Return the mean score of one point, nothing where it has none."""
     points = [] if tried is None or tried.rate is None else [(tried.rate, tried.score)]
     points = [(rate, score) for rate, score in points if math.isfinite(score)]
     x, y = tuple(rate for rate, _ in points), tuple(score for _, score in points)
-    return Series(one.label, style, kind, x, y, notes=(note,) * len(points))
+    return Series(search.label, style, kind, x, y, notes=(note,) * len(points))
 
 
-def _marks(study: Study, one: Search, style: SeriesStyle, tried: Sequence[SearchPoint]) -> Series:
+def _marks(study: Study, search: Search, style: SeriesStyle, tried: Sequence[SearchPoint]) -> Series:
     pairs = [
         (point.rate, score, f"point {point.point}, seed {trial.seed}")
         for point in tried
@@ -118,21 +122,21 @@ def _marks(study: Study, one: Search, style: SeriesStyle, tried: Sequence[Search
         if math.isfinite(score := last_score(study, trial))
     ]
     x, y, notes = (tuple(column) for column in zip(*pairs, strict=True)) if pairs else ((), (), ())
-    return Series(one.label, style, "dots", x, y, notes=notes)
+    return Series(search.label, style, "dots", x, y, notes=notes)
 
 
-def _budget_series(one: Search, style: SeriesStyle) -> list[Series]:
-    if not one.expected:
+def _budget_series(search: Search, style: SeriesStyle) -> list[Series]:
+    if not search.expected:
         return []
-    x, y = tuple(float(k) for k, _ in one.expected), tuple(score for _, score in one.expected)
-    notes = tuple(f"after {k} points" if k else "the library's defaults" for k, _ in one.expected)
-    line = Series(one.label, style, "line", x, y, notes=notes)
-    usual = [Series(one.label, style, "defaults", x[:1], y[:1], notes=notes[:1])] if x[0] == 0 else []
+    x, y = tuple(float(k) for k, _ in search.expected), tuple(score for _, score in search.expected)
+    notes = tuple(f"after {k} points" if k else "the library's defaults" for k, _ in search.expected)
+    line = Series(search.label, style, "line", x, y, notes=notes)
+    usual = [Series(search.label, style, "defaults", x[:1], y[:1], notes=notes[:1])] if x[0] == 0 else []
     return [line, *usual]
 
 
 def _sensitivity_note(series: Sequence[Series], shown: Sequence[Search]) -> str:
-    several = any(set(one.setting.space) != SINGLE for one in shown)
+    several = any(set(search.setting.space) != SINGLE for search in shown)
     lost = any(part.kind == "stop" for part in series)
     return (
         "Every small mark is one search trial after its last step; a ring is what was chosen, an open mark the "
@@ -144,7 +148,7 @@ def _sensitivity_note(series: Sequence[Series], shown: Sequence[Search]) -> str:
 
 
 def _sensitivity_words(metric: str, shown: Sequence[Search]) -> str:
-    parts = [f"{one.label} best at {one.curve.best:g}" for one in shown if one.curve is not None]
+    parts = [f"{search.label} best at {search.curve.best:g}" for search in shown if search.curve is not None]
     return f"{metric} over the learning rate. {'; '.join(parts) or 'nothing recorded yet'}."
 
 

@@ -14,12 +14,12 @@ def ran_with(study: Study) -> dict[str, str]:
 
     An option that stands in the label already is left out. An optimizer whose search has not chosen yet has no words.
     """
-    options = {one.label: run_with(study, one) for one in study.running if _is_settled(study, one)}
+    options = {entry.label: run_with(study, entry) for entry in study.running if _is_settled(study, entry)}
     differing = _differing(options)
     return {
-        one.label: spelled(dict(_shown(study, one, options[one.label], differing)))
-        for one in study.running
-        if one.label in options
+        entry.label: spelled(dict(_shown(study, entry, options[entry.label], differing)))
+        for entry in study.running
+        if entry.label in options
     }
 
 
@@ -88,7 +88,8 @@ def _spelled(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _dimension(one: Dimension) -> str:
-    if isinstance(one, SearchedValues):
-        return f"in {spelled({'': list(one.values)})[1:]}"
-    return f"from {one.low:g} to {one.high:g} ({'1 − value, ' if one.complement else ''}{one.scale})"
+def _dimension(dimension: Dimension) -> str:
+    if isinstance(dimension, SearchedValues):
+        return f"in {spelled({'': list(dimension.values)})[1:]}"
+    scale = f"1 − value, {dimension.scale}" if dimension.complement else dimension.scale
+    return f"from {dimension.low:g} to {dimension.high:g} ({scale})"

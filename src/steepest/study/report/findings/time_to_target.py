@@ -84,7 +84,7 @@ def _target(study: Study, value: float, clock: Mapping[str, float]) -> Target:
     met = {label: _crossings(study, label, value) for label in study.labels}
     steps = {label: {seed: _time(epoch, _steps) for seed, epoch in found.items()} for label, found in met.items()}
     verdicts = judge(study, steps, STEPS, margin=0.0)
-    compared = {one.label: one for one in verdicts.comparisons}
+    compared = {comparison.label: comparison for comparison in verdicts.comparisons}
     rows = [
         TimeToTarget(
             label, _times(found, _units(study, clock.get(label))), len(study.trials_of(label)), compared.get(label)

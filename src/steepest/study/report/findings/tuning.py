@@ -76,7 +76,7 @@ class Search:
     @property
     def statuses(self) -> dict[str, int]:
         """The number of points by status."""
-        return dict(Counter(one.status for one in self.tried))
+        return dict(Counter(point.status for point in self.tried))
 
     @property
     def defaults(self) -> SearchPoint | None:
@@ -84,13 +84,13 @@ class Search:
         return self.at(DEFAULTS)
 
     def at(self, point: Point | None) -> SearchPoint | None:
-        """Return the options that were tried at a point."""
+        """Return the search's point of this number or name, or None."""
         return next((one for one in self.tried if one.point == point), None)
 
     @property
     def drawn(self) -> int:
         """The number of points that were drawn: all but the defaults."""
-        return sum(one.point != DEFAULTS for one in self.tried)
+        return sum(point.point != DEFAULTS for point in self.tried)
 
     @property
     def best(self) -> SearchPoint | None:
@@ -101,7 +101,7 @@ class Search:
 def searches(study: Study) -> tuple[Search, ...]:
     """Return the search of every optimizer that has a space to search, in the study's order."""
     trials = by_label(study.search_trials)
-    return tuple(_search(study, one, trials.get(one.label, ())) for one in study.running if one.points)
+    return tuple(_search(study, entry, trials.get(entry.label, ())) for entry in study.running if entry.points)
 
 
 def edges(found: tuple[Search, ...]) -> tuple[tuple[str, str, float], ...]:
@@ -148,8 +148,8 @@ def last_score(study: Study, trial: Trial) -> float:
 
 def _curve(study: Study, tried: tuple[SearchPoint, ...]) -> Sensitivity | None:
     """Take only drawn points: the library's defaults may lie outside of every range, and have other options."""
-    drawn = [one for one in tried if one.point != DEFAULTS and one.ended]
-    points = [(one.rate, one.score) for one in drawn if one.rate is not None]
+    drawn = [point for point in tried if point.point != DEFAULTS and point.ended]
+    points = [(point.rate, point.score) for point in drawn if point.rate is not None]
     if not points:
         return None
     rates, scores = zip(*points, strict=True)
@@ -158,9 +158,9 @@ def _curve(study: Study, tried: tuple[SearchPoint, ...]) -> Sensitivity | None:
 
 def _expected(study: Study, tried: tuple[SearchPoint, ...]) -> tuple[tuple[int, float], ...]:
     """Return the expected best score of k points; the defaults take part, so no best falls short of them."""
-    defaults = next((one.score for one in tried if one.point == DEFAULTS and one.ended), math.nan)
+    defaults = next((point.score for point in tried if point.point == DEFAULTS and point.ended), math.nan)
     better = max if study.maximize else min
-    scores = [one.score for one in tried if one.point != DEFAULTS and one.ended]
+    scores = [point.score for point in tried if point.point != DEFAULTS and point.ended]
     if math.isfinite(defaults):
         scores = [better(score, defaults) if math.isfinite(score) else defaults for score in scores]
     best = expected_best(scores, maximize=study.maximize) if scores else []

@@ -85,7 +85,9 @@ class Verdicts:
         """The difference, in standard deviations, that the fewest pairs find with probability 0.8; None if none."""
         if not self.comparisons:
             return None
-        return detectable_difference(min(one.n for one in self.comparisons), len(self.comparisons), self.alpha)
+        return detectable_difference(
+            min(comparison.n for comparison in self.comparisons), len(self.comparisons), self.alpha
+        )
 
     def only_diverged(self, labels: Collection[str]) -> bool:
         """Return whether these optimizers have no other trials with the worst result than diverged ones."""
@@ -93,7 +95,7 @@ class Verdicts:
 
     def labels(self, verdict: Verdict) -> list[str]:
         """Return the optimizers with this verdict, in the study's order."""
-        return [one.label for one in self.comparisons if one.verdict is verdict]
+        return [comparison.label for comparison in self.comparisons if comparison.verdict is verdict]
 
 
 def verdicts(study: Study) -> Verdicts:
@@ -133,7 +135,7 @@ def _compared(
     pairs: Mapping[str, tuple[tuple[int, float], ...]], reference: str | None, margin: float, alpha: float
 ) -> dict[str, Comparison]:
     having = {label: [difference for _, difference in found] for label, found in pairs.items() if found}
-    return {one.label: one for one in compare(having, str(reference), margin, alpha)}
+    return {comparison.label: comparison for comparison in compare(having, str(reference), margin, alpha)}
 
 
 def _verdict_row(

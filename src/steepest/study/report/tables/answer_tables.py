@@ -96,7 +96,7 @@ def tuning_table(findings: Findings) -> Table:
             Column("Basin, decades", numeric=True),
             Column("Remark"),
         ),
-        rows=tuple(_tuning_row(one, findings.study) for one in findings.searches),
+        rows=tuple(_tuning_row(search, findings.study) for search in findings.searches),
     )
 
 
@@ -114,7 +114,7 @@ def search_table(findings: Findings) -> Table:
             Column("Chosen"),
             Column("Run it again"),
         ),
-        rows=tuple(_point_row(findings.study, one, tried) for one in findings.searches for tried in one.tried),
+        rows=tuple(_point_row(findings.study, search, tried) for search in findings.searches for tried in search.tried),
     )
 
 
@@ -133,7 +133,7 @@ def cost_table(findings: Findings) -> Table:
             Column("State, bytes per parameter", numeric=True),
             Column(measure.title, numeric=True),
         ),
-        rows=tuple(_cost_row(findings, one) for one in findings.costs),
+        rows=tuple(_cost_row(findings, cost) for cost in findings.costs),
     )
 
 
@@ -144,9 +144,9 @@ def skipped_table(study: Study) -> Table:
         caption="Asked for, and left out before anything ran.",
         columns=(Column("Optimizer"), Column("Rule"), Column("Reason")),
         rows=tuple(
-            (Text(one.label), Text(one.name), Text(one.skipped, tag="words"))
-            for one in study.optimizers
-            if one.skipped is not None
+            (Text(entry.label), Text(entry.name), Text(entry.skipped, tag="words"))
+            for entry in study.optimizers
+            if entry.skipped is not None
         ),
     )
 
@@ -191,13 +191,13 @@ def _no_interval() -> IntervalCell:
     return IntervalCell(None, None, MISSING)
 
 
-def _verdict(one: Comparison) -> Text:
-    return Text(one.verdict.value, tag=VERDICT_TAGS[one.verdict])
+def _verdict(comparison: Comparison) -> Text:
+    return Text(comparison.verdict.value, tag=VERDICT_TAGS[comparison.verdict])
 
 
-def _arrival(one: Comparison) -> Text:
+def _arrival(comparison: Comparison) -> Text:
     """Return the verdict on times to a target, where a result that is not finite is a miss."""
-    return Text("both missed") if one.verdict is Verdict.BOTH_DIVERGED else _verdict(one)
+    return Text("both missed") if comparison.verdict is Verdict.BOTH_DIVERGED else _verdict(comparison)
 
 
 def _pairs(row: VerdictRow) -> str:
@@ -211,14 +211,18 @@ def _pairs(row: VerdictRow) -> str:
 
 
 def _target_row(target: Target, row: TimeToTarget, units: list[Unit]) -> tuple[Cell, ...]:
-    one = row.comparison
+    comparison = row.comparison
     return (
         Text(row.label),
         Formatted(target.value, f"{target.value:g}"),
         Text(f"{row.hits} of {row.known}" + (f" ({row.planned} planned)" if row.known < row.planned else "")),
         *(Formatted(row.median(unit), _time(row.median(unit), unit)) for unit in units),
-        Text("reference" if row.label == target.verdicts.reference else MISSING) if one is None else _arrival(one),
-        Formatted(None, MISSING) if one is None else Formatted(one.adjusted_p_value, p_value(one.adjusted_p_value)),
+        Text("reference" if row.label == target.verdicts.reference else MISSING)
+        if comparison is None
+        else _arrival(comparison),
+        Formatted(None, MISSING)
+        if comparison is None
+        else Formatted(comparison.adjusted_p_value, p_value(comparison.adjusted_p_value)),
     )
 
 
@@ -230,29 +234,29 @@ def _time(value: float | None, unit: Unit) -> str:
     return duration(value) if unit == "seconds" else f"{value:,.0f}" if unit != "epochs" else f"{value:.3g}"
 
 
-def _tuning_row(one: Search, study: Study) -> tuple[Cell, ...]:
-    best = one.best
+def _tuning_row(search: Search, study: Study) -> tuple[Cell, ...]:
+    best = search.best
     return (
-        Text(one.label),
-        Text(_ranges(one, study), tag="words"),
-        Text(_statuses(one)),
+        Text(search.label),
+        Text(_ranges(search, study), tag="words"),
+        Text(_statuses(search)),
         Text(_chosen(best), tag="code"),
         _score(best),
-        _score(one.defaults),
-        _basin(one, study.protocol.margin),
-        Text(_edge(one), tag="words"),
+        _score(search.defaults),
+        _basin(search, study.protocol.margin),
+        Text(_edge(search), tag="words"),
     )
 
 
-def _ranges(one: Search, study: Study) -> str:
-    further = [ends for extension in study.protocol.extensions if (ends := extension.get(one.label))]
-    first = searched(one.setting.space) or "nothing"
+def _ranges(search: Search, study: Study) -> str:
+    further = [ends for extension in study.protocol.extensions if (ends := extension.get(search.label))]
+    first = searched(search.setting.space) or "nothing"
     return "; then ".join([first, *(f"{ends['low']:g} to {ends['high']:g}" for ends in further)])
 
 
-def _statuses(one: Search) -> str:
-    lost = ", ".join(f"{count} {status}" for status, count in one.statuses.items() if status != FINISHED)
-    return f"{len(one.tried)} ({lost})" if lost else str(len(one.tried))
+def _statuses(search: Search) -> str:
+    lost = ", ".join(f"{count} {status}" for status, count in search.statuses.items() if status != FINISHED)
+    return f"{len(search.tried)} ({lost})" if lost else str(len(search.tried))
 
 
 def _chosen(best: SearchPoint | None) -> str:
@@ -270,42 +274,42 @@ def _score(tried: SearchPoint | None) -> Cell:
     return Formatted(tried.score, number(tried.score, 4))
 
 
-def _basin(one: Search, margin: float) -> Cell:
+def _basin(search: Search, margin: float) -> Cell:
     """Return the basin's width; a lower bound where it reaches the end of what was tried, nothing without a margin."""
-    if one.curve is None or not margin:
+    if search.curve is None or not margin:
         return Formatted(None, MISSING)
-    return Formatted(one.curve.decades, f"{'≥ ' if one.curve.reaches else ''}{one.curve.decades:.2f}")
+    return Formatted(search.curve.decades, f"{'≥ ' if search.curve.reaches else ''}{search.curve.decades:.2f}")
 
 
-def _edge(one: Search) -> str:
-    if one.curve is None or one.curve.at_edge is None:
+def _edge(search: Search) -> str:
+    if search.curve is None or search.curve.at_edge is None:
         return ""
-    end = {"low": "lowest", "high": "highest"}[one.curve.at_edge]
+    end = {"low": "lowest", "high": "highest"}[search.curve.at_edge]
     return f"best rate is the {end} tried: --extend"
 
 
-def _point_row(study: Study, one: Search, tried: SearchPoint) -> tuple[Cell, ...]:
+def _point_row(study: Study, search: Search, tried: SearchPoint) -> tuple[Cell, ...]:
     tag = "good" if tried.status == FINISHED else "bad" if tried.ended else "open"
     return (
-        Text(one.label),
+        Text(search.label),
         Text(str(tried.point)),
         Text(spelled(tried.options) or "library's defaults", tag="code"),
         _score(tried),
         Text(tried.status, tag=f"status {tag}"),
-        Text("chosen" if tried.point == one.chosen else ""),
+        Text("chosen" if tried.point == search.chosen else ""),
         Text(study.rerun(tried.trials[0]) if tried.trials else "", tag="record"),
     )
 
 
-def _cost_row(findings: Findings, one: Cost) -> tuple[Cell, ...]:
+def _cost_row(findings: Findings, cost: Cost) -> tuple[Cell, ...]:
     measure = goal(findings.study)
     spreads = {summary.label: summary.spreads[measure.key] for summary in findings.summaries}
-    low, high = min(one.rounds), max(one.rounds)
+    low, high = min(cost.rounds), max(cost.rounds)
     return (
-        Text(one.label),
-        Formatted(one.seconds, duration(one.seconds)),
-        Number(one.ratio, 2),
-        Text(f"{len(one.rounds)}: {duration(low)} to {duration(high)}" if len(one.rounds) > 1 else "1"),
-        Number(one.state_bytes, 2),
-        MeanSd(spreads[one.label], measure),
+        Text(cost.label),
+        Formatted(cost.seconds, duration(cost.seconds)),
+        Number(cost.ratio, 2),
+        Text(f"{len(cost.rounds)}: {duration(low)} to {duration(high)}" if len(cost.rounds) > 1 else "1"),
+        Number(cost.state_bytes, 2),
+        MeanSd(spreads[cost.label], measure),
     )

@@ -46,7 +46,7 @@ def _verdict_sentence(study: Study, found: Verdicts, summaries: Sequence[Summary
         return _broken_metric(study, found.measure)
     if not found.comparisons:
         return _starting(so_far, _alone(study, found, ranked(summaries, found.measure)))
-    decided = [one for one in found.comparisons if one.verdict is not Verdict.NOT_ENOUGH_SEEDS]
+    decided = [comparison for comparison in found.comparisons if comparison.verdict is not Verdict.NOT_ENOUGH_SEEDS]
     if not decided:
         return _too_few(found)
     return f"{_starting(so_far, _on(found.measure))}, over {_pairs(decided)}: {_verdicts(study, found)}."
@@ -91,7 +91,7 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
         _ended(study),
         _skipped(study),
         _untuned(study),
-        *(_search_words(one) for one in searched),
+        *(_search_words(search) for search in searched),
         edge_words(searched),
     )
     return tuple(sentence for sentence in sentences if sentence)
@@ -115,7 +115,7 @@ def _alone(study: Study, found: Verdicts, order: Sequence[Summary]) -> str:
 
 
 def _too_few(found: Verdicts) -> str:
-    most, needed = max(one.n for one in found.comparisons), found.seeds_needed
+    most, needed = max(comparison.n for comparison in found.comparisons), found.seeds_needed
     comparisons = f"{plural(len(found.comparisons), 'comparison')} with {found.reference}"
     wanted = f"{needed} paired seeds are needed" if needed else "no number of seeds that the test resolves is enough"
     return f"No verdict: for {comparisons}, {wanted}, and there {'is' if most == 1 else 'are'} {most}."
@@ -126,7 +126,7 @@ def _on(measure: Measure) -> str:
 
 
 def _pairs(decided: Sequence[Comparison]) -> str:
-    low, high = min(one.n for one in decided), max(one.n for one in decided)
+    low, high = min(comparison.n for comparison in decided), max(comparison.n for comparison in decided)
     return plural(high, "paired seed") if low == high else f"{low} to {high} paired seeds"
 
 
@@ -149,17 +149,17 @@ def _verdicts(study: Study, found: Verdicts) -> str:
 
 
 def _group(found: Verdicts, verdict: Verdict, words: str, settings: Mapping[str, str]) -> str:
-    ones = [one for one in found.comparisons if one.verdict is verdict]
+    ones = [comparison for comparison in found.comparisons if comparison.verdict is verdict]
     few = len(ones) <= FEW
     figures = few and verdict in (Verdict.BETTER, Verdict.WORSE)
-    names = [_named(one, settings.get(one.label, "") if few else "", figures) for one in ones]
+    names = [_named(comparison, settings.get(comparison.label, "") if few else "", figures) for comparison in ones]
     return f"{joined(names)} {_be(names)} {words}"
 
 
-def _named(one: Comparison, setting: str, figures: bool) -> str:
+def _named(comparison: Comparison, setting: str, figures: bool) -> str:
     """Spell ``AdamW (lr=0.003; by 0.03, interval 0.02 to 0.04)``."""
-    words = [part for part in (setting, _figures(one) if figures else "") if part]
-    return f"{one.label} ({'; '.join(words)})" if words else one.label
+    words = [part for part in (setting, _figures(comparison) if figures else "") if part]
+    return f"{comparison.label} ({'; '.join(words)})" if words else comparison.label
 
 
 def _without(found: Verdicts) -> list[str]:
@@ -188,11 +188,13 @@ def _be(labels: Sequence[str]) -> str:
     return "is" if len(labels) == 1 else "are"
 
 
-def _figures(one: Comparison) -> str:
-    if not one.interval.is_finite:
+def _figures(comparison: Comparison) -> str:
+    if not comparison.interval.is_finite:
         return ""
-    low, high = sorted((abs(one.interval.low), abs(one.interval.high)))  # better or worse: both ends have one sign
-    return f"by {abs(one.estimate):.2g}, interval {low:.2g} to {high:.2g}"
+    low, high = sorted(
+        (abs(comparison.interval.low), abs(comparison.interval.high))
+    )  # better or worse: both ends have one sign
+    return f"by {abs(comparison.estimate):.2g}, interval {low:.2g} to {high:.2g}"
 
 
 def _starting(so_far: str, sentence: str) -> str:
@@ -230,16 +232,18 @@ def _late(study: Study) -> str:
     return _LATE.format(joined([f"{label} ({count})" for label, count in late.items()])) if late else ""
 
 
-def _search_words(one: Search) -> str:
+def _search_words(search: Search) -> str:
     """Return a caution about a search of which no drawn point finished; empty for any other."""
-    drawn = [point for point in one.tried if point.point != DEFAULTS]
+    drawn = [point for point in search.tried if point.point != DEFAULTS]
     if not drawn or any(point.status == FINISHED or not point.ended for point in drawn):
         return ""
     ends = joined([f"{count} {status}" for status, count in Counter(point.status for point in drawn).items()])
-    ran = "it ran with the library's defaults and was not tuned" if one.chosen == DEFAULTS else "it was not evaluated"
+    ran = (
+        "it ran with the library's defaults and was not tuned" if search.chosen == DEFAULTS else "it was not evaluated"
+    )
     return (
-        f"No point of the search of {one.label} finished ({ends}): {ran}. Its range ({searched(one.setting.space)}) "
-        "may be wrong; give another one with --space."
+        f"No point of the search of {search.label} finished ({ends}): {ran}. "
+        f"Its range ({searched(search.setting.space)}) may be wrong; give another one with --space."
     )
 
 

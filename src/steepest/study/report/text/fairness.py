@@ -108,7 +108,7 @@ def _searching(findings: Findings) -> list[Check]:
 
 
 def _equal_trials(study: Study, searches: Sequence[Search]) -> Check:
-    counts = {one.label: one.drawn for one in searches}
+    counts = {search.label: search.drawn for search in searches}
     none = [label for label in study.labels if label not in counts]
     unequal = f"Searched nothing, and ran as given: {joined(none)}." if none else ""
     if len(set(counts.values())) == 1:
@@ -140,10 +140,10 @@ def _selection(study: Study, searches: Sequence[Search]) -> Check:
     return "Choices were made on the validation set: every chosen point has the best mean score of its search.", ""
 
 
-def _is_best(study: Study, one: Search) -> bool:
+def _is_best(study: Study, search: Search) -> bool:
     sign = 1 if study.maximize else -1
-    scores = [sign * tried.score for tried in one.tried if math.isfinite(tried.score)]
-    return one.best is not None and sign * one.best.score >= max(scores, default=0.0)
+    scores = [sign * tried.score for tried in search.tried if math.isfinite(tried.score)]
+    return search.best is not None and sign * search.best.score >= max(scores, default=0.0)
 
 
 def _no_pruning(study: Study, searches: Sequence[Search]) -> Check:
@@ -151,7 +151,7 @@ def _no_pruning(study: Study, searches: Sequence[Search]) -> Check:
     finished = [trial for trial in study.search_trials if trial.status == FINISHED]
     if not finished:
         return "", ""
-    lost = [tried for one in searches for tried in one.tried if tried.status != FINISHED]
+    lost = [tried for search in searches for tried in search.tried if tried.status != FINISHED]
     if len({trial.step for trial in finished}) > 1:
         return "", "Search trials ended after different numbers of steps."
     words = f"; {_lost(lost)}" if lost else ""
@@ -174,7 +174,7 @@ def _extended(study: Study) -> str:
     times = len(study.protocol.extensions)
     if not times:
         return ""
-    beyond = joined(list(dict.fromkeys(label for one in study.protocol.extensions for label in one)))
+    beyond = joined(list(dict.fromkeys(label for extension in study.protocol.extensions for label in extension)))
     return (
         f"The search was extended {'once' if times == 1 else f'{times} times'} after its scores were seen: every "
         f"optimizer got as many further points, {beyond} beyond the edge on which its best rate lay."
@@ -183,7 +183,7 @@ def _extended(study: Study) -> str:
 
 def _dimensions(searches: Sequence[Search]) -> str:
     """Say that equal trials over unequal numbers of dimensions are not equal densities."""
-    counts = {one.label: len(one.setting.space) for one in searches}
+    counts = {search.label: len(search.setting.space) for search in searches}
     if len(set(counts.values())) < 2:
         return ""
     words = joined([f"{label} {count}" for label, count in counts.items()])
@@ -192,7 +192,7 @@ def _dimensions(searches: Sequence[Search]) -> str:
 
 def _ranges(searches: Sequence[Search]) -> str:
     found = edges(tuple(searches))
-    names = dict.fromkeys(name for one in searches for name in one.setting.space)
+    names = dict.fromkeys(name for search in searches for name in search.setting.space)
     were = "was" if len(names) == 1 else "were"
     held = f"Only {joined(list(names))} {were} searched, within the ranges listed below."
     if not found:
@@ -238,9 +238,9 @@ def _threads(study: Study) -> Check:
 def _timing(findings: Findings) -> Check:
     if not findings.costs:
         return "", "No timing pass was made, so no seconds are compared; those shown were taken during the trials."
-    rounds = {len(one.rounds) for one in findings.costs}
+    rounds = {len(cost.rounds) for cost in findings.costs}
     times = f"{plural(min(rounds), 'round')}" if len(rounds) == 1 else f"{min(rounds)} to {max(rounds)} rounds"
-    untimed = [label for label in findings.study.labels if label not in {one.label for one in findings.costs}]
+    untimed = [label for label in findings.study.labels if label not in {cost.label for cost in findings.costs}]
     missing = f"Not timed: {joined(untimed)}." if untimed else ""
     return f"Seconds come from a timing pass of {times}, one trial at a time, the optimizers in turn.", missing
 
@@ -252,7 +252,7 @@ def _intervals(findings: Findings) -> str:
 
 
 def _skewness(findings: Findings) -> str:
-    if not any(one.interval.is_finite for one in findings.verdicts.comparisons):
+    if not any(comparison.interval.is_finite for comparison in findings.verdicts.comparisons):
         return ""
     return (
         "Intervals of a mean are exact for differences that lie symmetrically about their centre. Of strongly skewed "

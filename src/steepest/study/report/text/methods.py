@@ -37,10 +37,10 @@ def _tuning(findings: Findings) -> str:
     study, protocol = findings.study, findings.study.protocol
     drawn = SAMPLERS.get(str(protocol.sampler), f"points of the sampler {protocol.sampler}")
     groups: dict[str, list[str]] = {}
-    for one in findings.searches:
-        groups.setdefault(searched(one.setting.space), []).append(one.label)
+    for search in findings.searches:
+        groups.setdefault(searched(search.setting.space), []).append(search.label)
     spaces = "; ".join(f"{space} for {joined(labels)}" for space, labels in groups.items())
-    given = [label for label in study.labels if label not in {one.label for one in findings.searches}]
+    given = [label for label in study.labels if label not in {search.label for search in findings.searches}]
     return (
         f"For each optimizer {plural(protocol.trials, 'setting')} ({drawn}: {spaces}) and the library's defaults were "
         f"tried on {plural(len(protocol.tuning_seeds), 'tuning seed')}{_extensions(findings)}; the setting with the "
@@ -90,7 +90,7 @@ def _tests(findings: Findings) -> str:
         return ""
     margin = f" Equivalent means that the interval lies within ±{verdicts.margin:g}." if verdicts.margin else ""
     comparisons = plural(len(verdicts.comparisons), "comparison")
-    intervals = "; ".join(dict.fromkeys(one.interval.method for one in verdicts.comparisons))
+    intervals = "; ".join(dict.fromkeys(comparison.interval.method for comparison in verdicts.comparisons))
     return (
         f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired sign-flip "
         f"permutation tests with Holm's correction over {comparisons} at a family-wise error rate of "

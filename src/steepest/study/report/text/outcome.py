@@ -81,12 +81,12 @@ def _headings(rows: Mapping[str, Cells]) -> tuple[str, ...]:
 def _judgement(row: VerdictRow | None, is_reference: bool, metric: str) -> tuple[str, str]:
     if row is None:
         return "", "reference" if is_reference else ""
-    one = row.comparison
-    if one is None:
+    comparison = row.comparison
+    if comparison is None:
         return "", "no paired seed" if row.planned else "not evaluated"
     unit = PERCENT if metric == ACCURACY else 1  # as the column of scores has it
-    interval = between(unit * one.interval.low, unit * one.interval.high)
-    return f"{signed(unit * one.estimate)} ({interval})", str(one.verdict)
+    interval = between(unit * comparison.interval.low, unit * comparison.interval.high)
+    return f"{signed(unit * comparison.estimate)} ({interval})", str(comparison.verdict)
 
 
 def _score(found: Spread, metric: str) -> str:
