@@ -2,6 +2,7 @@
 
 To add a chart, write a function that makes a `Chart` of the findings and name it in `CHARTS`. The chart's `section`
 says where the page shows it; page, printed figures and list of files follow from it.
+The sections of verdicts, targets and tuning stand only where their table has rows.
 """
 
 from collections.abc import Callable
