@@ -69,10 +69,11 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     if strict_names:
         _check_names(cls, own, saved, state_dict["state"])
     arranged = _arranged(own, saved)
-    owners = _owners(own, arranged)
     fitted_groups = [_with_own_options(cls, *pair) for pair in zip(own, arranged, strict=False)]
+    loaded = [_as_loaded(*pair) for pair in zip(own, fitted_groups, strict=False)]
+    owners = _owners(loaded, arranged)
     _refuse({"reshaped": _reshaped(cls, state_dict["state"], owners)})
-    _refuse_incomplete(cls, state_dict["state"], own, arranged)
+    _refuse_incomplete(cls, state_dict["state"], loaded, arranged)
     state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
@@ -81,7 +82,7 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
 
 
 def restore(cls: Any, groups: list[Group], state: Any) -> None:
-    """Complete what torch has loaded or unpickled: options that are missing, sealed tensors, counters of older files."""
+    """Complete what torch has loaded or unpickled: missing options, sealed tensors, counters of older files."""
     for group in groups:
         for name, field in cls.fields.items():
             group.setdefault(name, field.default)
@@ -112,6 +113,12 @@ def _with_own_options(cls: Any, own: Group, saved: Group) -> Group:
     """
     lacking = {name: own[name] for name in cls.fields if name not in saved}
     return {**saved, **lacking, **{name: own[name] for name in STORAGE_OPTIONS - {"seed"}}}
+
+
+def _as_loaded(own: Group, fitted: Group) -> Group:
+    """Return one of our groups with the options that it will have, whose rule decides which state there is."""
+    places: Group = {name: own[name] for name in ("params", "param_names") if name in own}
+    return {**{name: value for name, value in fitted.items() if name != "param_names"}, **places}
 
 
 def _owners(groups: Iterable[Group], saved: Iterable[Group]) -> dict[Any, tuple[Tensor, Group]]:
@@ -145,11 +152,12 @@ def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], sav
         for mine, theirs in zip(own, saved, strict=False)
         for p, i in zip(mine["params"], theirs["params"], strict=False)
     ]
+    defaults = {name: field.default for name, field in cls.fields.items()}
     incomplete = [
         f"{_name(p, mine)} has {_listed(sorted(map(str, held)))} and no {declared.name}"
         for i, p, mine, theirs in places
         if isinstance(held := state.get(i), dict) and held
-        for declared in cls.rule_for(mine, p).state
+        for declared in cls.rule_for({**defaults, **theirs}, p).state
         if declared.kind != "shared" and declared.where(p) and _was_kept(declared, theirs)
         if storage.is_absent(declared, held)
     ]

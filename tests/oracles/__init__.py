@@ -6,39 +6,38 @@ final "param" and its state under torch's names: arrays, and floats for the step
 list with one rate per step.
 """
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 
-from .adam import adam, adamax, adamw, sparse_adam
-from .adam_variants import nadam, radam
-from .adaptive import adadelta, adagrad, rmsprop
+from steepest import registry
+
 from .averaging import weight_average
 from .common import Array, Result
-from .factored import adafactor
-from .momentum import momentum, nag, nag_lookahead, sgd
-from .novograd import novograd
-from .orthogonal import muon
+from .momentum import nag_lookahead
 from .problems import problem, without
 from .quadratic import steepest_descent
-from .signs import asgd, rprop
 
-ORACLES: dict[str, Callable[..., list[Result]]] = {
-    "sgd": sgd,
-    "momentum": momentum,
-    "nag": nag,
-    "adagrad": adagrad,
-    "rmsprop": rmsprop,
-    "adadelta": adadelta,
-    "adam": adam,
-    "adamw": adamw,
-    "adamax": adamax,
-    "nadam": nadam,
-    "radam": radam,
-    "novograd": novograd,
-    "rprop": rprop,
-    "asgd": asgd,
-    "adafactor": adafactor,
-    "muon": muon,
-    "sparseadam": sparse_adam,
-}
+
+def _discovered() -> dict[str, Callable[..., list[Result]]]:
+    """Every function of this package that is named like a class of the library, in lower case without underscores."""
+    modules = (
+        importlib.import_module(f"{__name__}.{module.name}")
+        for module in pkgutil.iter_modules(__path__)
+        if not module.name.startswith("test_")
+    )
+    functions = {
+        name.replace("_", ""): function
+        for module in modules
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__
+    }
+    known = registry.optimizers().items()
+    return {name: functions[name] for name, cls in known if cls.rule.kind != "driver" and name in functions}
+
+
+ORACLES = _discovered()
+"""The reference of each class, found by its name: one that is added needs no line here."""
 
 __all__ = ["ORACLES", "Array", "Result", "nag_lookahead", "problem", "steepest_descent", "weight_average", "without"]
