@@ -1,4 +1,4 @@
-"""A look at the installation: what is there, what is missing, what to do about it."""
+"""Checks of the installation: the parts that are there, the parts that are missing, and advice."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ LITTLE_SPACE: Final = 1.0  # GiB
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `advice` says what to do when it is not `good`."""
+    """The result of one check. `advice` says what to do when it is not `good`."""
 
     name: str
     found: str
@@ -31,7 +31,7 @@ class Check:
 
 
 def examine(folder: Path) -> Iterator[Check]:
-    """Yield one check after another; `folder` is where studies would be written."""
+    """Yield the results of the checks; `folder` is the folder for studies."""
     yield from _versions()
     yield _machine()
     yield _threads()

@@ -1,4 +1,4 @@
-"""Taking files out of a Debian package, without installing it and without root."""
+"""Extraction of files from a Debian package, without installing it and without root."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ LIMIT: Final = 180.0  # seconds for one apt or dpkg command
 
 
 def extract(package: str, inside: Path, files: Sequence[str], folder: Path) -> None:
-    """Put files that a package keeps in its folder `inside` into a folder."""
+    """Copy files from the folder `inside` of a package into a folder."""
     with tempfile.TemporaryDirectory(prefix="deb-", dir=folder) as temporary:
         unpack(package, Path(temporary))
         for file in files:
