@@ -45,9 +45,9 @@ def _versions() -> Iterator[Check]:
     yield Check("steepest", f"{versions['steepest']} ({machine.PACKAGE})")
     yield Check("python", versions["python"])
     yield Check("torch", versions["torch"])
-    found = {name: _version(name) for name in STUDY_PACKAGES}
-    missing = [name for name, version in found.items() if version is None]
-    listed = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
+    packages = {name: _version(name) for name in STUDY_PACKAGES}
+    missing = [name for name, version in packages.items() if version is None]
+    listed = ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
     yield Check("study packages", listed, not missing, 'pip install "steepest[study]"')
 
 

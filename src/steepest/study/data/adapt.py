@@ -134,17 +134,17 @@ def _same_under(draw: int, read: Callable[[Tensor], Examples], places: Tensor, e
     with seeds.GlobalStream("split", draw).active():
         again = read(places)
     pairs = ((again.inputs, expected.inputs), (again.targets, expected.targets))
-    return all(torch.equal(_comparable(one), _comparable(other)) for one, other in pairs)
+    return all(torch.equal(_comparable(left), _comparable(right)) for left, right in pairs)
 
 
 def _comparable(tensor: Tensor) -> Tensor:
     return tensor.nan_to_num() if tensor.is_floating_point() else tensor
 
 
-def _alike(one: seeds.Position, other: seeds.Position) -> bool:
+def _alike(left: seeds.Position, right: seeds.Position) -> bool:
     """Return whether two states of the generators are equal."""
-    arrays = (one["torch"], other["torch"]), (one["numpy"][1], other["numpy"][1])
-    plain = [(position["numpy"][:1], position["numpy"][2:], position["python"]) for position in (one, other)]
+    arrays = (left["torch"], right["torch"]), (left["numpy"][1], right["numpy"][1])
+    plain = [(position["numpy"][:1], position["numpy"][2:], position["python"]) for position in (left, right)]
     return plain[0] == plain[1] and all(torch.equal(*pair) for pair in arrays)
 
 
