@@ -12,7 +12,7 @@ import steepest
 
 PACKAGE = Path(steepest.__file__).parent
 
-NOT_YET = ("study/report", "executors", "transforms", "rules", "drivers", ".")
+NOT_YET = ("study/report", "executors", "transforms", ".")
 """Folders whose docstrings were written before these rules; "." is the modules next to them."""
 
 OPENERS = ("What", "Who", "Whom", "Whose", "Those", "Where", "How", "Whether", "The same")
@@ -49,12 +49,17 @@ def _constant(statement: ast.stmt) -> str | None:
     return None
 
 
-def _is_command(node: ast.AST) -> bool:
-    """Return whether a node is a function that is called as one: not a property, a magic method or a workload."""
+def _is_command(node: ast.AST, text: str) -> bool:
+    """Return whether a docstring must be in the imperative: a function's, but not every function's.
+
+    A property, a magic method and a workload are described by a noun. An update rule begins with the shapes of its
+    arguments: "p, g, m, v: same shape".
+    """
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("__"):
         return False
     decorators = " ".join(map(ast.unparse, node.decorator_list))
-    return not re.search(r"property|workload\b", decorators)
+    shapes = node.args.args and re.match(rf"{node.args.args[0].arg}[,:] ", text)
+    return not shapes and not re.search(r"property|workload\b", decorators)
 
 
 def docstrings(tree: ast.Module, path: str) -> Iterator[Docstring]:
@@ -70,7 +75,7 @@ def docstrings(tree: ast.Module, path: str) -> Iterator[Docstring]:
                 documented if place == 0 else isinstance(body[place - 1], (ast.Assign, ast.AnnAssign))
             ):
                 continue
-            yield Docstring(f"{path}:{statement.lineno}", text, place == 0 and _is_command(node))
+            yield Docstring(f"{path}:{statement.lineno}", text, place == 0 and _is_command(node, text))
 
 
 def mistakes(docstring: Docstring) -> Iterator[str]:
@@ -158,7 +163,9 @@ class C:
     def f(self):
         """Do."""
         print("not a docstring")
+def rule(p, g):
+    """p, g: same shape."""
 '''
     read = {(docstring.text, docstring.is_command) for docstring in docstrings(ast.parse(source), "")}
-    nouns = {"Module.", "Attribute.", "Class.", "Field.", "Property."}
+    nouns = {"Module.", "Attribute.", "Class.", "Field.", "Property.", "p, g: same shape."}
     assert read == {("Do.", True), *((text, False) for text in nouns)}

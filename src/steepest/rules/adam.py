@@ -83,7 +83,7 @@ class Adam(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """ε has one place, and a maximum of the corrected v has no uncorrected root to add ε to."""
+        """Require one place for ε, and a corrected root for a maximum of the corrected v."""
         super().check(options)
         if options["amsgrad_corrected"] and not options["amsgrad"]:
             raise ValueError("amsgrad_corrected=True says which maximum amsgrad keeps; give amsgrad=True too")
