@@ -212,9 +212,13 @@ def _check(train: Examples, test: Examples) -> None:
             "give at least one for each of the three"
         )
     for what in ("inputs", "targets"):
-        one, other = [f"{part.dtype} {tuple(part.shape[1:])}" for part in (getattr(train, what), getattr(test, what))]
-        if one != other:
-            raise UsageError(f"{what} of an example are {one} for training and {other} for the test; make them alike")
+        train_form, test_form = [
+            f"{part.dtype} {tuple(part.shape[1:])}" for part in (getattr(train, what), getattr(test, what))
+        ]
+        if train_form != test_form:
+            raise UsageError(
+                f"{what} of an example are {train_form} for training and {test_form} for the test; make them alike"
+            )
 
 
 def _check_pair(examples: Examples) -> None:

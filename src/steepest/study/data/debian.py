@@ -38,9 +38,9 @@ def _download(package: str, folder: Path) -> Path:
         _run(["apt-get", "download", package], folder)
     except DataError:
         # Containers often come without apt's lists. Lists of our own, in our own folder, need no root.
-        own = _own_lists(folder)
-        _run(["apt-get", *own, "update"], folder)
-        _run(["apt-get", *own, "download", package], folder)
+        lists = _own_lists(folder)
+        _run(["apt-get", *lists, "update"], folder)
+        _run(["apt-get", *lists, "download", package], folder)
     archives = list(folder.glob(f"{package}_*.deb"))
     if not archives:
         raise DataError(f"apt-get downloaded no {package}")

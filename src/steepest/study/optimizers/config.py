@@ -137,9 +137,9 @@ def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTA
 
 def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mapping[str, Any]:
     """Return the workload's setting under the optimizer's own name, else the part of its twin's that holds for it."""
-    own, twins = own_setting(source, origin, settings)
-    if own is not None or not twins:
-        return own or {}
+    setting, twins = own_setting(source, origin, settings)
+    if setting is not None or not twins:
+        return setting or {}
     adopted = origin.adopted(twins)
     tried = OptimizerConfig(origin.label({}), source, origin.merged(adopted, {}))
     return adopted if tried.refusal() is None else {}  # its constructor settles one of the options itself

@@ -7,7 +7,7 @@ Scores = Mapping[int | str, Sequence[float]]
 
 
 def choose(scores: Scores, maximize: bool) -> tuple[int | str, float]:
-    """Return the point with the best mean score over seeds, and the mean; the first of equal points.
+    """Return the point with the best mean score over seeds, and the mean; the first of equals.
 
     A trial that diverged or failed scores NaN. A point with a NaN comes after all points without one, because a point
     that works only on some seeds is not a setting to recommend.

@@ -121,9 +121,7 @@ def paired_differences(values: Sequence[float], reference: Sequence[float], *, m
     """
     if len(values) != len(reference):
         raise UsageError(f"{len(values)} values and {len(reference)} of the reference; give one of each per seed.")
-    return tuple(
-        _difference(own, other, 1.0 if maximize else -1.0) for own, other in zip(values, reference, strict=True)
-    )
+    return tuple(_difference(*pair, 1.0 if maximize else -1.0) for pair in zip(values, reference, strict=True))
 
 
 def median_difference(differences: Sequence[float]) -> float:
@@ -224,9 +222,9 @@ def _effect_size(differences: Vector) -> float | None:
     return float(differences.mean() / differences.std(ddof=1))
 
 
-def _difference(own: float, other: float, direction: float) -> float:
-    if math.isfinite(own) and math.isfinite(other):
-        return direction * (own - other)
-    if math.isfinite(own) == math.isfinite(other):
+def _difference(value: float, reference: float, direction: float) -> float:
+    if math.isfinite(value) and math.isfinite(reference):
+        return direction * (value - reference)
+    if math.isfinite(value) == math.isfinite(reference):
         return math.nan
-    return math.inf if math.isfinite(own) else -math.inf
+    return math.inf if math.isfinite(value) else -math.inf
