@@ -36,7 +36,7 @@ class PlainLines:
         if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == EVALUATION):
             self._print(trial, self._end(trial, event) if kind == "end" else self._epoch(trial))
         elif kind == "resumed":
-            self._print(trial, f"goes on after step {event.record['step']}, from its checkpoint")
+            self._print(trial, f"resumes after step {event.record['step']}, from its checkpoint")
 
     def _epoch(self, trial: TrialSpec) -> str:
         row, metric = self._progress.rows[trial.id], self._progress.metric

@@ -52,7 +52,7 @@ def _load(path: Path) -> ModuleType:
     name = f"{path.stem}@{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file; its name must end in .py")
+        raise UsageError(f"{path} is not a Python file; its name must end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # its classes must be found by their names
     folder = str(path.parent)
     sys.path.insert(0, folder)
