@@ -17,6 +17,7 @@ import torch
 
 from oracles import ORACLES
 from steepest import Field, Optimizer, fields, registry
+from steepest.group import GroupSpec
 
 Options = dict[str, Any]
 
@@ -60,6 +61,16 @@ SWITCHES: dict[str, Options] = {
 def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
     """The executors that a class can be asked for and that run it: the class says so itself."""
     return tuple(name for name, switch in SWITCHES.items() if switch.keys() <= cls.fields.keys() and _runs(cls, name))
+
+
+def spec_of(optimizer: Optimizer, group: int = 0) -> GroupSpec:
+    """The specification of one group of an optimizer, for any parameter."""
+    return GroupSpec.of(type(optimizer), optimizer.param_groups[group])
+
+
+def buckets_of(optimizer: Optimizer) -> list[Any]:
+    """The buckets that an optimizer remembers from its last step."""
+    return [bucket for known in optimizer._dispatch.known.values() for bucket in known.buckets]
 
 
 def _runs(cls: type[Optimizer], executor: str) -> bool:

@@ -150,7 +150,7 @@ def test_a_complex_parameter_is_refused_in_every_way() -> None:
 def test_what_runs_says_why_it_is_no_kernel() -> None:
     optimizer = steepest.Adafactor([torch.ones(2, 2)])
     assert optimizer.executor == "foreach"
-    assert "adafactor, which keeps rows and columns" in repr(optimizer.executor)
+    assert "adafactor, which keeps one number per row and one number per column" in repr(optimizer.executor)
     with pytest.raises(RuntimeError, match="rows"):
         optimizer.explain()
 

@@ -11,6 +11,7 @@ import torch
 from cases import CLASSES, alternatives, defaults, hyperparameters
 from steepest import Optimizer
 from steepest.executors.choose import choose
+from steepest.group import GroupSpec
 
 DECLARED = CLASSES.values()
 every_declaration = pytest.mark.parametrize("cls", DECLARED, ids=lambda c: c.__name__)
@@ -117,7 +118,7 @@ def test_state_that_depends_on_options_depends_on_them() -> None:
 def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
     """Each kind is either run or refused by name; none is run inexactly."""
     optimizer = cls(parameters(cls))
-    ran = choose(cls.rule, optimizer.param_groups[0])
+    ran = choose(GroupSpec.of(cls, optimizer.param_groups[0])).executor
     if cls.rule.sparse == "lazy":
         assert ran.name == "sparse"
         return

@@ -155,7 +155,7 @@ def forgetful(optimizer: Any) -> Any:
     step = optimizer.step
 
     def stepping(closure: Any = None) -> Any:
-        optimizer._partitions.clear()
+        optimizer._dispatch.known.clear()
         return step(closure)
 
     optimizer.step = stepping

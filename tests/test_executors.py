@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from typing import Any
 
 import pytest
@@ -37,12 +37,14 @@ from cases import (
     label,
     same,
     snapshot,
+    spec_of,
 )
 from shapes import fitted
 from steepest import Optimizer, Rule, State, fields
-from steepest.executors import choose, foreach
-from steepest.executors.choose import EXECUTORS
+from steepest.executors import choose, foreach, reference
+from steepest.executors.base import Executor
 from steepest.executors.plan import make_plan
+from steepest.group import values
 from steepest.trace import trace
 from steepest.vocabulary import absolute, column_mean, lerp, maximum, norm, rms, row_mean, sign, sqrt, where
 
@@ -69,7 +71,8 @@ every_planned_row = pytest.mark.parametrize(("cls", "options"), cases(PLANNED_RO
 
 
 def test_every_executor_is_tested() -> None:
-    assert SWITCHES.keys() == EXECUTORS.keys()
+    others = {"driver", "sparse", "torch"}  # tests of their own: test_drivers.py, test_sparse.py, test_torch_fused.py
+    assert SWITCHES.keys() | others == {executor.name for executor in choose.EXECUTORS}
 
 
 # -- odd tensors -----------------------------------------------------------------------------------------------------
@@ -275,8 +278,11 @@ def test_what_a_class_does_not_offer_is_refused(cls: type[Optimizer]) -> None:
 @every_executor
 def test_what_was_asked_for_really_runs(cls: type[Optimizer], executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    for name, cut in list(EXECUTORS.items()):
-        monkeypatch.setitem(EXECUTORS, name, lambda *args, name=name, cut=cut: (ran.append(name), cut(*args))[1])
+
+    def watched(executor: Executor) -> Executor:
+        return replace(executor, make_buckets=lambda live: (ran.append(executor.name), executor.make_buckets(live))[1])
+
+    monkeypatch.setattr(choose, "EXECUTORS", tuple(map(watched, choose.EXECUTORS)))
     step(build(cls, [torch.ones(2)], executor, {}), [torch.ones(2)])
     assert ran == [executor]
 
@@ -310,7 +316,7 @@ def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], mo
     capturable.param_groups[0]["params"][0].grad = grads[0][0]
     with pytest.raises(AssertionError, match="If capturable=True, params and state_steps must be on supported devices"):
         capturable.step()
-    monkeypatch.setattr(choose, "_get_capturable_supported_devices", lambda: ["cpu"])
+    monkeypatch.setattr(reference, "_get_capturable_supported_devices", lambda: ["cpu"])
     for of_step in grads:
         step(capturable, of_step)
         step(plain, of_step)
@@ -422,9 +428,8 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     """How many words of the plan have no list form, and are called for each tensor."""
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = cls([p], **options)
-    group = optimizer.param_groups[0]
-    numbers, static = optimizer.values(group)
-    return make_plan(trace(optimizer.program(group, static, p=p), (*numbers, "t"))).source.count(" for x0")
+    numbers, _ = values(cls.fields, optimizer.param_groups[0])
+    return make_plan(trace(spec_of(optimizer).program(p), (*numbers, "t"))).source.count(" for x0")
 
 
 @every_planned_row
@@ -500,7 +505,7 @@ def with_where(p: Any, g: Any, last: Any, rate: Any, *, lr: Any) -> Any:
 def with_numbers(p: Any, g: Any, *, lr: Any) -> Any:
     """Numbers that float32 cannot hold: of a tensor's comparison, of a pick between two, of a comparison per tensor."""
     positive, large = g > 0, absolute(g) > 0.7
-    rate = where(positive, 1.2, 0.3) + where(where(positive, large, g == 0), 0.1, -0.7)
+    rate = where(positive, 1.2, 0.3, like=g) + where(where(positive, large, g == 0), 0.1, -0.7, like=p)
     return p - lr * lerp(rate, where(norm(g) > 1.9, 0.9, p), 0.6) * g
 
 
@@ -612,13 +617,13 @@ def test_what_the_native_executor_does_not_know_runs_on_foreach(fn: Callable[...
     optimizer = cls(params)
     step(optimizer, [torch.ones(2, 2)])
     assert optimizer.executor == "foreach"
-    assert "rows" in optimizer.executor.reason
-    with pytest.raises(RuntimeError, match=r"`fused=True` cannot run .*rows.*; leave fused=None"):
+    assert "row" in optimizer.executor.reason
+    with pytest.raises(RuntimeError, match=r"`fused=True` cannot run .*row.*; leave fused=None"):
         step(cls(params, fused=True), [torch.ones(2, 2)])
 
 
 def doubled(p: Any, g: Any, *, lr: Any) -> Any:
-    return p - where(g > 0, 0.1, 0.3)
+    return p - where(g > 0, 0.1, 0.3, like=g)
 
 
 @every_pointwise_executor

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steepest.executors.errors import UnsupportedError
+from steepest.executors.base import UnsupportedError
 from steepest.executors.native import cache, compiler
 from steepest.study.records import lock
 

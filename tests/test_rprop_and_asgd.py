@@ -9,14 +9,14 @@ import torch
 
 import steepest
 from cases import SWITCHES, every_pointwise_executor, same
-from steepest.executors import choose
+from steepest.executors import reference
 
 EVERY_WAY = [*({**switch} for switch in SWITCHES.values()), {"capturable": True}]
 
 
 @pytest.fixture(autouse=True)
 def _a_cpu_may_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_get_capturable_supported_devices", lambda: ["cpu"])
+    monkeypatch.setattr(reference, "_get_capturable_supported_devices", lambda: ["cpu"])
 
 
 every_way = pytest.mark.parametrize("switch", EVERY_WAY, ids=lambda o: "-".join(f"{k}={v}" for k, v in o.items()))

@@ -446,10 +446,10 @@ def test_what_is_put_together_is_remembered(cls: type[Optimizer], layouts: str) 
     optimizer = cls(params := [embedding() for _ in layouts])
     for _ in range(2):
         step(optimizer, params, map(entries, layouts))
-    (known,) = optimizer._partitions.values()
-    assert sorted(i for part in known.parts for i in part.members) == [0, 1, 2]
+    (known,) = optimizer._dispatch.known.values()
+    assert sorted(i for bucket in known.buckets for i in bucket.members) == [0, 1, 2]
     step(optimizer, params, map(entries, layouts))
-    assert next(iter(optimizer._partitions.values())) is known
+    assert next(iter(optimizer._dispatch.known.values())) is known
 
 
 # -- state and checkpoints ---------------------------------------------------------------------------------------------
@@ -828,7 +828,7 @@ def test_a_strict_bound_is_told() -> None:
 
 
 def test_pure_steps_take_dense_gradients() -> None:
-    with pytest.raises(ValueError, match="SparseAdam takes sparse gradients alone; a pure step takes dense ones"):
+    with pytest.raises(ValueError, match="SparseAdam takes only sparse gradients; a pure step takes dense ones"):
         functional.pair(steepest.SparseAdam)
     sgd, params = functional.pair(steepest.SGD), {"w": embedding().detach()}
     with pytest.raises(ValueError, match="sparse gradients of w; a pure step takes dense ones"):

@@ -25,12 +25,15 @@ from cases import (
     defaults,
     same,
     snapshot,
+    spec_of,
     through_file,
 )
 from steepest import Optimizer, codecs, storage
-from steepest.executors import choose, foreach
+from steepest import group as groups
+from steepest.executors import foreach, reference
+from steepest.kinds import Extent
 from steepest.rule import PLANNED_KINDS
-from steepest.trace import Rank, trace
+from steepest.trace import trace
 
 SIZE = 64 * 80
 CODES = {"bfloat16": torch.bfloat16, "int8": torch.uint8}
@@ -93,7 +96,7 @@ def bytes_of(held: dict[str, Any]) -> int:
 
 
 def like_states(optimizer: Optimizer) -> list[steepest.State]:
-    return [s for s in optimizer.declared_state(optimizer.param_groups[0]) if s.kind == "like"]
+    return [s for s in spec_of(optimizer).existing if s.kind == "like"]
 
 
 # -- what the rules make of it ---------------------------------------------------------------------------------------
@@ -113,10 +116,9 @@ COMPARISONS = (operator.gt, operator.ge, operator.lt, operator.le, operator.eq, 
 def decides(cls: type[Optimizer]) -> bool:
     """Whether the rule compares elements of tensors."""
     optimizer = made(cls)
-    group = optimizer.param_groups[0]
-    numbers, static = optimizer.values(group)
-    graph = trace(optimizer.program(group, static), (*numbers, "t")).graph
-    return any(node.target in COMPARISONS and node.meta["rank"] > Rank.HOST for node in graph.nodes)
+    numbers, _ = groups.values(cls.fields, optimizer.param_groups[0])
+    graph = trace(spec_of(optimizer).program(), (*numbers, "t")).graph
+    return any(node.target in COMPARISONS and node.meta["extent"] > Extent.HOST for node in graph.nodes)
 
 
 @pytest.mark.thin("cls", "executor")
@@ -704,11 +706,10 @@ def test_programs_differ_by_their_storage_alone() -> None:
     """What an executor remembers, it remembers by the program."""
     optimizer = made(steepest.Adam, state_dtype="int8")
     group = optimizer.param_groups[0]
-    _, static = optimizer.values(group)
-    large, small = (optimizer.program(group, static, p=p) for p in group["params"])
-    assert large is optimizer.program(group, static, p=group["params"][0])
+    large, small = map(spec_of(optimizer).program, group["params"])
+    assert large is spec_of(optimizer).program(group["params"][0])
     assert small is not large
-    assert small is optimizer.program(group, static)
+    assert small is spec_of(optimizer).program()
     names = ["exp_avg_int8", "exp_avg_scale", "exp_avg_sq_int8", "exp_avg_sq_scale"]
     assert [entry.name for entry in large.stored] == names
     assert (large.storage["exp_avg_sq"], large.storage["exp_avg"]) == (codecs.Int8(True), codecs.Int8(False))
@@ -724,7 +725,7 @@ def test_a_seed_may_change_on_the_way() -> None:
 
 
 def test_step_counts_on_their_device_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_get_capturable_supported_devices", lambda: ["cpu"])
+    monkeypatch.setattr(reference, "_get_capturable_supported_devices", lambda: ["cpu"])
     runs = [
         made(steepest.Adam, state_dtype="int8", **options) for options in ({"foreach": False}, {"capturable": True})
     ]

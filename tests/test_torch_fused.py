@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from cases import PLANNED, TWINS, Twins, defaults, snapshot
 from steepest import Optimizer
 from steepest.executors import choose, torch_fused
+from steepest.group import GroupSpec
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "sgd": [{"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1}, {}],
@@ -20,9 +22,15 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def let_torch_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put torch's functions where the native executor is."""
+    ours = [replace(e, make_buckets=torch_fused.make_buckets) if e.name == "native" else e for e in choose.EXECUTORS]
+    monkeypatch.setattr(choose, "EXECUTORS", tuple(ours))
+
+
 def rows() -> Iterator[Any]:
     for name, twins in TWINS.items():
-        if not torch_fused.refusal(twins[0].__name__, twins[0].fields, defaults(twins[0])):
+        if not torch_fused.refusal(GroupSpec.of(twins[0], defaults(twins[0]))):
             for options in OPTIONS[name]:
                 yield pytest.param(twins, options, id=f"{name}-{len(options)}")
 
@@ -34,8 +42,7 @@ def test_bit_by_bit_what_torchs_class_does(
     made = [[torch.nn.Parameter(torch.randn(5, 3, generator=torch.Generator().manual_seed(i))) for i in range(4)]] * 2
     params, others = ([torch.nn.Parameter(p.detach().clone()) for p in each] for each in made)
     ours, theirs = twins[0](params, **options, fused=True), twins[1](others, **options, fused=True)
-    group, name = ours.param_groups[0], twins[0].__name__
-    monkeypatch.setitem(choose.EXECUTORS, "native", torch_fused.cut_for(name, group))
+    let_torch_run(monkeypatch)
     # torch's own fused SGD cannot take a parameter that joins late; ours can, so it is left to the others.
     resting = {(3, 2)} if "momentum" in options else {(0, 1), (3, 2)}
     hooked: list[Any] = []
@@ -60,7 +67,7 @@ def test_the_scale_of_the_gradients_reaches_torchs_function(
 ) -> None:
     p, q = (torch.nn.Parameter(torch.linspace(-1.0, 1.0, 15)) for _ in range(2))
     ours, plain = twins[0]([p], **options, fused=True), twins[1]([q], **options, fused=True)
-    monkeypatch.setitem(choose.EXECUTORS, "native", torch_fused.cut_for(twins[0].__name__, ours.param_groups[0]))
+    let_torch_run(monkeypatch)
     for step in range(4):
         q.grad = torch.randn(15, generator=torch.Generator().manual_seed(step))
         is_scaled = step != 2  # a step without a scale in between
@@ -78,7 +85,7 @@ def test_what_torch_has_no_kernel_for_is_refused() -> None:
     sgd, nadam, novograd = (PLANNED[name] for name in ("sgd", "nadam", "novograd"))
 
     def reason(cls: type[Optimizer], **options: Any) -> str:
-        return torch_fused.refusal(cls.__name__, cls.fields, {**defaults(cls), **options})
+        return torch_fused.refusal(GroupSpec.of(cls, {**defaults(cls), **options}))
 
     assert reason(sgd) == ""
     assert (

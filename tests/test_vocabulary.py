@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import threading
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from steepest.vocabulary import (
     WORDS,
     Word,
     column_mean,
-    computing_in,
     lerp,
     maximum,
     minimum,
@@ -123,39 +121,29 @@ def test_where_on_a_tensor_picks_by_element() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_where_between_numbers_is_of_the_dtype_that_is_computed_in(dtype: torch.dtype) -> None:
-    """Outside of a step it is the default dtype, as for any tensor that torch makes of numbers."""
-    condition = torch.tensor([True, False])
-    with computing_in(dtype):
-        picked = where(condition, 1.2, 5)
-        host = where(condition, torch.tensor(1.2, dtype=torch.float64), 5)
+def test_where_between_numbers_is_of_the_dtype_that_it_is_like(dtype: torch.dtype) -> None:
+    condition, like = torch.tensor([True, False]), torch.ones(3, dtype=dtype)
+    picked = where(condition, 1.2, 5, like=like)
+    host = where(condition, torch.tensor(1.2, dtype=torch.float64), 5, like=like)
     assert picked.dtype == host.dtype == dtype
     assert picked.tolist() == host.tolist() == torch.tensor([1.2, 5.0], dtype=dtype).tolist()
-    assert where(condition, 1.2, 5).dtype == torch.get_default_dtype()
+
+
+def test_where_between_numbers_needs_to_be_told() -> None:
+    with pytest.raises(TypeError, match=r"picks between two numbers, 1.2 and 5, .* like=g"):
+        where(torch.tensor([True, False]), 1.2, 5)
+
+
+def test_only_where_takes_what_it_is_like() -> None:
+    with pytest.raises(TypeError):
+        maximum(torch.ones(2), 0.5, like=torch.ones(2))
 
 
 def test_where_between_numbers_on_one_condition_is_double() -> None:
     """A count or rate that stays on its device is such a condition, and numbers are computed in double."""
-    with computing_in(torch.float32):
-        picked = where(torch.tensor(3.0) > 2, 0.1, 1)
-    assert picked.dtype == torch.float64
-    assert picked.item() == 0.1
-
-
-def test_computing_in_is_of_its_thread_and_ends() -> None:
-    def in_thread() -> None:
-        seen.append(where(torch.tensor([True]), 1.2, 0.5).dtype)
-
-    seen: list[torch.dtype] = []
-    with computing_in(torch.float64):
-        other = threading.Thread(target=in_thread)
-        other.start()
-        other.join()
-        with pytest.raises(ZeroDivisionError), computing_in(torch.bfloat16):
-            1 / 0  # noqa: B018
-        in_thread()
-    in_thread()
-    assert seen == [torch.float32, torch.float64, torch.float32]
+    for picked in (where(torch.tensor(3.0) > 2, 0.1, 1), where(torch.tensor(3.0) > 2, 0.1, 1, like=torch.ones(2))):
+        assert picked.dtype == torch.float64
+        assert picked.item() == 0.1
 
 
 def test_lerp_between_dtypes_is_in_the_wider_one() -> None:

@@ -80,6 +80,18 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     return {**state_dict, "state": state, "param_groups": fitted_groups + arranged[len(fitted_groups) :]}
 
 
+def restore(cls: Any, groups: list[Group], state: Any) -> None:
+    """Complete what torch has loaded or unpickled: options that are missing, sealed tensors, counters of older files."""
+    for group in groups:
+        for name, field in cls.fields.items():
+            group.setdefault(name, field.default)
+            if field.fixed:
+                group[name] = field.default
+        for p in (p for p in group["params"] if p in state):
+            storage.unseal(state[p], p)
+            storage.restore_counters(cls.rule_for(group, p), state[p], p, group)
+
+
 def _loadable(spec: GroupSpec, held: Mapping[str, Any], p: Tensor, keep_dtype: bool) -> dict[str, Any]:
     """Return one parameter's state as torch may have it: it casts every tensor but "step" to the parameter's dtype.
 

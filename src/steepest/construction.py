@@ -75,3 +75,31 @@ def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, A
             hint = f"; did you mean {close[0]!r}?" if close else ""
             allowed = f"it takes {', '.join(free)}"
             raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}{hint} ({allowed})")
+
+
+def validate_group(fields: Mapping[str, Field], options: Mapping[str, Any]) -> None:
+    """Check a group's own options. Foreign keys are allowed, as in torch, unless one looks like a typing error."""
+    for name, value in options.items():
+        if name in fields:
+            fields[name].validate(value)
+        elif close := difflib.get_close_matches(name, {"params", *fields} - {name}, 1, 0.85):
+            raise ValueError(f"parameter group has an unknown option {name!r}; did you mean {close[0]!r}?")
+
+
+def check_group(name: str, group: Mapping[str, Any], count: int, needs_closure: bool) -> None:
+    """Raise `ValueError` for a group that no rule can step, or that a rule which asks for new gradients cannot.
+
+    Args:
+        name: the optimizer's class.
+        group: the group.
+        count: how many groups there are.
+        needs_closure: whether the rule asks for new gradients.
+    """
+    for p in group["params"]:
+        if not (p.is_floating_point() or p.is_complex()):
+            message = f"{name} updates floating-point and complex tensors, not {p.dtype}"
+            raise ValueError(f"{message}; convert the parameter of shape {tuple(p.shape)} or leave it out")
+    if needs_closure and count > 1:
+        raise ValueError(f"{name} doesn't support per-parameter options (parameter groups); give it one group")
+    if needs_closure and group["max_norm"] is not None:
+        raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")

@@ -263,6 +263,22 @@ def betas(default: tuple[float, float], doc: str = "decay rates of the averages 
     return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, decay=True)
 
 
+def check_tensor_numbers(options: Options, names: Iterable[str]) -> None:
+    """Raise `ValueError` for tensors under ``names`` that torch's classes refuse, in torch's words."""
+    for name in names:
+        value = options[name]
+        entries = (
+            {name: value}
+            if not isinstance(value, (tuple, list))
+            else {f"{name}[{i}]": entry for i, entry in enumerate(value)}
+        )
+        if len({isinstance(entry, Tensor) for entry in entries.values()}) > 1:
+            raise ValueError(f"{name} must be either both floats or both Tensors")
+        for entry, number in entries.items():
+            if isinstance(number, Tensor) and options["foreach"] and not options["capturable"]:
+                raise ValueError(f"{entry} as a Tensor is not supported for capturable=False and foreach=True")
+
+
 def eps(default: float, *, strict: bool = False) -> Any:
     """Declare torch's ``eps``; 0 is not allowed if ``strict``."""
     doc = "small constant ε that keeps the denominator away from zero"

@@ -135,6 +135,11 @@ def specs_of(cls: Any, options: Options, params: Iterable[Tensor]) -> dict[Rule,
     return {rule: GroupSpec.under(cls, rule, options, switches) for rule in rules}
 
 
+def settle(fields: Fields, options: dict[str, Any]) -> None:
+    """Put plain Python values in place of what stands for them; see `Field.settle`."""
+    options.update({name: field.settle(options[name]) for name, field in fields.items() if name in options})
+
+
 def values(
     fields: Fields, options: Options, shared: Mapping[str, Any] = NOTHING
 ) -> tuple[dict[str, Any], dict[str, Any]]:

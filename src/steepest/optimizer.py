@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, dataclass_transform
 
@@ -15,13 +13,13 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage, transforms
-from .construction import collect_fields, constructor, refuse_unknown
+from .construction import check_group, collect_fields, constructor, refuse_unknown, validate_group
 from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
-from .executors.dispatch import Dispatch, Step, source
+from .executors.dispatch import Dispatch, Step, shared_numbers, source
 from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, fixed
-from .group import GroupSpec, specs_of, values
+from .group import GroupSpec, settle, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import average, clip
@@ -45,7 +43,7 @@ class Declared:
     """
 
 
-class Optimizer(Declared, torch.optim.Optimizer):
+class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares its arguments as fields and its rule; nothing else.
 
     Example:
@@ -154,7 +152,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""
         if isinstance(param_group, dict):
-            self._validate_options(param_group)
+            validate_group(self.fields, param_group)
         before = len(self.param_groups)
         super().add_param_group(param_group)
         try:
@@ -163,32 +161,15 @@ class Optimizer(Declared, torch.optim.Optimizer):
             del self.param_groups[before:]
             raise
 
-    def _validate_options(self, options: Options) -> None:
-        """Check a group's own options. Foreign keys are allowed, as in torch, unless one looks like a typing error."""
-        for name, value in options.items():
-            if name in self.fields:
-                self.fields[name].validate(value)
-            elif close := difflib.get_close_matches(name, {"params", *self.fields} - {name}, 1, 0.85):
-                raise ValueError(f"parameter group has an unknown option {name!r}; did you mean {close[0]!r}?")
-
     def _settle(self, options: dict[str, Any]) -> None:
-        """Put plain Python values in place of what stands for them; see `Field.settle`."""
-        options.update({name: field.settle(options[name]) for name, field in self.fields.items() if name in options})
+        settle(self.fields, options)
 
     def _finish_group(self, group: dict[str, Any], groups: list[dict[str, Any]]) -> None:
         self._settle(group)
         self.check(group)
+        check_group(type(self).__name__, group, len(groups), self.needs_closure(group))
         for p in group["params"]:
-            if not (p.is_floating_point() or p.is_complex()):
-                message = f"{type(self).__name__} updates floating-point and complex tensors, not {p.dtype}"
-                raise ValueError(f"{message}; convert the parameter of shape {tuple(p.shape)} or leave it out")
             self.check_parameter(p)
-        if self.needs_closure(group) and len(groups) > 1:
-            name = type(self).__name__
-            raise ValueError(f"{name} doesn't support per-parameter options (parameter groups); give it one group")
-        if self.needs_closure(group) and group["max_norm"] is not None:
-            name = type(self).__name__
-            raise ValueError(f"{name} searches along the gradient itself, so max_norm cannot clip it; leave it None")
         specs = self._specs(group)
         for spec in specs.values():
             spec.check_storage()
@@ -213,14 +194,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
         """Restore; options that an older pickle lacks take their defaults."""
         super().__setstate__(state)
         self._forget()
-        for group in self.param_groups:
-            for name, field in self.fields.items():
-                group.setdefault(name, field.default)
-                if field.fixed:
-                    group[name] = field.default
-            for p in (p for p in group["params"] if p in self.state):
-                storage.unseal(self.state[p], p)
-                storage.restore_counters(self.rule_for(group, p), self.state[p], p, group)
+        checkpoint.restore(type(self), self.param_groups, self.state)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
@@ -289,7 +263,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
         refuse_unknown("convert_state", {name: self.fields[name] for name in sorted(STORAGE_OPTIONS)}, options)
         changed = [{**group, **options} for group in self.param_groups]
         for group in changed:
-            self._validate_options(group)
+            validate_group(self.fields, group)
             self._settle(group)
             self.check(group)
             for spec in self._specs(group).values():
@@ -345,7 +319,7 @@ class Optimizer(Declared, torch.optim.Optimizer):
             torch.set_grad_enabled(before)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        if torch.compiler.is_compiling() and compiled.can_trace(type(self), self.param_groups, self.state):
+        if torch.compiler.is_compiling() and compiled.can_trace(self):
             return self._step_now(closure)
         return self._step_uncompiled(closure)
 
@@ -369,9 +343,9 @@ class Optimizer(Declared, torch.optim.Optimizer):
         return loss
 
     def _step_groups(self) -> None:
-        shared = self._shared_numbers()
+        shared = shared_numbers(type(self), self.param_groups, self._grad_scale(), self._holder)
         if torch.compiler.is_compiling():
-            compiled.step(type(self), self.param_groups, self.state, shared, self._init_group)
+            compiled.step(self, shared)
             return
         self._dispatch.forget_stale(self.state)
         step = Step(self.param_groups, self.state, shared, intercepting())
@@ -412,72 +386,14 @@ class Optimizer(Declared, torch.optim.Optimizer):
         found = getattr(self, "found_inf", None)
         return found is not None and bool(found)
 
-    def _shared_numbers(self) -> dict[str, Any]:
-        """Return what all groups share: the scale of the gradients, and their norm if any group clips by it."""
-        scale = self._grad_scale()
-        numbers = {} if scale is None else {"grad_scale": scale}
-        clipping = clip.clipping(self.param_groups)
-        for group in clipping:
-            for spec in self._specs(group).values():
-                sparse.check(spec, [p for p in group["params"] if p.grad is not None])
-        with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
-            norm = clip.shared_norm(clipping, 1 if scale is None else scale, self._holder)
-        return numbers if norm is None else {**numbers, "norm": norm}
-
     @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:
         (group,) = self.param_groups
-        if closure is None:
-            name = type(self).__name__
-            missing = f"{name}.step() missing 1 required positional argument: 'closure'"
-            needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
-            raise TypeError(f"{missing}; {name} evaluates new points, so step() needs {needed}")
         self._settle(group)
         for name, field in self.fields.items():
             field.validate(group[name])
-        spec = GroupSpec.of(type(self), group)
-        spec.check_storage()
-        for p in group["params"]:
-            spec.create_state(self.state, p)
         numbers, switches = values(self.fields, group)
-        with torch.no_grad():
-            loss = driver.run(spec.rule, group["params"], {**switches, **numbers}, closure, self.state)
-            driver.run_after(spec, numbers, self.state)
-        return loss
-
-    # -- averaging ---------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block; the parameters' own values come back afterwards, come what may.
-
-        Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with them as
-        they are (with a decay close to 1 and late in training they are near), or re-estimate them inside the block with
-        ``torch.optim.swa_utils.update_bn(loader, model)``, on a copy of the model if training goes on afterwards.
-
-        ``model.state_dict()`` holds the parameters themselves, so it changes back as they do: save it inside the block,
-        or take `averaged_state_dict`.
-
-        Raises:
-            RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
-        """
-        with average.measured(type(self).__name__, self.param_groups, self.state):
-            yield
-
-    def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
-        """The state dict of ``model`` with averaged weights, to be saved: its tensors are copies.
-
-        ``model.state_dict()`` holds the parameters themselves, not copies: taken inside `averaged` and saved after the
-        block, it saves the trained weights.
-
-        Raises:
-            RuntimeError: no group has an ``ema_decay``.
-        """
-        with self.averaged():
-            saved: dict[str, Any] = model.state_dict()
-            for name, value in saved.items():
-                saved[name] = value.detach().clone() if isinstance(value, Tensor) else value
-        return saved
+        return driver.step(GroupSpec.of(type(self), group), closure, {**switches, **numbers}, self.state)
 
 
 Optimizer.fields = collect_fields(Optimizer, transforms.options())

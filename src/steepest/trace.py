@@ -18,7 +18,7 @@ from torch.fx.proxy import GraphAppendingTracer, TraceError
 from .fields import State
 from .kinds import KINDS, Extent
 from .rule import Program
-from .vocabulary import OPERATORS, WORDS, Reduced, Word
+from .vocabulary import OPERATORS, WORDS, Reduced, Word, where
 
 AVERAGED: dict[Reduced, Extent] = {
     "nothing": Extent.FULL,
@@ -68,6 +68,8 @@ class _Tracer(GraphAppendingTracer):
         if kind == "call_function":
             target = WORDS["absolute"] if target is operator.abs else target
             self._check(target, args)
+            if target is where and _extent_of(args[0]) == Extent.HOST:
+                args = args[:3]  # a number picks one side whole, so what the result is like does not matter
         elif kind != "placeholder":
             allowed = f"operators and the words {', '.join(sorted(WORDS))} of steepest.vocabulary"
             raise RuleError(f"{self.rule} calls .{target}(); a rule may use {allowed}")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,8 +36,9 @@ class Word:
     latex: str
     reduces: Reduced = "nothing"
 
-    def __call__(self, *args: Any) -> Any:
-        """Apply to floats or tensors, or record in a trace."""
+    def __call__(self, *args: Any, like: Any = None) -> Any:
+        """Apply to floats or tensors, or record in a trace; numbers that `where` picks get the dtype of ``like``."""
+        args = args if like is None else (*args, like)
         for arg in args:
             if isinstance(arg, Proxy):
                 return arg.tracer.create_proxy("call_function", self, args, {}, name=self.name)
@@ -103,44 +102,30 @@ def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
     return torch.lerp(a, b, weight)
 
 
-class _Computing(threading.local):
-    """The dtype that this thread's step computes in; None outside of a step. Not a class attribute, for dynamo."""
-
-    def __init__(self) -> None:
-        self.dtype: torch.dtype | None = None
-
-
-_COMPUTING = _Computing()
-
-
-@contextmanager
-def computing_in(dtype: torch.dtype) -> Iterator[None]:
-    """Inside the block numbers that `where` picks by element, beside no tensor, become tensors of this dtype."""
-    before = _COMPUTING.dtype
-    _COMPUTING.dtype = dtype
-    try:
-        yield
-    finally:
-        _COMPUTING.dtype = before
-
-
-def _select(condition: Any, a: Any, b: Any) -> Any:
-    """A condition on numbers picks one side whole: the other side's NaN never leaks. Beside a tensor it is a tensor."""
+def _select(condition: Any, a: Any, b: Any, like: Any = None) -> Any:
+    """Pick by a condition on numbers one side whole, whose other side's NaN never leaks; by a tensor, each element."""
     if isinstance(condition, Tensor):
-        return torch.where(condition, *_sides(condition, a, b))
+        return torch.where(condition, *_sides(condition, a, b, like))
     picked, other = (a, b) if condition else (b, a)
     return torch.full_like(other, picked) if isinstance(other, Tensor) and not isinstance(picked, Tensor) else picked
 
 
-def _sides(condition: Tensor, a: Any, b: Any) -> tuple[Any, Any]:
-    """Numbers that stand beside no tensor say no dtype: by element they get the step's, and of each tensor double."""
+def _sides(condition: Tensor, a: Any, b: Any, like: Any) -> tuple[Any, Any]:
+    """Return both sides with a dtype: two numbers get that of ``like``, or double on a condition of one element."""
     tensors = [x for x in (a, b) if isinstance(x, Tensor)]
-    if any(x.dim() for x in tensors) or (tensors and not condition.dim()):
+    if any(x.dim() for x in tensors) or (tensors and not (condition.dim() and like is not None)):
         return a, b
-    dtype = (_COMPUTING.dtype or torch.get_default_dtype()) if condition.dim() else torch.float64
-    return torch.as_tensor(a, dtype=dtype, device=condition.device), torch.as_tensor(
-        b, dtype=dtype, device=condition.device
-    )
+    if condition.dim() and like is None:
+        raise TypeError(MISSING_LIKE.format(a, b))
+    dtype, device = like.dtype if condition.dim() else torch.float64, condition.device
+    return torch.as_tensor(a, dtype=dtype, device=device), torch.as_tensor(b, dtype=dtype, device=device)
+
+
+MISSING_LIKE = (
+    "where picks between two numbers, {} and {}, by the elements of a tensor; say of which dtype the result is: "
+    "where(condition, a, b, like=g)"
+)
+"""What is said of a ``where`` whose result would have no dtype."""
 
 
 sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from steepest.bench.implementations import Implementation
 
 from steepest.bench import lane as lanes
 from steepest.bench.group import MEMORY, Entry, Group, run_group

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from steepest.cli.worker_limits import WorkerLimits
 
 from steepest.cli import reporting
 from steepest.cli.main import main

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cases import buckets_of
 from steepest import Optimizer
 
 SHIPPED = "-O3"
@@ -143,5 +144,4 @@ def ran_native(optimizer: Optimizer) -> Iterator[None]:
     assert optimizer.executor == "native", repr(optimizer.executor)
     yield
     assert optimizer.executor == "native", repr(optimizer.executor)
-    parts = [part for partition in optimizer._partitions.values() for part in partition.parts]
-    assert all(type(part).__name__ == "KernelPart" for part in parts)
+    assert all(type(bucket).__name__ == "KernelBucket" for bucket in buckets_of(optimizer))

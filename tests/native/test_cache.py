@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 import torch
 
+from cases import spec_of
 from steepest import SGD
-from steepest.executors.errors import UnsupportedError
+from steepest.executors.base import UnsupportedError
 from steepest.executors.native import cache, compiler, library
+from steepest.executors.native.executor import kernel_of
 
 from .support import forked, in_child, in_children, parameters, python, script, stepped, wait_until
 
@@ -289,7 +291,7 @@ def test_without_room_for_temporary_files_foreach_runs(
     monkeypatch.setenv("CC", "cc -g3")  # which makes large files
     resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX")
     optimizer = SGD(parameters([(3,)]), lr=0.5)
-    size = len(optimizer._kernel(optimizer.param_groups[0]).source) + room
+    size = len(kernel_of(spec_of(optimizer)).source) + room
 
     def work() -> Any:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

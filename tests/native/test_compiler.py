@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from steepest import SGD, AdamW
-from steepest.executors.errors import UnsupportedError
+from steepest.executors.base import UnsupportedError
 from steepest.executors.native import compiler
 
 from .support import is_alive, parameters, script, stepped, wait_until

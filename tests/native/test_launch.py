@@ -21,10 +21,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from cases import assert_same, snapshot
+from cases import assert_same, buckets_of, snapshot
 from steepest import SGD, AdamW, NAdam, NovoGrad, Optimizer
 from steepest.executors import native
-from steepest.executors.native import library, part
+from steepest.executors.native import bucket, library
 from steepest.executors.native.emit import BLOCK
 from test_saving import saved
 
@@ -109,7 +109,7 @@ def test_the_pool_is_torchs_and_of_the_number_that_it_is_told(monkeypatch: pytes
         work(function)(argument)
 
     assert library.parallel(), "torch's OpenMP library was not found: everything would run on one thread"
-    monkeypatch.setattr(part, "parallel", lambda: ctypes.cast(stand_in, ctypes.c_void_p).value)
+    monkeypatch.setattr(bucket, "parallel", lambda: ctypes.cast(stand_in, ctypes.c_void_p).value)
     large, small = ([(BLOCK * count,)] for count in (FEW_BLOCKS, FEW_BLOCKS - 1))
     for count in (1, 2, 5):
         with threads(count):
@@ -121,8 +121,7 @@ def test_the_pool_is_torchs_and_of_the_number_that_it_is_told(monkeypatch: pytes
 def test_many_tensors_are_one_call() -> None:
     optimizer = AdamW(parameters([(3,)] * 500), fused=True)
     stepped(optimizer, 2)
-    (partition,) = optimizer._partitions.values()
-    assert len(partition.parts) == 1
+    assert len(buckets_of(optimizer)) == 1
 
 
 @every_rule
@@ -275,8 +274,7 @@ def test_dimensions_of_size_one_may_have_any_stride(cls: type[Optimizer]) -> Non
         ]
 
     optimizer = agree(cls, make)
-    (partition,) = optimizer._partitions.values()
-    assert not any(part._copies for part in partition.parts)
+    assert not any(bucket._copies for bucket in buckets_of(optimizer))
 
 
 @every_rule
@@ -539,8 +537,7 @@ def test_hundreds_of_parameters_may_each_have_their_own_step_count(cls: type[Opt
             p.grad = grads[index]
             optimizer.state[p]["step"] += index % 7
         optimizer.step()
-    (partition,) = ours._partitions.values()
-    assert len(partition.parts) == 1
+    assert len(buckets_of(ours)) == 1
     assert len({held["step"].item() for held in ours.state.values()}) > 7
     assert_close(ours, theirs)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import NATIVE, assert_same, every_native_class, snapshot
+from cases import NATIVE, assert_same, buckets_of, every_native_class, snapshot
 from steepest import SGD, AdamW, NovoGrad, Optimizer
 
 from .support import drawn, parameters, ran_native, stepped
@@ -57,11 +57,11 @@ def test_an_optimizer_and_its_state_go_with_its_last_reference() -> None:
     optimizer = AdamW(params, fused=True)
     stepped(optimizer, 3)
     held = [weakref.ref(x) for state in optimizer.state.values() for x in state.values()]
-    partition = weakref.ref(next(iter(optimizer._partitions.values())))
+    buckets = weakref.ref(buckets_of(optimizer)[0])
     gc.disable()
     try:
         del optimizer
-        assert partition() is None
+        assert buckets() is None
         assert [ref() for ref in held] == [None] * len(held)
     finally:
         gc.enable()

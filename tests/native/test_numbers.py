@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cases import NATIVE, SWITCHES, Options, label, same, snapshot
 from steepest import Optimizer, Rule, State, fields
-from steepest.vocabulary import absolute, computing_in, lerp, maximum, minimum, norm, sign, sqrt, where
+from steepest.vocabulary import absolute, lerp, maximum, minimum, norm, sign, sqrt, where
 from test_executors import DTYPES, HALVES, ROWS, assert_agree, build, odd_gradients, odd_tensors, step, take_over
 from test_plan import NUMBERS, SHAPES, Drawn, largest, programs
 from test_plan import tensors as inputs_of_plans
@@ -487,8 +487,7 @@ def run_natively(drawn: Drawn, kind: Any) -> None:
     optimizer.step()
     for index, p in enumerate(params):
         held = [inputs[name][index] for name in ("p", "g", "a", "b", "c")]
-        with computing_in(torch.float64):
-            values = drawn.evaluate([*(x.clone() for x in held), k, *NUMBERS.values()])
+        values = drawn.evaluate([*(x.clone() for x in held), k, *NUMBERS.values()])
         got = [p.detach(), *(optimizer.state[p][name] for name in ("a", "b", "c", "k"))]
         tolerance = 1e-10 * largest(values) ** 2
         for mine, place in zip(got, drawn.outputs, strict=True):

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from cases import NATIVE, every_native_class
+from cases import NATIVE, every_native_class, spec_of
 from steepest import Momentum, Optimizer, SteepestDescent
+from steepest.executors.native import executor
 from steepest.executors.native.emit import Kernel
 from test_executors import everything_on
 
@@ -118,7 +119,7 @@ int main(void) {
 
 def kernel_of(cls: type[Optimizer], dtype: torch.dtype, options: dict[str, Any]) -> Kernel:
     optimizer = cls(parameters([(3,)], dtype), **options)
-    return optimizer._kernel(optimizer.param_groups[0])
+    return executor.kernel_of(spec_of(optimizer))
 
 
 def compiled(text: str, folder: Path, *flags: str) -> Path:
@@ -145,7 +146,7 @@ def test_what_is_explained_is_printed_and_compiles(
         optimizer = cls(parameters([(3,)]), **options)
         text = optimizer.explain()
         assert capsys.readouterr().out == text + "\n"
-        kernel = optimizer._kernel(optimizer.param_groups[0])
+        kernel = executor.kernel_of(spec_of(optimizer))
         assert text == kernel.generated
         for function in ("host", "reduce", "combine", "update"):
             assert f"static void {function}(" in text

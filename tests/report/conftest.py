@@ -5,9 +5,9 @@ import pytest
 from synthetic_study import MIXED, TUNED, Plan, write_study
 
 from steepest.study.report import write_report
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.reader import read_study
-from steepest.study.report.study import Study
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.stored.study import Study
 
 
 @pytest.fixture(scope="session")

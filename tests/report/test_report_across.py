@@ -13,11 +13,12 @@ import pytest
 from raw_records import raw_phase
 from synthetic_study import TUNED, Plan, write_study
 
-from steepest.study.report import ReportError, across_contents, write_comparison
-from steepest.study.report.across import Across, across
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.palette import look
-from steepest.study.report.reader import read_study
+from steepest.study.report import ReportError, write_comparison
+from steepest.study.report.across import contents as across_contents
+from steepest.study.report.across.across import Across, across
+from steepest.study.report.charts.palette import style_of
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
 
 THREE = replace(TUNED, targets=(0.55, 0.8, 0.88), seeds=5, ends={}, skipped={}, epochs=2)
 PLANS = {
@@ -207,7 +208,7 @@ def test_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_charts_show_every_rank(compared: Across) -> None:
-    looks = {label: look(index) for index, label in enumerate(compared.labels)}
-    _, ranks = across_contents.charts(compared, looks)
+    styles = {label: style_of(index) for index, label in enumerate(compared.labels)}
+    _, ranks = across_contents.charts(compared, styles)
     dots = {series.label: series.x for series in ranks.series if series.kind == "dots"}
     assert dots == {label: tuple(its[label] for its in compared.ranks.values()) for label in COMMON}

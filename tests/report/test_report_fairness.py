@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from synthetic_study import TUNED, Plan, write_study
 
-from steepest.study.report.fairness import fairness
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.methods import methods
-from steepest.study.report.reader import read_study
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.text.fairness import fairness
+from steepest.study.report.text.methods import methods
 
 
 def _changed(folder: Path, change: Callable[[dict[str, Any]], object], plan: Plan = TUNED) -> Findings:

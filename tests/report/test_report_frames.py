@@ -8,18 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from drawn import chart_named, matplotlib_figure
 from raw_records import raw_phase
 from synthetic_study import TUNED, Plan, write_study
 
-from steepest.study.report.charts import build_figures
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.frames import EVERYTHING, fence
-from steepest.study.report.matplotlib_renderer import matplotlib_figure
+from steepest.study.report.charts.chart import printed_figures
+from steepest.study.report.charts.charts import build_charts
+from steepest.study.report.charts.frames import EVERYTHING, fence
+from steepest.study.report.charts.plotly_renderer import plotly_figure
+from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.names import folded
 from steepest.study.report.page import render_page
-from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.reader import read_study
-from steepest.study.report.tables import to_html
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.tables import to_html
 from steepest.study.report.write import all_tables
 
 LOSS = {"metric": {"name": "loss", "direction": "minimize"}}
@@ -45,7 +46,7 @@ def wild(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 
 
 def test_no_axis_is_flattened_by_one_huge_loss(wild: Findings) -> None:
-    for chart in build_figures(wild).charts:
+    for chart in build_charts(wild):
         for name, axis in (("x", chart.x), ("y", chart.y)):
             drawn = [value for series in chart.series for value in getattr(series, name) if math.isfinite(value)]
             if max(drawn, default=0.0) > 1e6:
@@ -54,20 +55,21 @@ def test_no_axis_is_flattened_by_one_huge_loss(wild: Findings) -> None:
 
 
 def test_what_lies_outside_a_frame_is_told(wild: Findings) -> None:
-    figures = build_figures(wild)
-    notes = [note for one in figures.verdicts.series if one.kind == "stop" for note in one.notes]
+    charts = build_charts(wild)
+    verdicts, seeds = chart_named(charts, "verdicts"), chart_named(charts, "every-seed")
+    notes = [note for one in verdicts.series if one.kind == "stop" for note in one.notes]
     assert notes == ["seed 0: −1e+30, beyond the frame"]
-    assert "Differences far beyond all others are drawn as a × at the edge." in figures.verdicts.note
-    crosses = [one for one in figures.seeds.series if one.kind == "stop"]
+    assert "Differences far beyond all others are drawn as a × at the edge." in verdicts.note
+    crosses = [one for one in seeds.series if one.kind == "stop"]
     assert [one.label for one in crosses] == ["Adam"]
-    low, high = figures.seeds.x.bounds or EVERYTHING
+    low, high = seeds.x.bounds or EVERYTHING
     assert low < crosses[0].x[0] < high
-    assert "outside the frame" in figures.steps.note
-    assert "outside the frame" in figures.tuning[0].note
+    assert "outside the frame" in chart_named(charts, "training-loss-per-step").note
+    assert "outside the frame" in chart_named(charts, "learning-rate-sensitivity").note
 
 
 def test_a_log_axis_has_ticks_inside_its_frame(wild: Findings) -> None:
-    steps = build_figures(wild).steps
+    steps = chart_named(build_charts(wild), "training-loss-per-step")
     low, high = steps.y.bounds or EVERYTHING
     ticks = plotly_figure(steps)["layout"]["yaxis"]["tickvals"]
     assert sum(low <= tick <= high for tick in ticks) >= 3
@@ -88,17 +90,19 @@ def test_a_value_far_away_is_outside(far: float) -> None:
 
 def test_long_names_are_folded_whole(found: Callable[[Plan], Findings]) -> None:
     its = found(replace(CALM, labels=("SGD", LONG, "Adam")))
-    figures = build_figures(its)
-    for chart in (figures.verdicts, figures.seeds, *figures.targets):
+    charts = build_charts(its)
+    rows = [chart for chart in charts if chart.section in ("verdicts", "seeds", "targets")]
+    assert len(rows) > 2
+    for chart in rows:
         names = [name for _, name in chart.y.ticks if "rather" in name]
         assert names[0].replace("\n", "").startswith(LONG)
         assert max(map(len, names[0].split("\n"))) <= 30
         drawn = plotly_figure(chart)["layout"]
         assert drawn["height"] >= 16 * names[0].count("\n") * len(chart.y.ticks)
-    sheet = next(sheet for sheet in figures.sheets if sheet.key == "verdicts")
-    labels = [text.get_text() for text in matplotlib_figure(sheet).axes[0].get_yticklabels()]
+    figure = next(figure for figure in printed_figures(charts) if figure.key == "verdicts")
+    labels = [text.get_text() for text in matplotlib_figure(figure).axes[0].get_yticklabels()]
     assert any(label.replace("\n", "").startswith(LONG) for label in labels)
-    page = render_page(its, figures, all_tables(its))
+    page = render_page(its, charts, all_tables(its))
     assert "rather_<wbr>long_<wbr>name[<wbr>momentum=0.9" in page
 
 

@@ -11,10 +11,11 @@ import pytest
 from raw_records import mean_and_deviation, raw_trials, raw_value
 from synthetic_study import PAPER, Plan
 
-from steepest.study.report.contents import acting, results_table, settings_table, trials_table
-from steepest.study.report.study import Study
-from steepest.study.report.summary import summarize
-from steepest.study.report.tables import Over, to_csv
+from steepest.study.report.findings.settings import acting
+from steepest.study.report.findings.summary import summarize
+from steepest.study.report.stored.study import Study
+from steepest.study.report.tables.contents import results_table, settings_table, trials_table
+from steepest.study.report.tables.tables import MeanSd, to_csv
 
 COLUMNS = {
     "Training loss": "train_loss",
@@ -73,7 +74,7 @@ def test_means_say_how_many_seeds_they_cover(mixed: Study) -> None:
 
 def test_one_seed_has_no_spread(study: Callable[[Plan], Study]) -> None:
     found = study(Plan(seeds=1))
-    cells = [cell for row in results_table(found, summarize(found)).rows for cell in row if isinstance(cell, Over)]
+    cells = [cell for row in results_table(found, summarize(found)).rows for cell in row if isinstance(cell, MeanSd)]
     assert all(cell.deviation == "" for cell in cells)
 
 

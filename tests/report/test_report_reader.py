@@ -7,8 +7,8 @@ import pytest
 from synthetic_study import NINE, Plan, write_study
 
 from steepest.study.report import ReportError, write_report
-from steepest.study.report.reader import read_study
-from steepest.study.report.study import Study, Trial
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.stored.study import Study, Trial
 
 
 def _trial(study: Study, label: str, seed: int) -> Trial:

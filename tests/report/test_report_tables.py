@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from steepest.study.report.measures import Measure
-from steepest.study.report.summary import Spread
-from steepest.study.report.tables import (
+from steepest.study.report.findings.measures import Measure
+from steepest.study.report.findings.summary import Spread
+from steepest.study.report.tables.tables import (
     Column,
+    MeanSd,
     Number,
-    Over,
     Table,
     Text,
     to_csv,
@@ -30,9 +30,9 @@ TABLE = Table(
         Column("paper", "Group", numeric=True, muted=True),
     ),
     rows=(
-        (Text(HOSTILE), Over(Spread(((0, 0.5), (1, 0.7))), MEASURE), Number(0.25, 3)),
-        (Text("one", detail=HOSTILE), Over(Spread(((0, 0.5),)), MEASURE), Number(None, 3)),
-        (Text("none"), Over(Spread(()), MEASURE), Number(1234567.0, 0)),
+        (Text(HOSTILE), MeanSd(Spread(((0, 0.5), (1, 0.7))), MEASURE), Number(0.25, 3)),
+        (Text("one", detail=HOSTILE), MeanSd(Spread(((0, 0.5),)), MEASURE), Number(None, 3)),
+        (Text("none"), MeanSd(Spread(()), MEASURE), Number(1234567.0, 0)),
     ),
 )
 

@@ -13,12 +13,12 @@ import pytest
 from raw_records import Records, raw_phase
 from synthetic_study import TUNED, Plan
 
-from steepest.study.report.answer_tables import targets_table
-from steepest.study.report.explanations import target_words
-from steepest.study.report.findings import Findings
-from steepest.study.report.palette import look
-from steepest.study.report.row_charts import target_charts
-from steepest.study.report.tables import to_csv
+from steepest.study.report.charts.palette import style_of
+from steepest.study.report.charts.row_charts import target_charts
+from steepest.study.report.findings.findings import Findings
+from steepest.study.report.tables.answer_tables import targets_table
+from steepest.study.report.tables.tables import to_csv
+from steepest.study.report.text.explanations import target_words
 
 
 def _hit(records: Records, target: float) -> dict[str, float] | None:
@@ -73,8 +73,8 @@ def test_without_a_timing_pass_there_are_no_seconds_and_the_page_says_why(found:
 def test_records_without_evaluations_of_the_gradient_leave_that_unit_out(
     found: Callable[[Plan], Findings], tmp_path: Path
 ) -> None:
-    from steepest.study.report.findings import findings
-    from steepest.study.report.reader import read_study
+    from steepest.study.report.findings.findings import findings
+    from steepest.study.report.stored.reader import read_study
 
     found(TUNED)
     for path in (tmp_path / "trials").iterdir():
@@ -85,7 +85,7 @@ def test_records_without_evaluations_of_the_gradient_leave_that_unit_out(
 
 
 def test_misses_stand_in_the_stripe_beyond_the_horizon(tuned: Findings) -> None:
-    charts = target_charts(tuned, {label: look(index) for index, label in enumerate(tuned.study.labels)})
+    charts = target_charts(tuned, {label: style_of(index) for index, label in enumerate(tuned.study.labels)})
     for chart, target in zip(charts, tuned.targets, strict=True):
         stripe = chart.guides[0]
         for row in target.rows:

@@ -15,16 +15,16 @@ import pytest
 from raw_records import raw_phase
 from synthetic_study import FIRST_TUNING_SEED, TUNED, Plan, chosen_point, rate, search_score, write_study
 
-from steepest.study.report import records
-from steepest.study.report.answer_tables import cost_table, search_table, tuning_table
-from steepest.study.report.fairness import fairness
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.methods import methods
-from steepest.study.report.palette import look
-from steepest.study.report.reader import read_study
-from steepest.study.report.tables import to_csv
-from steepest.study.report.tuning import edges
-from steepest.study.report.tuning_charts import budget_chart, sensitivity_chart
+from steepest.study.report.charts.palette import style_of
+from steepest.study.report.charts.tuning_charts import budget_chart, sensitivity_chart
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.findings.tuning import edges
+from steepest.study.report.stored import records
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.answer_tables import cost_table, search_table, tuning_table
+from steepest.study.report.tables.tables import to_csv
+from steepest.study.report.text.fairness import fairness
+from steepest.study.report.text.methods import methods
 
 SEEDS = (FIRST_TUNING_SEED, FIRST_TUNING_SEED + 1)
 
@@ -33,8 +33,8 @@ def _score(label: str, point: int | str) -> float:
     return statistics.fmean(search_score(TUNED, label, point, seed) for seed in SEEDS)
 
 
-def _looks(its: Findings) -> dict[str, Any]:
-    return {label: look(index) for index, label in enumerate(its.study.labels)}
+def _styles(its: Findings) -> dict[str, Any]:
+    return {label: style_of(index) for index, label in enumerate(its.study.labels)}
 
 
 def test_every_point_has_the_mean_of_its_last_scores(tuned: Findings) -> None:
@@ -127,7 +127,7 @@ def test_every_point_has_its_command(tuned: Findings, tuned_folder: Path) -> Non
 
 
 def test_the_sensitivity_chart_shows_every_trial(tuned: Findings, tuned_folder: Path) -> None:
-    chart = sensitivity_chart(tuned, _looks(tuned))
+    chart = sensitivity_chart(tuned, _styles(tuned))
     assert chart.x.log
     for one in tuned.searches:
         marks = {series.kind: series for series in chart.series if series.label == one.label}
@@ -146,7 +146,7 @@ def test_a_search_over_more_than_the_rate_has_dots_and_no_line(tmp_path: Path) -
         one["space"] |= {"weight_decay": {"values": [0, 0.1]}} if one["space"] else {}
     (tmp_path / "study.json").write_text(json.dumps(plan))
     its = findings(read_study(tmp_path))
-    kinds = {series.kind for series in sensitivity_chart(its, _looks(its)).series}
+    kinds = {series.kind for series in sensitivity_chart(its, _styles(its)).series}
     assert "line" not in kinds
     assert "dots" in kinds
     assert "weight_decay in (0, 0.1)" in tuning_table(its).rows[0][1].text
@@ -158,11 +158,11 @@ def _with_protocol(found: Findings, **changes: Any) -> Findings:
 
 
 def test_quasi_random_points_make_an_estimate_and_random_ones_do_not(tuned: Findings) -> None:
-    assert "so this is an estimate" in budget_chart(tuned, _looks(tuned)).note
+    assert "so this is an estimate" in budget_chart(tuned, _styles(tuned)).note
     random = _with_protocol(tuned, sampler="random")
-    assert "estimate" not in budget_chart(random, _looks(tuned)).note
+    assert "estimate" not in budget_chart(random, _styles(tuned)).note
     extended = _with_protocol(random, extensions=({"SGD": {"low": 1.0, "high": 10.0}},))
-    assert "estimate" in budget_chart(extended, _looks(tuned)).note
+    assert "estimate" in budget_chart(extended, _styles(tuned)).note
 
 
 def test_costs_are_medians_over_rounds_and_ratios_to_the_reference(tuned: Findings) -> None:

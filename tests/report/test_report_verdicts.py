@@ -13,13 +13,13 @@ import pytest
 from raw_records import raw_phase
 from synthetic_study import TUNED, Plan, write_study
 
-from steepest.study.report.answer import answer, caution, seen
-from steepest.study.report.answer_tables import verdicts_table
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.palette import look
-from steepest.study.report.reader import read_study
-from steepest.study.report.row_charts import verdict_chart
-from steepest.study.report.tables import to_csv
+from steepest.study.report.charts.palette import style_of
+from steepest.study.report.charts.row_charts import verdict_chart
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.answer_tables import verdicts_table
+from steepest.study.report.tables.tables import to_csv
+from steepest.study.report.text.answer import answer, caution, seen
 from steepest.study.statistics.verdicts import Verdict
 
 CALM = replace(TUNED, ends={}, trials=0, timing_rounds=0, targets=(), skipped={}, restarts={})
@@ -190,7 +190,7 @@ def test_two_that_diverge_on_every_seed_are_not_equivalent(found: Callable[[Plan
     assert sentence.endswith("over 12 paired seeds: Adam and SGD (the reference) both diverged on every paired seed.")
     assert _rows(its)["Adam"]["Verdict"] == "both diverged"
     assert _rows(its)["Adam"]["Paired seeds"] == "12 (12 diverged; 12 with the reference's)"
-    verdict_chart(its, {label: look(index) for index, label in enumerate(its.study.labels)})
+    verdict_chart(its, {label: style_of(index) for index, label in enumerate(its.study.labels)})
 
 
 def test_a_pair_that_diverged_together_never_counts_towards_equivalence(found: Callable[[Plan], Findings]) -> None:
@@ -254,7 +254,7 @@ def test_fixed_settings_are_called_untuned(mixed_folder: Path, found: Callable[[
 
 
 def test_the_chart_shows_every_pair_and_the_interval(tuned: Findings) -> None:
-    chart = verdict_chart(tuned, {label: look(index) for index, label in enumerate(tuned.study.labels)})
+    chart = verdict_chart(tuned, {label: style_of(index) for index, label in enumerate(tuned.study.labels)})
     for row in tuned.verdicts.rows:
         dots = [one for one in chart.series if one.label == row.label and one.kind == "dots"]
         assert sorted(dots[0].x) == sorted(value for _, value in row.differences if math.isfinite(value))
@@ -270,6 +270,6 @@ def test_the_chart_shows_every_pair_and_the_interval(tuned: Findings) -> None:
 
 
 def test_reading_twice_gives_the_same_verdicts(tuned: Findings, tuned_folder: Path) -> None:
-    from steepest.study.report.findings import findings
+    from steepest.study.report.findings.findings import findings
 
     assert findings(read_study(tuned_folder)).verdicts == tuned.verdicts

@@ -18,7 +18,7 @@ from steepest.study.optimizers.config import parse_config
 from steepest.study.optimizers.library import LibraryOptimizer
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
-from steepest.study.report.reader import read_study
+from steepest.study.report.stored.reader import read_study
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec

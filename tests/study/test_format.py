@@ -11,7 +11,7 @@ from steepest.study.errors import StoreError
 from steepest.study.records.format import SEARCH, FormatError, SearchedRange, StudyDocument, read
 from steepest.study.records.records import encode_document
 from steepest.study.report import ReportError
-from steepest.study.report.reader import read_study
+from steepest.study.report.stored.reader import read_study
 from steepest.study.running.store import StudyFolder
 
 from .support import PlanMaker, stored

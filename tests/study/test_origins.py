@@ -11,9 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from steepest.study.optimizers import sources
-from steepest.study.optimizers.config import OptimizerConfig, parse_config
-from steepest.study.optimizers.external import ExternalOptimizer
 
 from steepest.study import user_files
 from steepest.study.errors import UsageError

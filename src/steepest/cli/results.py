@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.cli.encoding import printable
-from steepest.study.report.answer import answer, caution
-from steepest.study.report.findings import Findings
-from steepest.study.report.outcome import LEFT, Cells, outcome
+from steepest.study.report.findings.findings import Findings
+from steepest.study.report.text.answer import answer, caution
+from steepest.study.report.text.outcome import LEFT, Cells, outcome
 
 
 def show(screen: Console, results: Findings) -> None:

@@ -13,8 +13,8 @@ from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.cli.preparation import Arguments, prepare
 from steepest.study.records.format import FAILED, TIMED_OUT
-from steepest.study.report.findings import findings
-from steepest.study.report.reader import read_study
+from steepest.study.report.findings.findings import findings
+from steepest.study.report.stored.reader import read_study
 from steepest.study.running import engine, signals
 from steepest.study.running.engine import Callback, RunSummary
 from steepest.study.running.memory import keep_freed_memory

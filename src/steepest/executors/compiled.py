@@ -7,7 +7,7 @@ under that name, for every optimizer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,57 +22,60 @@ from . import reference
 from .base import ActiveParams, Bucket, Executor, ExecutorChoice
 from .sparse import keeps_sparse
 
-State = Mapping[Tensor, dict[str, Any]]
 
-
-def can_trace(cls: Any, param_groups: Iterable[Options], state: State) -> bool:
+def can_trace(optimizer: Any) -> bool:
     """Return whether the next step may become a graph.
 
     What evaluates closures itself, keeps coded state or reads sparse tensors runs as it is, outside of any graph. A
     rule that names ``first`` is compiled only after its state exists.
     """
-    return all(_can_trace_group(cls, group, state) for group in param_groups)
+    return all(_can_trace_group(optimizer, group) for group in optimizer.param_groups)
 
 
-def _can_trace_group(cls: Any, group: Options, state: State) -> bool:
+def _can_trace_group(optimizer: Any, group: Options) -> bool:
     live = [p for p in group["params"] if p.grad is not None]
     if group["state_dtype"] or group["parameter_rounding"] or any(p.grad.is_sparse for p in live):
         return False
-    return all(_can_trace_rule(rule, group, live, state) for rule in _rules(cls, group))
+    return all(_can_trace_rule(optimizer, rule, group, live) for rule in _rules(type(optimizer), group))
 
 
 def _rules(cls: Any, group: Options) -> list[Rule]:
-    return [cls.rule] if cls.has_one_rule else list(dict.fromkeys(cls.rule_for(group, p) for p in group["params"]))
+    if cls.has_one_rule:
+        return [cls.rule]
+    rules: list[Rule] = []
+    for p in group["params"]:
+        rule = cls.rule_for(group, p)
+        if not any(rule is other for other in rules):
+            rules.append(rule)
+    return rules
 
 
-def _can_trace_rule(rule: Rule, group: Options, live: list[Tensor], state: State) -> bool:
+def _can_trace_rule(optimizer: Any, rule: Rule, group: Options, live: list[Tensor]) -> bool:
     if rule.kind == "driver" or rule.sparse == "lazy":
         return False
     # dynamo does not look a second time at state that it has seen, so it is asked for only where it must be there.
-    if any(s.sparse for s in rule.state) and any(keeps_sparse(state[p]) for p in live if p in state):
+    if any(s.sparse for s in rule.state) and any(
+        keeps_sparse(optimizer.state[p]) for p in live if p in optimizer.state
+    ):
         return False
     has_first = "first" in rule.names and any(s.when(group) for s in rule.state)
-    return not has_first or all(p in state for p in live)
+    return not has_first or all(p in optimizer.state for p in live)
 
 
-def step(cls: Any, param_groups: list[dict[str, Any]], state: State, shared: Values, init: Callable[..., None]) -> None:
-    """Take one step of every parameter that has a gradient.
+def step(optimizer: Any, shared: Values) -> None:
+    """Take one step of every parameter that has a gradient; ``shared`` is what a step has for all groups.
 
-    Args:
-        cls: the optimizer's class.
-        param_groups: its groups.
-        state: its state.
-        shared: what a step has for all groups.
-        init: ``init(group, params)`` creates state and appends the group's parameters with gradients.
+    The optimizer itself is handed over: dynamo knows only its method ``_init_group``, by that name.
     """
-    for group in param_groups:
+    cls = type(optimizer)
+    for group in optimizer.param_groups:
         params: list[Tensor] = []
-        init(group, params)
+        optimizer._init_group(group, params)
         numbers, switches = groups.values(cls.fields, group, shared)
         with torch.set_grad_enabled(group.get("differentiable", False)):
             for p in params:
                 spec = GroupSpec.under(cls, cls.rule_for(group, p), group, switches, shared)
-                _step_one(spec.program(p), numbers, p, state.get(p, {}))
+                _step_one(spec.program(p), numbers, p, optimizer.state.get(p, {}))
 
 
 def _step_one(program: Program, numbers: Values, p: Tensor, held: dict[str, Tensor]) -> None:

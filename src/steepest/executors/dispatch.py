@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import group as groups
@@ -14,6 +15,7 @@ from .. import storage
 from ..group import GroupSpec
 from ..modes import Mode
 from ..rule import Rule
+from ..transforms import clip
 from . import sparse
 from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
@@ -142,6 +144,7 @@ class Dispatch:
 
         Under a mode that intercepts operations only buckets that it can see are made, and none are remembered.
         """
+        groups.settle(self._cls.fields, group)
         rules = self._rules(group, live)
         places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
         specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]
@@ -197,3 +200,22 @@ def source(spec: GroupSpec) -> str:
         RuntimeError: it cannot run the rule.
     """
     return next(executor.source for executor in EXECUTORS if executor.source is not None)(spec)
+
+
+def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str) -> dict[str, Any]:
+    """Return what all groups of a step share: the scale of the gradients, and their norm if any group clips by it.
+
+    Args:
+        cls: the optimizer's class.
+        param_groups: its groups.
+        scale: what the gradients are still multiplied by; None for 1.
+        holder: what has handed over a part of the parameters only; see `clip.holder_of_parts`.
+    """
+    numbers = {} if scale is None else {"grad_scale": scale}
+    clipping = clip.clipping(param_groups)
+    for group in clipping:
+        for spec in groups.specs_of(cls, group, group["params"]).values():
+            sparse.check(spec, [p for p in group["params"] if p.grad is not None])
+    with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
+        norm = clip.shared_norm(clipping, 1 if scale is None else scale, holder)
+    return numbers if norm is None else {**numbers, "norm": norm}

@@ -144,6 +144,33 @@ def run(
     return loss
 
 
+def step(
+    spec: GroupSpec, closure: Closure | None, options: Mapping[str, Any], states: Mapping[Tensor, dict[str, Any]]
+) -> Any:
+    """Take one step of a group whose rule is a driver, and return the loss of its first evaluation.
+
+    Args:
+        spec: the group's specification.
+        closure: re-evaluates the model and returns the loss.
+        options: its options, numbers as plain numbers.
+        states: the optimizer's state by parameter.
+
+    Raises:
+        TypeError: there is not a closure, in torch's words first.
+    """
+    if closure is None:
+        missing = f"{spec.name}.step() missing 1 required positional argument: 'closure'"
+        needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
+        raise TypeError(f"{missing}; {spec.name} evaluates new points, so step() needs {needed}")
+    spec.check_storage()
+    for p in spec.options["params"]:
+        spec.create_state(states, p)
+    with torch.no_grad():
+        loss = run(spec.rule, spec.options["params"], options, closure, states)
+        _run_after(spec, options, states)
+    return loss
+
+
 def _unchanged(p: Any, g: Any) -> Any:
     return p
 
@@ -152,7 +179,7 @@ _UNCHANGED = Rule(_unchanged, "pointwise")
 """Runs transforms on parameters that a driver has already moved."""
 
 
-def run_after(spec: GroupSpec, numbers: dict[str, Any], states: Mapping[Tensor, dict[str, Any]]) -> None:
+def _run_after(spec: GroupSpec, numbers: Mapping[str, Any], states: Mapping[Tensor, dict[str, Any]]) -> None:
     """Run the transforms that follow the rule, on parameters that have been moved."""
     wrappers = tuple(w for t in transforms.AFTER_RULE if (w := t.wrapper(spec.rule, spec.options)) is not None)
     kept = tuple(s for t in transforms.AFTER_RULE for s in t.state if s in spec.existing)
@@ -162,7 +189,7 @@ def run_after(spec: GroupSpec, numbers: dict[str, Any], states: Mapping[Tensor, 
     for p in spec.options["params"]:
         x = real_view(p)
         held = {s.name: [real_view(states[p][s.name])] for s in kept}
-        reference.run(Batch(update, numbers, [x], [x], held))
+        reference.run(Batch(update, dict(numbers), [x], [x], held))
 
 
 def _drive(search: Iterator[Tensor], objective: Objective) -> tuple[tuple[Tensor, ...], Any]:

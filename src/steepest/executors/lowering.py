@@ -16,8 +16,8 @@ from typing import Any, cast
 from torch import fx
 
 from ..kinds import Extent
-from ..trace import Trace, broadcast
-from ..vocabulary import OPERATORS, WORDS, where
+from ..trace import RuleError, Trace, broadcast
+from ..vocabulary import MISSING_LIKE, OPERATORS, WORDS, where
 
 ONE = "1"
 
@@ -27,9 +27,6 @@ CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
 
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 """What a product or quotient of two tensors becomes when it is only added to something."""
-
-CONDITIONS = {"gt", "ge", "lt", "le", "eq", "ne", "where", "select"}
-"""What makes the condition of a ``where``: comparisons, and picks of conditions."""
 
 
 @dataclass(eq=False)
@@ -120,14 +117,16 @@ class Lowering:
         special = SPECIAL.get(key)
         self.tensor[node] = special(self, *node.args) if special else (ONE, self.each(node))
 
-    def pick(self, condition: Any, a: Any, b: Any) -> Scaled:
-        """``where`` by element: one of two numbers is made a tensor of the dtype that the condition looked at."""
+    def pick(self, condition: Any, a: Any, b: Any, like: Any = None) -> Scaled:
+        """Lower ``where`` by element: one of two numbers is made a tensor of the dtype of ``like``."""
         args: list[Any] = [condition, a, b]
         ops = [self.plain(self.tensor[x]) for x in args if self.is_tensor(x)]
         pattern = tuple(map(self.is_tensor, args))
         numbers = tuple(self.number(x) for x in args if not self.is_tensor(x))
         if len(numbers) == 2:
-            filled = self.op("filled", (_compared(ops[0]),), numbers[:1], (True, False))
+            if like is None:
+                raise RuleError(MISSING_LIKE.format(a, b))
+            filled = self.op("filled", (self.plain(self.tensor[like]),), numbers[:1], (True, False))
             ops, numbers, pattern = [ops[0], filled], numbers[1:], (True, True, False)
         return ONE, self.op("where", tuple(ops), numbers, pattern)
 
@@ -226,7 +225,7 @@ class Lowering:
         x, y = self.plain(self.tensor[a]), self.plain(self.tensor[b])
         return ONE, self.op("lerp", (x, y), (self.number(weight),))
 
-    def select(self, condition: Any, a: Any, b: Any) -> Scaled:
+    def select(self, condition: Any, a: Any, b: Any, like: Any = None) -> Scaled:
         """``where`` on a number: both factors and both tensors are chosen on the host."""
         chosen = self.number(condition)
         (fa, x), (fb, y) = self._filled(a, b), self._filled(b, a)
@@ -261,11 +260,6 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
     return lowering, inputs, {name: lowering.plain(lowering.tensor[node]) for name, node in results.items()}
 
 
-def _compared(condition: Op) -> Op:
-    """A tensor of numbers that a condition looks at: not a comparison, nor a pick of conditions, itself."""
-    return _compared(condition.args[0]) if condition.word in CONDITIONS else condition
-
-
 def _added_rather(x: Scaled, y: Scaled) -> bool:
     """Whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
     folds_x, folds_y = x[1].word in FOLDS, y[1].word in FOLDS
@@ -292,7 +286,7 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     operator.truediv: Lowering.div,
     operator.neg: Lowering.neg,
     operator.pow: Lowering.pow,
-    where: lambda self, condition, a, b: (self.pick if self.is_tensor(condition) else self.select)(condition, a, b),
+    where: lambda self, condition, *rest: (self.pick if self.is_tensor(condition) else self.select)(condition, *rest),
     WORDS["lerp"]: Lowering.lerp,
     WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),

@@ -14,7 +14,6 @@ from ..group import GroupSpec
 from ..rule import Program, Values
 from ..trace import RuleError
 from ..views import compute_dtype, widen
-from ..vocabulary import computing_in
 from . import coded
 from .base import ActiveParams, Batch, Bucket, Executor
 from .partition import singles, split
@@ -49,8 +48,7 @@ def updated(
     tensors = {name: _read(x, dtype) for name, x in held.items()}
     inputs = [_read(p, dtype), widen(g, dtype), *tensors.values()]
     before = _versions(inputs)
-    with computing_in(dtype):
-        new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
+    new_p, new_state = program.update(inputs[0], inputs[1], {**tensors, **scalars}, numbers)
     if before != _versions(inputs):
         raise RuleError(f"{program.rule.fn.__name__} writes to its inputs (such as g += 1); write g = g + 1")
     return new_p, new_state

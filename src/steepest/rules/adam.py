@@ -13,31 +13,34 @@ from ..rule import Rule
 from ..vocabulary import lerp, maximum, sqrt
 
 
-def adam(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat, amsgrad_corrected):
-    """p, g, m, v, vmax: same shape; vmax is None without amsgrad. Returns new (p, m, v, vmax)."""
+def adam(p, g, m, v, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat):
+    """p, g, m, v: same shape. Returns new (p, m, v)."""
+    m = lerp(m, g, 1 - beta1)
+    v = beta2 * v + (1 - beta2) * g * g
+    mhat = m / (1 - beta1**t)
+    vhat = v / (1 - beta2**t)
+    return p - lr * mhat / root(vhat, 1 - beta2**t, eps, eps_in_sqrt, eps_hat), m, v
+
+
+def amsgrad(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat, amsgrad_corrected):
+    """p, g, m, v, vmax: same shape. Returns new (p, m, v, vmax)."""
     m = lerp(m, g, 1 - beta1)
     v = beta2 * v + (1 - beta2) * g * g
     c = 1 - beta2**t
-    if vmax is not None:
-        vmax = maximum(vmax, v / c if amsgrad_corrected else v)
-    w = v if vmax is None else vmax
+    vmax = maximum(vmax, v / c if amsgrad_corrected else v)
     mhat = m / (1 - beta1**t)
-    vhat = w if amsgrad_corrected else w / c
-    if eps_hat:
-        eps = eps / sqrt(c)
-    d = sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
-    return p - lr * mhat / d, m, v, vmax
+    vhat = vmax if amsgrad_corrected else vmax / c
+    return p - lr * mhat / root(vhat, c, eps, eps_in_sqrt, eps_hat), m, v, vmax
 
 
-def _check_tensors(options):
-    """Raise `ValueError` for what torch's class refuses of tensors."""
-    betas = options["betas"]
-    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-        raise ValueError("betas must be either both floats or both Tensors")
-    if options["foreach"] and not options["capturable"]:
-        for name, value in (("lr", options["lr"]), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
-            if isinstance(value, Tensor):
-                raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
+def root(vhat, c, eps, eps_in_sqrt, eps_hat):
+    """Return √v̂ + ε, or √(v̂ + ε) with eps_in_sqrt; with eps_hat ε comes before the correction c, (√v + ε) / √c."""
+    eps = eps / sqrt(c) if eps_hat else eps
+    return sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
+
+
+MOMENTS = State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)
+AMSGRAD = Rule(amsgrad, "pointwise", (*MOMENTS, State("max_exp_avg_sq", nonnegative=True)))
 
 
 class Adam(Optimizer):
@@ -70,16 +73,12 @@ class Adam(Optimizer):
     amsgrad_corrected: bool = fields.hyper(False, "amsgrad's maximum is of the corrected v")
     lr_in_decay: bool = fields.lr_in_decay()
 
-    rule = Rule(
-        adam,
-        "pointwise",
-        (
-            State("step", "step"),
-            State("exp_avg"),
-            State("exp_avg_sq", nonnegative=True),
-            State("max_exp_avg_sq", when=lambda o: o["amsgrad"], nonnegative=True),
-        ),
-    )
+    rule = Rule(adam, "pointwise", MOMENTS)
+
+    @classmethod
+    def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
+        """Return the rule of AMSGrad if it is asked for, else Adam's."""
+        return AMSGRAD if options["amsgrad"] else cls.rule
 
     @classmethod
     def check(cls, options: Options) -> None:
@@ -90,7 +89,7 @@ class Adam(Optimizer):
         for other in ("eps_in_sqrt", "amsgrad_corrected"):
             if options["eps_hat"] and options[other]:
                 raise ValueError(f"eps_hat=True adds ε to the root of the uncorrected v; leave {other}=False")
-        _check_tensors(options)
+        fields.check_tensor_numbers(options, ("lr", "betas"))
 
 
 class AdamW(Adam):

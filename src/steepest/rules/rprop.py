@@ -15,7 +15,7 @@ def rprop(p, g, last, s, *, eta_minus, eta_plus, least, most):
     """p, g, last, s: same shape. Returns new (p, last, s). Where the sign has turned, the weight rests for one step."""
     d = g * last
     turned = d < 0
-    s = s * where(d > 0, eta_plus, where(turned, eta_minus, 1))
+    s = s * where(d > 0, eta_plus, where(turned, eta_minus, 1, like=d), like=d)
     s = minimum(maximum(s, least), most)
     g = where(turned, 0, g)
     return p - s * sign(g), g, s

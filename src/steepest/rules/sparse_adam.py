@@ -11,9 +11,7 @@ from .adam import adam
 
 def sparse_adam(p, g, m, v, *, t, lr, beta1, beta2, eps):
     """p, g, m, v: same shape, only the elements of the gradient. Adam's rule with ε̂. Returns new (p, m, v)."""
-    static = {"eps_in_sqrt": False, "eps_hat": True, "amsgrad_corrected": False}
-    p, m, v, _ = adam(p, g, m, v, None, t=t, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **static)
-    return p, m, v
+    return adam(p, g, m, v, t=t, lr=lr, beta1=beta1, beta2=beta2, eps=eps, eps_in_sqrt=False, eps_hat=True)
 
 
 class SparseAdam(Optimizer):

@@ -54,7 +54,7 @@ class Answer:
 
     def __repr__(self) -> str:
         """The sentence, the table, the cautions, and the paths of report and records."""
-        from steepest.study.report.outcome import as_text
+        from steepest.study.report.text.outcome import as_text
 
         known = [f"- {sentence}" for sentence in (*self.cautions, *self.notes)]
         return "\n".join([self.sentence, "", as_text(self.rows), "", *known, f"report: {self.report}"])
@@ -63,7 +63,7 @@ class Answer:
         """Return the answer as HTML for a notebook."""
         from markupsafe import Markup
 
-        from steepest.study.report.outcome import as_html
+        from steepest.study.report.text.outcome import as_html
 
         known = Markup("").join(Markup("<li>{}</li>").format(sentence) for sentence in (*self.cautions, *self.notes))
         parts = (self.sentence, Markup(as_html(self.rows)), known, self.report.resolve().as_uri(), self.report)
@@ -157,10 +157,10 @@ def _run(request: "Request", data: Source, progress: bool | None, out: Path | st
 def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -> Answer:
     """Read the study, write its report, and return the answer."""
     from steepest.study import report
-    from steepest.study.report.answer import answer, caution
-    from steepest.study.report.findings import findings
-    from steepest.study.report.outcome import outcome
-    from steepest.study.report.reader import read_study
+    from steepest.study.report.findings.findings import findings
+    from steepest.study.report.stored.reader import read_study
+    from steepest.study.report.text.answer import answer, caution
+    from steepest.study.report.text.outcome import outcome
 
     results = findings(read_study(folder))
     return Answer(

@@ -89,3 +89,42 @@ def measured(name: str, groups: Iterable[Options], states: Mapping[Tensor, dict[
     pairs = ((p, storage.read(AVERAGE, states.get(p, {}))) for group in groups for p in group["params"])
     with swapped((p, weights) for p, weights in pairs if weights is not None):
         yield
+
+
+class Averaging:
+    """The part of an optimizer that lets its averaged weights be used."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Use the averaged weights inside the block; the parameters' own values come back afterwards, come what may.
+
+        Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with them as
+        they are (with a decay close to 1 and late in training they are near), or re-estimate them inside the block with
+        ``torch.optim.swa_utils.update_bn(loader, model)``, on a copy of the model if training goes on afterwards.
+
+        ``model.state_dict()`` holds the parameters themselves, so it changes back as they do: save it inside the block,
+        or take `averaged_state_dict`.
+
+        Raises:
+            RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
+        """
+        with measured(type(self).__name__, self.param_groups, self.state):
+            yield
+
+    def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
+        """The state dict of ``model`` with averaged weights, to be saved: its tensors are copies.
+
+        ``model.state_dict()`` holds the parameters themselves, not copies: taken inside `averaged` and saved after the
+        block, it saves the trained weights.
+
+        Raises:
+            RuntimeError: no group has an ``ema_decay``.
+        """
+        with self.averaged():
+            saved: dict[str, Any] = model.state_dict()
+            for name, value in saved.items():
+                saved[name] = value.detach().clone() if isinstance(value, Tensor) else value
+        return saved

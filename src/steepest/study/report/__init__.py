@@ -25,6 +25,6 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     Write the page, its figures and tables into ``out`` and return the path of its ``index.html``. Optimizers without a
     result in some study are named and left out. Raises `ReportError` as `write_report` does, and without a folder.
     """
-    from steepest.study.report.comparison import write_files
+    from steepest.study.report.across.write import write_files
 
     return write_files([Path(folder) for folder in folders], Path(out))

@@ -1,4 +1,4 @@
-"""Long names: where they may break, in a table, in a sentence and beside a chart."""
+"""Long names: where they may break, in a table, in a sentence and next to a chart."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _BREAK: Final = re.compile(r"(?<=[ _,:(\[])|(?<=\.)(?!\d)|(?<=[a-z\d])(?=[A-Z])"
 
 
 def breakable(text: str) -> Markup:
-    """The text for a page, with places to break after the separators of its long words.
+    """Return the text for a page, with places to break after the separators of its long words.
 
     >>> breakable("torch.optim.adamw.AdamW is <b>")
     Markup('torch.<wbr>optim.<wbr>adamw.<wbr>Adam<wbr>W is &lt;b&gt;')
@@ -23,7 +23,7 @@ def breakable(text: str) -> Markup:
 
 
 def folded(text: str, width: int = LINE) -> str:
-    """The text in lines of at most so many letters, broken after separators; what is beyond five lines is cut.
+    """Return the text in lines of at most so many letters, broken after separators; what is beyond five lines is cut.
 
     >>> folded("torch.optim.adamw.AdamW[weight_decay=0.1]", 20)
     'torch.optim.adamw.\\nAdamW[weight_\\ndecay=0.1]'

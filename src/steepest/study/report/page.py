@@ -5,28 +5,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
 from steepest.study.records.format import FINISHED
 from steepest.study.records.records import plain
-from steepest.study.report.answer import answer, caution, edge_words, seen
-from steepest.study.report.chart import Chart, Figures, Sheet
-from steepest.study.report.contents import comparable, run_with, spelled
-from steepest.study.report.explanations import basin_words, target_words, verdict_words
-from steepest.study.report.fairness import fairness
-from steepest.study.report.findings import Findings
-from steepest.study.report.measures import definitions
-from steepest.study.report.methods import methods
+from steepest.study.report.charts.chart import Chart, Figure, Section, printed_figures
+from steepest.study.report.charts.palette import styles_of, swatch
+from steepest.study.report.charts.plotly_renderer import plotly_figure
+from steepest.study.report.findings.findings import Findings
+from steepest.study.report.findings.measures import definitions
+from steepest.study.report.findings.settings import run_with, spelled
+from steepest.study.report.findings.summary import statuses
 from steepest.study.report.names import breakable
-from steepest.study.report.palette import look
-from steepest.study.report.plotly_renderer import plotly_figure
-from steepest.study.report.study import Study
-from steepest.study.report.summary import statuses
-from steepest.study.report.swatch import swatch
-from steepest.study.report.tables import Table, to_csv, to_html, to_latex, to_markdown
+from steepest.study.report.stored.study import Study
+from steepest.study.report.tables.contents import comparable
+from steepest.study.report.tables.tables import Table, to_csv, to_html, to_latex, to_markdown
+from steepest.study.report.text.answer import answer, caution, edge_words, seen
+from steepest.study.report.text.explanations import basin_words, target_words, verdict_words
+from steepest.study.report.text.fairness import fairness
+from steepest.study.report.text.methods import methods
 from steepest.study.report.wording import joined, plural
 
 X_NAMES = {"epochs": "Epochs", "steps": "Steps", "seconds": "Seconds"}
@@ -52,11 +52,14 @@ _TIGHT = " ± ".replace(" ", "\N{NO-BREAK SPACE}")
 
 @dataclass(frozen=True)
 class Panel:
-    """One place for a chart on the page: its heading and the chart for each x axis that the reader may choose."""
+    """One place for a chart on the page, with the chart for each x axis that the reader may choose."""
 
-    title: str
-    note: str
     charts: Mapping[str, Chart]
+
+    @property
+    def first(self) -> Chart:
+        """The chart that the page shows at first; heading and words are its own."""
+        return next(iter(self.charts.values()))
 
     @property
     def keys(self) -> str:
@@ -64,9 +67,9 @@ class Panel:
         return json.dumps({axis: chart.key for axis, chart in self.charts.items() if not chart.empty})
 
     @property
-    def alt(self) -> str:
-        """What the first chart shows, in words."""
-        return next(iter(self.charts.values())).alt
+    def switched(self) -> bool:
+        """Whether the reader chooses the x axis."""
+        return bool(self.first.x_choice)
 
     @property
     def empty(self) -> bool:
@@ -74,44 +77,44 @@ class Panel:
         return all(chart.empty for chart in self.charts.values())
 
 
-def render_page(found: Findings, figures: Figures, tables: Mapping[str, Table]) -> str:
-    """The whole page as text."""
-    study = found.study
+def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
+    """Return the whole page as text."""
+    study = findings.study
     page: str = template("page.html").render(
         study=study,
         title=study.title,
-        **_head(found, tables),
+        **_head(findings, tables),
         notices=study.notices,
-        panels=_panels(figures),
+        panels=panels(charts),
         x_names=X_NAMES,
-        legend=[(label, swatch(look(index))) for index, label in enumerate(study.labels)],
+        legend=[(label, swatch(style)) for label, style in styles_of(study.labels).items()],
         tables={key: to_html(table) for key, table in tables.items()},
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),
         here=_setting_in_words(study),
-        verdict_words=verdict_words(found.verdicts),
-        target_words=target_words(found),
+        verdict_words=verdict_words(findings.verdicts),
+        target_words=target_words(findings),
         basin_words=basin_words(study),
-        edges=edge_words(found.searches),
-        fairness=fairness(found),
-        methods=methods(found),
+        edges=edge_words(findings.searches),
+        fairness=fairness(findings),
+        methods=methods(findings),
         all_options=[(setting.label, spelled(run_with(study, setting))) for setting in study.running],
         definitions=definitions(study),
         details=_details(study),
         digests=_digests(study),
         citation=_citation(study),
-        figures_json=figures_json(figures.charts),
+        figures_json=figures_json(charts),
         plotly=Markup(plotly_script()),
-        file_list=file_list(figures.sheets, tables),
+        file_list=file_list(printed_figures(charts), tables),
     )
     return page
 
 
-def _head(found: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """What stands above the first section."""
-    study = found.study
-    first = answer(study, found.verdicts, found.summaries)
-    more = (seen(found.verdicts, found.summaries), *caution(study, found.verdicts, found.searches))
+def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the content above the first section."""
+    study = findings.study
+    first = answer(study, findings.verdicts, findings.summaries)
+    more = (seen(findings.verdicts, findings.summaries), *caution(study, findings.verdicts, findings.searches))
     return {
         "answer": first.replace(" ± ", _TIGHT),
         "cautions": [sentence.replace(" ± ", _TIGHT) for sentence in more if sentence],
@@ -121,7 +124,7 @@ def _head(found: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
 
 
 def template(name: str) -> Template:
-    """A template of this package; everything that it prints is escaped."""
+    """Return a template of this package; everything that it prints is escaped."""
     environment = Environment(
         loader=PackageLoader("steepest.study.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -134,38 +137,31 @@ def template(name: str) -> Template:
 
 
 def plotly_script() -> str:
-    """The drawing library as text: the file that `plotly.offline.get_plotlyjs` reads, without plotly's slow import."""
+    """Return the drawing library as text, as `plotly.offline.get_plotlyjs` does, without plotly's slow import."""
     return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
-def _panels(figures: Figures) -> dict[str, list[Panel]]:
-    axes = list(figures.learning)
-    learning = [dict(zip(axes, charts, strict=True)) for charts in zip(*figures.learning.values(), strict=True)]
+def panels(charts: Iterable[Chart]) -> dict[Section, list[Panel]]:
+    """Return every section's places for charts; those of one title that differ in the x axis share a place."""
+    places: dict[tuple[Section, str], dict[str, Chart]] = {}
+    for chart in charts:
+        if chart.placeholder or not chart.empty:
+            name = chart.title if chart.x_choice else chart.key
+            places.setdefault((chart.section, name), {})[chart.x_choice] = chart
     return {
-        "verdicts": [alone(figures.verdicts)],
-        "seeds": [alone(figures.seeds)],
-        "learning": [Panel(charts["epochs"].title, charts["epochs"].note, charts) for charts in learning],
-        "steps": [alone(figures.steps)],
-        "targets": [alone(chart) for chart in figures.targets],
-        "tuning": [alone(chart) for chart in figures.tuning if not chart.empty],
-        "cost": [alone(figures.cost)],
+        section: [Panel(group) for (its, _), group in places.items() if its == section] for section in get_args(Section)
     }
 
 
-def alone(chart: Chart) -> Panel:
-    """A place for one chart."""
-    return Panel(chart.title, chart.note, {"": chart})
-
-
 def figures_json(charts: Iterable[Chart]) -> Markup:
-    """Every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
+    """Return every chart as plotly JSON; ``<`` is written as an escape, so that no label can end the script element."""
     drawn = {chart.key: _rounded(plotly_figure(chart)) for chart in charts if not chart.empty}
     text = json.dumps(drawn, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
 def _rounded(value: Any) -> Any:
-    """Plain data with seven digits: finer than any screen, half as long."""
+    """Return plain data with seven digits: finer than any screen, half as long."""
     if isinstance(value, float):
         return float(f"{value:.7g}")
     if isinstance(value, dict):
@@ -174,7 +170,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
-    """The numbers in the page's head."""
+    """Return the numbers in the page's head."""
     seeds, epochs = len({trial.seed for trial in study.trials}), study.document.config.epochs
     found = [
         (str(len(study.labels)), "optimizer" if len(study.labels) == 1 else "optimizers"),
@@ -196,7 +192,7 @@ def _ended(study: Study) -> tuple[str, str]:
 
 
 def _setting_in_words(study: Study) -> str:
-    """The same facts that a published setting names, of this study."""
+    """Return the same facts that a published setting names, of this study."""
     config, data = study.document.config, study.document.data
     parts = [
         f"{data.train:,} training examples",
@@ -211,7 +207,7 @@ def _setting_in_words(study: Study) -> str:
 
 
 def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
-    """Lists of names and values for the page's lower part; empty ones are left out."""
+    """Return lists of names and values for the page's lower part; empty ones are left out."""
     document = study.document
     run = {"threads": document.threads, "commit": document.commit, "started": _when(document.created)}
     found = {
@@ -226,7 +222,7 @@ def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
 
 
 def _entries(part: object, *without: str) -> dict[str, Any]:
-    """The entries of a part of the document, in alphabetical order as in its file."""
+    """Return the entries of a part of the document, in alphabetical order as in its file."""
     return {key: value for key, value in sorted(plain(part).items()) if key not in without}
 
 
@@ -245,19 +241,19 @@ def _words(value: object) -> str:
 
 
 def _amount(value: object) -> str:
-    """A count with thousands separators, anything else as it is, nothing for nothing."""
+    """Return a count with thousands separators, anything else as it is, nothing for nothing."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value)
 
 
 def _digests(study: Study) -> list[tuple[str, str]]:
-    """Every digest that the study recorded: of the data's files and of the model's code."""
+    """Return every digest that the study recorded: of the data's files and of the model's code."""
     return [*study.document.data.sha256.items(), ("model", study.document.model.sha256)]
 
 
 def _when(created: str) -> str:
-    """``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
+    """Spell ``2026-11-21 22:30 UTC`` where the text is an ISO date, else the text."""
     try:
         return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -265,7 +261,7 @@ def _when(created: str) -> str:
 
 
 def _citation(study: Study) -> str:
-    """One sentence that tells a reader of a paper what was run."""
+    """Return one sentence that tells a reader of a paper what was run."""
     document = study.document
     tool = f"Steepest {document.versions['steepest']}"
     commit = f", commit {document.commit}" if document.commit else ""
@@ -278,12 +274,12 @@ def _citation(study: Study) -> str:
 
 
 def exports(table: Table) -> list[tuple[str, str]]:
-    """The table in the formats that people paste."""
+    """Return the table in the formats that people paste."""
     return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table)), ("CSV", to_csv(table))]
 
 
-def file_list(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What lies beside the page: name, and kind and address of each file."""
-    images = [(sheet.key, [(kind, f"figures/{sheet.key}.{kind}") for kind in ("png", "svg")]) for sheet in sheets]
+def file_list(figures: Sequence[Figure], tables: Mapping[str, Table]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the files next to the page: name, and kind and address of each."""
+    images = [(figure.key, [(kind, f"figures/{figure.key}.{kind}") for kind in ("png", "svg")]) for figure in figures]
     texts = [(key, [(kind, f"tables/{key}.{kind}") for kind in ("csv", "md", "tex")]) for key in tables]
     return images + texts

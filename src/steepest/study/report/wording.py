@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from steepest.study.report.measures import MISSING, Measure
-from steepest.study.report.summary import Spread
+from steepest.study.report.findings.measures import MISSING, Measure
+from steepest.study.report.findings.summary import Spread
 
 
 def plural(count: int, word: str) -> str:
-    """``3 seeds``, ``1 seed``.
+    """Spell a count: ``3 seeds``, ``1 seed``.
 
     >>> plural(1_200, "step"), plural(1, "step")
     ('1,200 steps', '1 step')
@@ -18,12 +18,12 @@ def plural(count: int, word: str) -> str:
 
 
 def joined(words: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Join words: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def plus_minus(spread: Spread, measure: Measure) -> str:
-    """``0.879 ± 0.004``; without the second part below two seeds."""
+    """Spell ``0.879 ± 0.004``; without the second part below two seeds."""
     if spread.deviation is None:
         return measure.text(spread.mean)
     return f"{measure.text(spread.mean)} ± {measure.text(spread.deviation)}"
@@ -34,12 +34,12 @@ ACCURACY: Final = "accuracy"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """So many significant digits, or a dash."""
+    """Print so many significant digits, or a dash."""
     return MISSING if value is None else f"{value:.{digits}g}"
 
 
 def score(value: float | None, metric: str) -> str:
-    """A metric's value: an accuracy in percent; others with four decimals, or four digits where those would not fit.
+    """Print a metric's value: an accuracy in percent, others with four decimals, or four digits where they do not fit.
 
     >>> score(0.5, "accuracy"), score(0.12345, "loss"), score(1e30, "loss"), score(2e-7, "loss")
     ('50.00%', '0.1235', '1e+30', '2e-07')
@@ -52,7 +52,7 @@ def score(value: float | None, metric: str) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Three significant digits with their sign.
+    """Return three significant digits with their sign.
 
     >>> signed(0.0312345), signed(-2.0), signed(0.0), signed(-float("inf")), signed(None)
     ('+0.0312', '−2', '0', '−∞', '–')
@@ -64,7 +64,7 @@ def signed(value: float | None) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """An interval with signs; a dash where it is the whole line.
+    """Return an interval with signs; a dash where it is the whole line.
 
     >>> between(-0.01, 0.5), between(0.25, float("inf")), between(-float("inf"), float("inf"))
     ('−0.01 to +0.5', '+0.25 to +∞', '–')
@@ -73,7 +73,7 @@ def between(low: float, high: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share with as many digits as tell it.
+    """Return a share with as many digits as tell it.
 
     >>> percent(0.95), percent(0.99375), percent(1.0)
     ('95%', '99.4%', '100%')
@@ -82,7 +82,7 @@ def percent(share: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """Two significant digits, no false zero.
+    """Return two significant digits, no false zero.
 
     >>> p_value(0.03125), p_value(1.0), p_value(0.00003)
     ('0.031', '1', '< 0.0001')
@@ -91,7 +91,7 @@ def p_value(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them.
+    """Return seconds as a reader says them.
 
     >>> duration(0.0123), duration(75.0), duration(7500.0)
     ('12.3 ms', '75 s', '125 min')
@@ -102,7 +102,7 @@ def duration(seconds: float) -> str:
 
 
 def numbers_in_words(values: Sequence[int]) -> str:
-    """Whole numbers, runs shortened.
+    """Return whole numbers, runs shortened.
 
     >>> numbers_in_words([0, 1, 2, 3, 7, 9, 10])
     '0–3, 7, 9–10'

@@ -1,34 +1,34 @@
-"""Puts the report's files on disk, each whole or not at all."""
+"""Writing of the report's files, each whole or not at all."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from steepest.study.report.answer_tables import answer_tables
-from steepest.study.report.chart import Sheet
-from steepest.study.report.charts import build_figures
-from steepest.study.report.contents import results_table, settings_table, trials_table
+from steepest.study.report.charts.chart import Figure, printed_figures
+from steepest.study.report.charts.charts import build_charts
+from steepest.study.report.charts.matplotlib_renderer import figure_images
 from steepest.study.report.errors import ReportError
-from steepest.study.report.findings import Findings, findings
-from steepest.study.report.matplotlib_renderer import sheet_images
+from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.page import render_page
-from steepest.study.report.reader import read_study
-from steepest.study.report.tables import Table, to_csv, to_latex, to_markdown
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.tables.answer_tables import answer_tables
+from steepest.study.report.tables.contents import results_table, settings_table, trials_table
+from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
 
 
 def write_files(folder: Path) -> Path:
     """Read the study, write tables, figures and the page (last, so that it never names a file that is not there)."""
     found = findings(read_study(folder))
-    figures = build_figures(found)
+    charts = build_charts(found)
     tables = all_tables(found)
     report = folder / "report"
-    page = render_page(found, figures, tables)
-    return write_all(report, figures.sheets, tables, page, again=f"steepest report {shlex.quote(str(folder))}")
+    page = render_page(found, charts, tables)
+    return write_all(report, printed_figures(charts), tables, page, again=f"steepest report {shlex.quote(str(folder))}")
 
 
 def all_tables(found: Findings) -> dict[str, Table]:
-    """Every table of the report, by key; those without rows are left out, but for the results and trials."""
+    """Return every table of the report, by key; those without rows are left out, but for the results and trials."""
     study = found.study
     tables = (
         *answer_tables(found),
@@ -39,26 +39,26 @@ def all_tables(found: Findings) -> dict[str, Table]:
     return {table.key: table for table in tables}
 
 
-def write_all(report: Path, sheets: Sequence[Sheet], tables: Mapping[str, Table], page: str, *, again: str) -> Path:
+def write_all(report: Path, figures: Sequence[Figure], tables: Mapping[str, Table], page: str, *, again: str) -> Path:
     """Write the files of a report and return its page's path; `again` is the command that writes them anew."""
-    for name, content in _files(sheets, tables):
+    for name, content in _files(figures, tables):
         _write(report / name, content, again)
     path = report / "index.html"
     _write(path, page.encode("utf-8", "backslashreplace"), again)
     return path
 
 
-def _files(sheets: Sequence[Sheet], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
+def _files(figures: Sequence[Figure], tables: Mapping[str, Table]) -> Iterator[tuple[str, bytes]]:
     for key, table in tables.items():
         for kind, written in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
             yield f"tables/{key}.{kind}", written(table).encode("utf-8", "backslashreplace")
-    for sheet in sheets:
-        for kind, image in sheet_images(sheet).items():
-            yield f"figures/{sheet.key}.{kind}", image
+    for figure in figures:
+        for kind, image in figure_images(figure).items():
+            yield f"figures/{figure.key}.{kind}", image
 
 
 def _write(path: Path, content: bytes, again: str) -> None:
-    """Write beside the target and rename: a full disk leaves the old file, never half a new one."""
+    """Write next to the target and rename: a full disk leaves the old file, never half a new one."""
     beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""The comparison of several studies across their workloads."""

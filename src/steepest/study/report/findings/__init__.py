@@ -1,0 +1,1 @@
+"""Conclusions from a study's records, computed once and without drawing."""

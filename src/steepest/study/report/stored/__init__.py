@@ -1,0 +1,1 @@
+"""The stored files of a study, as the report reads them."""

@@ -1,0 +1,1 @@
+"""The report's tables: cells under columns, and their four writings."""
