@@ -1,4 +1,4 @@
-"""What the parameters look like: the shapes that are stepped over, made from the architectures they belong to."""
+"""The parameter shapes that are timed, taken from the architectures they belong to."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Case:
     """A set of parameter shapes.
 
     Attributes:
-        name: what the command line calls it.
-        title: the same in words.
+        name: its name on the command line.
+        title: its name in words.
         make: yields the shapes, in the order in which the model's ``parameters()`` has them.
-        rounds: how often every implementation is measured, unless told otherwise; fewer where one step takes long.
+        rounds: the default number of rounds; fewer where one step takes long.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Case:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The shapes."""
+        """Return the shapes."""
         return tuple(self.make())
 
     @property
     def elements(self) -> int:
-        """The number of parameters."""
+        """Return the number of parameters."""
         return sum(map(math.prod, self.shapes))
 
     def parameters(self, device: str) -> list[torch.nn.Parameter]:
-        """Parameters with gradients: normal numbers, parameters of size 0.01 and gradients of size 1.
+        """Create parameters with gradients: normal numbers, parameters of size 0.01 and gradients of size 1.
 
         With constant gradients of ordinary size and a tiny learning rate nothing drifts, however many steps are taken:
         no infinity, NaN or denormal number, on which processors are slow, ever enters the timing.
@@ -57,12 +57,12 @@ class Case:
 
 
 def small() -> Iterator[Shape]:
-    """A hundred vectors of 1,000 numbers: the cost of a step beside its arithmetic."""
+    """Yield a hundred vectors of 1,000 numbers, whose step is mostly overhead and little arithmetic."""
     yield from [(1000,)] * 100
 
 
 def cnn() -> Iterator[Shape]:
-    """The reference study's network: three 3x3 convolutions with batch normalisation, two linear layers."""
+    """Yield the reference study's network: three 3x3 convolutions with batch normalisation, two linear layers."""
     for channels, filters in ((1, 72), (72, 256), (256, 128)):
         yield from _convolution(channels, filters, 3, bias=True)
     yield from _linear(128, 84)
@@ -71,7 +71,7 @@ def cnn() -> Iterator[Shape]:
 
 
 def resnet18() -> Iterator[Shape]:
-    """ResNet-18 for 1,000 classes (He et al. 2016, arXiv:1512.03385, Table 1), shortcuts of type B."""
+    """Yield ResNet-18 for 1,000 classes (He et al. 2016, arXiv:1512.03385, Table 1) with shortcuts of type B."""
     yield from _convolution(3, 64, 7)
     channels = 64
     for filters in (64, 128, 256, 512):
@@ -82,7 +82,7 @@ def resnet18() -> Iterator[Shape]:
 
 
 def gpt2_small() -> Iterator[Shape]:
-    """GPT-2's small model (Radford et al. 2019): 12 blocks of width 768; the output shares the token embedding."""
+    """Yield GPT-2's small model (Radford et al. 2019): 12 blocks of width 768, output tied to the token embedding."""
     width, vocabulary, context, blocks = 768, 50257, 1024, 12
     yield (vocabulary, width)
     yield (context, width)
@@ -97,7 +97,7 @@ def gpt2_small() -> Iterator[Shape]:
 
 
 def hundred_million() -> Iterator[Shape]:
-    """One vector of 100 million numbers: the arithmetic and the memory alone."""
+    """Yield one vector of 100 million numbers, whose step is only arithmetic and memory."""
     yield (100_000_000,)
 
 
@@ -138,7 +138,7 @@ CASES: Final = {
 
 
 def find(name: str) -> Case:
-    """The case of that name.
+    """Return the case of that name.
 
     Raises:
         UnknownNameError: no case has that name.

@@ -1,4 +1,4 @@
-"""What is saved: one JSON document with a schema version, replaced as a whole."""
+"""The saved results: one JSON document with a schema version, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND: Final = "steepest bench step"
 def document(
     plan: Plan, groups: Sequence[Group], first_steps: Sequence[FirstStep], about: Mapping[str, Any], complete: bool
 ) -> dict[str, Any]:
-    """Everything that was measured, with all that it depends on. docs/bench.md describes the keys."""
+    """Return everything that was measured, with all that it depends on. docs/bench.md describes the keys."""
     return {
         "schema": SCHEMA,
         "kind": KIND,
@@ -34,7 +34,7 @@ def document(
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """What was asked for."""
+    """Describe the plan."""
     return {
         "rules": [recipe.label for recipe in plan.recipes],
         "left_out": list(plan.left_out),
@@ -50,7 +50,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 
 def describe_group(group: Group) -> dict[str, Any]:
-    """A group's entries with their samples and what follows from them."""
+    """Describe a group: its entries with their samples, and the figures derived from the samples."""
     return {
         "case": group.case,
         "rule": group.rule,

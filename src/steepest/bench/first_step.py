@@ -22,14 +22,14 @@ from .timing import Timer
 
 TINY: Final = Case("tiny", "a perceptron of 58 numbers", lambda: iter([(8, 4), (8,), (2, 8), (2,)]), rounds=1)
 CACHES: Final = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Environment variables that say where compiled code is kept."""
+"""Environment variables that name the folders of compiled code."""
 TIME_LIMIT: Final = 300
 FAILURE_WORDS: Final = 300
 
 
 @dataclass(frozen=True)
 class FirstStep:
-    """Seconds of an implementation's first step. ``unavailable`` says why there are none."""
+    """Seconds of an implementation's first step. ``unavailable`` is the reason if there are none."""
 
     rule: str
     source: str
@@ -40,7 +40,7 @@ class FirstStep:
 
 
 def measure(recipe: Recipe, implementation: Implementation, device: str) -> FirstStep:
-    """Two processes, one after the other, with one cache folder that is empty at first."""
+    """Run two processes, one after the other, with one cache folder that is empty at first."""
     who = (recipe.label, implementation.source, implementation.mode)
     with tempfile.TemporaryDirectory(prefix="steepest-bench-") as folder:
         try:
@@ -51,7 +51,7 @@ def measure(recipe: Recipe, implementation: Implementation, device: str) -> Firs
 
 
 def in_process(recipe: Recipe, implementation: Implementation, device: str, cache: Path) -> float:
-    """Seconds of the first step in a new process that keeps compiled code in ``cache``.
+    """Time the first step in a new process that keeps compiled code in ``cache``.
 
     Raises:
         RuntimeError: the process failed; the message says how.
@@ -67,7 +67,7 @@ def in_process(recipe: Recipe, implementation: Implementation, device: str, cach
 
 
 def _seconds(done: subprocess.CompletedProcess[str]) -> float:
-    """Read the last line: a peer may print lines of its own before it."""
+    """Read the seconds from the last line of the output. A peer may print lines of its own before it."""
     lines = done.stdout.strip().splitlines()
     try:
         answer: Mapping[str, Any] = json.loads(lines[-1])
@@ -78,7 +78,7 @@ def _seconds(done: subprocess.CompletedProcess[str]) -> float:
 
 
 def first_step(recipe: Recipe, name: str, device: str) -> float:
-    """Seconds of the first step of implementation ``name`` in this process."""
+    """Time the first step of implementation ``name`` in this process."""
     (implementation,) = (c for c in implementations(recipe) if c.name == name)
     optimizer = implementation.build(TINY.parameters(device))
     return Timer.of(device).seconds(optimizer.step, 1)

@@ -1,4 +1,4 @@
-"""One rule over one case: everyone measured in turn, and what follows from the samples."""
+"""One rule over one case: the implementations measured in turn, and the figures derived from their samples."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Entry:
     """An implementation and its samples.
 
     Attributes:
-        source, mode: who it is.
+        source, mode: the library and the mode, as in `Implementation`.
         unavailable: why it has no samples, or None.
-        executor: what ran, where the optimizer says so.
+        executor: the executor that ran, or None if the optimizer does not name it.
         steps: steps in a sample.
         samples: seconds per step, one number per round.
-        moved_bytes: what a step must read and write, each once.
-        peak_bytes: memory that a step needs beside what is there before it; None where it cannot be told.
+        moved_bytes: bytes that a step must read and write, each counted once.
+        peak_bytes: additional memory that a step needs while it runs; None if it cannot be measured.
         writes_gradients: the step changed the gradients, and was given copies.
     """
 
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The implementation's name in tables."""
         return ADD if self.source == MEMORY else f"{self.source} {self.mode}"
 
     @property
@@ -66,13 +66,13 @@ class Entry:
 
     @property
     def bytes_per_second(self) -> float:
-        """The speed at which the bytes that must be moved were moved."""
+        """The moved bytes per second of the median step."""
         return self.moved_bytes / self.median
 
 
 @dataclass(frozen=True)
 class Group:
-    """What came out for one rule over one case."""
+    """The results of one rule over one case."""
 
     case: str
     rule: str
@@ -86,21 +86,24 @@ class Group:
 
     @property
     def torchs_best(self) -> Entry | None:
-        """torch's fastest mode, if torch has the rule."""
+        """The fastest mode of torch, or None if torch does not have the rule."""
         return min((e for e in self.measured if e.source == TORCH), key=lambda e: e.median, default=None)
 
     @property
     def has_own(self) -> bool:
-        """Whether any executor of ours ran."""
+        """True if any of our executors ran."""
         return any(entry.source == OWN for entry in self.measured)
 
     def ratio(self, entry: Entry) -> float | None:
-        """How many times faster than torch's best mode, or None without one; the in-place add is no rival."""
+        """Return how many times faster an entry is than torch's best mode, or None without one.
+
+        The in-place add does not count.
+        """
         best = self.torchs_best
         return None if best is None or entry.source == MEMORY else best.median / entry.median
 
     def of_add(self, entry: Entry) -> float:
-        """The bytes moved per second, as a part of the in-place add's."""
+        """Return an entry's moved bytes per second as a fraction of the in-place add's."""
         (add,) = (e for e in self.measured if e.source == MEMORY)
         return entry.bytes_per_second / add.bytes_per_second
 
@@ -108,7 +111,7 @@ class Group:
 def run_group(
     case: Case, rule: str, taking_part: Sequence[Implementation], rounds: int, timer: Timer, device: str
 ) -> Group:
-    """Measure everyone, and the in-place add, over the same parameters and gradients."""
+    """Measure every implementation and the in-place add over the same parameters and gradients."""
     _forget_compiled_code()
     params = case.parameters(device)
     ready: list[tuple[Entry, Lane]] = []
@@ -145,6 +148,6 @@ def _measure(ready: list[tuple[Entry, Lane]], rounds: int, timer: Timer, device:
 
 
 def _forget_compiled_code() -> None:
-    """Let a peer that compiles start anew: after several sets of shapes torch would give up and run it uncompiled."""
+    """Reset torch.compile. After several sets of shapes it would otherwise give up and run a peer uncompiled."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()

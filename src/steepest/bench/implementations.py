@@ -1,4 +1,4 @@
-"""Who takes part: a rule's own executors, torch's class of the same name in its modes, other libraries' classes."""
+"""The implementations that are timed: our executors, torch's class of the same name, other libraries' classes."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Implementation:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The implementation's name in tables."""
         return f"{self.source} {self.mode}"
 
 
 def implementations(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True) -> list[Implementation]:
-    """Everyone who runs the rule of ``recipe``.
+    """Return every implementation of the rule of ``recipe``.
 
     Args:
         recipe: an optimizer and its options; a learning rate that it does not give is `LEARNING_RATE`.
@@ -59,8 +59,8 @@ def implementations(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: 
         peers: whether installed libraries take part.
     """
     slow = recipe.with_defaults({"lr": LEARNING_RATE})
-    own = [Implementation(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
-    return own + _torchs(slow) + (_peers(slow) if peers else [])
+    ours = [Implementation(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
+    return ours + _torchs(slow) + (_peers(slow) if peers else [])
 
 
 def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -68,7 +68,7 @@ def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.
 
 
 def _torchs(recipe: Recipe) -> list[Implementation]:
-    """torch's class of the same name, in every mode that it has a switch for; its default is one of them."""
+    """Return torch's class of the same name in every mode that it has a switch for. Its default is one of them."""
     cls = getattr(torch.optim, recipe.optimizer.__name__, None)
     if cls is None:
         return []
@@ -101,9 +101,9 @@ def _build_peers(recipe: Recipe, peer: Peer, params: list[torch.nn.Parameter]) -
 
 
 def arguments(recipe: Recipe, cls: Constructor, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The recipe's hyperparameters, as far as another library's constructor names them.
+    """Return the recipe's hyperparameters under the names of another library's constructor.
 
-    How our state is kept is our own matter: coded state is compared with the others' plain state.
+    Options that choose how our state is stored are left out. Coded state is compared with plain state.
 
     Raises:
         ValueError: an option was given that the constructor lacks, so it cannot run the same rule.

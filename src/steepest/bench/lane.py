@@ -1,4 +1,4 @@
-"""An implementation made ready: constructed, warmed up, checked to do its work, its bytes counted."""
+"""An implementation that is ready to be timed: constructed, warmed up and checked, its bytes counted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .memory import available_bytes, peak_extra_bytes
 from .timing import Timer, steps_per_sample
 
 SAMPLED: Final = 1000
-"""Elements of each tensor that are looked at to see whether a step has changed it."""
+"""Elements of each tensor that are compared to see whether a step has changed it."""
 PATIENCE: Final = 8
-"""Steps in which the parameters must have moved: some forms of RAdam wait for the sixth."""
+"""Steps within which the parameters must have moved. Some forms of RAdam wait for the sixth."""
 ROOM: Final = 10
-"""How many times the parameters' memory must be free for one more implementation: its state, and what a step needs."""
+"""Free memory that one more implementation needs (state, steps), as a multiple of the parameters' memory."""
 
 Parameters = list[torch.nn.Parameter]
 
@@ -36,9 +36,9 @@ class Lane:
     Attributes:
         step: the step.
         params: the shared parameters.
-        moved_bytes: what the step must read and write, each once.
-        steps: how many make a sample.
-        executor: what runs it, where the optimizer says so.
+        moved_bytes: bytes that the step must read and write, each counted once.
+        steps: the number of steps in a sample.
+        executor: the executor of the step, or None if the optimizer does not name it.
         writes_gradients: the step changes the gradients, so it gets copies, made outside the clock.
     """
 
@@ -50,11 +50,11 @@ class Lane:
     writes_gradients: bool = False
 
     def sample(self, timer: Timer) -> float:
-        """Take as many steps as a sample has and return the seconds that one took."""
+        """Take the steps of a sample and return the seconds of one of them."""
         return self._seconds(self.steps, timer) / self.steps
 
     def find_steps(self, timer: Timer) -> Lane:
-        """Find out how many steps make a sample, which warms up, too; return the lane."""
+        """Find the number of steps in a sample, which also warms up. Return the lane."""
         self.steps = steps_per_sample(lambda count: self._seconds(count, timer))
         return self
 
@@ -63,7 +63,7 @@ class Lane:
             return timer.seconds(self.step, count)
 
     def peak_extra_bytes(self, device: str) -> int | None:
-        """What one more step needs beside what is there."""
+        """Measure the additional memory of one more step."""
         with self._gradients():
             return peak_extra_bytes(self.step, device)
 
@@ -72,7 +72,7 @@ class Lane:
 
 
 def prepare(implementation: Implementation, params: Parameters, timer: Timer) -> Lane:
-    """Construct, take first steps (they make the state), check that they did what steps do, and warm up.
+    """Construct the optimizer, take first steps, check their effect, and warm up. The first steps create the state.
 
     Raises:
         UnavailableError: it cannot be constructed or stepped, or its step does nothing.
@@ -94,7 +94,7 @@ def _ready(optimizer: torch.optim.Optimizer, params: Parameters) -> Lane:
 
 
 def in_place_add(params: Parameters, timer: Timer) -> Lane:
-    """The memory's practical limit: one is added to every parameter in place, and taken away by the next step."""
+    """Return the lane of the memory's practical limit: steps add one to every parameter and subtract it in turn."""
     plain = [p.detach() for p in params]
     numbers = cycle((1, -1))
 
@@ -113,7 +113,7 @@ def _refuse_without_room(params: Parameters) -> None:
 
 
 def _changes_gradients(optimizer: torch.optim.Optimizer, params: Parameters) -> bool:
-    """Step until the parameters move, on copies of the gradients; return whether those were changed."""
+    """Step until the parameters move, on copies of the gradients. Return whether the copies were changed."""
     weights = [_sample(p) for p in params]
     gradients = [_sample(p.grad) for p in params]
     with copied_gradients(params):
@@ -133,30 +133,30 @@ def _sample(x: Tensor | None) -> Tensor:
 
 @contextmanager
 def copied_gradients(params: Parameters) -> Iterator[None]:
-    """Copies of the gradients inside the block; the gradients themselves come back afterwards, untouched."""
-    own = [p.grad for p in params]
+    """Replace the gradients by copies inside the block. The untouched originals come back afterwards."""
+    originals = [p.grad for p in params]
     try:
         for p in params:
             p.grad = None if p.grad is None else p.grad.clone()
         yield
     finally:
-        for p, gradient in zip(params, own, strict=True):
+        for p, gradient in zip(params, originals, strict=True):
             p.grad = gradient
 
 
-def nbytes(found: Any) -> int:
-    """The bytes of all tensors together; a tensor that appears twice counts once."""
-    distinct = {id(x): x for x in found if x is not None}
+def nbytes(items: Any) -> int:
+    """Return the bytes of all tensors together. A tensor that appears twice counts once."""
+    distinct = {id(x): x for x in items if x is not None}
     return sum(x.numel() * x.element_size() for x in distinct.values())
 
 
-def tensors(held: Any) -> Iterator[Tensor]:
-    """Every tensor in an optimizer's state, however deeply nested (its keys, the parameters, are no state)."""
-    if isinstance(held, Tensor):
-        yield held
-    elif isinstance(held, Mapping):
-        for value in held.values():
+def tensors(state: Any) -> Iterator[Tensor]:
+    """Yield every tensor in an optimizer's state, at any depth. The keys are parameters and do not count as state."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
             yield from tensors(value)
-    elif isinstance(held, (list, tuple, set)):
-        for value in held:
+    elif isinstance(state, (list, tuple, set)):
+        for value in state:
             yield from tensors(value)

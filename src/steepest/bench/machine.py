@@ -1,4 +1,4 @@
-"""What the timing depends on, beside what a study records: the caches, the compiler, the device."""
+"""The machine that the timing depends on, in addition to a study's records: caches, compiler, device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CACHES: Final = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def describe(device: str) -> dict[str, Any]:
-    """The first core's caches, the C compiler, torch's threads, the device, and the load of the last minute."""
+    """Return the first core's caches, the C compiler, torch's threads, the device, and the load of the last minute."""
     return {
         "caches": dict(caches()),
         "compiler": compiler(),
@@ -27,7 +27,7 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def caches(folder: Path = CACHES) -> Iterator[tuple[str, str]]:
-    """Name and size of each cache, such as ``("L2 Unified", "2048K")``; nothing where the system does not say."""
+    """Return name and size of each cache, such as ``("L2 Unified", "2048K")``; empty where the system does not say."""
     for index in sorted(folder.glob("index*")):
         try:
             level, kind, size = ((index / name).read_text("ascii").strip() for name in ("level", "type", "size"))
@@ -37,7 +37,7 @@ def caches(folder: Path = CACHES) -> Iterator[tuple[str, str]]:
 
 
 def compiler() -> str | None:
-    """The first line that the C compiler says of itself ($CC, cc, gcc or clang), or None without one."""
+    """Return the first line of the C compiler's version ($CC, cc, gcc or clang), or None without a compiler."""
     try:
         return find_compiler().version.partition("\n")[0].strip() or None
     except UnsupportedError:

@@ -1,4 +1,4 @@
-"""Memory: what a step needs beside what is there before it, and what is left."""
+"""Memory: the additional bytes that a step needs, and the bytes that are available."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 STATUS: Final = Path("/proc/self/status")
 RESET: Final = Path("/proc/self/clear_refs")
 RESET_PEAK: Final = "5"
-"""What the kernel's clear_refs calls "reset the peak resident size": see proc(5)."""
+"""The value that resets the peak resident size, for the kernel's clear_refs: see proc(5)."""
 
 
 def peak_extra_bytes(step: Callable[[], Any], device: str) -> int | None:
-    """How far memory rises above its level before a step while the step runs; None where it cannot be told.
+    """Measure how far memory rises above its level before a step while the step runs; None if it cannot be measured.
 
     On a CPU it is the resident memory of the process, in pages and within a few hundred kilobytes, whoever asks for it:
     torch's allocator or generated code. Memory that earlier steps have freed is given back to the system first; it
@@ -57,7 +57,7 @@ def _give_freed_memory_back() -> bool:
 
 
 def available_bytes(device: str) -> int | None:
-    """Memory that can still be had, or None where the system does not say."""
+    """Return the bytes of available memory, or None where the system does not say."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     kilobytes = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
@@ -69,5 +69,5 @@ def _kilobytes(path: Path, name: str) -> int | None:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    found = [line.split() for line in lines if line.startswith(f"{name}:")]
-    return int(found[0][1]) if found else None
+    fields = [line.split() for line in lines if line.startswith(f"{name}:")]
+    return int(fields[0][1]) if fields else None

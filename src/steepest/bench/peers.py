@@ -1,6 +1,6 @@
 """Other libraries that have some of the same rules: where their classes are and how they are constructed.
 
-They are optional (extra ``bench``); what is not installed is named and left out.
+They are optional (extra ``bench``); a library that is not installed is named and left out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Peer:
         module: the module that holds its optimizers.
         classes: its class of each of our rules, by our class's name. Only classes of its own: several libraries pass
             torch's on, which are measured anyway.
-        renamed: our hyperparameters that it calls otherwise.
-        extra: what else its constructors need.
+        renamed: our hyperparameters that have another name there.
+        extra: further arguments that its constructors need.
         made_ready_by: a method to call once before the first step.
     """
 
@@ -48,8 +48,8 @@ class Peer:
 
     def optimizer(self, name: str) -> Callable[..., Optimizer]:
         """Import its class of our rule ``name``."""
-        found: Callable[..., Optimizer] = getattr(importlib.import_module(self.module), self.classes[name])
-        return found
+        cls: Callable[..., Optimizer] = getattr(importlib.import_module(self.module), self.classes[name])
+        return cls
 
 
 PEERS: Final = (
@@ -93,10 +93,10 @@ PEERS: Final = (
 
 
 def installed() -> dict[str, str]:
-    """The versions of the libraries that are here, by package."""
+    """Return the versions of the installed libraries, by package."""
     return {peer.package: peer.version for peer in PEERS if peer.version is not None}
 
 
 def absent() -> list[str]:
-    """The packages that are not here."""
+    """Return the packages that are not installed."""
     return [peer.package for peer in PEERS if peer.version is None]

@@ -1,4 +1,4 @@
-"""What will be measured: rules, cases, modes, checked before anything runs."""
+"""The plan of a run: rules, cases and modes, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Plan:
 
     @property
     def jobs(self) -> list[tuple[Case, Recipe]]:
-        """Every rule over the first case, then over the next."""
+        """Yield every rule over the first case, then over the next."""
         return [(case, recipe) for case in self.cases for recipe in self.recipes]
 
     @property
     def first_steps(self) -> list[tuple[Recipe, Implementation]]:
-        """Every implementation of every rule."""
+        """Yield every implementation of every rule."""
         return [(recipe, implementation) for recipe in self.recipes for implementation in self.implementations(recipe)]
 
     def implementations(self, recipe: Recipe) -> list[Implementation]:
-        """Everyone who runs a rule."""
+        """Return every implementation of a rule."""
         return implementations(recipe, self.modes, self.peers)
 
     def rounds_of(self, case: Case) -> int:
-        """How many rounds a case gets."""
+        """Return the number of rounds of a case."""
         return self.rounds or case.rounds
 
 
@@ -66,7 +66,7 @@ def make_plan(
     rounds: int | None = None,
     device: str = "cpu",
 ) -> Plan:
-    """Check a request; an empty list means all.
+    """Check a request and return its plan. An empty list means all.
 
     Raises:
         ValueError: a name or number that is not allowed; the message says what is.
@@ -87,7 +87,10 @@ def make_plan(
 
 
 def rules_to_time() -> tuple[list[Recipe], dict[str, str]]:
-    """Every optimizer that takes plain gradients, those with optional momentum also with it; and why not the others."""
+    """Return the recipes that can be timed, and the reasons of the classes that cannot.
+
+    A recipe is an optimizer that takes plain gradients. One with optional momentum is also timed with it.
+    """
     timed: list[Recipe] = []
     left_out: dict[str, str] = {}
     for name, cls in registry.optimizers().items():
@@ -102,7 +105,7 @@ def rules_to_time() -> tuple[list[Recipe], dict[str, str]]:
 
 
 def _cannot_be_timed(recipe: Recipe) -> str:
-    """Why; empty for a rule that can be timed."""
+    """Return the reason why a rule cannot be timed; empty for a rule that can be."""
     rule = recipe.optimizer.rule_for(recipe.resolved())
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"

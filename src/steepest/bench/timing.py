@@ -1,4 +1,4 @@
-"""The clock: samples that last long enough, taken in turn."""
+"""Timing by a clock: samples that last long enough, taken in turn."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any, Final, Protocol
 import torch
 
 SHORTEST_SAMPLE: Final = 10e-3
-"""Seconds that a sample lasts at least: long beside the first step, which finds the caches as a rival has left them."""
+"""Minimum seconds of a sample. The first step finds the caches as a rival has left them, so it must not dominate."""
 MOST_STEPS: Final = 4096
 
 
 class Sampled(Protocol):
-    """What can be measured again and again."""
+    """An object that can be timed again and again."""
 
     def sample(self, timer: Timer) -> float:
-        """Return the seconds that one step takes, measured over as many as a sample has."""
+        """Return the seconds of one step, averaged over the steps of a sample."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Timer:
     """Reads a clock around steps.
 
     Attributes:
-        clock: seconds, as a float.
-        synchronize: waits until the device has done all that it was told.
+        clock: returns seconds as a float.
+        synchronize: waits until the device has finished its queue.
     """
 
     clock: Callable[[], float] = time.perf_counter
@@ -38,11 +38,11 @@ class Timer:
 
     @staticmethod
     def of(device: str) -> Timer:
-        """The timer for a device."""
+        """Return the timer for a device."""
         return Timer(synchronize=torch.cuda.synchronize) if device == "cuda" else Timer()
 
     def seconds(self, step: Callable[[], Any], count: int) -> float:
-        """How long ``count`` calls take together."""
+        """Return the seconds that ``count`` calls take together."""
         self.synchronize()
         start = self.clock()
         for _ in range(count):
@@ -52,7 +52,9 @@ class Timer:
 
 
 def steps_per_sample(seconds: Callable[[int], float]) -> int:
-    """How many steps make a sample of at least `SHORTEST_SAMPLE`; found by doubling, which is the warm-up too.
+    """Return how many steps make a sample of at least `SHORTEST_SAMPLE`.
+
+    Doubling the number until it is enough also warms up.
 
     Args:
         seconds: takes so many steps and returns how long they took.
@@ -65,7 +67,7 @@ def steps_per_sample(seconds: Callable[[int], float]) -> int:
 
 
 def interleaved(lanes: Sequence[Sampled], rounds: int, timer: Timer) -> list[list[float]]:
-    """Seconds per step of every lane in every round.
+    """Return the seconds per step of every lane in every round.
 
     In each round every lane takes one sample. The order is drawn anew for each round (the same in every run), so that
     nobody always comes after the same neighbour, and a machine that slows down for a while slows everybody down.

@@ -145,7 +145,7 @@ def study(
     """Train a workload with several optimizers and write a study folder with a report.
 
     WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
-    then runs each one's best on fresh seeds. The same command again goes on where it stopped; further optimizers or
+    then runs each one's best on fresh seeds. The same command again resumes where it stopped; further optimizers or
     seeds are added to the same folder. Studies train on the CPU; they do not use a GPU yet.
     """
     request = Request(
@@ -166,11 +166,11 @@ def study(
         all_train=all_train,
         threads=threads,
     )
-    asked = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
+    arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
     if plan_only:
-        planning.show(asked)
+        planning.show(arguments)
         return
-    raise typer.Exit(run_study.study(asked))
+    raise typer.Exit(run_study.study(arguments))
 
 
 @app.command()

@@ -24,7 +24,7 @@ from steepest.study.records import machine as study_machine
 
 INTERRUPTED: Final = 130
 BUSY: Final = 0.25
-"""Load per core, before the run, from which on other work disturbs it."""
+"""Load per core before the run from which other work disturbs the timing."""
 COPIES: Final = "*: its step changes the gradients, so it was given copies of them, outside the clock"
 
 app = typer.Typer(help="Measure the optimizers themselves.", no_args_is_help=True, rich_markup_mode=None)
@@ -84,7 +84,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _writable(path: Path | None) -> Path | None:
-    """Refuse at once what would otherwise fail after the measurements."""
+    """Refuse an output file that cannot be written, before anything is measured."""
     if path is not None and path.is_dir():
         raise UsageError(f"--json {path} is a folder; give a file in it")
     if path is not None and not path.parent.is_dir():
@@ -104,7 +104,7 @@ def _about(device: str) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """A run under way: what is done is printed case by case, and saved after every group."""
+    """A run of a plan: every case is printed when it is complete, and every group is saved at once."""
 
     plan: Plan
     about: dict[str, Any]
@@ -150,7 +150,7 @@ class Run:
         self._print_first_steps()
 
     def _print_case(self) -> None:
-        """Print the groups that are not printed yet; they are of one case."""
+        """Print the groups that are not printed yet. All of them belong to one case."""
         groups, self.printed = self.groups[self.printed :], len(self.groups)
         if groups:
             notes = [COPIES] * any(entry.writes_gradients for group in groups for entry in group.entries)
@@ -158,7 +158,7 @@ class Run:
 
     def _print_first_steps(self) -> None:
         if self.first_steps:
-            pairs = [(one.rule, one) for one in self.first_steps]
+            pairs = [(first.rule, first) for first in self.first_steps]
             title = "First step on a tiny model, in a new process: cache empty (cold), then filled (warm)"
             _show(title, first_step_table(self.first_steps), missing(pairs))
 
@@ -190,7 +190,7 @@ class Run:
 
 
 def introduction(plan: Plan, about: dict[str, Any]) -> Iterator[str]:
-    """What will be compared, and where."""
+    """Yield the lines on the machine, the versions and the optimizers that are left out."""
     facts, versions = about["machine"], about["versions"]
     caches = ", ".join(f"{name} {size}" for name, size in facts["caches"].items())
     yield f"machine    {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {caches or 'caches unknown'}"
@@ -207,7 +207,7 @@ def introduction(plan: Plan, about: dict[str, Any]) -> Iterator[str]:
 
 
 def case_table(groups: Sequence[Group]) -> Table:
-    """One row per implementation; the fastest first, rule by rule."""
+    """Return a table with one row per implementation; the fastest first, rule by rule."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("rule")
     grid.add_column("who")
@@ -238,15 +238,15 @@ def _cells(group: Group, entry: Entry) -> tuple[str, ...]:
 
 
 def first_step_table(measured: Sequence[FirstStep]) -> Table:
-    """One row per implementation."""
+    """Return a table with one row per implementation."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("rule")
     grid.add_column("who")
     for heading in ("cold", "warm"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    for one in measured:
-        if one.cold is not None and one.warm is not None:
-            grid.add_row(Text(one.rule), f"{one.source} {one.mode}", duration(one.cold), duration(one.warm))
+    for first in measured:
+        if first.cold is not None and first.warm is not None:
+            grid.add_row(Text(first.rule), f"{first.source} {first.mode}", duration(first.cold), duration(first.warm))
     return grid
 
 
@@ -255,7 +255,7 @@ def _pairs(groups: Sequence[Group]) -> list[tuple[str, Entry]]:
 
 
 def missing(measured: Sequence[tuple[str, Entry | FirstStep]]) -> list[str]:
-    """Who could not take part and why; rules with the same reason share a line."""
+    """Return a line per unavailable implementation with the reason. Rules with the same reason share a line."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for rule, entry in measured:
         if entry.unavailable is not None:

@@ -1,4 +1,4 @@
-"""The two streams: results on stdout, everything about them on stderr. rich honours NO_COLOR."""
+"""The two output streams: results on stdout, messages on stderr. rich honours NO_COLOR."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ WIDE = 160
 
 
 def out() -> Console:
-    """Return the console for results; in a file or a pipe lines may be as long as tables need."""
+    """Return the console for results. In a file or a pipe, lines may be as long as tables need."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
@@ -24,7 +24,7 @@ def err() -> Console:
 
 
 def note(words: str) -> None:
-    """Tell of something that is no error."""
+    """Print a note, which is not an error."""
     err().print(f"note: {words}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Output in an encoding that lacks some of our letters: signs become words of ASCII, and nothing raises."""
+"""Output in an encoding that lacks some of our letters: signs become words of ASCII, and printing never raises."""
 
 import codecs
 import sys
@@ -19,13 +19,13 @@ IN_ASCII: Final = {
 
 
 def printable(text: str) -> str:
-    """Return a text as standard output will show it, so that columns can be as wide as that."""
+    """Return a text as standard output will show it, so that columns get the width of the shown text."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, NAME).decode(encoding)
 
 
 def let_no_letter_raise() -> None:
-    """Make both streams spell out what their encoding lacks; one that another program has replaced is left alone."""
+    """Make both streams spell out the letters that their encoding lacks. A replaced stream keeps its own handling."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

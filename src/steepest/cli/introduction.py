@@ -1,4 +1,4 @@
-"""What a study prints before it runs: the data it really has, the model, the settings in force."""
+"""The introduction to a study, printed before it runs: the data that were found, the model, the settings in force."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from steepest.study.planning.request import Request
 
 
 def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path) -> None:
-    """Print the introduction; a stand-in for missing data comes first and loudest."""
+    """Print the introduction. A stand-in for missing data is named first, in a warning."""
     if data.fallback is not None:
         screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
         screen.print(data.fallback, style="yellow", markup=False)
@@ -63,7 +63,7 @@ def _trials(plan: Plan) -> str:
 
 
 def _settings(config: OptimizerConfig) -> str:
-    """Return an optimizer with every hyperparameter that is in force, defaults too."""
+    """Return an optimizer with every hyperparameter that is in force, including defaults."""
     mathematics = config.origin.resolved(config.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
     values = {key: value for key, value in config.origin.resolved(config.options).items() if key in mathematics}
     shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]

@@ -12,9 +12,9 @@ from steepest.study.running.progress import Progress, Row
 
 OTHER_LINES = 7  # title, header, rules, the line of what is hidden and the cursor's line
 WIDE = 100
-"""Columns from which on every figure is shown."""
+"""Minimum width, in columns, at which every figure is shown."""
 LEAST = 12
-"""Letters of a name that are always shown."""
+"""Minimum number of letters of a name that are shown."""
 STYLES = {
     FINISHED: "green",
     DIVERGED: "yellow",
@@ -26,7 +26,7 @@ STYLES = {
 
 
 class LiveTable:
-    """Renders the present state of a study; rich asks for it several times a second."""
+    """A renderable of the present state of a study. rich asks for it several times a second."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -38,7 +38,7 @@ class LiveTable:
         yield Text(self._footer(rows, len(shown)), style="dim")
 
     def _table(self, rows: list[Row], width: int) -> Table:
-        """Lay out the rows: a narrow terminal has no room for every figure, and names take what figures leave."""
+        """Lay out the rows. A narrow terminal shows fewer figures, and names get the remaining width."""
         named = [self._cells(row, wide=width >= WIDE) for row in rows] or [{}]
         taken = sum(2 + max(len(heading), *(len(cells[heading]) for cells in named)) for heading in named[0])
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
@@ -51,7 +51,7 @@ class LiveTable:
         return table
 
     def _cells(self, row: Row, wide: bool) -> dict[str, str]:
-        """Return what stands beside a trial's name, by heading."""
+        """Return the cells next to a trial's name, by heading."""
         metric, running = text.words(self._progress.metric), row.status == "running"
         left = text.duration(row.seconds_left(time.monotonic())) if running else ""
         return {
@@ -72,7 +72,7 @@ class LiveTable:
 
 
 def shortened(label: str, width: int) -> str:
-    """Return a name of at most so many letters: its beginning and its end, which tell it from others.
+    """Return a name of at most so many letters: its beginning and its end, which distinguish it from others.
 
     >>> shortened("my_rules.an_optimizer[momentum=0.9]", 20)
     'my_rules.…entum=0.9]'
@@ -84,7 +84,7 @@ def shortened(label: str, width: int) -> str:
 
 
 def window(rows: list[Row], height: int) -> list[Row]:
-    """Return the rows that fit, around the running trial: two thirds of what is above it, one third of what follows."""
+    """Return the rows that fit around the running trial: two thirds of the rows above it, one third below."""
     if len(rows) <= height:
         return rows
     states = [row.status for row in rows]

@@ -1,4 +1,4 @@
-"""Lines that follow a study where there is no terminal: one for every epoch and every end."""
+"""Progress lines for output that is not a terminal: one line for every epoch and every end of a trial."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from steepest.study.trials.trial import Event
 
 
 class PlainLines:
-    """A callback that prints."""
+    """A callback that prints progress lines."""
 
     def __init__(self, progress: Progress, console: Console) -> None:
         self._progress = progress
@@ -21,22 +21,22 @@ class PlainLines:
         self._places: dict[str, int] = {}
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
-        """Pass on, and count the trials of the stage."""
+        """Update the progress and count the trials of the stage."""
         self._progress.stage_started(trials)
         self._places = {trial.id: place for place, trial in enumerate(trials, 1)}
 
     def trial_started(self, trial: TrialSpec) -> None:
-        """Pass on."""
+        """Update the progress."""
         self._progress.trial_started(trial)
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """Pass on, and print what ends an epoch or a trial, and where one goes on."""
+        """Update the progress and print the line of an epoch, of a trial's end, or of a resumed trial."""
         self._progress.trial_event(trial, event)
         kind = event.record["kind"]
         if kind == "end" or (kind == "epoch" and event.record["epoch"] and trial.phase == EVALUATION):
             self._print(trial, self._end(trial, event) if kind == "end" else self._epoch(trial))
         elif kind == "resumed":
-            self._print(trial, f"goes on after step {event.record['step']}, from its checkpoint")
+            self._print(trial, f"resumes after step {event.record['step']}, from its checkpoint")
 
     def _epoch(self, trial: TrialSpec) -> str:
         row, metric = self._progress.rows[trial.id], self._progress.metric
@@ -53,7 +53,7 @@ class PlainLines:
         return f"{record['status']}: {record.get('reason') or record.get('error')}"
 
     def _result(self, trial: TrialSpec, record: Record) -> str:
-        """Return the test figure of a trial that reads it, the validation figure of one that searches."""
+        """Return the test figure of an evaluation trial, the validation figure of a search trial."""
         metric, row = self._progress.metric, self._progress.rows[trial.id]
         words = text.words(metric)
         if f"test_{metric}" in record:

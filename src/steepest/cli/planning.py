@@ -1,4 +1,4 @@
-"""`steepest study --plan-only`: what would run, what it would cost here, and what its answer could be worth."""
+"""`steepest study --plan-only`: the planned trials, their cost on this machine, and the differences they can detect."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from steepest.study.records.format import Dimension, SearchedValues
 from steepest.study.records.records import plain
 
 
-def show(asked: Arguments) -> None:
-    """Print a plan; nothing is written."""
-    made, screen = prepare(asked, command=""), console.out()
-    made.introduce(screen)
-    for line in (*_spaces(made.plan), _cost(made.plan, asked.limits.jobs), *_limit(asked.limits)):
+def show(arguments: Arguments) -> None:
+    """Print a plan without writing anything."""
+    prepared, screen = prepare(arguments, command=""), console.out()
+    prepared.introduce(screen)
+    for line in (*_spaces(prepared.plan), _cost(prepared.plan, arguments.limits.jobs), *_limit(arguments.limits)):
         screen.print(line, markup=False)
 
 
@@ -39,10 +39,10 @@ def _dimension(dimension: Dimension) -> str:
 
 
 def _cost(plan: Plan, jobs: int) -> str:
-    found = estimate.cost(plan)
+    cost = estimate.cost(plan)
     at_once = "one job" if jobs == 1 else f"{jobs} jobs"
-    size = f"{found.disk_bytes / 1e6:,.1f} MB of records"
-    return f"cost       about {text.duration(found.seconds_with(jobs))} with {at_once}, {size}"
+    size = f"{cost.disk_bytes / 1e6:,.1f} MB of records"
+    return f"cost       about {text.duration(cost.seconds_with(jobs))} with {at_once}, {size}"
 
 
 def _limit(limits: WorkerLimits) -> list[str]:

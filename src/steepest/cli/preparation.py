@@ -1,4 +1,4 @@
-"""From the arguments of `steepest study` to its plan and folder, whether it then runs or is only printed."""
+"""Preparation of `steepest study`: from its arguments to a plan and a folder, to be run or only printed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from steepest.study.running.store import StudyFolder
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a study is asked for: the request, its folder and data folder, how it runs, and whether it is extended."""
+    """The arguments of a study: request, folder, data folder, worker limits, and whether it is extended."""
 
     request: Request
     out: Path | None
@@ -29,7 +29,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that could begin."""
+    """A study that is ready to run."""
 
     request: Request
     data: DataSet
@@ -37,23 +37,23 @@ class Prepared:
     folder: StudyFolder
 
     def introduce(self, screen: Console) -> None:
-        """Print what would run."""
+        """Print the introduction to the study."""
         introduction.show(screen, self.request, self.data, self.plan, self.folder.path)
 
 
-def prepare(asked: Arguments, command: str) -> Prepared:
-    """Load the data, continue what the folder holds, lay out the plan; tell of what has no effect."""
-    request = asked.request
-    if asked.extend:
+def prepare(arguments: Arguments, command: str) -> Prepared:
+    """Load the data, continue the folder's study, make the plan, and print remarks on options without effect."""
+    request = arguments.request
+    if arguments.extend:
         remarks.check_extend(request)
     with console.messages():
-        data = adapt.load(request.workload.data, asked.data_dir)
-    folder = StudyFolder(asked.out or request.folder(fallback=data.fallback is not None))
-    request = request.continuing(folder.read_document(), asked.limits.threads)
+        data = adapt.load(request.workload.data, arguments.data_dir)
+    folder = StudyFolder(arguments.out or request.folder(fallback=data.fallback is not None))
+    request = request.continuing(folder.read_document(), arguments.limits.threads)
     plan = make_plan(request, data, command)
-    if asked.extend:
+    if arguments.extend:
         request = request.extended(engine.next_extension(plan, folder))
         plan = make_plan(request, data, command)
-    for remark in remarks.remarks(request, asked.data_dir):
+    for remark in remarks.remarks(request, arguments.data_dir):
         console.note(remark)
     return Prepared(request, data, plan, folder)

@@ -1,4 +1,4 @@
-"""Writing a report, with its errors told as the command line tells errors."""
+"""Writing a report, with its errors raised as errors of the command line."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

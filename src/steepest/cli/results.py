@@ -13,13 +13,13 @@ from steepest.study.report.text.answer import answer, caution
 from steepest.study.report.text.outcome import LEFT, Cells, outcome
 
 
-def show(screen: Console, found: Findings) -> None:
-    """Print the answer, a table (where that is wider than the screen, some lines for every optimizer), and cautions."""
-    _say(screen, answer(found.study, found.verdicts, found.summaries))
+def show(screen: Console, results: Findings) -> None:
+    """Print the answer, a table, and cautions. A screen too narrow for the table gets some lines per optimizer."""
+    _say(screen, answer(results.study, results.verdicts, results.summaries))
     screen.print()
     rows = {
         printable(label): {heading: printable(words) for heading, words in cells.items()}
-        for label, cells in outcome(found).items()
+        for label, cells in outcome(results).items()
     }
     grid = _table(rows)
     if Measurement.get(screen, screen.options.update(width=10_000), grid).maximum <= screen.width:
@@ -28,7 +28,7 @@ def show(screen: Console, found: Findings) -> None:
         for label, cells in rows.items():
             screen.print(Text(label, style="bold"), _lines(cells, screen.width), sep="\n", markup=False)
     screen.print()
-    for sentence in caution(found.study, found.verdicts, found.searches):
+    for sentence in caution(results.study, results.verdicts, results.searches):
         _say(screen, f"- {sentence}")
 
 

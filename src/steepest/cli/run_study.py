@@ -1,4 +1,4 @@
-"""`steepest study`: prints what will run, shows it running, prints what came out."""
+"""`steepest study`: prints the introduction, runs the study with its progress, prints the results."""
 
 import shlex
 import sys
@@ -22,16 +22,16 @@ from steepest.study.running.progress import Progress
 from steepest.study.running.store import StudyFolder
 
 
-def study(asked: Arguments) -> int:
+def study(arguments: Arguments) -> int:
     """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    made, screen, limits = prepare(asked, command), console.out(), asked.limits
-    made.introduce(screen)
-    plan, folder = made.plan, made.folder
+    prepared, screen, limits = prepare(arguments, command), console.out(), arguments.limits
+    prepared.introduce(screen)
+    plan, folder = prepared.plan, prepared.folder
     progress = Progress(plan, folder, limits.jobs)
-    order = list(made.request.workload.settings)
-    with _watching(screen, progress) as callback, limits.workers(folder, asked.data_dir) as workers:
+    order = list(prepared.request.workload.settings)
+    with _watching(screen, progress) as callback, limits.workers(folder, arguments.data_dir) as workers:
         summary = engine.run(plan, folder, callback, order=order, workers=workers)
     for note in summary.notes:
         console.note(note)
@@ -58,11 +58,11 @@ def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:
 
 
 def _conclude(screen: Console, folder: StudyFolder, summary: RunSummary) -> None:
-    found = findings(read_study(folder.path))
+    outcome = findings(read_study(folder.path))
     screen.print()
     if summary.skipped:
         screen.print(f"{text.count(summary.skipped, 'trial')} had been done before and did not run again.")
-    results.show(screen, found)
+    results.show(screen, outcome)
     screen.print(f"report: {reporting.write(folder.path)}", markup=False)
     for line in _unfinished(summary):
         console.err().print(f"Error: {line.format(folder=folder.path)}", markup=False)

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and names in readable form."""
 
 from steepest.study.report.wording import number, score
 

@@ -41,25 +41,25 @@ def fetch(name: str, data_dir: Path | None) -> None:
 
 
 def rerun(path: Path, trial: str, data_dir: Path | None) -> int:
-    """Run a trial again and tell how it compares; return the exit code."""
+    """Run a trial again and print how it compares with its record. Return the exit code."""
     keep_freed_memory()
     folder, screen = StudyFolder(path), console.out()
     name = repeats.find(folder, trial)
-    found = repeats.rerun(folder, name, data_dir)
-    if found.bit_equal:
-        screen.print(f"bit-equal: {found.lines:,} records of {name}", markup=False)
+    comparison = repeats.rerun(folder, name, data_dir)
+    if comparison.bit_equal:
+        screen.print(f"bit-equal: {comparison.lines:,} records of {name}", markup=False)
         return 0
     lines = (
-        f"{name} is different from record {found.different} on",
-        f"  there  {found.there}",
-        f"  here   {found.here}",
+        f"{name} is different from record {comparison.different} on",
+        f"  there  {comparison.there}",
+        f"  here   {comparison.here}",
     )
     screen.print("\n".join(lines), markup=False)
     return 1
 
 
 def doctor() -> int:
-    """Print what was found; return 0, because a warning is no failure."""
+    """Print every check of the installation. Return 0, because a warning is not a failure."""
     screen = console.out()
     for check in doctors.examine(Path.cwd()):
         mark = Text("OK  ", style="green") if check.good else Text("warn", style="yellow")
@@ -69,5 +69,5 @@ def doctor() -> int:
 
 def _studies(near: Path) -> str:
     folders = [near, near.parent, Path("studies")]
-    found = sorted({str(document.parent) for folder in folders for document in folder.glob("*/study.json")})
-    return f"Studies nearby: {', '.join(found[:8])}" if found else "`steepest study WORKLOAD` makes one."
+    studies = sorted({str(document.parent) for folder in folders for document in folder.glob("*/study.json")})
+    return f"Studies nearby: {', '.join(studies[:8])}" if studies else "`steepest study WORKLOAD` makes one."

@@ -19,7 +19,7 @@ class WorkerLimits:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no sense."""
+        """Raise UsageError for numbers out of range."""
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, not {self.jobs}")
         if self.time_limit is not None and not 0 < self.time_limit < math.inf:
@@ -27,7 +27,7 @@ class WorkerLimits:
 
     @property
     def threads(self) -> int:
-        """The threads of a trial that nobody has settled: torch's own, divided between the jobs."""
+        """The default threads of a trial: torch's own number, divided between the jobs."""
         return max(1, torch.get_num_threads() // self.jobs)
 
     def workers(self, folder: StudyFolder, data_dir: Path | None) -> Processes:

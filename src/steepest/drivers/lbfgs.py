@@ -21,7 +21,7 @@ NARROWEST_BRACKET = 1e-9
 """A line search ends when the ends of its bracket are nearer than this; torch's value, not ``tolerance_change``."""
 
 Pairs = tuple[list[Tensor], list[Tensor], list[Any], Any]
-"""What is known of the curvature: y, s and 1 / y.s of each remembered pair, oldest first, and the scale γ of H₀."""
+"""The known curvature: y, s and 1 / y.s of each remembered pair, oldest first, and the scale γ of H₀."""
 
 
 def lbfgs(
@@ -30,8 +30,8 @@ def lbfgs(
 ):  # fmt: skip
     """x, d, g_before and each of y and s: vectors of one length. Returns new x and state; inputs untouched.
 
-    Iterates x ← x + td with d = -Hg until ``max_iter``, ``max_eval`` or a tolerance is reached, asking for gradients at
-    x and, along d, at what the search tries.
+    Iterates x ← x + td with d = -Hg until ``max_iter``, ``max_eval`` or a tolerance is reached. It asks for gradients
+    at x and, along d, at the search's trial points.
     """
     f, g = yield x
     evals, last, pairs = 1, n_iter + max_iter, (y, s, rho, gamma)
@@ -57,7 +57,7 @@ def lbfgs(
 
 
 def updated(pairs: Pairs, y: Tensor, s: Tensor, history_size: int) -> Pairs:
-    """The pairs with one more, without the oldest if there are too many; unchanged if y.s is too small."""
+    """Return the pairs with one more, and without the oldest if there are too many; unchanged if y.s is too small."""
     ys, (known_y, known_s, rho, _) = y.dot(s), pairs
     if not ys > SMALLEST_CURVATURE:
         return pairs
@@ -66,7 +66,7 @@ def updated(pairs: Pairs, y: Tensor, s: Tensor, history_size: int) -> Pairs:
 
 
 def times_inverse_hessian(v: Tensor, y: list[Tensor], s: list[Tensor], rho: list[Any], gamma: Any) -> Tensor:
-    """H v by the two-loop recursion (algorithm 7.4), with H₀ = γ I."""
+    """Compute H v by the two-loop recursion (algorithm 7.4), with H₀ = γ I."""
     v, shares = v.clone(), []
     for y_i, s_i, rho_i in zip(reversed(y), reversed(s), reversed(rho), strict=True):
         shares.append(s_i.dot(v) * rho_i)
@@ -78,7 +78,7 @@ def times_inverse_hessian(v: Tensor, y: list[Tensor], s: list[Tensor], rho: list
 
 
 def largest(v: Tensor) -> Any:
-    """The largest absolute value; 0 of nothing."""
+    """Return the largest absolute value; 0 for an empty tensor."""
     return v.abs().max() if v.numel() else 0.0
 
 

@@ -1,9 +1,9 @@
-"""Line searches as generators: they yield step sizes to try, are sent the points there, and return one of them.
+"""Line searches as generators: they yield trial step sizes, are sent the points there, and return one of them.
 
-Two of them look for a strong Wolfe point. `strong_wolfe` is ours: it comes back from losses that are no numbers, takes
-rounding into account, and raises where it finds nothing. `strong_wolfe_cubic` decides everything as torch's LBFGS
-does, so that trial points agree; it always returns a point, even if that is the start or a NaN. So neither can stand in
-for the other.
+Two of them look for a strong Wolfe point. `strong_wolfe` is ours: it recovers from losses that are NaN, takes rounding
+into account, and raises an error if it finds no point. `strong_wolfe_cubic` decides everything as torch's LBFGS does,
+so that trial points agree. It always returns a point, even if that is the start or a NaN. So neither can stand in for
+the other.
 
 Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 3.1, 3.5 and 3.6.
 """
@@ -101,7 +101,7 @@ def _in_double(point: Point) -> Point:
 
 
 def _shrink(low: Point, high: Point | None, trial: Point, enough: bool) -> tuple[Point, Point | None]:
-    """The bracket after a trial: ``low`` has the lower loss, and its slope points into the bracket."""
+    """Return the bracket after a trial: ``low`` has the lower loss, and its slope points into the bracket."""
     if not enough or trial.loss >= low.loss:
         return low, trial
     if high is None:
@@ -110,7 +110,7 @@ def _shrink(low: Point, high: Point | None, trial: Point, enough: bool) -> tuple
 
 
 def _between(low: Point, high: Point) -> float:
-    """A step inside the bracket: the minimum of the parabola through both, kept off its ends, else the middle."""
+    """Return a step inside the bracket: the minimum of the parabola through both, away from its ends, or the middle."""
     width: float = high.step - low.step
     curvature = high.loss - low.loss - low.slope * width
     middle: float = low.step + 0.5 * width
@@ -124,20 +124,20 @@ def _between(low: Point, high: Point) -> float:
 
 
 def fixed(start: Point, step: Any, *, evaluate: bool) -> Search:
-    """The given step, whatever is there. Not evaluated, it is a point with the start's loss and gradient."""
+    """Return the point of the given step. If it is not evaluated, it has the start's loss and gradient."""
     return (yield step) if evaluate else start._replace(step=step)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a strong Wolfe search looks for, and when it gives up.
+    """The target of a strong Wolfe search, and its conditions for giving up.
 
     Attributes:
         start: the point at step 0.
         c1: share of the promised decrease that must be reached.
         c2: share of the slope that may remain.
         extent: largest element of the direction.
-        tolerance: between ends of a bracket that are nearer than this, in that element, nothing is looked for.
+        tolerance: the smallest width of a bracket, in that element, in which the search continues.
     """
 
     start: Point
@@ -147,22 +147,22 @@ class Goal:
     tolerance: float
 
     def is_missed_by(self, trial: Point) -> bool:
-        """Whether the loss falls by less than ``c1`` times what the slope promises."""
+        """Return whether the loss falls by less than ``c1`` times the decrease that the slope promises."""
         return bool(trial.loss > self.start.loss + self.c1 * trial.step * self.start.slope)
 
     def is_level_at(self, trial: Point) -> bool:
-        """Whether at most ``c2`` of the slope remains."""
+        """Return whether at most ``c2`` of the slope remains."""
         return bool(abs(trial.slope) <= -self.c2 * self.start.slope)
 
     def is_too_fine(self, bracket: list[Point]) -> bool:
-        """Whether the bracket's ends are as good as one point."""
+        """Return whether the bracket's ends are as good as one point."""
         return bool(abs(bracket[1].step - bracket[0].step) * self.extent < self.tolerance)
 
 
 def strong_wolfe_cubic(goal: Goal, step: Any, *, max_evals: int) -> Search:
     """Bracket from ``step`` upwards, then zoom in by cubics, in torch's way (algorithms 3.5, 3.6).
 
-    It tries ``step`` and at most ``max_evals`` points more, and returns a strong Wolfe point, or else the end of the
+    It tries ``step`` and at most ``max_evals`` points more. It returns a strong Wolfe point, or else the end of the
     bracket with the lower loss, which may be the start.
     """
     before, trial = goal.start, (yield step)
@@ -204,8 +204,9 @@ def _lower(bracket: list[Point]) -> int:
 
 
 def _inside(bracket: list[Point], was_near_an_end: bool) -> tuple[Any, bool]:
-    """The next step to try, and whether it is near an end: it is moved away from there the second time, or at once
-    where it is the end itself.
+    """Return the next trial step, and whether it is near an end.
+
+    The step is moved away from the end the second time, or at once where it is the end itself.
     """
     first, second = (end.step for end in bracket)
     low, high = min(first, second), max(first, second)
@@ -219,8 +220,9 @@ def _inside(bracket: list[Point], was_near_an_end: bool) -> tuple[Any, bool]:
 
 
 def _lowest_of_cubic(a: Point, b: Point, low: Any, high: Any) -> Any:
-    """The minimum of the cubic through two points with their slopes (equation 3.59), kept within ``low`` and ``high``;
-    their middle where the cubic has none.
+    """Return the minimum between ``low`` and ``high`` of the cubic through two points with their slopes.
+
+    See equation 3.59. It is the middle of ``low`` and ``high`` if the cubic does not have a minimum.
     """
     left, right = (a, b) if a.step <= b.step else (b, a)
     d1 = left.slope + right.slope - 3 * (left.loss - right.loss) / (left.step - right.step)

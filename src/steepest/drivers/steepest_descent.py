@@ -33,12 +33,12 @@ def steepest_descent(x, *, lr, line_search, c1, c2, max_evals):
 
 
 def is_rounding(g: Tensor, x: Tensor) -> bool:
-    """Whether x - g is x but for its last bits, so that the gradient there tells nothing about the curvature."""
+    """Return whether x - g equals x up to its last bits, so that the gradient there does not show the curvature."""
     return float(g.abs().max()) <= 8 * torch.finfo(x.dtype).eps * float(x.abs().max())
 
 
 def exact_step(gg: float, gh: float) -> float:
-    """The minimiser along -g of a convex quadratic, g.g / g.(g - h), from the gradient h at x - g."""
+    """Return the minimiser along -g of a convex quadratic, g.g / g.(g - h), from the gradient h at x - g."""
     if not gg > gh:
         raise LineSearchError(
             f"the curvature along the gradient is {gg - gh:g}, not positive: the loss is no convex quadratic there. "

@@ -14,7 +14,7 @@ from ..vocabulary import column_mean, lerp, maximum, minimum, rms, row_mean, sqr
 
 
 def adafactor(p, g, R, C, V, *, t, lr, beta2_decay, eps1, eps2, d, weight_decay, machine_eps):
-    """p, g: (..., n, m); R: (..., n, 1), C: (..., 1, m) and V is None, or of a vector V is like p and R, C are None.
+    """p, g: (..., n, m), R: (..., n, 1), C: (..., 1, m), V: None; for a vector V is like p, and R and C are None.
 
     Returns new (p, R, C, V). Vhat is the outer product of R and C over the mean of R.
     """
@@ -34,7 +34,7 @@ def adafactor(p, g, R, C, V, *, t, lr, beta2_decay, eps1, eps2, d, weight_decay,
 
 
 def has_rows(p: Tensor) -> bool:
-    """Whether a parameter's second moments are factored: its last two dimensions are a matrix."""
+    """Return whether a parameter's second moments are factored, because its last two dimensions are a matrix."""
     return p.dim() > 1
 
 

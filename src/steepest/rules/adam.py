@@ -34,7 +34,7 @@ def amsgrad(p, g, m, v, vmax, *, t, lr, beta1, beta2, eps, eps_in_sqrt, eps_hat,
 
 
 def root(vhat, c, eps, eps_in_sqrt, eps_hat):
-    """√v̂ + ε, or √(v̂ + ε) with eps_in_sqrt; with eps_hat ε is added before the correction c, (√v + ε) / √c."""
+    """Return √v̂ + ε, or √(v̂ + ε) with eps_in_sqrt; with eps_hat ε comes before the correction c, (√v + ε) / √c."""
     eps = eps / sqrt(c) if eps_hat else eps
     return sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
 
@@ -77,12 +77,12 @@ class Adam(Optimizer):
 
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
-        """AMSGrad is a rule of its own."""
+        """Return the rule of AMSGrad if it is asked for, else Adam's."""
         return AMSGRAD if options["amsgrad"] else cls.rule
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """ε has one place, and a maximum of the corrected v has no uncorrected root to add ε to."""
+        """Require one place for ε, and a corrected root for a maximum of the corrected v."""
         super().check(options)
         if options["amsgrad_corrected"] and not options["amsgrad"]:
             raise ValueError("amsgrad_corrected=True says which maximum amsgrad keeps; give amsgrad=True too")

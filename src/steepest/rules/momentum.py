@@ -80,12 +80,12 @@ class NAG(Momentum):
 
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
-        """The look-ahead form asks for gradients; the rewritten form does not."""
+        """Return the rule of the look-ahead form, which asks for gradients, or that of the rewritten form."""
         return cls.ahead if options["lookahead"] else cls.rule
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """The look-ahead form decays through the function that it evaluates."""
+        """Refuse decoupled decay for the look-ahead form, which decays through the function that it evaluates."""
         super().check(options)
         if options["lookahead"] and options["decoupled_weight_decay"]:
             raise ValueError("lookahead=True takes the decay's gradient at the point ahead; it has no decoupled decay")

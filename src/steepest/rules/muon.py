@@ -26,10 +26,10 @@ def muon(p, g, B, *, lr, weight_decay, momentum, nesterov, a, b, c, eps, ns_step
 
 
 def orthogonalized(X: Tensor, coefficients: tuple[float, float, float], eps: float, steps: int) -> Tensor:
-    """Newton and Schulz's iteration X <- aX + b(XX')X + c(XX')²X from X / ‖X‖, in the dtype of X.
+    """Apply Newton and Schulz's iteration X <- aX + b(XX')X + c(XX')²X from X / ‖X‖, in the dtype of X.
 
-    With a = 3.4445, b = -4.775, c = 2.0315 five steps bring every singular value that is not tiny to between about 0.7
-    and 1.2: small ones grow fastest, and none settles at 1.
+    With a = 3.4445, b = -4.775, c = 2.0315 five steps bring every singular value that is not tiny to about 0.7 to 1.2.
+    Small ones grow fastest, and none settles at 1.
     """
     a, b, c = coefficients
     is_tall = X.shape[-2] > X.shape[-1]
@@ -42,7 +42,7 @@ def orthogonalized(X: Tensor, coefficients: tuple[float, float, float], eps: flo
 
 
 def _blend(beta: float, X: Tensor, alpha: float, Y: Tensor, Z: Tensor) -> Tensor:
-    """βX + αYZ in one call, for matrices or stacks of them: half types round once."""
+    """Compute βX + αYZ in one call, for matrices or stacks of them, so that half types round once."""
     add = torch.addmm if X.dim() == 2 else torch.baddbmm
     return add(X, Y, Z, beta=beta, alpha=alpha)
 
@@ -56,7 +56,7 @@ class Muon(Optimizer):
     Differs:
         torch: same numbers; foreach=False is torch's own sequence of operations. The momentum is a running average,
         B ← μB + (1 - μ)g and with Nesterov (1 - μ)g + μB, as in Jordan's and torch's code; torch's documentation has
-        B ← μB + g. What follows divides by the norm, so the factor matters through eps alone. The iteration runs in
+        B ← μB + g. The next operation divides by the norm, so only eps makes the factor matter. The iteration runs in
         bfloat16, whatever the parameter's dtype. Decay is decoupled, by ηλ with the rate before it is adjusted.
         torch divides the buffer of bfloat16 parameters in place when nesterov=False; ours keeps it. Equal shapes are
         stacked and run at once (`steepest.executors.stacked`); torch loops.
@@ -92,13 +92,13 @@ class Muon(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """As torch, though at construction: a hundred iterations are a mistake."""
+        """Refuse a hundred iterations or more, as torch does, though already at construction."""
         if options["ns_steps"] >= 100:
             raise ValueError("Number of steps must be less than 100 for computational efficiency (ns_steps)")
 
     @classmethod
     def check_parameter(cls, p: Tensor) -> None:
-        """Biases, embeddings and convolutions go to another optimizer."""
+        """Refuse biases, embeddings and convolutions, which another optimizer updates."""
         if p.dim() != 2:
             raise ValueError(
                 f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}; give it to an "

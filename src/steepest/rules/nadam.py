@@ -72,7 +72,7 @@ class NAdam(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """momentum_decay shapes torch's schedule; the constant forms have none."""
+        """Refuse ``momentum_decay`` for the constant forms, because it shapes only torch's schedule."""
         super().check(options)
         untouched = options["momentum_decay"] == cls.fields["momentum_decay"].default
         if options["momentum_schedule"] != "torch" and not untouched:

@@ -28,7 +28,7 @@ def radam(p, g, m, v, *, t, lr, beta1, beta2, eps, eps_hat, threshold):
 
 
 class RAdam(Optimizer):
-    """RAdam: momentum alone while the second moment rests on few gradients, Adam's step, rectified by r, afterwards.
+    """RAdam: only momentum while the second moment rests on few gradients, then Adam's step, rectified by r.
 
     Source:
         Liu et al. 2020, "On the variance of the adaptive learning rate and beyond", arXiv:1908.03265, Algorithm 2.

@@ -72,7 +72,10 @@ class RMSprop(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """v - a² of rounded averages is negative wherever g hardly varies, and its root NaN."""
+        """Refuse ``lr_in_momentum`` without momentum, and centering with state of low precision.
+
+        v - a² of rounded averages is negative wherever g hardly varies, and its root NaN.
+        """
         super().check(options)
         if options["lr_in_momentum"] and options["momentum"] == 0:
             raise ValueError("lr_in_momentum=True puts η inside the momentum buffer; give momentum > 0 too")

@@ -1,4 +1,4 @@
-"""Rprop: a step size of its own for every weight, from the signs of its gradients alone."""
+"""Rprop: a step size for every weight, from the signs of its gradients only."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Rprop(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """Steps must shrink and grow: 0 < eta_minus < 1 < eta_plus."""
+        """Require that steps shrink and grow: 0 < eta_minus < 1 < eta_plus."""
         minus, plus = options["etas"]
         if not 0 < minus < 1 < plus:
             raise ValueError(f"Invalid eta values: {minus}, {plus} (etas must be 0 < eta_minus < 1 < eta_plus)")

@@ -56,7 +56,7 @@ class SGD(Optimizer):
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """Nesterov's form is defined with momentum and without dampening only."""
+        """Refuse Nesterov's form without momentum or with dampening."""
         super().check(options)
         momentum: Any = options["momentum"]
         if options["nesterov"] and (momentum <= 0 or options["dampening"] != 0):

@@ -1,4 +1,4 @@
-"""SparseAdam: Adam on those elements alone that a sparse gradient has."""
+"""SparseAdam: Adam on only those elements that a sparse gradient has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .adam import adam
 
 
 def sparse_adam(p, g, m, v, *, t, lr, beta1, beta2, eps):
-    """p, g, m, v: same shape, the elements of the gradient alone. Adam's rule with ε̂. Returns new (p, m, v)."""
+    """p, g, m, v: same shape, only the elements of the gradient. Adam's rule with ε̂. Returns new (p, m, v)."""
     return adam(p, g, m, v, t=t, lr=lr, beta1=beta1, beta2=beta2, eps=eps, eps_in_sqrt=False, eps_hat=True)
 
 

@@ -1,6 +1,6 @@
 """Studies: many training runs that together answer which optimizer is better, and how sure that is.
 
-What a file with a workload of your own needs is here: `from steepest.study import ACCURACY, Workload, workload`.
+A file with a workload of your own imports from here: `from steepest.study import ACCURACY, Workload, workload`.
 `compare` runs a study from Python.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from steepest.study.declaration import workload as workload
 
 STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
-"""What the extra `steepest[study]` installs, by the names that are imported."""
+"""The packages that the extra `steepest[study]` installs, by the names that are imported."""
 
 _HOMES: Final = {
     "comparison": ("Answer", "compare"),

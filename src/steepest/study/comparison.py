@@ -1,4 +1,4 @@
-"""A study from Python: the same plan, records and report as the command's, for a model that is at hand."""
+"""A study from Python: the plan, records and report of the command, for a model in memory."""
 
 import signal
 import sys
@@ -35,12 +35,12 @@ Optimizers = Sequence[str | Maker] | Mapping[str, Maker]
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """The outcome of a study. `folder` holds its records, `report` is the page that tells everything.
+    """The outcome of a study. `folder` holds its records, `report` is the page with all results.
 
-    `sentence` is the answer in words, and `cautions` are what to know before repeating it; `comparisons` holds a
-    verdict with its figures for every optimizer but the reference, on the metric of the test set at the end. `rows`
-    are the table that `print` and a notebook show: by optimizer and heading, with the setting that it ran with.
-    `statuses` counts how the trials of this run ended, and `notes` tell what happened on the way.
+    `sentence` is the answer in words, and `cautions` are sentences to know before repeating it. `comparisons` holds a
+    verdict with its figures for every optimizer but the reference, on the metric of the test set at the end. `rows` are
+    the table that `print` and a notebook show: by optimizer and heading, with the setting that was used. `statuses`
+    counts how the trials of this run ended, and `notes` are sentences on events during the run.
     """
 
     sentence: str
@@ -53,19 +53,19 @@ class Answer:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """The sentence, the table, what to know of it, and where the rest is."""
+        """The sentence, the table, the cautions, and the paths of report and records."""
         from steepest.study.report.text.outcome import as_text
 
         known = [f"- {sentence}" for sentence in (*self.cautions, *self.notes)]
         return "\n".join([self.sentence, "", as_text(self.rows), "", *known, f"report: {self.report}"])
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """Return the answer as HTML for a notebook."""
         from markupsafe import Markup
 
         from steepest.study.report.text.outcome import as_html
 
-        known = Markup("").join(Markup("<li>{}</li>").format(one) for one in (*self.cautions, *self.notes))
+        known = Markup("").join(Markup("<li>{}</li>").format(sentence) for sentence in (*self.cautions, *self.notes))
         parts = (self.sentence, Markup(as_html(self.rows)), known, self.report.resolve().as_uri(), self.report)
         return Markup('<p>{}</p>{}<ul>{}</ul><p>report: <a href="{}">{}</a></p>').format(*parts)
 
@@ -103,13 +103,13 @@ def compare(
         searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.planning.search`.
         schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
-        timing_rounds: how often the seconds of every optimizer's step are taken, after all training.
+        timing_rounds: how often every optimizer's step is timed, after all training.
         reference: label of the optimizer that the others are compared with; the first without it.
-        progress: whether a line on standard error says how far it is; by default on a terminal and in a notebook.
-        out: the study folder; a new temporary one without it. The same call with the same folder goes on.
+        progress: whether to show a progress line on standard error; by default on a terminal and in a notebook.
+        out: the study folder; a new temporary one without it. The same call with the same folder resumes.
 
     Raises:
-        UsageError: something that cannot be carried out as given.
+        UsageError: the arguments cannot be carried out as given.
     """
     from steepest.study.planning.request import Request
 
@@ -139,7 +139,7 @@ def compare(
 
 
 def _run(request: "Request", data: Source, progress: bool | None, out: Path | str | None) -> Answer:
-    """Run a study in this process, or what is left of it, and return its answer."""
+    """Run a study in this process, or the rest of it, and return its answer."""
     from steepest.study.planning import remarks
     from steepest.study.planning.plan import make_plan
     from steepest.study.running import engine
@@ -155,22 +155,22 @@ def _run(request: "Request", data: Source, progress: bool | None, out: Path | st
 
 
 def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -> Answer:
-    """Read the study, write its report, and say what came out."""
+    """Read the study, write its report, and return the answer."""
     from steepest.study import report
     from steepest.study.report.findings.findings import findings
     from steepest.study.report.stored.reader import read_study
     from steepest.study.report.text.answer import answer, caution
     from steepest.study.report.text.outcome import outcome
 
-    found = findings(read_study(folder))
+    results = findings(read_study(folder))
     return Answer(
-        sentence=answer(found.study, found.verdicts, found.summaries),
-        comparisons=found.verdicts.comparisons,
+        sentence=answer(results.study, results.verdicts, results.summaries),
+        comparisons=results.verdicts.comparisons,
         folder=folder,
         report=report.write_report(folder),
         statuses=dict(statuses),
-        rows=outcome(found),
-        cautions=caution(found.study, found.verdicts, found.searches),
+        rows=outcome(results),
+        cautions=caution(results.study, results.verdicts, results.searches),
         notes=notes,
     )
 
@@ -179,18 +179,18 @@ class Unwatched:
     """A callback that does nothing."""
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
-        """Say nothing."""
+        """Ignore the stage."""
 
     def trial_started(self, trial: TrialSpec) -> None:
-        """Say nothing."""
+        """Ignore the trial."""
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """Say nothing."""
+        """Ignore the event."""
 
 
 @contextmanager
 def _watching(plan: "Plan", folder: "StudyFolder", wanted: bool | None) -> Iterator["Callback"]:
-    """Give a line of progress on a terminal, or when it is asked for."""
+    """Return a progress line on a terminal or when it is asked for, else a callback that does nothing."""
     from steepest.study.running.progress import Progress
     from steepest.study.running.progress_line import ProgressLine, is_watched
 
@@ -206,7 +206,10 @@ def _texts(optimizers: Optimizers) -> list[str]:
         raise UsageError(f"optimizers must be a list of names, classes or functions, not the text {optimizers!r}")
     if isinstance(optimizers, Mapping):
         return [sources.give(label, maker) for label, maker in optimizers.items()]
-    return [one if isinstance(one, str) else sources.give(_name(one), one) for one in optimizers]
+    return [
+        optimizer if isinstance(optimizer, str) else sources.give(_name(optimizer), optimizer)
+        for optimizer in optimizers
+    ]
 
 
 def _name(maker: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a workload declares: data, model, loss, metric, sizes, targets, and the settings of its usual optimizers."""
+"""A workload's declaration: data, model, loss, metric, sizes, targets, and the settings of its usual optimizers."""
 
 import inspect
 import json
@@ -36,10 +36,10 @@ class Metric:
     """A figure of merit and its direction.
 
     Attributes:
-        name: its name in records and tables; `loss` is that of the loss itself.
+        name: its name in records and tables; `loss` stands for the loss itself.
         direction: `maximize` or `minimize`.
         of: a function of (outputs, targets); without one the loss is the metric.
-        over: what `of` is a function of. `examples`: it returns one value per example of a batch, shape (N,), and their
+        over: the argument of `of`. `examples`: it returns one value per example of a batch, shape (N,), and their
             mean is reported. `set`: it is called once with all outputs and all targets of a set, concatenated, and
             returns one number (AUC, F1, BLEU, perplexity).
     """
@@ -50,7 +50,7 @@ class Metric:
     over: Literal["examples", "set"] = "examples"
 
     def __post_init__(self) -> None:
-        """Refuse at once what a trial would stumble over later."""
+        """Refuse a metric that every trial would fail on."""
         if not isinstance(self.name, str) or not self.name:
             raise UsageError(f"name of a metric must be a text, such as 'accuracy', not {self.name!r}")
         if self.name == "loss" and self.of is not None:
@@ -69,7 +69,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if more is better, -1 if less is better."""
         return 1 if self.direction == "maximize" else -1
 
     def total(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
@@ -90,7 +90,7 @@ class Metric:
         return float(values.sum())
 
     def of_set(self, outputs: Tensor, targets: Tensor) -> float:
-        """Return the metric of a whole set; only for a metric with `over='set'`.
+        """Return the metric of a whole set. The metric must have `over='set'`.
 
         Raises:
             UsageError: the function returned anything but one number.
@@ -116,7 +116,7 @@ class Published:
 
     @classmethod
     def read(cls, path: Path) -> "Published":
-        """Read the figures from a JSON file."""
+        """Return the figures in a JSON file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -135,14 +135,14 @@ class Workload:
         sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
         evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
         target: values of the validation metric whose first crossing is timed: none, one, or several.
-        margin: difference of the metric that makes no practical difference, in the metric's unit; 0 if none is known.
+        margin: largest difference of the metric without practical meaning, in the metric's unit; 0 if none is known.
         seeds: number of evaluation seeds, unless asked otherwise.
         trials: number of search trials of every optimizer, unless asked otherwise; 0 runs the given settings.
-        needs: what an optimizer must be able to do here.
+        needs: abilities that an optimizer needs here.
         title, description: words for people; without them, the function's docstring.
         network: the model in a few words.
         settings: the usual optimizers, in display order, with the options that they are run with here.
-        published: figures to set beside the results of the preset `full`.
+        published: figures to show next to the results of the preset `full`.
     """
 
     data: Source
@@ -165,7 +165,7 @@ class Workload:
     published: Published | None = None
 
     def __post_init__(self) -> None:
-        """Refuse at once what a study would stumble over later."""
+        """Refuse a workload that every study would fail on."""
         counts = {"batch_size": 1, "horizon": 1, "evaluations": 1, "seeds": 1, "trials": 0}
         for name, least in counts.items():
             value = getattr(self, name)
@@ -209,7 +209,7 @@ class Workload:
 
 
 def _tensor_of(value: object) -> Tensor | None:
-    """Return what a metric gave as a tensor of real numbers, None for anything else."""
+    """Return a metric's result as a tensor of real numbers, None for anything else."""
     try:
         tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))  # floats stay float64
     except (TypeError, ValueError, RuntimeError):
@@ -229,7 +229,7 @@ def _is_finite(value: object) -> bool:
 
 def _check_sizes(sizes: object) -> None:
     counts = tuple(vars(sizes).values()) if isinstance(sizes, Sizes) else ()
-    if not counts or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in counts):
+    if not counts or any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in counts):
         raise UsageError(
             f"sizes of a workload must be Sizes(train, validation, test), each a whole number of at least 1, or None; "
             f"not {sizes!r}"
@@ -262,9 +262,9 @@ def _takes(function: Callable[..., Any], arguments: int) -> bool:
 
 @dataclass(frozen=True)
 class Declared:
-    """A workload by name: a function from the preset to the workload, and where it was found.
+    """A workload by name: the function from the preset to the workload, and the place of its declaration.
 
-    `source` is what a command line names it by: its name, or `FILE.py:FUNCTION`.
+    `source` is its name on a command line: the workload's name, or `FILE.py:FUNCTION`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A look at the installation: what is there, what is missing, what to do about it."""
+"""Checks of the installation: the parts that are there, the parts that are missing, and advice."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ LITTLE_SPACE: Final = 1.0  # GiB
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `advice` says what to do when it is not `good`."""
+    """The result of one check. `advice` says what to do when it is not `good`."""
 
     name: str
     found: str
@@ -31,7 +31,7 @@ class Check:
 
 
 def examine(folder: Path) -> Iterator[Check]:
-    """Yield one check after another; `folder` is where studies would be written."""
+    """Yield the results of the checks; `folder` is the folder for studies."""
     yield from _versions()
     yield _machine()
     yield _threads()
@@ -45,9 +45,9 @@ def _versions() -> Iterator[Check]:
     yield Check("steepest", f"{versions['steepest']} ({machine.PACKAGE})")
     yield Check("python", versions["python"])
     yield Check("torch", versions["torch"])
-    found = {name: _version(name) for name in STUDY_PACKAGES}
-    missing = [name for name, version in found.items() if version is None]
-    listed = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
+    packages = {name: _version(name) for name in STUDY_PACKAGES}
+    missing = [name for name, version in packages.items() if version is None]
+    listed = ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items())
     yield Check("study packages", listed, not missing, 'pip install "steepest[study]"')
 
 

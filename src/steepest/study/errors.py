@@ -1,4 +1,4 @@
-"""What a study may tell its user: failures of the world, and requests that make no sense."""
+"""Errors that a study reports to its user: failures of the surroundings, and requests that make no sense."""
 
 
 class StudyError(Exception):
@@ -6,7 +6,7 @@ class StudyError(Exception):
 
 
 class UsageError(StudyError, ValueError):
-    """A request that cannot be carried out as given; the message shows what is allowed (exit code 2)."""
+    """A request that cannot be carried out as given; the message names the allowed values (exit code 2)."""
 
 
 class DataError(StudyError):
@@ -14,7 +14,7 @@ class DataError(StudyError):
 
 
 class MetricError(StudyError):
-    """The workload's metric is a finite number nowhere, so that nothing can be compared."""
+    """The workload's metric is not finite in any trial, so there is nothing to compare."""
 
 
 class StoreError(StudyError):

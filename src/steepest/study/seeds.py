@@ -1,6 +1,6 @@
 """A stream of random numbers for every purpose, so that no purpose disturbs another.
 
-The optimizer is no part of any stream: all optimizers of a seed start from the same weights, see the same batches in
+No stream depends on the optimizer: all optimizers of a seed start from the same weights, see the same batches in
 the same order, drop the same units and are measured with the same draws. Nothing here leaves a global generator
 changed.
 
@@ -31,11 +31,11 @@ PURPOSES: Final = {
 }
 
 Position = dict[str, Any]
-"""Where the generators of torch, NumPy and Python's `random` stand, as tensors, numbers and tuples."""
+"""A state of the generators of torch, NumPy and Python's `random`, as tensors, numbers and tuples."""
 
 
 def derive(purpose: str, seed: int, *parts: int | str) -> int:
-    """Return the 63-bit number that starts the stream of a purpose; equal on every machine."""
+    """Return the 63-bit number that starts the stream of a purpose. It is equal on every machine."""
     if purpose not in PURPOSES:
         raise ValueError(f"unknown purpose {purpose!r}; the purposes are {', '.join(PURPOSES)}")
     name = "/".join(map(str, ("steepest", purpose, seed, *parts)))
@@ -61,7 +61,7 @@ class GlobalStream:
 
     @property
     def position(self) -> Position:
-        """Where the stream stands; assign a position to continue from there."""
+        """The state of the stream. Assign a state to continue from it."""
         return _read() if GlobalStream._current is self else self._position
 
     @position.setter
@@ -91,12 +91,12 @@ class GlobalStream:
 class Noise:
     """A stream for an optimizer that draws random numbers itself, so that its draws move no other stream.
 
-    It is entered and left in every step, so it covers torch's generator only, which costs microseconds.
+    It is entered and left in every step, so it covers only torch's generator, which costs microseconds.
     """
 
     def __init__(self, seed: int) -> None:
         self.state = generator("noise", seed).get_state()
-        """Where it stands while it is not active."""
+        """Its state while it is not active."""
         self._outside = self.state
 
     @contextmanager
@@ -112,7 +112,7 @@ class Noise:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside `active`: give the generator back for a while, to evaluate the loss."""
+        """Give torch's generator back for a while inside `active`, to evaluate the loss."""
         self.state = torch.get_rng_state()
         torch.set_rng_state(self._outside)
         try:

@@ -1,4 +1,4 @@
-"""Python source by what it does: comments, layout and docstrings are no part of it.
+"""Digests of Python code that ignore comments, layout and docstrings.
 
 A file is known by its parts: every function and method, what else a class holds, and the module's own statements.
 """
@@ -20,16 +20,17 @@ PACKAGES: Final = Path(__file__).resolve().parents[2]
 INSTALLED: Final = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 Description = Mapping[str, Any]
-"""A file in a study's document: the SHA-256 of its bytes, and of every part the SHA-256 and the line it begins on."""
+"""A file in a study's document: the SHA-256 of its bytes, and the SHA-256 and first line of every part."""
 
 
 @cache
 def file_digest(file: str) -> str:
-    """Return the SHA-256 of a file: of the code of it and its imports if it is the user's, else of its bytes."""
+    """Return the SHA-256 of a file: of its code and imports if the file is the user's, else of its bytes."""
     if not _is_own(file):
         return _bytes_digest(file)
-    parts = [describe(one)["parts"] for one in with_imports(file)]
-    return _digest(f"{name}={part['sha256']}" for found in parts for name, part in sorted(found.items()))
+    descriptions = [describe(path) for path in with_imports(file)]
+    parts = [part for description in descriptions for part in sorted(description["parts"].items())]
+    return _digest(f"{name}={part['sha256']}" for name, part in parts)
 
 
 def function_digest(function: Callable[..., Any]) -> str:
@@ -39,7 +40,7 @@ def function_digest(function: Callable[..., Any]) -> str:
 
 
 def describe(file: str) -> Description:
-    """Return what a study's document says about a Python file."""
+    """Return the description of a Python file in a study's document."""
     tree = ast.parse(Path(file).read_bytes())
     parts: dict[str, dict[str, Any]] = {}
     for name, line, code in _parts(tree.body):
@@ -49,23 +50,29 @@ def describe(file: str) -> Description:
 
 
 def descriptions(files: Iterable[str]) -> dict[str, Description]:
-    """Return the descriptions of those of the files that are the user's, by path, from here if they are here."""
-    own = {one for file in files if _is_own(file) for one in with_imports(file)}
-    return {_shown(file): describe(file) for file in sorted(own)}
+    """Return the descriptions of the user's files among these.
+
+    Paths are relative to the working directory if they are in it.
+    """
+    of_user = {path for file in files if _is_own(file) for path in with_imports(file)}
+    return {_shown(file): describe(file) for file in sorted(of_user)}
 
 
 def with_imports(file: str) -> list[str]:
-    """Return a file, the files beside it that it imports, and those that these import; one of ours stands alone."""
-    found = [file]
+    """Return a file, the files next to it that it imports, and in turn their imports.
+
+    A file of the library has no others.
+    """
+    files = [file]
     if Path(file).resolve().is_relative_to(PACKAGES):
-        return found
-    for one in found:  # grows on the way
-        found += dict.fromkeys(other for other in _imported(Path(one), Path(file).parent) if other not in found)
-    return found
+        return files
+    for imported in files:  # grows on the way
+        files += dict.fromkeys(other for other in _imported(Path(imported), Path(file).parent) if other not in files)
+    return files
 
 
 def _imported(file: Path, root: Path) -> Iterator[str]:
-    """Yield the files that a file's import statements name, where they lie in ``root`` or in packages there."""
+    """Yield the files that a file's import statements name, if they lie in ``root`` or in packages there."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -80,12 +87,12 @@ def _located(folder: Path, name: str) -> Iterator[str]:
     """Yield the files of a dotted name: every package on the way, and the module."""
     for part in name.split("."):
         folder = folder / part
-        found = [path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()]
-        yield from map(str, found)
+        paths = [path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()]
+        yield from map(str, paths)
 
 
 def changes(old: Mapping[str, Description], new: Mapping[str, Description]) -> list[str]:
-    """Return a sentence for every file whose code is another one, with the parts that changed and their new lines."""
+    """Return a sentence for every file whose code differs, with the parts that changed and their new lines."""
     return [
         f"{file} has changed in {', '.join(parts)}"
         for file in old
@@ -94,7 +101,7 @@ def changes(old: Mapping[str, Description], new: Mapping[str, Description]) -> l
 
 
 def equal_code(old: Mapping[str, Description], new: Mapping[str, Description]) -> list[str]:
-    """Return the files that have other bytes and the same code."""
+    """Return the files that differ in bytes but not in code."""
     both = [file for file in old if file in new and old[file]["sha256"] != new[file]["sha256"]]
     return [file for file in both if not [*_changed_parts(old[file]["parts"], new[file]["parts"])]]
 
@@ -108,7 +115,7 @@ def _changed_parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[s
 
 
 def _parts(body: Sequence[ast.stmt], owner: str = "", line: int = 1) -> Iterator[tuple[str, int, str]]:
-    """Yield name, line and code of every function, and of what is left of the class or module that they are in."""
+    """Yield name, line and code of every function, and of the remaining statements of each class and module."""
     rest: list[ast.AST] = []
     for node in _without_docstring(body):
         if isinstance(node, FUNCTIONS):
@@ -122,7 +129,7 @@ def _parts(body: Sequence[ast.stmt], owner: str = "", line: int = 1) -> Iterator
 
 
 def _normal(value: Any) -> str:
-    """Return a tree as text, the same in every version of Python that reads it alike: what is empty is left out."""
+    """Return a tree as text that is equal in all versions of Python with the same syntax: empty fields are left out."""
     if isinstance(value, ast.AST):
         fields = [(name, field) for name, field in ast.iter_fields(value) if name not in LEFT_OUT]
         inside = [(name, _without_docstring(field) if name == "body" else field) for name, field in fields]
@@ -132,7 +139,7 @@ def _normal(value: Any) -> str:
 
 
 def _without_docstring(body: Any) -> Any:
-    """Return a body without texts that stand alone; a lambda's is an expression and stays as it is."""
+    """Return a body without expression statements that are texts. A lambda's body is an expression and stays."""
     if not isinstance(body, list):
         return body
     return [node for node in body if not (isinstance(node, ast.Expr) and _is_text(node.value))]

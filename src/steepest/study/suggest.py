@@ -1,4 +1,4 @@
-"""Messages for a name that is not there: the close match and the list."""
+"""Messages for an unknown name: the close match and the list of names."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from steepest import registry
 
 
 def choices(kind: str, given: str, allowed: Iterable[str]) -> str:
-    """Return the sentence that tells which names are allowed, and which one may have been meant.
+    """Return a sentence with the allowed names and the closest match.
 
     >>> choices("preset", "quik", ["smoke", "quick"])
     "unknown preset 'quik'; did you mean 'quick'? Choose from smoke, quick."

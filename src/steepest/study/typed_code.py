@@ -9,14 +9,17 @@ from typing import Any
 
 
 def has_file(path: str | None) -> bool:
-    """Whether a module's or a function's file can be read; a session may name one that is none, such as `<stdin>`."""
+    """Return whether a module's or a function's file can be read.
+
+    A session may name a file that does not exist, such as `<stdin>`.
+    """
     return path is not None and Path(path).is_file()
 
 
 def digest(target: Callable[..., Any]) -> str:
-    """Return the name of a function or a class, and the SHA-256 of its lines, or of its instructions without these.
+    """Return the name of a function or a class, and the SHA-256 of its source lines.
 
-    Of an object that can be called its class is taken.
+    Without source lines it is the SHA-256 of the instructions. For a callable object, its class is taken.
     """
     inner = target if inspect.isclass(target) or hasattr(target, "__code__") else type(target)
     name = getattr(target, "__qualname__", type(target).__name__)
@@ -36,14 +39,14 @@ def _own_text(target: Any) -> str:
 
 
 def _instructions_of_class(cls: type) -> Iterator[str]:
-    """Yield what every method does, and the plain values among the attributes."""
+    """Yield the instructions of every method, and the plain values among the attributes."""
     for name, value in vars(cls).items():
         words = repr(value) if isinstance(value, bool | int | float | str | tuple) else ""
         yield from (name, words, *_instructions(value))
 
 
 def _instructions(target: Any) -> Iterator[str]:
-    """Yield what a function does, without the places in a file; nothing for what is no function."""
+    """Yield the instructions of a function, without places in a file; nothing for any other object."""
     function = getattr(target, "fget", getattr(target, "__func__", target))  # of a property, of a class method
     code = getattr(inspect.unwrap(function), "__code__", None)  # torch wraps every optimizer's `step`
     if isinstance(code, CodeType):

@@ -1,4 +1,4 @@
-"""Python files of the user's: workloads and optimizers that lie beside their own code."""
+"""Python files of the user's: workloads and optimizers that lie next to their own code."""
 
 import hashlib
 import importlib.util
@@ -16,7 +16,7 @@ from steepest.study.errors import StudyError, UsageError
 
 
 def load(text: str) -> ModuleType:
-    """Run a Python file once and return it as a module; it may import what lies beside it, as a script may."""
+    """Run a Python file once and return it as a module. Like a script, it may import the files next to it."""
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"there is no file {text}; the folder is {Path.cwd()}")
@@ -24,7 +24,7 @@ def load(text: str) -> ModuleType:
 
 
 def reason(error: BaseException, path: Path | None = None) -> str:
-    """Return what went wrong in the user's code in one line, with the last line of `path` that was reached."""
+    """Return a one-line description of an error in the user's code, with the last line of `path` that was reached."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if path is not None and Path(frame.filename) == path]
@@ -41,7 +41,7 @@ def file_of(function: Callable[..., Any]) -> str | None:
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the code in a function's file; one without a file by its lines."""
+    """Return the SHA-256 of the code in a function's file. A function without a file is known by its lines."""
     file = file_of(function)
     return source_code.file_digest(file) if file else typed_code.digest(function)
 
@@ -52,7 +52,7 @@ def _load(path: Path) -> ModuleType:
     name = f"{path.stem}@{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file; its name must end in .py")
+        raise UsageError(f"{path} is not a Python file; its name must end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # its classes must be found by their names
     folder = str(path.parent)
     sys.path.insert(0, folder)

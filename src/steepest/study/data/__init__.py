@@ -1,1 +1,1 @@
-"""The data that workloads train on: where it is found, how it is checked, how it is divided."""
+"""The data that workloads train on: finding, checking and dividing them."""

@@ -1,4 +1,4 @@
-"""Data in the forms that people have them in, brought into the one form that studies use."""
+"""Conversion of the usual forms of data into the one form that studies use."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from steepest.study.data.dataset import DataSet, Examples, Transformed
 from steepest.study.errors import DataError, StudyError, UsageError
 
 Source = Any
-"""See `Workload.data` for the forms."""
+"""The allowed forms of data; see `Workload.data`."""
 
 PROBES: Final = 8  # items that are read twice, to see whether equal seeds give equal items
 TEST_SHARE: Final = 6  # one in so many examples is kept for the test where the data come undivided
@@ -50,19 +50,21 @@ def load(source: Source, data_dir: Path | None = None) -> DataSet:
 
 
 def takes_folder(source: Source) -> bool:
-    """Whether the data are a function of the folder that holds the data files."""
+    """Return whether the data are a function of the folder that holds the data files."""
     return callable(source) and not hasattr(source, "__getitem__") and _folder_of(source) is not None
 
 
 def _folder_of(function: Callable[..., Any]) -> inspect.Parameter | None:
     """Return the parameter that takes the data folder: `data_dir`, or one without a default."""
     parameters = inspect.signature(function).parameters.values()
-    by_name = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    required = [one for one in by_name if one.default is one.empty]
+    by_name = [
+        parameter for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    required = [parameter for parameter in by_name if parameter.default is parameter.empty]
     if len(required) > 1:
-        names = ", ".join(one.name for one in required)
+        names = ", ".join(parameter.name for parameter in required)
         raise UsageError(f"data must be a function of the data folder or of nothing; this one needs {names}")
-    return next((one for one in by_name if one in required or one.name == "data_dir"), None)
+    return next((parameter for parameter in by_name if parameter in required or parameter.name == "data_dir"), None)
 
 
 def _called(function: Callable[..., Any], data_dir: Path | None) -> Any:
@@ -100,12 +102,12 @@ def _examples(source: Source) -> Examples:
 
 def _described(source: Source) -> str:
     if isinstance(source, tuple | list):
-        return f"a {type(source).__name__} of {', '.join(type(one).__name__ for one in source[:4]) or 'nothing'}"
+        return f"a {type(source).__name__} of {', '.join(type(entry).__name__ for entry in source[:4]) or 'nothing'}"
     return f"a {type(source).__name__}"
 
 
 def _gathered(dataset: Any) -> Examples:
-    """Return all items of a map-style dataset; one with random transforms is read anew in every epoch."""
+    """Return all items of a map-style dataset. A dataset with random transforms is read anew in every epoch."""
     if not len(dataset):
         raise UsageError(f"{type(dataset).__name__} has no examples")
     read, places = partial(_read, dataset), torch.arange(len(dataset))
@@ -119,7 +121,7 @@ def _gathered(dataset: Any) -> Examples:
 
 
 def _check_repeats(dataset: Any, first: Examples, places: Tensor) -> None:
-    """Raise UsageError unless items come out as they did when the global generators stood where they stood then."""
+    """Raise UsageError if the items of a dataset differ although the global generators are in the same state."""
     if not _same_under(6, partial(_read, dataset), places, first.at(places)):
         raise UsageError(
             f"{type(dataset).__name__} gives other examples when it is read again from equal seeds, so no trial could "
@@ -130,24 +132,24 @@ def _check_repeats(dataset: Any, first: Examples, places: Tensor) -> None:
 
 def _same_under(draw: int, read: Callable[[Tensor], Examples], places: Tensor, expected: Examples) -> bool:
     with seeds.GlobalStream("split", draw).active():
-        found = read(places)
-    pairs = ((found.inputs, expected.inputs), (found.targets, expected.targets))
-    return all(torch.equal(_comparable(one), _comparable(other)) for one, other in pairs)
+        again = read(places)
+    pairs = ((again.inputs, expected.inputs), (again.targets, expected.targets))
+    return all(torch.equal(_comparable(left), _comparable(right)) for left, right in pairs)
 
 
 def _comparable(tensor: Tensor) -> Tensor:
     return tensor.nan_to_num() if tensor.is_floating_point() else tensor
 
 
-def _alike(one: seeds.Position, other: seeds.Position) -> bool:
-    """Whether the generators stand at the same place."""
-    arrays = (one["torch"], other["torch"]), (one["numpy"][1], other["numpy"][1])
-    plain = [(position["numpy"][:1], position["numpy"][2:], position["python"]) for position in (one, other)]
+def _alike(left: seeds.Position, right: seeds.Position) -> bool:
+    """Return whether two states of the generators are equal."""
+    arrays = (left["torch"], right["torch"]), (left["numpy"][1], right["numpy"][1])
+    plain = [(position["numpy"][:1], position["numpy"][2:], position["python"]) for position in (left, right)]
     return plain[0] == plain[1] and all(torch.equal(*pair) for pair in arrays)
 
 
 def _read(dataset: Any, places: Tensor) -> Examples:
-    """Return the items of a map-style dataset at these places."""
+    """Return the items of a map-style dataset at the given indices."""
     name = type(dataset).__name__
     columns: tuple[list[Tensor], list[Tensor]] = ([], [])
     for index in places.tolist():
@@ -210,13 +212,17 @@ def _check(train: Examples, test: Examples) -> None:
             "give at least one for each of the three"
         )
     for what in ("inputs", "targets"):
-        one, other = [f"{part.dtype} {tuple(part.shape[1:])}" for part in (getattr(train, what), getattr(test, what))]
-        if one != other:
-            raise UsageError(f"{what} of an example are {one} for training and {other} for the test; make them alike")
+        train_form, test_form = [
+            f"{part.dtype} {tuple(part.shape[1:])}" for part in (getattr(train, what), getattr(test, what))
+        ]
+        if train_form != test_form:
+            raise UsageError(
+                f"{what} of an example are {train_form} for training and {test_form} for the test; make them alike"
+            )
 
 
 def _check_pair(examples: Examples) -> None:
     lengths = [len(part) if part.dim() else None for part in (examples.inputs, examples.targets)]
     if None in lengths or lengths[0] != lengths[1]:
-        given = " and ".join("a single number" if one is None else str(one) for one in lengths)
+        given = " and ".join("a single number" if length is None else str(length) for length in lengths)
         raise UsageError(f"inputs and targets must be equally many; there are {given}")

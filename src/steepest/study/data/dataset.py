@@ -1,4 +1,4 @@
-"""Examples in memory, and the three sets that a trial is given."""
+"""Examples in memory, and the three sets of a trial."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from steepest.study import seeds
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and targets side by side; stored small, converted to floats one batch at a time.
+    """Inputs and targets in parallel; stored compactly, converted to floats one batch at a time.
 
     `divisor` is the number that a stored input is divided by: 255 turns the bytes of an image into [0, 1].
     """
@@ -29,12 +29,12 @@ class Examples:
         return replace(self, inputs=self.inputs[indices], targets=self.targets[indices])
 
     def drawn(self, seed: int, epoch: int) -> "Examples":
-        """Return the examples as a trial of this seed trains on them in this epoch: these, whatever the two are."""
+        """Return the examples for a seed and an epoch. Here they are always the same."""
         del seed, epoch
         return self
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets: floats, or indices (64-bit integers) as they are.
+        """Return inputs and targets of a batch: floats, or 64-bit integers where they are indices.
 
         Images come out channels_last, which suits convolutions on CPU.
         """
@@ -48,21 +48,21 @@ class Examples:
         return inputs, self.targets[indices]
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the stored inputs and targets, for data that comes from no file."""
+        """Return the SHA-256 of the stored inputs and targets, for data that do not come from files."""
         parts = (self.inputs.contiguous().numpy().tobytes(), self.targets.contiguous().numpy().tobytes())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     @property
     def images(self) -> bool:
-        """Whether the inputs are images: batch, channel, height, width."""
+        """True if the inputs are images: batch, channel, height, width."""
         return self.inputs.dim() == 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformed(Examples):
-    """Examples of a dataset with random transforms: `inputs` and `targets` are one reading, every epoch takes another.
+    """Examples of a dataset with random transforms. `inputs` and `targets` are one reading; every epoch takes another.
 
-    `read` returns the examples at these indices of the dataset; `places` are the indices of these examples.
+    `read` returns the examples at the given indices of the dataset; `places` are the indices of these examples.
     """
 
     read: Callable[[Tensor], Examples]
@@ -81,7 +81,7 @@ class Transformed(Examples):
 
 @dataclass(frozen=True)
 class DataSet:
-    """A whole data set as its publisher divided it, with where it came from and what it must hash to."""
+    """A whole data set as its publisher divided it, with its origin and the expected digests."""
 
     name: str
     source: str

@@ -1,4 +1,4 @@
-"""Taking files out of a Debian package, without installing it and without root."""
+"""Extraction of files from a Debian package, without installing it and without root."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ LIMIT: Final = 180.0  # seconds for one apt or dpkg command
 
 
 def extract(package: str, inside: Path, files: Sequence[str], folder: Path) -> None:
-    """Put files that a package keeps in its folder `inside` into a folder."""
+    """Copy files from the folder `inside` of a package into a folder."""
     with tempfile.TemporaryDirectory(prefix="deb-", dir=folder) as temporary:
         unpack(package, Path(temporary))
         for file in files:
@@ -38,9 +38,9 @@ def _download(package: str, folder: Path) -> Path:
         _run(["apt-get", "download", package], folder)
     except DataError:
         # Containers often come without apt's lists. Lists of our own, in our own folder, need no root.
-        own = _own_lists(folder)
-        _run(["apt-get", *own, "update"], folder)
-        _run(["apt-get", *own, "download", package], folder)
+        lists = _own_lists(folder)
+        _run(["apt-get", *lists, "update"], folder)
+        _run(["apt-get", *lists, "download", package], folder)
     archives = list(folder.glob(f"{package}_*.deb"))
     if not archives:
         raise DataError(f"apt-get downloaded no {package}")

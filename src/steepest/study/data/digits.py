@@ -14,13 +14,13 @@ BRIGHTEST = 16  # the images hold 0..16
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """Return the digits as 8x8 images. They need no files, so `data_dir` is not looked at."""
+    """Return the digits as 8x8 images. They need no files, so `data_dir` is ignored."""
     del data_dir
     return _digits(8, None)
 
 
 def stand_in(name: str, size: int, advice: str) -> DataSet:
-    """Return the digits enlarged to size x size, to run a workload whose own data is nowhere to be had.
+    """Return the digits enlarged to size x size, for a workload whose own data cannot be obtained.
 
     The result never bears the missing data set's name, and its `fallback` says what happened.
     """

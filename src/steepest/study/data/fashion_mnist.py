@@ -1,6 +1,6 @@
 """Fashion-MNIST: 60,000 + 10,000 images of clothes, 28x28, ten classes (Xiao, Rasul and Vollgraf 2017).
 
-The files are the same bytes wherever they come from once they are decompressed, so that is what is checked.
+Every source has the same bytes once they are decompressed, so the decompressed bytes are checked.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ADVICE: Final = "Get it with `steepest data fetch fashion-mnist`, or name its fo
 
 @dataclass(frozen=True)
 class File:
-    """One of the four official files, and what its decompressed bytes must be."""
+    """One of the four official files, with the shape and the digest of its decompressed content."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,7 +51,10 @@ FILES: Final = (
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """Return Fashion-MNIST from the first place that has it; get it if none has; else the digits, which say so."""
+    """Return Fashion-MNIST from the first folder that has it, else download it.
+
+    If that fails, return the digits instead.
+    """
     try:
         folder = find(data_dir) or get(data_dir)
     except fetch.FetchError as error:
@@ -60,7 +63,7 @@ def load(data_dir: Path | None = None) -> DataSet:
 
 
 def find(data_dir: Path | None = None) -> Path | None:
-    """Return the first folder of the search order that holds the files; a damaged one raises when it is read."""
+    """Return the first folder of the search order that holds the files. Reading a damaged file raises an error."""
     names = [file.name for file in FILES]
     for folder in places.search_order(NAME, data_dir):
         missing = [name for name in names if not located(folder, name)]
@@ -72,12 +75,12 @@ def find(data_dir: Path | None = None) -> Path | None:
 
 
 def obtain(data_dir: Path | None = None) -> Path:
-    """Return a folder that holds the files undamaged, downloading whatever it takes.
+    """Return a folder that holds the files undamaged, after downloading the missing ones.
 
-    With `data_dir` that folder shall have them; without it, any place of the search order will do.
+    With `data_dir` it is that folder; without it, any folder of the search order.
     """
-    found = None if data_dir is not None else find()
-    return found or get(data_dir)
+    folder = None if data_dir is not None else find()
+    return folder or get(data_dir)
 
 
 def get(data_dir: Path | None = None) -> Path:
@@ -120,7 +123,7 @@ def check(name: str, path: Path) -> Tensor:
 
 
 def whole(folder: Path, file: File) -> bool:
-    """Whether a folder has this file undamaged."""
+    """Return whether a folder has this file undamaged."""
     path = located(folder, file.name)
     try:
         return path is not None and check(file.name, path) is not None

@@ -1,4 +1,4 @@
-"""Getting data files: from their publisher, or out of Debian's package. Every attempt has a time limit.
+"""Downloading data files from their publisher, or from Debian's package. Every attempt has a time limit.
 
 A file is downloaded under a temporary name, checked, and only then renamed: what bears a data file's name is whole.
 """
@@ -35,11 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class FetchError(DataError):
-    """No source could deliver."""
+    """No source delivered the files."""
 
 
 def fetch(names: Sequence[str], folder: Path, check: Check) -> None:
-    """Put the named files (as .gz) into a folder; `check(name, path)` raises DataError for a file that is not right."""
+    """Put the named files (as .gz) into a folder. `check(name, path)` raises DataError for a wrong file."""
     _make(folder)
     failures = []
     for place, source in _sources().items():
@@ -55,7 +55,7 @@ def fetch(names: Sequence[str], folder: Path, check: Check) -> None:
 
 
 def download(url: str, path: Path) -> None:
-    """Save a URL's content to a file; raise when it stalls, takes too long or ends early."""
+    """Save a URL's content to a file. Raise an error when the download stalls, takes too long or ends early."""
     deadline = time.monotonic() + LIMIT
     received = 0
     with urllib.request.urlopen(url, timeout=PATIENCE) as response, path.open("wb") as file:

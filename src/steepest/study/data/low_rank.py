@@ -1,4 +1,4 @@
-"""Ratings from a matrix of low rank: some of its cells, with noise. They are drawn, not read."""
+"""Ratings from a matrix of low rank: random cells of it, with noise. They are generated, not read."""
 
 from typing import Final
 

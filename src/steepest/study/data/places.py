@@ -1,4 +1,4 @@
-"""Where data sets lie on a disk."""
+"""The folders in which data sets are searched."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ TORCHVISION_NAMES = {"fashion-mnist": "FashionMNIST/raw"}
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder in the user's cache that downloads go to."""
+    """Return the folder for downloads in the user's cache."""
     return _cache() / "steepest" / name
 
 

@@ -1,4 +1,4 @@
-"""Cutting a data set into training, validation and test sets, always in the same way."""
+"""Division of a data set into training, validation and test sets. It is the same in every study."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from steepest.study.errors import UsageError
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many examples each set holds."""
+    """The number of examples in each set."""
 
     train: int
     validation: int
     test: int
 
     def fitted(self, data: DataSet) -> "Sizes":
-        """Return these sizes, shrunk in proportion when the data set stands in for a larger one."""
+        """Return these sizes, reduced in proportion if the data set stands in for a larger one."""
         available, tests = len(data.train), len(data.test)
         wanted = self.train + self.validation
         if wanted <= available and self.test <= tests:
@@ -33,18 +33,18 @@ class Sizes:
 
     @classmethod
     def usual(cls, data: DataSet) -> "Sizes":
-        """A tenth of the training examples for validation, everything else as it is."""
+        """Return the usual sizes: a tenth of the training examples for validation, all others for training."""
         validation = max(1, len(data.train) // 10)
         return cls(len(data.train) - validation, validation, len(data.test))
 
     @classmethod
     def everything(cls, data: DataSet) -> "Sizes":
-        """All training examples for training, so none is left for validation."""
+        """Return the sizes that train on all training examples and leave none for validation."""
         return cls(len(data.train), 0, len(data.test))
 
 
 def split(data: DataSet, sizes: Sizes) -> Splits:
-    """Draw the three sets; the draw depends on the data set's size alone, so every trial of every study shares it.
+    """Draw the three sets. The draw depends only on the data set's size, so every trial of every study shares it.
 
     Validation examples come first in the draw: with a smaller training set they stay the same examples. Data in order
     are not drawn but taken from their end: the validation examples follow the training examples.

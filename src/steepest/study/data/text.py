@@ -41,7 +41,7 @@ def load(data_dir: Path | None = None) -> DataSet:
 
 
 def windows(content: bytes) -> Examples:
-    """Cut bytes into windows of 65, the last incomplete one left out: 64 inputs, and as targets each one's successor.
+    """Cut bytes into windows of 65, without an incomplete last one: 64 inputs, and the byte after each of them.
 
     >>> windows(b"ab" * 65).inputs.shape
     torch.Size([2, 64])
@@ -52,7 +52,7 @@ def windows(content: bytes) -> Examples:
 
 
 def without_repeats(texts: list[str]) -> str:
-    """Return the paragraphs of all texts, each the first time that it occurs, however it is indented there.
+    """Return the paragraphs of all texts without repeats. Indentation does not count.
 
     >>> without_repeats(["One.\\n\\nTwo.", "  Two.\\n\\nThree."])
     'One.\\n\\nTwo.\\n\\nThree.'

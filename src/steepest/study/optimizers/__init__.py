@@ -1,1 +1,1 @@
-"""Optimizers of a study: where they are found, what they are run with, and their learning-rate schedules."""
+"""Optimizers of a study: their sources, their configurations, and their learning-rate schedules."""

@@ -1,4 +1,4 @@
-"""One optimizer in a study: what it is run with, and the name that tables and curves give it."""
+"""The configuration of one optimizer in a study: its source, its options, and its label in tables and curves."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,11 +23,11 @@ class OptimizerConfig:
     """An optimizer with options and a learning-rate schedule, under a label.
 
     Attributes:
-        label: the optimizer's name, and in brackets what differs from the workload's setting.
-        source: where it comes from: a name of ours, `MODULE:NAME` or `FILE.py:NAME`.
-        options: the options that it is built with; all others keep their defaults. Plain data.
+        label: the optimizer's name, and in brackets the options that differ from the workload's setting.
+        source: a name of the library, `MODULE:NAME` or `FILE.py:NAME`.
+        options: the options for its constructor, as plain data; all others keep their defaults.
         schedule: name of the schedule, see `steepest.study.optimizers.schedules`.
-        fixed: names of the options that were given for it, which a search leaves alone.
+        fixed: names of the options that were given for it, which a search does not change.
 
     >>> parse_config("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
     'Adam[eps=0.1]'
@@ -52,7 +52,7 @@ class OptimizerConfig:
         return re.sub(r"[^a-z0-9]+", "-", self.source.rpartition(":")[2].lower()).strip("-")
 
     def with_options(self, options: Mapping[str, Any]) -> "OptimizerConfig":
-        """Return it with these options on top of its own; an entry of a tuple is given by its own name.
+        """Return the configuration with these options on top of its own. Entries of a tuple have their own names.
 
         Raises:
             UsageError: it has no such option, or refuses the value although it takes what it had before.
@@ -68,7 +68,7 @@ class OptimizerConfig:
         return changed
 
     def with_defaults(self, names: Iterable[str]) -> "OptimizerConfig":
-        """Return it with the library's default for these options, however it was set."""
+        """Return the configuration with the library's defaults for these options."""
         usual = self.origin.resolved({})
         kept = {key: value for key, value in self.options.items() if key not in names}
         single = {
@@ -80,7 +80,7 @@ class OptimizerConfig:
         return replace(self, options=self.origin.merged(kept, single))
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of a model; one that has modes (schedule-free) is set to training."""
+        """Return the optimizer of a model. An optimizer with modes (schedule-free) is set to training."""
         optimizer = self.origin.build(model, self.options)
         to_train = getattr(optimizer, "train", None)
         if callable(to_train):
@@ -88,7 +88,7 @@ class OptimizerConfig:
         return optimizer
 
     def refusal(self) -> str | None:
-        """Return what it has against its options, tried on a matrix of its own; None if it takes them."""
+        """Return the reason why the optimizer refuses its options, tried on a small matrix; None if it accepts them."""
         try:
             with settings.kept(), seeds.GlobalStream("init", 0).active():
                 self.origin.build(matrix(), self.options)
@@ -97,7 +97,7 @@ class OptimizerConfig:
         return None
 
     def document(self) -> dict[str, Any]:
-        """Return what a record says about it; the rule's own source is part of what its numbers depend on."""
+        """Return the configuration as a record stores it. The digest of the rule's own source is part of it."""
         return {
             "label": self.label,
             "name": self.source,
@@ -109,13 +109,13 @@ class OptimizerConfig:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "OptimizerConfig":
-        """Return what `document` described; JSON's lists are tuples again."""
+        """Return the configuration that `document` described. JSON's lists become tuples again."""
         given = {key: storable(key, value) for key, value in document["given"].items()}
         return cls(document["label"], document["name"], given, document["schedule"])
 
 
 def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTANT) -> OptimizerConfig:
-    """Read `NAME[key=value,...]`; what is not given is the workload's setting, and then the optimizer's default.
+    """Read `NAME[key=value,...]`. Options that are not given come from the workload's setting, then from the defaults.
 
     NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
     torch's class of the same name and for subclasses too. A rule that sets its own steps keeps a constant rate.
@@ -136,10 +136,10 @@ def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTA
 
 
 def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mapping[str, Any]:
-    """Return the workload's setting for an optimizer: the one under its own name, else what its twin's leaves it."""
-    own, twins = own_setting(source, origin, settings)
-    if own is not None or not twins:
-        return own or {}
+    """Return the workload's setting under the optimizer's own name, else the part of its twin's that holds for it."""
+    setting, twins = own_setting(source, origin, settings)
+    if setting is not None or not twins:
+        return setting or {}
     adopted = origin.adopted(twins)
     tried = OptimizerConfig(origin.label({}), source, origin.merged(adopted, {}))
     return adopted if tried.refusal() is None else {}  # its constructor settles one of the options itself
@@ -148,14 +148,14 @@ def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mappin
 def own_setting(
     source: str, origin: OptimizerSource, settings: Settings
 ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """Return the setting that a workload has under an optimizer's own name, if any, and the one that its twin has."""
+    """Return two settings of a workload: under the optimizer's own name, if any, and under its twin's."""
     by_source = {sources.parse(name)[0]: options for name, options in settings.items()}
     twins = (options for name, options in by_source.items() if origin.twin and origin.twin == _twin(name))
     return by_source.get(source), next(twins, {})
 
 
 def _twin(source: str) -> str | None:
-    """Return the library's optimizer that a setting's name means; None for a package that is not installed here."""
+    """Return the library's optimizer that a setting's name means; None for a package that is not installed."""
     if ":" not in source:
         return source
     try:
@@ -165,8 +165,8 @@ def _twin(source: str) -> str | None:
 
 
 def _fixed(given: Iterable[str], entries: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Return the given names, the entries of the tuples among them, and the tuples whose entries are among them."""
+    """Return the given names, the entries of tuples among them, and the tuples that have entries among them."""
     names = set(given)
-    parts = {entry for whole, found in entries.items() if whole in names for entry in found}
-    wholes = {whole for whole, found in entries.items() if names.intersection(found)}
+    parts = {entry for whole, members in entries.items() if whole in names for entry in members}
+    wholes = {whole for whole, members in entries.items() if names.intersection(members)}
     return frozenset(names | parts | wholes)

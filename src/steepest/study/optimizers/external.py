@@ -30,14 +30,14 @@ MODEL: Final = ("model", "module")
 
 
 NAMED: Final = ("named_parameters", "named_params")
-"""Names of a factory's first parameter that is given the model, or a list of pairs of name and parameter."""
+"""Names of a factory's first parameter that takes the model, or a list of pairs of name and parameter."""
 
 
 @dataclass(frozen=True)
 class ExternalOptimizer:
     """Any class or factory that takes parameters and options and returns a `torch.optim.Optimizer`.
 
-    `source` is where it was found, `MODULE:NAME` or `FILE.py:NAME`, and `target` what was found there.
+    `source` is `MODULE:NAME` or `FILE.py:NAME`, and `target` is the class or factory of that name.
     """
 
     source: str
@@ -45,9 +45,9 @@ class ExternalOptimizer:
 
     @property
     def takes_schedule(self) -> bool:
-        """What an attribute `takes_schedule` says, or its twin; without both: yes, unless it averages on its own.
+        """The attribute `takes_schedule` of the class or its twin; else true, unless the optimizer averages by itself.
 
-        A schedule-free optimizer (Defazio 2024), told by its methods `train` and `eval`, takes a constant rate.
+        A schedule-free optimizer (Defazio 2024), known by its methods `train` and `eval`, takes a constant rate.
         """
         averages = all(callable(getattr(self.target, mode, None)) for mode in ("train", "eval"))
         usual = not averages and (self.twin is None or LibraryOptimizer(self.twin).takes_schedule)
@@ -55,7 +55,7 @@ class ExternalOptimizer:
 
     @property
     def ranges(self) -> Mapping[str, Search]:
-        """What a class of ours or a twin declares; for others the learning rate alone, around its default."""
+        """Search ranges declared by a library class or a twin; else only the learning rate, around its default."""
         if self._own_class:
             return declared_ranges(self._own_class)
         declared = declared_ranges(self._twin_class) if self._twin_class else {}
@@ -70,7 +70,7 @@ class ExternalOptimizer:
 
     @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
-        """What a class of ours or a twin declares; others take their tuples whole."""
+        """Entries of tuples declared by a library class or a twin. Other optimizers take their tuples whole."""
         cls = self._own_class or self._twin_class
         return {whole: names for whole, names in declared_entries(cls).items() if self._takes(whole)} if cls else {}
 
@@ -80,16 +80,16 @@ class ExternalOptimizer:
         return self._twin_class.__name__.lower() if self._twin_class else None
 
     def adopted(self, setting: Options) -> dict[str, Any]:
-        """Return the options of the setting that the class takes, and of which its author has not changed the default.
+        """Return the options of the setting that the class takes with an unchanged default.
 
-        What a `functools.partial` has settled is its author's choice too.
+        Options that a `functools.partial` has set are its author's choice and are left out.
         """
         kept = {name for name in self._twin_class.fields if self._keeps(name)} if self._twin_class else set()
         entries = {entry for whole, names in self.entries.items() if whole in kept for entry in names}
         return {name: value for name, value in setting.items() if name in kept | entries}
 
     def label(self, options: Options) -> str:
-        """Return its module's or file's name, its own, and the options in brackets."""
+        """Return the name of its module or file, its own name, and the options in brackets."""
         place, _, name = self.source.rpartition(":")
         module = Path(place).stem if place.endswith(".py") else place
         shown = name if place == HERE else f"{module}.{name}"
@@ -97,11 +97,11 @@ class ExternalOptimizer:
         return shown + (f"[{given}]" if given else "")
 
     def resolved(self, options: Options) -> dict[str, Any]:
-        """Return the signature's defaults under the options; values that JSON lacks are written out."""
+        """Return the signature's defaults, overridden by the options. Values that JSON lacks are written out."""
         return {key: _written(value) for key, value in {**self._defaults(), **options}.items()}
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
-        """Override, and check the names against the signature, and the values where they are declared."""
+        """Override options. Check the names against the signature, and the values if their ranges are declared."""
         whole = whole_tuples(self, options, others)
         parameters = self._parameters()
         for key in () if self._takes_any else whole:
@@ -115,16 +115,16 @@ class ExternalOptimizer:
         return whole
 
     def sha256(self, options: Options) -> str:
-        """Return the digest of the files that hold it and, for a class, its base classes."""
-        found = self._modules
-        digests = dict.fromkeys((*map(modules.file_digest, found), modules.typed_digest(found[0], self.target)))
+        """Return the digest of the files with its code and, for a class, of its base classes."""
+        holders = self._modules
+        digests = dict.fromkeys((*map(modules.file_digest, holders), modules.typed_digest(holders[0], self.target)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files of its module and, for a class, of its base classes."""
-        found = (getattr(module, "__file__", None) for module in self._modules)
-        return tuple(file for file in found if file)
+        paths = (getattr(module, "__file__", None) for module in self._modules)
+        return tuple(file for file in paths if file)
 
     @property
     def _modules(self) -> tuple[ModuleType, ...]:
@@ -132,10 +132,11 @@ class ExternalOptimizer:
         return (modules.load(self.source), *(sys.modules[base.__module__] for base in bases))
 
     def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
-        """Return the optimizer, or say that it is none.
+        """Return the optimizer, or raise an error if the result is not an optimizer.
 
-        A first parameter that is called `model` (or is annotated as a `torch.nn.Module`) is given the model,
-        `named_parameters` or `named_params` a list of pairs of name and parameter, any other a list of parameters.
+        A first parameter with the name `model` (or the annotation `torch.nn.Module`) takes the model.
+        `named_parameters` or `named_params` takes a list of pairs of name and parameter, any other a list of
+        parameters.
         """
         made = self.target(self._first(model), **options)
         if not isinstance(made, torch.optim.Optimizer):
@@ -147,7 +148,7 @@ class ExternalOptimizer:
         return self.target if inspect.isclass(self.target) and issubclass(self.target, Optimizer) else None
 
     def _first(self, model: torch.nn.Module) -> Any:
-        """Return what the class or factory takes first: the model, or a list that may be walked more than once."""
+        """Return the first argument of the class or factory: the model, or a list to iterate more than once."""
         first = signature(self.source, self.target)[0]
         if first.name in MODEL or _is_module(first.annotation):
             return model
@@ -158,7 +159,7 @@ class ExternalOptimizer:
         return twins.twin(self.target)
 
     def _keeps(self, name: str) -> bool:
-        """Whether it takes an option of its twin and has the twin's default for it."""
+        """Return whether the class takes an option of its twin and has the twin's default for it."""
         if self._twin_class is None or not self._takes(name) or name in twins.bound(self.target):
             return False
         default = self._twin_class.fields[name].default
@@ -169,18 +170,24 @@ class ExternalOptimizer:
 
     @property
     def _takes_any(self) -> bool:
-        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature(self.source, self.target)[1])
+        return any(
+            parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature(self.source, self.target)[1]
+        )
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
         by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {one.name: one for one in signature(self.source, self.target)[1] if one.kind in by_name}
+        return {
+            parameter.name: parameter
+            for parameter in signature(self.source, self.target)[1]
+            if parameter.kind in by_name
+        }
 
     def _defaults(self) -> dict[str, Any]:
-        given = {name: one.default for name, one in self._parameters().items()}
+        given = {name: parameter.default for name, parameter in self._parameters().items()}
         return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
 
     def _usual_rate(self) -> Any:
-        """Return the default rate; a factory that takes any option and hands it on is asked for an optimizer."""
+        """Return the default rate. A factory that passes on any option is asked for an optimizer."""
         if "lr" in self._parameters() or not self._takes_any:
             return self._defaults().get("lr")
         try:
@@ -212,14 +219,17 @@ def signature(source: str, target: Callable[..., Any]) -> tuple[inspect.Paramete
 
 
 def _is_module(annotation: Any) -> bool:
-    """Whether a parameter's annotation says that it is a model; as text where annotations are not evaluated."""
+    """Return whether a parameter's annotation is a model, also in the form of a text."""
     if inspect.isclass(annotation):
         return issubclass(annotation, torch.nn.Module)
     return isinstance(annotation, str) and annotation.rpartition(".")[2] == "Module"
 
 
 def _written(value: Any) -> Any:
-    """Return a value as JSON has it; others are written out, without the address that differs in every process."""
+    """Return a value as JSON stores it.
+
+    Others are written out, without their addresses, which differ between processes.
+    """
     try:
         return storable("", value)
     except UsageError:

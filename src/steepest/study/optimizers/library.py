@@ -23,17 +23,17 @@ class LibraryOptimizer:
 
     @property
     def takes_schedule(self) -> bool:
-        """What the class says."""
+        """The declaration of the class."""
         return "lr" in self._class.fields and self._class.takes_schedule
 
     @property
     def ranges(self) -> Mapping[str, Search]:
-        """What the class declares."""
+        """The declared ranges of the class."""
         return declared_ranges(self._class)
 
     @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
-        """What the class declares."""
+        """The declared tuples of the class."""
         return declared_entries(self._class)
 
     @property
@@ -54,7 +54,7 @@ class LibraryOptimizer:
         return Recipe(self.name, options).resolved()
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
-        """Override, check names and values."""
+        """Override options, and check names and values."""
         whole = whole_tuples(self, options, others)
         return dict(Recipe(self.name, whole).options)
 
@@ -77,11 +77,11 @@ class LibraryOptimizer:
 
 
 def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
-    """Return the search ranges that a class of ours declares, tuples entry by entry."""
+    """Return the search ranges that a library class declares, tuples entry by entry."""
     searched = [field for field in cls.fields.values() if field.search is not None]
     return {name: field.search for field in searched for name in field.names or (field.name,) if field.search}
 
 
 def declared_entries(cls: type[Optimizer]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the entries of every option of a class of ours that is a tuple."""
+    """Return the names of the entries of every option that is a tuple of a library class."""
     return {name: field.names for name, field in cls.fields.items() if len(field.names) > 1}

@@ -1,4 +1,4 @@
-"""Modules that hold optimizers: imported ones, files of the user's, and what was handed over in Python."""
+"""Modules that hold optimizers: imported modules, files of the user's, and objects given in Python."""
 
 import importlib
 import inspect
@@ -16,14 +16,14 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers import settings, twins
 
 HERE: Final = "here"
-"""Before the colon of a source: the class or function was handed over in Python, and only this process has it."""
+"""The text before the colon of the source of an object given in Python, which only this process has."""
 
 
 HANDED_OVER: dict[str, Callable[..., Any]] = {}
 
 
 def load(source: str) -> ModuleType:
-    """Return the module or file of the user's that a source names before its colon."""
+    """Return the module or the user's file that a source names before its colon."""
     place, _, name = source.rpartition(":")
     if place == HERE:
         return sys.modules[twins.unwrapped(HANDED_OVER[name]).__module__]
@@ -43,15 +43,15 @@ def _imported(source: str, place: str, name: str) -> ModuleType:
 
 
 def missing(source: str, module: ModuleType) -> str:
-    """Return the sentence that says which optimizers a module has in place of the one that a source names."""
+    """Return a sentence with the optimizers of a module, for a source whose name it lacks."""
     place, _, name = source.rpartition(":")
-    held = _offered(module)
-    there = f" (it has: {', '.join(held)})" if held else ""
+    offered = _offered(module)
+    there = f" (it has: {', '.join(offered)})" if offered else ""
     if hasattr(module, name):
         return (
             f"{source} is a {type(getattr(module, name)).__name__} and no class or function; name one of {place}{there}"
         )
-    return f"{place} has no class or function {name!r}{registry.suggest(name, held)}{there}"
+    return f"{place} has no class or function {name!r}{registry.suggest(name, offered)}{there}"
 
 
 def _offered(module: ModuleType) -> list[str]:
@@ -65,12 +65,12 @@ def _offered(module: ModuleType) -> list[str]:
 
 
 def file_digest(module: ModuleType) -> str:
-    """Return the SHA-256 of a module's file; one that has none is told by its name."""
+    """Return the SHA-256 of a module's file. A module without a file is known by its name."""
     file = getattr(module, "__file__", None)
     return source_code.file_digest(file) if typed_code.has_file(file) else module.__name__
 
 
 def typed_digest(module: ModuleType, target: Callable[..., Any]) -> str:
-    """Return the digest of what was typed into a session, whose module has no file; nothing where there is one."""
+    """Return the digest of code that was typed into a session; empty for a module with a file."""
     file = getattr(module, "__file__", None)
     return "" if typed_code.has_file(file) else typed_code.digest(twins.unwrapped(target))

@@ -1,4 +1,4 @@
-"""Learning-rate schedules of a recipe: a factor on every group's rate, as a pure function of how far a trial is."""
+"""Learning-rate schedules: a factor on every group's rate, as a pure function of a trial's progress."""
 
 import math
 from collections.abc import Callable
@@ -13,12 +13,12 @@ WARM_UP: Final = 0.05
 
 
 def constant(step: int, steps: int) -> float:
-    """1 throughout."""
+    """Return 1 at every step."""
     return 1.0
 
 
 def cosine(step: int, steps: int) -> float:
-    """Warm-up and cosine to zero (Loshchilov and Hutter 2017, without restarts).
+    """Return the factor of warm-up and cosine to zero (Loshchilov and Hutter 2017, without restarts).
 
     The rate grows linearly over the first 5 % of the steps, then falls along half a cosine; it would be zero one step
     after the last.
@@ -33,7 +33,7 @@ def cosine(step: int, steps: int) -> float:
 
 
 def linear(step: int, steps: int) -> float:
-    """Warm-up as `cosine` has it, then straight to zero.
+    """Return the factor of `cosine`'s warm-up, then of a straight line to zero.
 
     >>> [linear(step, 40) for step in (0, 2, 21)]
     [0.5, 1.0, 0.5]
@@ -48,7 +48,7 @@ SCHEDULES: Final[dict[str, Callable[[int, int], float]]] = {
 
 
 def check(name: str) -> str:
-    """Return the schedule's name if it is one, or say which one may have been meant."""
+    """Return the name of a schedule. For an unknown name, raise an error with the closest match."""
     if name not in SCHEDULES:
         raise UsageError(choices("schedule", name, SCHEDULES))
     return name

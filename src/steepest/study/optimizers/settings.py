@@ -1,4 +1,4 @@
-"""Settings that torch and NumPy keep for the whole process: what one trial sets must not reach the next."""
+"""Process-wide settings of torch and NumPy. A trial's changes to them must not reach the next trial."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ TINY: Final = 1e-310
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its name in messages, and how it is read and written."""
+    """One setting: its name in messages, its reader and its writer."""
 
     name: str
     read: Callable[[], Any]
@@ -64,11 +64,11 @@ SETTINGS: Final = (
 
 @contextmanager
 def kept() -> Iterator[Callable[[], list[str]]]:
-    """Put every setting back at the end of the block. Yields a function that tells which ones differ by now."""
+    """Restore every setting at the end of the block. Yield a function that names the settings that differ by then."""
     before = values()
 
     def changes() -> list[str]:
-        changed = [one for one in zip(SETTINGS, before, values(), strict=True) if one[1] != one[2]]
+        changed = [entry for entry in zip(SETTINGS, before, values(), strict=True) if entry[1] != entry[2]]
         return [f"{setting.name} from {old} to {new}" for setting, old, new in changed]
 
     try:
@@ -79,7 +79,7 @@ def kept() -> Iterator[Callable[[], list[str]]]:
 
 @contextmanager
 def as_they_were(before: Sequence[Any]) -> Iterator[None]:
-    """Give the settings earlier values in the block."""
+    """Restore earlier values of the settings inside the block."""
     with kept():
         _write(before)
         yield

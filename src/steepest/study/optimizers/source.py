@@ -1,4 +1,4 @@
-"""What a study must know of an optimizer, wherever it comes from."""
+"""The interface of an optimizer's source, which a study needs of every optimizer."""
 
 import math
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ Options = Mapping[str, Any]
 
 
 class OptimizerSource(Protocol):
-    """An optimizer's class or factory, and what a study must know of it."""
+    """The class or factory of an optimizer, with the properties that a study needs."""
 
     @property
     def takes_schedule(self) -> bool:
-        """Whether a schedule of its learning rate makes sense."""
+        """True if a schedule of its learning rate makes sense."""
 
     @property
     def ranges(self) -> Mapping[str, Search]:
@@ -29,10 +29,10 @@ class OptimizerSource(Protocol):
 
     @property
     def twin(self) -> str | None:
-        """The name of the library's optimizer that it is, or derives from."""
+        """The name of the library's optimizer that it is or derives from."""
 
     def adopted(self, setting: Options) -> dict[str, Any]:
-        """Return the part of its twin's setting that holds for it: the options of which it keeps the twin's default."""
+        """Return the part of its twin's setting that holds for it: options whose defaults it has not changed."""
 
     def label(self, options: Options) -> str:
         """Return its name with these options in brackets."""
@@ -41,14 +41,17 @@ class OptimizerSource(Protocol):
         """Return every option with its value, as plain data."""
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
-        """Return `options` overridden by `others`, whose names may be entries of a tuple; raise for a wrong one."""
+        """Return `options` overridden by `others`, whose names may be entries of a tuple.
+
+        Raise UsageError for a wrong name.
+        """
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the source code that its numbers depend on."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that hold this code."""
+        """The files with this code."""
 
     def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer over the model's parameters."""
@@ -72,7 +75,7 @@ def whole_tuples(origin: OptimizerSource, options: Options, others: Options) -> 
 
 
 def storable(key: str, value: Any) -> Any:
-    """Return an option as a record gives it back, lists as tuples; raise UsageError for what a record cannot hold.
+    """Return an option as a record stores it, lists as tuples. Raise UsageError for a value that a record cannot hold.
 
     >>> storable("betas", [0.9, 0.99])
     (0.9, 0.99)

@@ -1,4 +1,4 @@
-"""Where a study's optimizers come from: the library, any module, or a file of the user's."""
+"""Lookup of a study's optimizers: in the library, in any module, or in a file of the user's."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ from steepest.study.optimizers.source import OptimizerSource
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """Read `NAME[key=value,...]` into where the optimizer comes from and the options that were given.
+    """Read `NAME[key=value,...]` into the optimizer's source and the given options.
 
     A value is a number, true, false, none, a word, or a tuple of these. An entry of a tuple keeps its own name.
 
@@ -32,7 +32,7 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def canonical(source: str) -> str:
-    """Return the one spelling of an optimizer's source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
+    """Return the canonical form of a source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
     place, colon, name = (part.strip() for part in source.rpartition(":"))
     if colon and (not place or not name):
         raise UsageError(f"{source!r} names no optimizer; write MODULE:NAME or FILE.py:NAME")
@@ -49,7 +49,7 @@ def canonical(source: str) -> str:
 
 
 def find(source: str) -> OptimizerSource:
-    """Return the optimizer of this name, module or file."""
+    """Return the optimizer of this source."""
     if ":" not in source:
         return LibraryOptimizer(registry.find(source).__name__.lower())
     place, _, name = source.rpartition(":")
@@ -64,7 +64,7 @@ def find(source: str) -> OptimizerSource:
 
 
 def give(label: str, target: Callable[..., Any]) -> str:
-    """Hand over a class or function under a label; return the source that names it in this process."""
+    """Register a class or function under a label. Return the source that names it in this process."""
     if not label.strip() or re.search(r"[\[\]:]", label):
         raise UsageError(f"{label!r} cannot be a label; it must have letters or digits, and no colon or square bracket")
     if isinstance(target, torch.optim.Optimizer):
@@ -89,7 +89,9 @@ def _options(text: str, body: str) -> dict[str, Any]:
         call = ast.parse(f"_({body})", mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("a bracket too many")
-        pairs = [(one.arg, ast.literal_eval(_Words().visit(one.value))) for one in call.keywords if one.arg]
+        pairs = [
+            (keyword.arg, ast.literal_eval(_Words().visit(keyword.value))) for keyword in call.keywords if keyword.arg
+        ]
         if len(pairs) < len(call.args) + len(call.keywords):
             raise ValueError("a value without a name")
     except (ValueError, SyntaxError) as error:
@@ -106,7 +108,7 @@ def _options(text: str, body: str) -> dict[str, Any]:
 
 
 class _Words(ast.NodeTransformer):
-    """Turns the words of a command line into constants."""
+    """A transformer that turns the words of a command line into constants."""
 
     def visit_Name(self, node: ast.Name) -> ast.Constant:
         known = {"true": True, "false": False, "none": None}

@@ -1,7 +1,7 @@
-"""The library's optimizer that another source's class is, or derives from: torch's of the same name, or a subclass.
+"""Twins: library classes that another source's class derives from, or that have the name of torch's class.
 
 What a workload or the library declares for an optimizer (settings, search ranges, whether it takes a schedule) holds
-for its twins too. Otherwise one rule would run at different rates, by its spelling alone.
+for its twins too. Otherwise one rule would run at different rates, only because of its spelling.
 """
 
 import functools
@@ -15,7 +15,7 @@ from steepest.optimizer import Optimizer
 
 
 def twin(target: Callable[..., Any]) -> type[Optimizer] | None:
-    """Return the library's class that `target` is, or that it has among its bases; torch's of the same name counts.
+    """Return the library's class that `target` is, derives from, or shares its name with if it is torch's.
 
     A function is its author's own choice of an optimizer and its options, so it has no twin.
 
@@ -30,12 +30,12 @@ def twin(target: Callable[..., Any]) -> type[Optimizer] | None:
 
 
 def unwrapped(target: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the class or function inside a `functools.partial`, whose options the signature tells."""
+    """Return the class or function inside a `functools.partial`, whose options appear in the signature."""
     return unwrapped(target.func) if isinstance(target, functools.partial) else target
 
 
 def bound(target: Callable[..., Any]) -> Iterator[str]:
-    """Yield the names of the options that a `functools.partial` has settled."""
+    """Yield the names of the options that a `functools.partial` has set."""
     if isinstance(target, functools.partial):
         yield from target.keywords
         yield from bound(target.func)

@@ -1,4 +1,4 @@
-"""A dry run before the plan is locked: what cannot run, or would run to wrong numbers, is found at once."""
+"""A dry run before the plan is locked: it finds errors and wrong numbers at once."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from steepest.study.trials.training import Trainer, executor_of
 
 @dataclass(frozen=True)
 class DryRun:
-    """What would run an optimizer's steps, why it is skipped, or what must be mended before anything runs."""
+    """The result of a dry run: the executor of the steps, a reason for skipping, or a problem that stops the study."""
 
     executor: str | None = None
     skipped: str | None = None
@@ -23,7 +23,7 @@ class DryRun:
 
 
 def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Task, needs: Collection[Need]) -> DryRun:
-    """Build the optimizer on a model of its own and take two steps, as a trial would: a full batch and a last one."""
+    """Build the optimizer on its own model and take two steps, as a trial would: a full batch and a last one."""
     try:
         with settings.kept():
             trainer = Trainer(replace(pattern, config=config), task)
@@ -37,10 +37,10 @@ def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Task, needs: Co
 
 
 def _uncovered(label: str, trainer: Trainer) -> Iterator[str]:
-    """Yield a sentence if parameters that have gradients are in no group of the optimizer."""
-    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    """Yield a sentence if any parameter with a gradient belongs to none of the optimizer's groups."""
+    grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     named = trainer.model.named_parameters()
-    missing = [name for name, p in named if p.grad is not None and id(p) not in held]
+    missing = [name for name, p in named if p.grad is not None and id(p) not in grouped]
     if missing:
         yield (
             f"{label} does not train {listed(missing)}: the loss has gradients for these parameters, and none of its "

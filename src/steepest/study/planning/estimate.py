@@ -1,4 +1,4 @@
-"""What a plan will cost on this machine, and what its answer can be worth, before anything runs."""
+"""The cost of a plan on this machine, and the differences that it can detect, before anything runs."""
 
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ POWER: Final = 0.8
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of training and evaluating on one job, and bytes of records; a calibration, not a promise.
+    """Seconds of training and evaluating in one job, and bytes of records; an estimate, not a promise.
 
     `timing_seconds` are those of the timing pass, whose trials never run side by side.
     """
@@ -30,16 +30,16 @@ class Cost:
     timing_seconds: float = 0.0
 
     def seconds_with(self, jobs: int) -> float:
-        """Return the seconds of all, with so many trials at once."""
+        """Return the total seconds with so many trials at once."""
         return self.seconds / jobs + self.timing_seconds
 
 
 @dataclass(frozen=True)
 class DetectableEffect:
-    """What the evaluation seeds can show.
+    """The differences that the evaluation seeds can show.
 
     `detectable` is the smallest true difference found with 80 % power, in standard deviations of the paired
-    differences; None if so few seeds can show none. `seeds_needed` is the smallest number that can give any verdict.
+    differences; None if so few seeds cannot show any. `seeds_needed` is the smallest number that can give any verdict.
     """
 
     comparisons: int
@@ -49,12 +49,12 @@ class DetectableEffect:
 
     @property
     def enough(self) -> bool:
-        """Whether any verdict is possible."""
+        """True if a verdict is possible."""
         return self.seeds >= self.seeds_needed
 
 
 def detectable_effect(optimizers: int, seeds: int) -> DetectableEffect | None:
-    """Return what so many seeds can show of so many optimizers, one of which is the reference; None of a single one.
+    """Return the effect that so many seeds can detect, if one of the optimizers is the reference; None for only one.
 
     The smallest p value of a two-sided sign-flip test is 2 / 2^seeds, and Holm's correction asks the smallest of m for
     alpha / m.
@@ -98,7 +98,7 @@ def _evaluation_seconds(plan: Plan) -> float:
 
 
 def _line_bytes(kind: str) -> int:
-    """Return the length of a typical record, and of the line of times beside it."""
+    """Return the length of a typical record and its line of wall times together."""
     value = 0.123456789012345678
     position = {"kind": kind, "epoch": 10, "step": 10_000}
     if kind == "step":

@@ -1,7 +1,7 @@
-"""Searching on where the best learning rate lies on the edge of what was searched: equally for everybody.
+"""Extension of a search whose best learning rate lies on the edge of its range, equal for all optimizers.
 
 An extension doubles the number of points of every optimizer. One whose best rate is the outermost gets its new points
-in the decade beyond that edge; the others get theirs in the range that they have, where the sequence goes on.
+in the decade beyond that edge. The others get theirs in their own range, where the sequence continues.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from steepest.study.planning.search import Range, Space, points
 from steepest.study.statistics.tuning import sensitivity
 
 Extension = Mapping[str, Mapping[str, float]]
-"""By the label of every optimizer that is extended beyond an edge: the ends `low` and `high` of the new part."""
+"""The ends `low` and `high` of the new range of every optimizer that is extended beyond an edge, by label."""
 
 RATE: Final = "lr"
 DECADE: Final = 10.0
@@ -20,18 +20,18 @@ DECADE: Final = 10.0
 def extended_points(
     space: Space, label: str, trials: int, sampler: str, extensions: Sequence[Extension]
 ) -> list[dict[str, Any]]:
-    """Return all points of an optimizer: the first search's, then every extension's."""
-    found = points(space, trials, sampler)
+    """Return all points of an optimizer: those of the first search, then of every extension."""
+    drawn = points(space, trials, sampler)
     inside = dict(space)  # the range that has been searched so far
     for extension in extensions:
-        count = len(found)
+        count = len(drawn)
         if label in extension:
             part = extension[label]
-            found += points(_with_rate(inside, **part), count, sampler)
+            drawn += points(_with_rate(inside, **part), count, sampler)
             inside = _with_rate(inside, **_joined(inside, part))
         else:
-            found += points(inside, count, sampler, start=count)
-    return found
+            drawn += points(inside, count, sampler, start=count)
+    return drawn
 
 
 def extension_of(
@@ -40,20 +40,20 @@ def extension_of(
     extensions: Sequence[Extension],
     maximize: bool,
 ) -> dict[str, dict[str, float]]:
-    """Return where each optimizer's search should go on: a decade beyond the edge on which its best rate lies.
+    """Return the new range of every optimizer whose best rate lies on an edge: a decade beyond that edge.
 
-    `scores` holds (point, score) of all that has been tried, a score NaN where a trial did not finish. Optimizers whose
+    `scores` holds (point, score) of every point tried, NaN where a trial did not finish. Optimizers whose
     best rate is enclosed are left out.
     """
-    found = {}
+    ranges = {}
     for label, tried in scores.items():
         rates = [float(point[RATE]) for point, _ in tried if RATE in point]
         if not rates or not isinstance(spaces[label].get(RATE), Range):
             continue
         curve = sensitivity(rates, [score for point, score in tried if RATE in point], maximize=maximize, margin=0.0)
         if curve is not None and curve.at_edge is not None:
-            found[label] = _beyond(_searched(spaces[label], label, extensions), curve.at_edge)
-    return found
+            ranges[label] = _beyond(_searched(spaces[label], label, extensions), curve.at_edge)
+    return ranges
 
 
 def _beyond(ends: Mapping[str, float], edge: str) -> dict[str, float]:
@@ -63,7 +63,7 @@ def _beyond(ends: Mapping[str, float], edge: str) -> dict[str, float]:
 
 
 def _searched(space: Space, label: str, extensions: Sequence[Extension]) -> dict[str, float]:
-    """Return the ends of the rates that all extensions together have searched."""
+    """Return the ends of the range of rates that all searches together have covered."""
     inside = dict(space)
     for extension in extensions:
         if label in extension:

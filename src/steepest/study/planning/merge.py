@@ -1,4 +1,4 @@
-"""Adding optimizers and seeds to a study that is already in its folder, and refusing anything else."""
+"""Merging optimizers and seeds into a stored study. Any other difference is refused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ VERSIONS: Final = ("steepest", "torch")
 
 
 def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], folder: Path) -> StudyDocument:
-    """Return the document of both studies together.
+    """Return the merged document of two studies.
 
     `order` names the optimizers that come first in tables. Two studies that differ in anything but optimizers and
     seeds cannot share a folder: their trials would not be comparable.
@@ -46,7 +46,7 @@ def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], f
 
 
 def notes(old: StudyDocument | None, new: StudyDocument) -> list[str]:
-    """Return what has changed since the first study that does not make the second another one."""
+    """Return sentences on differences from the first study that leave it the same study."""
     same = source_code.equal_code(old.code, new.code) if old else []
     return [
         f"{file} has other comments, layout or docstrings than the study began with; its code is the same, so the "
@@ -64,12 +64,12 @@ def with_trials(document: StudyDocument, trials: Sequence[TrialEntry]) -> StudyD
 
 
 def _with_reference(document: StudyDocument, usual: str | None) -> StudyDocument:
-    """Return the document with the optimizer that others are compared with: the one asked for, or the usual one."""
+    """Return the document with its reference optimizer: the requested one, or the usual one."""
     return replace(document, protocol=replace(document.protocol, reference=document.protocol.reference or usual))
 
 
 def _extended(old: StudyDocument, new: StudyDocument) -> StudyDocument:
-    """Return the old document as it is after the new one's extensions, if those continue its own."""
+    """Return the old document, with the new one's extensions if they continue its own."""
     before, after = old.protocol.extensions, new.protocol.extensions
     if not alike(after[: len(before)], before):
         return old
@@ -84,11 +84,11 @@ def _differences(old: StudyDocument, new: StudyDocument) -> list[str]:
     pairs.append(("machine.cpu", old.machine.cpu, new.machine.cpu))
     known = {entry.label: entry for entry in old.optimizers}
     pairs += [(entry.label, known.get(entry.label, entry), entry) for entry in new.optimizers]
-    return [line for key, one, other in pairs for line in compare(key, plain(one), plain(other))]
+    return [line for key, before, after in pairs for line in compare(key, plain(before), plain(after))]
 
 
 def compare(key: str, old: Any, new: Any) -> list[str]:
-    """Return a sentence for every value that two parts of documents, as plain data, do not share, by its path."""
+    """Return a sentence for every value in which two parts of documents, as plain data, differ, by its path."""
     if key in FREE or alike(old, new):
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):

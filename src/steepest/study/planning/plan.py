@@ -1,4 +1,4 @@
-"""From a request and its data to the trials of a study and its document. Pure data: nothing is trained or written.
+"""From a request and its data to the trials of a study and its document. Nothing is trained or written here.
 
 A study has up to three stages. `search` tries the same number of points of every optimizer's space on the tuning seeds.
 `evaluation` runs each optimizer's chosen point (or, without a search, the setting it was given) on seeds that no choice
@@ -55,7 +55,7 @@ ALPHA: Final = 0.05
 
 @dataclass(frozen=True)
 class Candidate:
-    """An optimizer at one point of its search space: a number, `defaults`, or None for the setting it was given."""
+    """An optimizer at one point of its search space: a number, `defaults`, or None for the given setting."""
 
     config: OptimizerConfig
     point: Point | None = None
@@ -63,7 +63,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial and the point that it tries."""
+    """A trial and its point."""
 
     spec: TrialSpec
     point: Point | None
@@ -81,10 +81,10 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will run, what it runs on, and the document that describes it.
+    """The plan of a study: its trials, its task, and the document that describes it.
 
-    `configs` are all that run; `spaces` and `candidates` hold what is searched and the points, by label, for those
-    that search.
+    `configs` are all optimizers that run. `spaces` and `candidates` hold the search spaces and the points of those that
+    search, by label.
     """
 
     configs: tuple[OptimizerConfig, ...]
@@ -99,28 +99,30 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass over the training set, the last one perhaps smaller."""
+        """The number of batches in one pass over the training set, the last one perhaps smaller."""
         return math.ceil(len(self.task.splits.train) / self.pattern.batch_size)
 
     @property
     def search_trials(self) -> list[PlannedTrial]:
         """The trials of the search: every point of every optimizer before the next seed, point by point."""
         longest = max(map(len, self.candidates.values()), default=0)
-        rounds = [[found[n] for found in self.candidates.values() if n < len(found)] for n in range(longest)]
-        return [self._trial(one, seed, SEARCH) for seed in self.search_seeds for found in rounds for one in found]
+        rounds = [[points[n] for points in self.candidates.values() if n < len(points)] for n in range(longest)]
+        return [
+            self._trial(candidate, seed, SEARCH) for seed in self.search_seeds for row in rounds for candidate in row
+        ]
 
     def evaluation_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
-        """Return the trials that are reported: every seed goes through all optimizers before the next seed starts."""
-        return [self._trial(one, seed, EVALUATION) for seed in self.seeds for one in chosen]
+        """Return the evaluation trials: every seed goes through all optimizers before the next seed starts."""
+        return [self._trial(candidate, seed, EVALUATION) for seed in self.seeds for candidate in chosen]
 
     def timing_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
-        """Return the trials that take the seconds: the optimizers take turns."""
-        return [self._trial(one, number, TIMING) for number in range(self.timing_rounds) for one in chosen]
+        """Return the timing trials: the optimizers take turns."""
+        return [self._trial(candidate, number, TIMING) for number in range(self.timing_rounds) for candidate in chosen]
 
     @property
     def given(self) -> list[Candidate]:
-        """The optimizers that search nothing, as they were given."""
-        return [Candidate(one) for one in self.configs if one.label not in self.candidates]
+        """The optimizers without a search, with their given settings."""
+        return [Candidate(config) for config in self.configs if config.label not in self.candidates]
 
     def _trial(self, candidate: Candidate, seed: int, phase: Phase) -> PlannedTrial:
         spec = replace(self.pattern, config=candidate.config, seed=seed, phase=phase)
@@ -128,19 +130,22 @@ class Plan:
 
 
 def make_plan(request: Request, data: DataSet, command: str) -> Plan:
-    """Lay out a study. An optimizer that cannot run is left out, and the document says why."""
+    """Make the plan of a study. An optimizer that cannot run is left out, and the document names the reason."""
     sizes = _sizes(request, data)
     task = task_of(request.workload, data, sizes)
     model = _example_model(task)
     pattern = _pattern(request, sizes, _setting(request, data, task, model))
     reports = _dry_runs(request, pattern, task)
-    runnable = tuple(one for one in request.configs if reports[one.label].skipped is None)
+    runnable = tuple(config for config in request.configs if reports[config.label].skipped is None)
     if not runnable:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
-    spaces = {one.label: _space(request, one) for one in request.configs}
-    candidates = {one.label: _candidates(request, one, spaces[one.label]) for one in runnable if spaces[one.label]}
+    spaces = {config.label: _space(request, config) for config in request.configs}
+    candidates = {
+        config.label: _candidates(request, config, spaces[config.label]) for config in runnable if spaces[config.label]
+    }
     optimizers = tuple(
-        _optimizer(one, reports[one.label], spaces[one.label], candidates.get(one.label, ())) for one in request.configs
+        _optimizer(config, reports[config.label], spaces[config.label], candidates.get(config.label, ()))
+        for config in request.configs
     )
     code = source_code.descriptions(_files(request, task))
     return Plan(
@@ -157,17 +162,17 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
 
 
 def _dry_runs(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.DryRun]:
-    """Try the task and every optimizer on it; raise UsageError with everything that was found wrong."""
+    """Try the task and every optimizer on it. Raise UsageError with all problems."""
     problems, needs = task_check.examine(task, pattern), request.workload.needs
     with warnings.catch_warnings():
         if problems:  # they say it all, and better
             warnings.simplefilter("ignore")
-        reports = {one.label: dry_run.try_steps(one, pattern, task, needs) for one in request.configs}
+        reports = {config.label: dry_run.try_steps(config, pattern, task, needs) for config in request.configs}
     problems += [problem for report in reports.values() for problem in report.problems]
     if problems:
-        listed = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
-        told = f" {problems[0]}" if len(problems) == 1 else listed
-        raise UsageError(f"{request.declared.source} cannot be studied as it is:{told}")
+        numbered = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        listed = f" {problems[0]}" if len(problems) == 1 else numbered
+        raise UsageError(f"{request.declared.source} cannot be studied as it is:{listed}")
     return reports
 
 
@@ -195,12 +200,12 @@ def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
 
 def _files(request: Request, task: Task) -> list[str]:
     """Return the files of the task's functions and of the optimizers."""
-    own = [user_files.file_of(function) for function in _functions(request, task)]
-    return [*filter(None, own), *(file for one in request.configs for file in one.origin.files)]
+    files = [user_files.file_of(function) for function in _functions(request, task)]
+    return [*filter(None, files), *(file for config in request.configs for file in config.origin.files)]
 
 
 def _code(functions: Iterable[Callable[..., Any]]) -> str:
-    """Return the digest of the code in the functions' files; what has none is known by its name."""
+    """Return the digest of the code in the functions' files. Code without a file is known by its name."""
     digests = dict.fromkeys(map(user_files.code_digest, functions))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -208,8 +213,8 @@ def _code(functions: Iterable[Callable[..., Any]]) -> str:
 def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimension]:
     if not request.trials:
         return {}
-    own = request.own_space(config)
-    return search.space_of(config.origin, request.searched, config.fixed, own)
+    space = request.own_space(config)
+    return search.space_of(config.origin, request.searched, config.fixed, space)
 
 
 def _candidates(request: Request, config: OptimizerConfig, space: search.Space) -> tuple[Candidate, ...]:
@@ -252,7 +257,7 @@ def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> Tria
 
 
 def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> dict[str, Any]:
-    """Return all that a trial's numbers depend on beside what its specification has fields for."""
+    """Return everything that a trial's numbers depend on, except the specification's own fields."""
     versions = machine.versions()
     return {
         "workload": request.declared.name,
@@ -347,13 +352,13 @@ def _name(request: Request, data: DataSet) -> str:
 
 
 def _published(request: Request, data: DataSet) -> Published | None:
-    """Return the published figures where they belong beside ours: the same data, size, epochs, and no search."""
+    """Return the published figures if they are comparable: the same data, size and epochs, and without a search."""
     published = request.workload.published
     if published is None or data.fallback or request.trials or request.preset_name != "full":
         return None
     if request.epochs != published.epochs:
         return None
-    as_published = {one.source: one.label for one in request.configs if "[" not in one.label}
+    as_published = {config.source: config.label for config in request.configs if "[" not in config.label}
     rows = {as_published[name]: dict(row) for name, row in published.rows.items() if name in as_published}
     return Published(source=published.source, setting=published.setting, rows=rows)
 

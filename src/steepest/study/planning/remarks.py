@@ -1,4 +1,4 @@
-"""Parts of a request that have no effect: refused where they must be a mistake, remarked on where they may be meant."""
+"""Remarks on parts of a request that have no effect. An obvious mistake raises an error instead."""
 
 import inspect
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from steepest.study.planning.request import Request
 
 
 def remarks(request: Request, data_dir: object = None) -> list[str]:
-    """Return a sentence for everything that was asked for and changes nothing, or not for every optimizer."""
+    """Return a sentence for every part of the request that has no effect, or not on every optimizer."""
     return [
         *_preset(request),
         *_data_dir(request, data_dir),
-        *(line for one in request.configs for line in (*_left_out(request, one), *_schedule(request, one))),
+        *(line for config in request.configs for line in (*_left_out(request, config), *_schedule(request, config))),
         *_unsearched(request),
     ]
 
 
 def check_extend(request: Request) -> None:
-    """Raise if a search is to be extended that is none."""
+    """Raise UsageError if there is not a search to extend."""
     if not request.trials:
         raise UsageError("--extend has no effect with --trials 0, as nothing is searched; leave it out")
 
@@ -41,10 +41,10 @@ def _data_dir(request: Request, data_dir: object) -> Iterator[str]:
 
 
 def _left_out(request: Request, config: OptimizerConfig) -> Iterator[str]:
-    """Name the options of a twin's setting that do not hold for an optimizer."""
+    """Yield a sentence on the options of a twin's setting that do not hold for an optimizer."""
     settings = request.workload.settings
-    own, twins = own_setting(config.source, config.origin, settings)
-    if own is not None:
+    setting, twins = own_setting(config.source, config.origin, settings)
+    if setting is not None:
         return
     adopted = config.origin.adopted(twins)
     left_out = [name for name in twins if name not in adopted or not _has(config, name)]
@@ -69,13 +69,13 @@ def _schedule(request: Request, config: OptimizerConfig) -> Iterator[str]:
 
 
 def _unsearched(request: Request) -> Iterator[str]:
-    """Name the optimizers that run as given although there is a search."""
+    """Yield a sentence on the optimizers that run with their settings although there is a search."""
     if not request.trials:
         return
-    for one in request.configs:
-        own = request.own_space(one)
-        if not search.space_of(find(one.source), request.searched, one.fixed, own):
+    for config in request.configs:
+        space = request.own_space(config)
+        if not search.space_of(find(config.source), request.searched, config.fixed, space):
             yield (
-                f"{one.label} has nothing to search ({', '.join(request.searched)}: given in brackets, or without a "
+                f"{config.label} has nothing to search ({', '.join(request.searched)}: given in brackets, or without a "
                 "declared range): it runs as it is given, untuned"
             )

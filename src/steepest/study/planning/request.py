@@ -1,4 +1,4 @@
-"""What somebody asks of a study, checked before anything is loaded."""
+"""A request for a study, checked before anything is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from steepest.study.trials import precision
 
 FOLDER: Final = Path("studies")
 FIRST_TUNING_SEED: Final = 1_000_000
-"""Tuning seeds are counted from here and evaluation seeds from 0, so that no seed is both."""
+"""The first tuning seed. Evaluation seeds count from 0, so that no seed is both."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Request:
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
         tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
-        timing_rounds: how often the seconds of every optimizer's step are taken; 0 leaves the pass out.
-        sampler_wanted: how points are drawn; None is `sobol`.
+        timing_rounds: how often every optimizer's step is timed; 0 leaves the pass out.
+        sampler_wanted: the sampler of points; None is `sobol`.
         searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
         schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
-        extensions: where earlier runs on the same folder searched on.
+        extensions: ranges of the extensions by earlier runs on the same folder.
         precision: see `steepest.study.trials.precision`.
         all_train: whether validation examples are trained on too.
-        threads: torch's threads in every trial; None is what torch uses now.
+        threads: torch's threads in every trial; None is torch's current number.
     """
 
     declared: Declared
@@ -81,21 +81,21 @@ class Request:
         self._check_search_is_wanted()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
-        search.check_searched(self.searched_wanted, (one.origin for one in self.configs))
-        twins = [one.origin.twin for one in self.configs if one.origin.twin]
-        search.check_names(self.spaces, dict.fromkeys([*(one.source for one in self.configs), *twins]))
+        search.check_searched(self.searched_wanted, (config.origin for config in self.configs))
+        twins = [config.origin.twin for config in self.configs if config.origin.twin]
+        search.check_names(self.spaces, dict.fromkeys([*(config.source for config in self.configs), *twins]))
         self._check_given_once()
         _ = self.reference
 
     def _check_search_is_wanted(self) -> None:
-        """Refuse what belongs to a search where there is none."""
-        asked = {
+        """Refuse options of a search if there is none."""
+        options = {
             "--space": self.spaces,
             "--search": self.searched_wanted,
             "--tuning-seeds": self.tuning_seeds_wanted,
             "--sampler": self.sampler_wanted,
         }
-        given = [name for name, value in asked.items() if value]
+        given = [name for name, value in options.items() if value]
         if given and not self.trials:
             usual = "" if self.trials_wanted == 0 else f", which is the usual number of {self.declared.name}"
             have = "has" if len(given) == 1 else "have"
@@ -105,15 +105,15 @@ class Request:
             )
 
     def _check_given_once(self) -> None:
-        """Refuse a hyperparameter that is given for an optimizer in brackets and in a space of the user's."""
-        for one in self.configs:
-            twice = [name for name in self.own_space(one) if name in one.fixed]
+        """Refuse a hyperparameter that is given both in an optimizer's brackets and in the user's search space."""
+        for config in self.configs:
+            twice = [name for name in self.own_space(config) if name in config.fixed]
             if twice:
                 raise UsageError(
-                    f"{one.label} is given {', '.join(twice)} in brackets and a space to search it in by --space; give "
-                    "one of the two"
+                    f"{config.label} is given {', '.join(twice)} in brackets and a space to search it in by --space; "
+                    "give one of the two"
                 )
-        if self.searched_wanted and all(self.own_space(one) for one in self.configs):
+        if self.searched_wanted and all(self.own_space(config) for config in self.configs):
             raise UsageError(
                 "--search has no effect: --space says for every optimizer what is searched; leave out one of the two"
             )
@@ -125,17 +125,17 @@ class Request:
 
     @property
     def sampler(self) -> str:
-        """How points are drawn."""
+        """The sampler of points."""
         return self.sampler_wanted or "sobol"
 
     @cached_property
     def workload(self) -> Workload:
-        """The workload at the size asked for."""
+        """The workload at the requested size."""
         return self.declared(self.preset_name)
 
     @property
     def epochs(self) -> int:
-        """How often the training set is gone through."""
+        """The number of passes over the training set."""
         return self.epochs_wanted or self.workload.horizon
 
     @property
@@ -145,7 +145,7 @@ class Request:
 
     @property
     def search_seeds(self) -> list[int]:
-        """The tuning seeds; none of them is an evaluation seed."""
+        """The tuning seeds, none of which is an evaluation seed."""
         return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds_wanted or 1)]
 
     @property
@@ -155,7 +155,7 @@ class Request:
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The hyperparameters that are searched by their declared ranges."""
+        """The hyperparameters that are searched in their declared ranges."""
         return self.searched_wanted or ("lr",)
 
     @property
@@ -171,23 +171,23 @@ class Request:
 
     @cached_property
     def configs(self) -> tuple[OptimizerConfig, ...]:
-        """The optimizers, in the order of asking."""
-        found: dict[str, OptimizerConfig] = {}
+        """The optimizers, in the requested order."""
+        configs: dict[str, OptimizerConfig] = {}
         for text in self.optimizers or self.workload.settings:
-            one = parse_config(text, self.workload.settings, self.schedule)
-            if one.label in found:
+            config = parse_config(text, self.workload.settings, self.schedule)
+            if config.label in configs:
                 raise UsageError(
-                    f"{text!r} is {one.label}, and so is {found[one.label].source!r}; give each label once"
+                    f"{text!r} is {config.label}, and so is {configs[config.label].source!r}; give each label once"
                 )
-            found[one.label] = one
-        if not found:
+            configs[config.label] = config
+        if not configs:
             raise UsageError(f"{self.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")
-        return tuple(found.values())
+        return tuple(configs.values())
 
     @property
     def reference(self) -> str | None:
-        """The label of the optimizer that the others are compared with, if one was asked for."""
-        labels = [one.label for one in self.configs]
+        """The label of the requested reference optimizer, if any."""
+        labels = [config.label for config in self.configs]
         wanted = self.reference_wanted
         known = {label.lower(): label for label in labels}
         if wanted is not None and wanted.lower() not in known:
@@ -200,7 +200,7 @@ class Request:
         return self.spaces.get(config.source, twins)
 
     def continuing(self, document: StudyDocument | None, threads: int) -> "Request":
-        """Return the request with what a folder's study has settled already: its threads and its extensions.
+        """Return the request with the decisions of a folder's study: its threads and its extensions.
 
         `threads` is for a folder that has none yet.
         """
@@ -215,7 +215,7 @@ class Request:
         return replace(self, extensions=(*self.extensions, extension))
 
     def folder(self, fallback: bool) -> Path:
-        """Return the default folder; what cannot share a folder with the preset's own study is part of its name."""
+        """Return the default folder. Choices that differ from the preset's own study are part of its name."""
         parts = [self.declared.name, self.preset_name]
         parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []

@@ -42,7 +42,7 @@ class Choice:
         return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
 
     def entry(self) -> SearchedValues:
-        """Return the dimension as a study's document has it."""
+        """Return the dimension as a study's document stores it."""
         return SearchedValues(self.values)
 
 
@@ -53,18 +53,18 @@ class Range:
     search: Search
 
     def at(self, unit: float) -> float:
-        """Return the value at a point of [0, 1), with four significant digits and never outside the range."""
+        """Return the value at a point of [0, 1), with four significant digits and within the range."""
         low, high = self.search.low, self.search.high
         value = low * (high / low) ** unit if self.search.scale == "log" else low + (high - low) * unit
         rounded = min(max(float(f"{value:.{DIGITS - 1}e}"), low), high)
         return round(1 - rounded, 12) if self.search.complement else rounded
 
     def entry(self) -> SearchedRange:
-        """Return the dimension as a study's document has it."""
+        """Return the dimension as a study's document stores it."""
         return SearchedRange(**vars(self.search))
 
     def between(self, low: float, high: float) -> "Range":
-        """Return it with other ends."""
+        """Return the range with other ends."""
         return Range(replace(self.search, low=low, high=high))
 
 
@@ -73,20 +73,20 @@ Space = Mapping[str, Dimension]
 
 
 def space_of(origin: OptimizerSource, names: Sequence[str], given: Collection[str], own: Space) -> dict[str, Dimension]:
-    """Return what is searched for an optimizer.
+    """Return the search space of an optimizer.
 
-    `own` is the user's space for it and replaces the declared ranges; otherwise `names` says which of those are taken,
-    `all` for every one, a tuple's name for its entries. What is `given` is not searched.
+    `own` is the user's space for it and replaces the declared ranges. Otherwise `names` chooses from those: `all` for
+    every one, a tuple's name for its entries. Options in `given` are not searched.
     """
     declared = {name: Range(search) for name, search in origin.ranges.items()}
-    entries = {entry for whole, found in origin.entries.items() if whole in names for entry in found}
-    wanted = own or {name: one for name, one in declared.items() if {name, EVERYTHING} & {*names, *entries}}
-    return {name: one for name, one in wanted.items() if name not in given}
+    entries = {entry for whole, members in origin.entries.items() if whole in names for entry in members}
+    wanted = own or {name: dimension for name, dimension in declared.items() if {name, EVERYTHING} & {*names, *entries}}
+    return {name: dimension for name, dimension in wanted.items() if name not in given}
 
 
-def check_searched(names: Iterable[str], found: Iterable[OptimizerSource]) -> None:
-    """Raise UsageError for a name that no optimizer of the study declares a range for."""
-    known = {name for origin in found for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
+def check_searched(names: Iterable[str], sources: Iterable[OptimizerSource]) -> None:
+    """Raise UsageError for a name without a declared range in any optimizer of the study."""
+    known = {name for origin in sources for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
     for name in names:
         if name not in known:
             raise UsageError(
@@ -129,7 +129,7 @@ def read_spaces(path: Path) -> dict[str, dict[str, Dimension]]:
         betas = [[0.9, 0.95], [0.9, 0.999]]
 
     Raises:
-        UsageError: the file cannot be read, or an entry is no range and no list; the message says which.
+        UsageError: the file cannot be read, or an entry is neither a range nor a list; the message says which.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -163,7 +163,7 @@ def _dimensions(path: Path, name: str, table: Any) -> dict[str, Dimension]:
 
 def _dimension(place: str, value: Any) -> Dimension:
     if isinstance(value, list) and value:
-        return Choice(tuple(storable(place, one) for one in value))
+        return Choice(tuple(storable(place, entry) for entry in value))
     if not isinstance(value, dict):
         raise UsageError(f"{place} must be a range {EXAMPLE} or a list of values [0.0, 0.1], not {value!r}")
     for key in value:
@@ -197,7 +197,7 @@ def _values(space: Space, row: Iterable[float]) -> list[Any]:
 
 
 def check_names(spaces: Mapping[str, Mapping[str, object]], known: Iterable[str]) -> None:
-    """Raise UsageError if a search space is for an optimizer that takes no part, or its values are no dimensions."""
+    """Raise UsageError if a search space is for an optimizer outside the study, or its values are not dimensions."""
     names = list(known)
     for name, space in spaces.items():
         for key, dimension in space.items():

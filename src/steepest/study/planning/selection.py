@@ -1,4 +1,4 @@
-"""The winner of a search: on the validation set, over the tuning seeds, after the last step of the schedule."""
+"""The winner of a search, by validation scores over the tuning seeds at the end of the schedule."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ Scores = Mapping[int | str, Sequence[float]]
 
 
 def choose(scores: Scores, maximize: bool) -> tuple[int | str, float]:
-    """Return the point with the best mean score over seeds, and the mean; of equal ones the first.
+    """Return the point with the best mean score over seeds, and the mean; the first of equals.
 
-    A trial that diverged or failed scores NaN, and a point that holds one comes after all that hold none: a point that
-    works on some seeds only is no setting to recommend.
+    A trial that diverged or failed scores NaN. A point with a NaN comes after all points without one, because a point
+    that works only on some seeds is not a setting to recommend.
 
     >>> choose({"defaults": [0.7], 0: [math.nan], 1: [0.9]}, maximize=True)
     (1, 0.9)

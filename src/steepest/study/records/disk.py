@@ -1,4 +1,4 @@
-"""Writing so that it is really written, and saying clearly when it cannot be."""
+"""Durable writing: data reach the disk, and an error names the cause and the remedy."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from steepest.study.errors import StoreError
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file that cannot be written into an error that tells what to do."""
+    """Turn an OSError about a file that cannot be written into a StoreError that names the remedy."""
     try:
         yield
     except OSError as error:
@@ -23,7 +23,7 @@ def writing_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading_from(path: Path) -> Iterator[None]:
-    """Turn what the system says about a file that cannot be read into one line."""
+    """Turn an OSError about a file that cannot be read into a StoreError of one line."""
     try:
         yield
     except OSError as error:
@@ -31,12 +31,12 @@ def reading_from(path: Path) -> Iterator[None]:
 
 
 def remove_empty(folder: Path) -> None:
-    """Delete a folder in which there is nothing."""
+    """Delete an empty folder."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def flush(file: IO[bytes]) -> None:
-    """Return when what was written is on the disk, not only on its way there."""
+    """Wait until the written data of a file are on the disk."""
     file.flush()
     os.fsync(file.fileno())

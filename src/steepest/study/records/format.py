@@ -34,12 +34,12 @@ T = TypeVar("T")
 
 
 class FormatError(ValueError):
-    """Stored data are not as declared; the message names the place and what was found there."""
+    """Stored data that differ from their declaration. The message names the place and the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """Where the workload is declared, its preset, and the sizes of the three sets."""
+    """The place of the workload's declaration, its preset, and the sizes of the three sets."""
 
     source: str
     preset: str
@@ -48,7 +48,7 @@ class TaskEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How every trial trains. `evaluations` is their number in an epoch."""
+    """The training of every trial. `evaluations` is their number in an epoch."""
 
     epochs: int
     batch_size: int
@@ -95,7 +95,7 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedRange:
-    """A hyperparameter that is drawn from a range; `complement` means that one minus it is."""
+    """A hyperparameter that is drawn from a range; with `complement` it is one minus the drawn number."""
 
     low: float
     high: float
@@ -200,7 +200,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The data, and how many examples each set has. `fallback` says which data these stand in for, if they do."""
+    """The data, and the number of examples in each set. `fallback` names the missing data that these stand in for."""
 
     name: str
     source: str
@@ -264,7 +264,7 @@ class TrialEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTimes:
-    """The last record of a trial's wall times. `restarts` says why an interrupted trial began again."""
+    """The last record of a trial's wall times. `restarts` is the reason why an interrupted trial began again."""
 
     train_seconds: float | None = None
     examples: float | None = None
@@ -274,7 +274,7 @@ class TrialTimes:
 
 
 def read(kind: type[T], value: object, place: str = "") -> T:
-    """Return plain data, as JSON gives them, as an object of a declared class; entries that it lacks are ignored.
+    """Read plain data from JSON as an object of a declared class. Entries without a declaration are ignored.
 
     >>> read(Choice, {"point": 1, "given": {}, "options": {"lr": 0.1}})
     Choice(point=1, given={}, options={'lr': 0.1})
@@ -282,8 +282,8 @@ def read(kind: type[T], value: object, place: str = "") -> T:
     Traceback (most recent call last):
     steepest.study.records.format.FormatError: chosen.SGD.point is 1.5, not an integer, a text or null
     """
-    found: T = _read(kind, value, place)
-    return found
+    checked: T = _read(kind, value, place)
+    return checked
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -294,14 +294,14 @@ def _read(kind: Any, value: Any, place: str) -> Any:
 def _object(kind: Any, value: Any, place: str) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(kind, value, place)
-    found = {}
+    values = {}
     for entry, entry_kind in _entries(kind):
         inside = f"{place}.{entry.name}" if place else entry.name
         if entry.name in value:
-            found[entry.name] = _read(entry_kind, value[entry.name], inside)
+            values[entry.name] = _read(entry_kind, value[entry.name], inside)
         elif entry.default is MISSING:
             raise FormatError(f"{inside} is missing")
-    return kind(**found)
+    return kind(**values)
 
 
 @cache
@@ -323,17 +323,21 @@ def _mapping(kind: Any, value: Any, place: str) -> Any:
 
 
 def _union(kind: Any, value: Any, place: str) -> Any:
-    kinds = [one for one in get_args(kind) if one is not NoneType]
+    kinds = [member for member in get_args(kind) if member is not NoneType]
     if value is None and len(kinds) < len(get_args(kind)):
         return None
-    fitting = [one for one in kinds if is_dataclass(one) and isinstance(value, Mapping) and _has_entries(one, value)]
+    fitting = [
+        member
+        for member in kinds
+        if is_dataclass(member) and isinstance(value, Mapping) and _has_entries(member, value)
+    ]
     if len(kinds) == 1 and is_dataclass(kinds[0]):
         fitting = kinds
     if fitting:
         return _read(fitting[0], value, place)
-    for one in kinds:
+    for member in kinds:
         try:
-            return _read(one, value, place)
+            return _read(member, value, place)
         except FormatError:
             continue
     raise _wrong(kind, value, place)
@@ -359,7 +363,7 @@ def _scalar(fits: Callable[[Any], bool]) -> Callable[[Any, Any, str], Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, or one that JSON lacks and that is spelled as a word."""
+    """Return whether a value is a number, or the name of a number that JSON lacks."""
     return (isinstance(value, int | float) and not isinstance(value, bool)) or value in ("nan", "inf", "-inf")
 
 
@@ -393,7 +397,7 @@ def _wrong(kind: Any, value: Any, place: str) -> FormatError:
 def _words(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Literal:
-        return " or ".join(repr(one) for one in get_args(kind))
+        return " or ".join(repr(word) for word in get_args(kind))
     if origin in (Union, UnionType):
         *first, last = dict.fromkeys(map(_words, get_args(kind)))
         return f"{', '.join(first)} or {last}" if first else last

@@ -1,4 +1,4 @@
-"""Locks on files, so that two processes do not write one study or one trial at once. They vanish with the process."""
+"""Locks on files: only one process writes a study or a trial at a time. A lock ends with its process."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ FAR: Final = 2**30  # the byte that is locked on Windows: one place whatever the
 
 
 def _acquire_on_windows(file: IO[Any]) -> None:
-    """Lock one byte, always the same: msvcrt locks from the file's position on, and that differs between processes."""
+    """Lock the first byte. msvcrt locks from the file's position on, which differs between processes."""
     msvcrt: Any = importlib.import_module("msvcrt")
     position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
     os.lseek(file.fileno(), FAR, os.SEEK_SET)
@@ -37,7 +37,7 @@ _acquire = _acquire_on_windows if sys.platform == "win32" else _acquire_on_posix
 
 
 def acquire(file: IO[Any], patience: float = 0.0) -> bool:
-    """Lock an open file until it is closed; return whether that succeeded within so many seconds."""
+    """Lock an open file until it is closed. Return whether that succeeded within so many seconds."""
     last = time.monotonic() + patience
     while True:
         try:
@@ -52,7 +52,7 @@ def acquire(file: IO[Any], patience: float = 0.0) -> bool:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process, or raise StoreError when another has it."""
+    """Lock a folder for this process, or raise StoreError if another process has locked it."""
     path = folder / ".lock"
     with writing_to(path):
         file = path.open("a+", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a study ran on: versions, machine, commit."""
+"""The environment of a study: versions, machine, commit."""
 
 import os
 import platform
@@ -34,7 +34,7 @@ def cores() -> int:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that Steepest runs from, with + if files differ from it, or None."""
+    """Return the commit of the checkout that Steepest runs from, with + if files differ from it; None without one."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top) / "src" / "steepest" != PACKAGE:
         return None

@@ -20,13 +20,13 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def encode_document(document: object) -> bytes:
-    """Return a whole document as indented JSON for people and programs."""
+    """Return a whole document as indented JSON."""
     text = json.dumps(plain(document), sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
     return _utf8(text) + b"\n"
 
 
 def _utf8(text: str) -> bytes:
-    """Return the bytes of a JSON text; half letters (of a path, where the locale is C) become escapes of JSON."""
+    """Return the bytes of a JSON text. Unpaired surrogates (of a path, in the locale C) become escapes of JSON."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -35,17 +35,17 @@ def number(value: float | str) -> float:
     return float(value)
 
 
-def alike(one: Any, other: Any) -> bool:
-    """Whether two values are the same in a record: what was read from one has lists where there were tuples.
+def alike(left: Any, right: Any) -> bool:
+    """Return whether two values are equal in a record. A record has lists in place of tuples.
 
     >>> alike({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]})
     True
     """
-    return bool(plain(one) == plain(other))
+    return bool(plain(left) == plain(right))
 
 
 def plain(value: Any) -> Any:
-    """Return a value with only what JSON has; a declared object becomes a mapping of its entries."""
+    """Return a value in JSON's types only. A declared object becomes a mapping of its entries."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):

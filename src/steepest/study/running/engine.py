@@ -1,4 +1,4 @@
-"""Running a plan: what is done is skipped, what crashes is recorded, what is interrupted stays on the disk."""
+"""Running a plan: finished trials are skipped, crashes are recorded, interrupted trials keep their checkpoints."""
 
 import math
 from collections import Counter
@@ -23,29 +23,27 @@ from steepest.study.trials.trial import Event
 
 
 class Callback(Protocol):
-    """Somebody who looks on while a study runs."""
+    """An observer of a running study."""
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
-        """A stage begins, with these trials; some may be done already."""
+        """Handle the begin of a stage with these trials, of which some may be done already."""
 
     def trial_started(self, trial: TrialSpec) -> None:
-        """A trial is about to begin."""
+        """Handle the begin of a trial."""
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """A running trial has something to tell; it ends with a record of kind `end`.
+        """Handle an event of a running trial. Its last event is a record of kind `end`.
 
-        One that goes on from a checkpoint tells of that first, with a record of kind `resumed`. Of steps there may be
-        some only.
+        A resumed trial first emits a record of kind `resumed`. Records of steps may be skipped.
         """
 
 
 @dataclass
 class RunSummary:
-    """How a run of a plan went: the trials skipped because they were done, and how the others ended.
+    """The outcome of a run: the number of skipped trials, and how the others ended.
 
-    `signal` is the one that interrupted it, if one did: Ctrl-C is SIGINT. `notes` tell of record files that were found
-    damaged, of files that have changed, of optimizers whose search found nothing, and of settings of the process that
-    trials change.
+    `signal` is the signal that interrupted the run, if any: Ctrl-C is SIGINT. `notes` name damaged record files,
+    changed files, optimizers whose search found nothing, and settings of the process that trials change.
     """
 
     skipped: int = 0
@@ -55,24 +53,24 @@ class RunSummary:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal ended the run before its plan was done."""
+        """True if a signal ended the run before its plan was done."""
         return self.signal is not None
 
 
 def run(
     plan: Plan, folder: StudyFolder, callback: Callback, order: Sequence[str] = (), workers: Workers | None = None
 ) -> RunSummary:
-    """Run what is still to run.
+    """Run the trials of a plan that are not done yet.
 
-    Ctrl-C, SIGTERM and SIGHUP leave running trials without an end record; the next time these resume from their
+    Ctrl-C, SIGTERM and SIGHUP leave running trials without an end record. The next run resumes these from their
     checkpoints.
 
     Args:
-        plan: what to run.
-        folder: where its records are.
-        callback: is told what happens.
+        plan: the plan.
+        folder: the folder of its records.
+        callback: the observer of the run.
         order: names of the optimizers that come first in tables.
-        workers: who runs the trials; usually this process, one after another.
+        workers: the workers that run the trials; by default this process, one trial after another.
     """
     study = _Study(plan, folder, callback, workers or InProcess(plan.task, folder))
     with folder.writing(), signals.as_interrupts():
@@ -89,7 +87,10 @@ def run(
 
 
 def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
-    """Return where the searches of a folder should go on, by label; empty where every best rate is enclosed."""
+    """Return the new range of every search of a folder that is to be extended, by label.
+
+    Optimizers whose best rate is enclosed are left out.
+    """
     waiting = pending(plan.search_trials, folder)
     if waiting or not plan.candidates:
         raise UsageError(f"--extend needs a finished search; {folder.path} has {len(waiting)} search trials to run")
@@ -102,15 +103,17 @@ def next_extension(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float
 
 
 def _searching(folder: StudyFolder) -> set[str]:
-    """Return the labels of the folder's optimizers that search."""
+    """Return the labels of the folder's optimizers with a search."""
     return {entry.label for entry in folder.document().optimizers if entry.points}
 
 
 def _tried(label: str, plan: Plan, folder: StudyFolder) -> list[tuple[Mapping[str, Any], float]]:
     """Return every drawn point with its mean score."""
     scores = search_scores(label, plan, folder)
-    drawn = [one for one in plan.candidates[label] if isinstance(one.point, int)]
-    return [(one.config.options, fmean(scores[one.point])) for one in drawn if one.point is not None]
+    drawn = [candidate for candidate in plan.candidates[label] if isinstance(candidate.point, int)]
+    return [
+        (candidate.config.options, fmean(scores[candidate.point])) for candidate in drawn if candidate.point is not None
+    ]
 
 
 def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[PlannedTrial]:
@@ -120,7 +123,7 @@ def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[Planned
 
 @dataclass
 class _Study:
-    """A plan that is being run."""
+    """A run in progress."""
 
     plan: Plan
     folder: StudyFolder
@@ -141,10 +144,10 @@ class _Study:
         self._run_stage(self.plan.timing_trials(chosen), alone=True)
 
     def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
-        """Raise if trials finished, with a finite loss, and the metric is a finite number in none of them."""
+        """Raise MetricError if trials finished with a finite loss, but none of them with a finite metric."""
         name = self.plan.task.metric.name
         records = [self.folder.read_trial(trial.id) for trial in trials]
-        values = [last_value(found, f"{split}_{name}") for found in records if found.status == FINISHED]
+        values = [last_value(record, f"{split}_{name}") for record in records if record.status == FINISHED]
         if values and not any(map(math.isfinite, values)):
             raise MetricError(
                 f"the metric {name!r} is {values[0]} on the {split} set in all {len(values)} trials that finished, "
@@ -161,7 +164,7 @@ class _Study:
             self._run_batch(batch)
 
     def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-        """Return the trials that are still to run; remember which files are damaged, clear away what is done with."""
+        """Return the trials that are still to run. Note damaged files, and delete checkpoints of finished trials."""
         waiting = pending(trials, self.folder)
         for trial in waiting:
             note = self.folder.read_trial(trial.id).note
@@ -183,7 +186,7 @@ class _Study:
                     self._take(update.trial, update.event)
 
     def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
-        """Say once for every optimizer which settings of the process its trials change."""
+        """Note once per optimizer which settings of the process its trials change."""
         if changes and self.changed.get(trial.config.label) != changes:
             self.changed[trial.config.label] = changes
             self.summary.notes.append(
@@ -205,7 +208,7 @@ class _Study:
 
 
 def _winners(plan: Plan, folder: StudyFolder, summary: RunSummary) -> list[Candidate]:
-    """Return the chosen point of every optimizer that searches; one whose every trial failed has none."""
+    """Return the chosen point of every optimizer with a search. An optimizer without a finished trial is left out."""
     chosen = []
     for label, candidates in plan.candidates.items():
         scores = search_scores(label, plan, folder)
@@ -215,7 +218,7 @@ def _winners(plan: Plan, folder: StudyFolder, summary: RunSummary) -> list[Candi
                 f"{label}: no trial of its search finished on every tuning seed, so it is not evaluated"
             )
             continue
-        chosen.append(next(one for one in candidates if one.point == point))
+        chosen.append(next(candidate for candidate in candidates if candidate.point == point))
     return chosen
 
 
@@ -229,25 +232,25 @@ def search_scores(label: str, plan: Plan, folder: StudyFolder) -> dict[Point, li
 
 
 def _score(trial: PlannedTrial, plan: Plan, folder: StudyFolder) -> float:
-    found = folder.read_trial(trial.id)
-    if found.status != FINISHED:
+    record = folder.read_trial(trial.id)
+    if record.status != FINISHED:
         return math.nan
-    return last_value(found, f"validation_{plan.task.metric.name}")
+    return last_value(record, f"validation_{plan.task.metric.name}")
 
 
-def last_value(found: TrialRecords, key: str) -> float:
-    """Return a figure of the last record that has it."""
-    return number(next(line[key] for line in reversed(found.lines) if key in line))
+def last_value(record: TrialRecords, key: str) -> float:
+    """Return a figure from the last record that has it."""
+    return number(next(line[key] for line in reversed(record.lines) if key in line))
 
 
 def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
-    """Write down what is evaluated; trials of a label whose choice has changed since are no longer its results."""
+    """Store the choices. Trials of a label whose choice has changed are dropped from the document."""
 
     def change(document: StudyDocument) -> StudyDocument:
         known = document.chosen
-        new = {one.config.label: _choice(one) for one in chosen}
+        new = {entry.config.label: _choice(entry) for entry in chosen}
         changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
-        kept = tuple(one for one in document.trials if one.phase == SEARCH or one.optimizer not in changed)
+        kept = tuple(entry for entry in document.trials if entry.phase == SEARCH or entry.optimizer not in changed)
         return replace(document, trials=kept, chosen={**known, **new})
 
     folder.change_document(change)

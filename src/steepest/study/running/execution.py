@@ -1,4 +1,4 @@
-"""A trial and its files: it goes on where its checkpoint allows, and however it ends, its record says how."""
+"""Execution of a trial with its files: it resumes from its checkpoint, and its record states how it ended."""
 
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -23,13 +23,13 @@ def execute(
 ) -> Generator[Event]:
     """Run a trial and yield its events once they are in its files.
 
-    A trial that goes on from a checkpoint begins with an event of kind `resumed`, which is in no file. One that another
-    process has brought to its end yields that end alone. A crash is an event of kind `end` with the status `failed`.
+    A resumed trial begins with an event of kind `resumed`, which is not stored. For a trial that another process has
+    finished, only its end is yielded. A crash is an event of kind `end` with the status `failed`.
 
     Args:
-        spec: what to run.
-        load: returns what it runs on.
-        folder: where its files are.
+        spec: the trial.
+        load: returns its task.
+        folder: the study's folder.
         seconds: between two checkpoints.
         stop: asked after every step whether to stop there; the trial then ends without an event of kind `end`.
 
@@ -37,12 +37,12 @@ def execute(
         StoreError: the files cannot be written, or another process writes them.
     """
     with folder.log(spec.id) as log:
-        found = folder.read_trial(spec.id)
-        if found.end is not None and found.status in DONE:
-            yield Event(found.end)
+        stored = folder.read_trial(spec.id)
+        if stored.end is not None and stored.status in DONE:
+            yield Event(stored.end)
             return
         file = folder.checkpoint(spec)
-        checkpoint = _usable(file, found, log, spec)
+        checkpoint = _usable(file, stored, log, spec)
         log.cut(checkpoint.lengths if checkpoint else (0, 0))
         manager = CheckpointManager(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
         if checkpoint:
@@ -60,26 +60,26 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, 
     Args:
         spec: the trial.
         folder: where its files are.
-        error: what became of the process.
-        output: what it had to say at last.
+        error: the way in which the process ended.
+        output: the last lines that it printed.
         status: `failed`, or `timed out` for a process that was ended because the trial exceeded its time limit.
     """
     with folder.log(spec.id) as log:
-        found = folder.read_trial(spec.id)
-        if found.end is not None:  # it died after the trial
-            return Event(found.end)
+        stored = folder.read_trial(spec.id)
+        if stored.end is not None:  # it died after the trial
+            return Event(stored.end)
         log.cut(log.whole)
-        if not found.lines:
+        if not stored.lines:
             log.write(start_of(spec))
-        last: Record = found.lines[-1] if found.lines else {}
+        last: Record = stored.lines[-1] if stored.lines else {}
         event = _failure(_position(last), error, output, status)
         log.write(event)
     return event
 
 
-def _usable(file: CheckpointFile, found: TrialRecords, log: TrialLog, spec: TrialSpec) -> Checkpoint | None:
-    """Return the trial's checkpoint unless it is damaged, or the files are not those that it was taken with."""
-    if not found.lines or not alike(found.lines[0], start_of(spec).record):
+def _usable(file: CheckpointFile, stored: TrialRecords, log: TrialLog, spec: TrialSpec) -> Checkpoint | None:
+    """Return the trial's checkpoint, unless it is damaged or does not belong to these files."""
+    if not stored.lines or not alike(stored.lines[0], start_of(spec).record):
         return None
     try:
         checkpoint = file.read()
@@ -100,17 +100,17 @@ def with_crashes(
     checkpoint: Checkpoint | None = None,
     manager: CheckpointManager | None = None,
 ) -> Iterator[Event]:
-    """Yield a trial's events; one more tells of the crash if there was one. What the trial was is told in any case."""
+    """Yield a trial's events, and after a crash one more event about it. The start event is never missing."""
     position = _position({} if checkpoint is None else _resumed(checkpoint).record)
-    told = checkpoint is not None
+    started = checkpoint is not None
     try:
         for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, manager):
-            position, told = _position(event.record), True
+            position, started = _position(event.record), True
             yield event
     except StoreError:
         raise
     except (Exception, SystemExit) as error:
-        if not told:
+        if not started:
             yield start_of(spec)
         yield _failure(position, f"{type(error).__name__}: {error}", traceback.format_exc())
 

@@ -29,18 +29,18 @@ from steepest.study.trials.trial import Event
 PULSE: Final = 0.5
 """Seconds between two looks at the clock while nothing happens."""
 GRACE: Final = 5.0
-"""Seconds in which a trial that was told to stop may take its checkpoint, and a worker may end."""
+"""Seconds in which a stopped trial may take its checkpoint, and a worker may end."""
 LAST_WORDS: Final = 4000
-"""Characters that a dead worker's record keeps of what it had to say."""
+"""Characters of a dead worker's output that its record keeps."""
 
 
 class Processes:
-    """Runs trials in so many processes at once. To be used in a `with` block, which leaves none behind.
+    """Workers that run trials in several processes at once. Use it in a `with` block, which ends all of them.
 
     Args:
         folder: the study's folder.
         jobs: number of processes.
-        data_dir: where workloads look for their data first.
+        data_dir: the first folder in which workloads search for their data.
         time_limit: seconds after which a trial is ended as timed out; None lets it take its time.
         seconds: between two checkpoints of a trial.
     """
@@ -66,13 +66,13 @@ class Processes:
         self._waiting.append(trial)
 
     def collect(self) -> Generator[TrialUpdate]:
-        """Hand out what waits, and yield what the workers tell."""
+        """Send the waiting trials to the workers, and yield their updates."""
         while self._waiting or self._busy:
             yield from self._hand_out()
             yield from self._listen()
 
     def cancel(self) -> None:
-        """Forget what waits, and stop what runs, after a checkpoint if that can be had soon."""
+        """Forget the waiting trials, and stop the running ones, with a checkpoint if it can be taken soon."""
         self._waiting.clear()
         for process in self._busy:
             process.send(("stop", None))
@@ -106,7 +106,7 @@ class Processes:
                 yield TrialUpdate(trial)
 
     def _ready(self, number: int) -> "_Process":
-        """Return the process of this number; a new one if there is none, or if it died while it had nothing to do."""
+        """Return the process of this number. A process that has not started or died while idle is replaced."""
         process = self._places[number]
         if process is not None and process.trial is None and not process.alive:
             process.close()
@@ -126,7 +126,7 @@ class Processes:
                     process.trial = None
 
     def _listen(self) -> Iterator[TrialUpdate]:
-        """Wait for a message, but not for long, and yield what it means."""
+        """Wait a short time for a message, and yield its update."""
         try:
             process, message = self._updates.get(timeout=PULSE)
         except queue.Empty:
@@ -199,11 +199,11 @@ class _Process:
 
     @property
     def seconds(self) -> float:
-        """How long its trial has been running."""
+        """Seconds since its trial began."""
         return time.monotonic() - self._began
 
     def restart_clock(self) -> None:
-        """Count its trial's seconds from here: until now it was only being started."""
+        """Restart the clock of its trial, because until now the process was only starting."""
         self._began = time.monotonic()
 
     def run(self, trial: TrialSpec) -> None:
@@ -219,7 +219,7 @@ class _Process:
             self._child.stdin.flush()
 
     def kill(self, politely: bool = False) -> None:
-        """End it; politely means that it may first tell where it was."""
+        """Kill the worker. With `politely`, send SIGABRT first, so that faulthandler prints a traceback."""
         if politely and sys.platform != "win32":
             self._child.send_signal(signal.SIGABRT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -228,7 +228,7 @@ class _Process:
         self._child.wait()
 
     def close(self) -> None:
-        """Let it end, and take away what it printed if that is nothing."""
+        """Let the worker end, and delete its output file if it is empty."""
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):
             self._child.stdin.close()
@@ -239,7 +239,7 @@ class _Process:
             self._output.unlink()
 
     def fate(self) -> str:
-        """Return in words how it ended."""
+        """Return a sentence on how the worker ended."""
         code = self._child.wait()
         if code >= 0:
             return f"its process ended with exit code {code}"
@@ -247,7 +247,7 @@ class _Process:
         return f"its process was killed by signal {-code} ({signal.strsignal(-code)}){often}"
 
     def last_words(self) -> str:
-        """Return the end of what it has printed since its trial began, the place of a crash among it."""
+        """Return the end of its output since its trial began, with the traceback of a crash."""
         words = self._output.read_bytes()[self._told :].decode(errors="replace")
         return words.partition("\nExtension modules: ")[0][-LAST_WORDS:]  # faulthandler's long list of what was loaded
 
@@ -273,7 +273,7 @@ _MAIN: Final = "from steepest.study.running.worker_process import main; main()"
 
 @contextlib.contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """Let a child be born deaf to Ctrl-C, which is its parent's to hear."""
+    """Start a child with Ctrl-C blocked, which only its parent handles."""
     if sys.platform == "win32":
         yield
         return

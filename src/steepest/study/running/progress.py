@@ -1,4 +1,4 @@
-"""How far a study is, for whatever shows it."""
+"""The progress of a study, for any display."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from steepest.study.trials.trial import Event
 
 @dataclass
 class Row:
-    """What is known of one trial; None where nothing is known yet."""
+    """The state of one trial; None for unknown figures."""
 
     label: str
     phase: str
@@ -39,7 +39,7 @@ class Row:
         return self.examples / self.train_seconds if self.train_seconds else None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the time that a running trial still needs, judged by its own pace."""
+        """Return the remaining seconds of a running trial, judged by its own pace."""
         seen = self.examples - self.examples_before
         if self.status != "running" or not seen:
             return None
@@ -47,7 +47,7 @@ class Row:
 
 
 class Progress:
-    """Watches a study, which runs so many trials at once, and keeps one row per trial, in the order of running."""
+    """A callback that keeps one row per trial, in the order of running; `jobs` trials run at once."""
 
     def __init__(self, plan: Plan, folder: StudyFolder, jobs: int = 1) -> None:
         self.metric: str = plan.task.metric.name
@@ -67,7 +67,7 @@ class Progress:
         row.status, row.began = "running", time.monotonic()
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """Bring a trial's row up to date."""
+        """Update a trial's row."""
         row = self.rows[trial.id]
         row.took = time.monotonic() - row.began
         self._read(row, event.record, event.timing or {})
@@ -75,7 +75,7 @@ class Progress:
             row.examples_before = row.examples
 
     def seconds_left(self) -> float | None:
-        """Return the time until all trials are done, judged by those that this run has ended, or else is running."""
+        """Return the remaining seconds of all trials, judged by those that this run has ended, or by running ones."""
         now = time.monotonic()
         rows = self.rows.values()
         running = [row for row in rows if row.status == "running"]

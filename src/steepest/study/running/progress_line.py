@@ -1,4 +1,4 @@
-"""One line that says how far a study from Python is, on a terminal or in a notebook."""
+"""A progress line for a study from Python, on a terminal or in a notebook."""
 
 import builtins
 import sys
@@ -13,16 +13,16 @@ from steepest.study.trials.trial import Event
 
 WIDTH: Final = 79
 PAUSE: Final = 0.25
-"""Seconds between two states that are shown."""
+"""Seconds between two updates of the line."""
 
 
 def is_watched() -> bool:
-    """Whether somebody sees standard error while it is written: on a terminal or in a notebook."""
+    """Return whether standard error is shown while it is written: on a terminal or in a notebook."""
     return sys.stderr.isatty() or bool(getattr(builtins, "__IPYTHON__", False))
 
 
 class ProgressLine:
-    """A callback that writes one line, and over it as long as the study runs."""
+    """A callback that writes one line and replaces it as long as the study runs."""
 
     def __init__(self, progress: Progress, file: TextIO) -> None:
         self._progress = progress
@@ -41,12 +41,12 @@ class ProgressLine:
         self._show(trial)
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
-        """Show the state, unless another one was shown just before."""
+        """Show the state, unless it was shown just before."""
         self._progress.trial_event(trial, event)
         self._show(trial)
 
     def close(self) -> None:
-        """Leave an empty line for what comes next."""
+        """End the line for the output that follows."""
         self._write("")
 
     def _show(self, trial: TrialSpec) -> None:
@@ -55,7 +55,7 @@ class ProgressLine:
             self._write(self._words(trial))
 
     def _words(self, trial: TrialSpec) -> str:
-        rows = [self._progress.rows[one.id] for one in self._stage]
+        rows = [self._progress.rows[planned.id] for planned in self._stage]
         done = sum(row.status not in ("waiting", "running") for row in rows)
         left = self._progress.seconds_left()
         rest = "" if left is None else f", about {duration(left)} left"

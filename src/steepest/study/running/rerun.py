@@ -1,4 +1,4 @@
-"""Running a stored trial once more, from nothing but its record, and comparing the two byte by byte."""
+"""Running a stored trial once more from its record, and comparing the two records byte by byte."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ SHOWN: Final = 8
 
 @dataclass(frozen=True)
 class Rerun:
-    """How a repetition compares with the record. `different` is the number of the first line that differs, from 1."""
+    """The comparison of a repetition with its record.
+
+    `different` is the number of the first line that differs, from 1.
+    """
 
     lines: int
     different: int | None = None
@@ -31,45 +34,45 @@ class Rerun:
 
     @property
     def bit_equal(self) -> bool:
-        """Whether every line is the same, byte for byte."""
+        """True if every line is equal, byte for byte."""
         return self.different is None
 
 
 def find(folder: StudyFolder, trial: str) -> str:
-    """Return the name of the trial that is called so, or whose name alone begins so."""
+    """Return the name of the trial that has this name, or the only one that begins with it."""
     document = folder.read_document()
     known = [entry.id for entry in document.trials] if document else []
-    found = [name for name in known if name.startswith(trial)]
-    if not found:
+    matches = [name for name in known if name.startswith(trial)]
+    if not matches:
         raise UsageError(choices(f"trial of {folder.path}", trial, known[:SHOWN]))
-    if len(found) > 1 and trial not in found:
-        raise UsageError(f"{trial!r} begins several names; choose from {', '.join(found[:SHOWN])}")
-    return found[0]
+    if len(matches) > 1 and trial not in matches:
+        raise UsageError(f"{trial!r} begins several names; choose from {', '.join(matches[:SHOWN])}")
+    return matches[0]
 
 
 def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Rerun:
     """Run the trial of this name again and compare.
 
     Raises:
-        StoreError: there is no record of it.
+        StoreError: the folder does not have a record of it.
         UsageError: the code, the data or the versions that it needs are not those of the record.
     """
-    found = folder.read_trial(trial).lines
-    if not found:
+    stored = folder.read_trial(trial).lines
+    if not stored:
         raise StoreError(f"{trial} has no record yet; run the study's command to run it")
-    if "spec" not in found[0]:
-        error = found[0].get("error", "the reason is not known")
+    if "spec" not in stored[0]:
+        error = stored[0].get("error", "the reason is not known")
         raise StoreError(
             f"{trial} failed before its record said what it was ({error}), so it cannot be repeated from it; "
             "the study's command runs it again"
         )
-    spec = TrialSpec.read(found[0]["spec"])
+    spec = TrialSpec.read(stored[0]["spec"])
     workloads.find(spec.task.source)  # before the optimizer's file, as in a study: what it sets holds for all trials
     document = folder.read_document()
-    _check_same(found[0]["spec"], spec, document.code if document else {})
-    stored = (records.encode(line) for line in found)
+    _check_same(stored[0]["spec"], spec, document.code if document else {})
+    encoded = (records.encode(line) for line in stored)
     lines = 0
-    for lines, (there, here) in enumerate(zip_longest(stored, _encoded(spec, data_dir), fillvalue=b""), 1):
+    for lines, (there, here) in enumerate(zip_longest(encoded, _encoded(spec, data_dir), fillvalue=b""), 1):
         if there != here:
             return Rerun(lines, lines, there.decode().strip(), here.decode().strip())
     return Rerun(lines)
@@ -80,7 +83,7 @@ def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
 
 
 def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.Description]) -> None:
-    """Raise unless the specification means here what it meant there: versions, the rule's code, data."""
+    """Raise UsageError if the specification has another meaning here: other versions, code of the rule, or data."""
     here = {**spec.document(), "versions": {name: machine.versions()[name] for name in stored["versions"]}}
     file = spec.task.source.rpartition(":")[0]
     files = [*spec.config.origin.files, *([file] if file.endswith(".py") else [])]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP, by which systems, schedulers and closed terminals end a program: heard as Ctrl-C is."""
+"""SIGTERM and SIGHUP, by which systems, schedulers and closed terminals end a program: handled like Ctrl-C."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ Handler = Callable[[int, FrameType | None], object]
 
 
 class Terminated(KeyboardInterrupt):
-    """One of the signals came; whoever expects Ctrl-C is ready for it."""
+    """One of the signals came. It derives from KeyboardInterrupt, so handlers of Ctrl-C see it too."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -24,7 +24,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def as_interrupts() -> Iterator[None]:
-    """Raise Terminated in the block when one of the signals comes; one that is ignored, as by nohup, stays ignored."""
+    """Raise Terminated in the block when one of the signals comes. An ignored signal, as by nohup, stays ignored."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may say what a signal does
         yield
         return
@@ -44,17 +44,17 @@ def handle(handler: Handler, numbers: tuple[int, ...] | list[int] = SIGNALS) -> 
 
 
 def number_of(interrupt: KeyboardInterrupt) -> int:
-    """Return the signal that an exception stands for."""
+    """Return the signal that raised an exception."""
     return interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
 
 
 def exit_code(number: int) -> int:
-    """Return the exit code of a program that a signal ended, as shells have it."""
+    """Return the exit code of a program that a signal ended, as a shell reports it."""
     return 128 + number
 
 
 def end_by(number: int) -> None:
-    """End this process as the signal would have ended it, so that its parent can tell."""
+    """End this process by the signal itself, so that its parent sees the cause."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

@@ -3,8 +3,8 @@
 study.json           what was run, on what, with which versions
 trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
 times/<id>.jsonl     wall times of the same trial
-checkpoints/<id>.pt  where a trial goes on that has not ended
-workers/<n>.txt      what a worker process, and with it the user's code, had to say
+checkpoints/<id>.pt  the checkpoint of a trial that has not ended
+workers/<n>.txt      the output of a worker process, including the user's code
 """
 
 import json
@@ -27,12 +27,12 @@ from steepest.study.trials.trial import Event
 
 DONE: Final = (FINISHED, DIVERGED)
 PATIENCE: Final = 10.0
-"""Seconds in which what a killed study left behind may end."""
+"""Seconds in which the processes of a killed study may end."""
 
 
 @dataclass(frozen=True)
 class TrialRecords:
-    """What a trial's file holds. `note` says what was wrong with the file, if anything was."""
+    """The records in a trial's file. `note` describes damage to the file, if any."""
 
     lines: list[Record]
     note: str | None = None
@@ -45,7 +45,7 @@ class TrialRecords:
 
     @property
     def status(self) -> str:
-        """How the trial stands: finished, diverged, failed or interrupted."""
+        """The status of the trial: finished, diverged, failed or interrupted."""
         return str(self.end["status"]) if self.end else INTERRUPTED
 
 
@@ -57,12 +57,12 @@ class StudyFolder:
 
     @property
     def document_path(self) -> Path:
-        """Where the study's document is."""
+        """The path of the study's document."""
         return self.path / "study.json"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Create the folder where needed and keep other processes out of it."""
+        """Create the folder if it is missing, and lock it against other processes."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; a study needs a folder")
         with writing_to(self.path):
@@ -81,7 +81,7 @@ class StudyFolder:
         return _checked(content, self.document_path)
 
     def write_document(self, document: StudyDocument) -> None:
-        """Replace the study's document; a reader sees the old one or the new one, never a part."""
+        """Replace the study's document. A reader sees the old one or the new one, never a part."""
         temporary = self.path / ".study.json.new"
         with writing_to(self.document_path):
             with temporary.open("wb") as file:
@@ -97,14 +97,14 @@ class StudyFolder:
         return document
 
     def change_document(self, change: Callable[[StudyDocument], StudyDocument]) -> None:
-        """Replace the study's document by what `change` makes of it, if that is anything else."""
+        """Replace the study's document by the result of `change`, if it differs."""
         old = self.document()
         new = change(old)
         if not records.alike(new, old):
             self.write_document(new)
 
     def read_trial(self, trial: str) -> TrialRecords:
-        """Return a trial's records; a last line that was cut off is left out, and the note says so."""
+        """Return a trial's records. An incomplete last line is left out, and the note mentions it."""
         return read_records(self.path / "trials" / f"{trial}.jsonl")
 
     def read_times(self, trial: str) -> TrialRecords:
@@ -112,22 +112,24 @@ class StudyFolder:
         return read_records(self.path / "times" / f"{trial}.jsonl")
 
     def is_done(self, trial: str) -> bool:
-        """Whether a trial has come to an end that running it again would only repeat."""
+        """Return whether a trial has ended in a way that a second run would only repeat."""
         return self.read_trial(trial).status in DONE
 
     def log(self, trial: str) -> "TrialLog":
-        """Open a trial's files to append to them, and keep everybody else from doing so."""
+        """Open a trial's files for appending, and lock them against other processes."""
         return TrialLog(self.path / "trials" / f"{trial}.jsonl", self.path / "times" / f"{trial}.jsonl")
 
     def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
-        """Return where a trial's checkpoint is, if it has one."""
+        """Return the file of a trial's checkpoint, which need not exist."""
         return CheckpointFile(self.path / "checkpoints" / f"{spec.id}.pt", spec)
 
 
 class TrialLog:
-    """Writes a trial as it runs. Its end is on the disk before anybody is told of it; so is all before a checkpoint.
+    """The open files of a running trial.
 
-    What lies between would be cut when the trial resumes, so waiting for the disk there would only cost time.
+    Its end is on the disk before anybody sees it, and so is all before a checkpoint.
+
+    Events between two checkpoints would be cut when the trial resumes, so they do not wait for the disk.
     """
 
     def __init__(self, trial: Path, times: Path) -> None:
@@ -144,13 +146,13 @@ class TrialLog:
 
     @property
     def whole(self) -> Lengths:
-        """The lengths up to the last line that is whole."""
+        """The lengths up to the last complete line."""
         with reading_from(self._path):
             trial, times = (Path(file.name).read_bytes().rfind(b"\n") + 1 for file in (self._trial, self._times))
         return trial, times
 
     def cut(self, lengths: Lengths) -> bool:
-        """Drop what lies beyond these lengths; return whether the files were that long."""
+        """Cut the files to these lengths. Return whether they were that long."""
         with writing_to(self._path):
             sizes = [os.fstat(file.fileno()).st_size for file in (self._trial, self._times)]
             long_enough = all(size >= length for size, length in zip(sizes, lengths, strict=True))
@@ -160,7 +162,7 @@ class TrialLog:
         return long_enough
 
     def saved(self) -> Lengths:
-        """Put everything on the disk and return the lengths."""
+        """Flush everything to the disk and return the lengths."""
         with writing_to(self._path):
             flush(self._times)
             flush(self._trial)
@@ -190,18 +192,18 @@ class TrialLog:
 
 
 def read_records(path: Path) -> TrialRecords:
-    """Return the whole lines of a record file."""
+    """Return the complete lines of a record file."""
     if not path.exists():
         return TrialRecords([])
     with reading_from(path):
         *lines, rest = path.read_bytes().split(b"\n")
     try:
-        found = [json.loads(line) for line in lines]
+        entries = [json.loads(line) for line in lines]
     except ValueError:
-        found = [None]
-    if not all(map(_is_record, found)):
+        entries = [None]
+    if not all(map(_is_record, entries)):
         return TrialRecords([], f"{path.name} is damaged and was not read")
-    return TrialRecords(found, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
+    return TrialRecords(entries, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
 
 
 def _is_record(line: Any) -> bool:
@@ -213,7 +215,10 @@ def _length(file: IO[bytes]) -> int:
 
 
 def _checked(content: bytes, path: Path) -> StudyDocument:
-    """Return the document, or say what is wrong with it: it is replaced whole, so only something else damages it."""
+    """Return the document, or raise StoreError with the damage.
+
+    It is replaced whole, so only an outside cause damages it.
+    """
     try:
         document = json.loads(content) if content.strip() else None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError

@@ -1,4 +1,4 @@
-"""A worker process: takes trials from its standard input until that ends, and tells of them on its standard output.
+"""A worker process: it takes trials from its standard input until that ends, and reports them on its standard output.
 
 Both carry pickled plain data. Whatever else is printed here goes to standard error.
 """
@@ -33,7 +33,7 @@ from steepest.study.trials.task import Task, load_task
 from steepest.study.trials.trial import Event
 
 QUIET: Final = 0.2
-"""Seconds between two steps that are told of."""
+"""Seconds between two steps that are reported."""
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Message = tuple[str, Any]
@@ -45,7 +45,7 @@ cannot be written.
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker is told once, before its first trial."""
+    """The configuration of a worker, sent once before its first trial."""
 
     parent: int
     folder: Path
@@ -54,7 +54,7 @@ class WorkerConfig:
 
 
 def main() -> None:
-    """Work until standard input ends; with it ends the process, in the middle of a trial too."""
+    """Work until standard input ends. The process ends with it, even in the middle of a trial."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -90,7 +90,7 @@ class _Worker:
                 signals.end_by(self._signal)
 
     def terminate(self, number: int, frame: FrameType | None) -> None:
-        """End as a signal demands: a running trial first takes its checkpoint, after the step that it is in."""
+        """End on a signal. A running trial first takes its checkpoint, after the present step."""
         self._signal = number
         self._stop.set()
         if not self._busy:
@@ -113,7 +113,7 @@ class _Worker:
                 self._trials.put(content)
 
     def _messages(self, document: dict[str, Any]) -> Iterator[Message]:
-        """Run a trial and yield what the parent must know."""
+        """Run a trial and yield the messages to the parent."""
         config, ended = self._config, False
         try:
             spec = _unchanged(document)
@@ -131,7 +131,7 @@ class _Worker:
 
 
 def _unchanged(document: dict[str, Any]) -> TrialSpec:
-    """Return the specification of a document, if the code that it names is what it was in the parent."""
+    """Return the specification of a document. Raise StudyError if its code differs from the parent's."""
     spec = TrialSpec.read(document)
     workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
     if not alike(spec.document(), document):
@@ -140,7 +140,7 @@ def _unchanged(document: dict[str, Any]) -> TrialSpec:
 
 
 def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
-    """Return the task, if its data are what they were in the parent."""
+    """Return the task. Raise StudyError if its data differ from the parent's."""
     task = load_task(spec.task, data_dir)
     if not alike(task.sha256, spec.setting["data"]["sha256"]):
         raise StudyError(
@@ -151,17 +151,17 @@ def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
 
 
 def _throttled(events: Iterator[Event]) -> Iterator[Event]:
-    """Leave out steps that follow soon upon another."""
-    told = -math.inf
+    """Leave out steps that soon follow another."""
+    reported = -math.inf
     for event in events:
         now = time.monotonic()
-        if event.record["kind"] != "step" or now - told > QUIET:
-            told = now
+        if event.record["kind"] != "step" or now - reported > QUIET:
+            reported = now
             yield event
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel to end this process with its parent; elsewhere the end of standard input must do."""
+    """Ask the kernel to end this process with its parent. Other systems rely on the end of standard input."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before

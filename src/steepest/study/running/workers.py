@@ -1,4 +1,4 @@
-"""Who runs trials: an interface that a study sees, and the simplest thing that has it."""
+"""The Workers interface and its in-process implementation."""
 
 from collections import deque
 from collections.abc import Generator
@@ -16,30 +16,30 @@ from steepest.study.trials.trial import Event
 
 @dataclass(frozen=True)
 class TrialUpdate:
-    """What is new of a trial; without an event: it begins."""
+    """An update on a trial; without an event: the trial begins."""
 
     trial: TrialSpec
     event: Event | None = None
 
 
 class Workers(Protocol):
-    """Runs trials and writes their files, wherever that is. What is submitted is plain data.
+    """The interface of anything that runs trials and writes their files. Submitted trials are plain data.
 
-    However a trial goes wrong, its record ends; only a folder that cannot be written raises (StoreError).
+    Every failure of a trial is recorded as its end. Only a folder that cannot be written raises (StoreError).
     """
 
     def submit(self, trial: TrialSpec) -> None:
         """Put a trial into the queue."""
 
     def collect(self) -> Generator[TrialUpdate]:
-        """Yield what happens, until every submitted trial has ended. Steps may be left out, all else is told."""
+        """Yield updates until every submitted trial has ended. Only steps may be left out."""
 
     def cancel(self) -> None:
-        """Forget what waits, and stop what runs; it goes on from its checkpoint next time."""
+        """Forget the waiting trials, and stop the running ones, which resume from their checkpoints next time."""
 
 
 class InProcess:
-    """Runs one trial after another in this process. A model that crashes the process takes the study with it."""
+    """Workers that run one trial after another in this process. A model that crashes the process ends the study too."""
 
     def __init__(self, task: Task, folder: StudyFolder, seconds: float = SECONDS) -> None:
         self._task = task
@@ -52,7 +52,7 @@ class InProcess:
         self._waiting.append(trial)
 
     def collect(self) -> Generator[TrialUpdate]:
-        """Run what waits."""
+        """Run the waiting trials."""
         while self._waiting:
             trial = self._waiting.popleft()
             yield TrialUpdate(trial)
@@ -61,5 +61,5 @@ class InProcess:
                     yield TrialUpdate(trial, event)
 
     def cancel(self) -> None:
-        """Forget what waits."""
+        """Forget the waiting trials."""
         self._waiting.clear()

@@ -1,1 +1,1 @@
-"""Statistics of studies: pure functions from plain numbers to frozen dataclasses; they know no plan and no store."""
+"""Statistics of studies: pure functions from plain numbers to frozen dataclasses, independent of plans and files."""

@@ -1,4 +1,4 @@
-"""Confidence intervals that cover what they claim at the few seeds of a study."""
+"""Confidence intervals that keep their coverage with the few seeds of a study."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from steepest.study.statistics.vectors import finite_vector, probability, vector
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; an infinite end says that the data set no bound on that side.
+    """A confidence interval. An infinite end means that the data do not bound that side.
 
     Attributes:
-        level: the coverage that it claims, in (0, 1); the true one is at least that under the method's assumptions.
-        method: how it was made, in words for a report.
+        level: the claimed coverage, in (0, 1); the true coverage is at least that under the method's assumptions.
+        method: the method's name in words for a report.
     """
 
     low: float
@@ -27,21 +27,21 @@ class Interval:
 
     @property
     def is_finite(self) -> bool:
-        """Whether both ends are."""
+        """True if both ends are finite."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def within(self, margin: float) -> bool:
-        """Whether every value of the interval is at most ``margin`` in size."""
+        """Return whether every value of the interval is at most ``margin`` in size."""
         return -margin <= self.low and self.high <= margin
 
 
 def sign_flip_interval(differences: Sequence[float], level: float = 0.95, *, seed: int = 0) -> Interval:
-    """The mean differences that `permutation.sign_flip_p_value` does not reject, at 1 - level.
+    """Return the interval of mean differences that `permutation.sign_flip_p_value` does not reject, at 1 - level.
 
     Shifting the differences by theta and testing counts the subsets with a mean of at most theta, so that the ends are
     order statistics of the 2^n - 1 subset means (Hartigan 1969, JASA 64, 1303-1317; Tritchler 1984, JASA 79, 200-207).
     It covers exactly 1 - `permutation.attainable_level` for differences that are symmetric about their centre,
-    whatever their law; above n = 16 a random 2^16 - 1 subsets stand for all, which covers as much (Hartigan, same
+    whatever their law. Above n = 16 a random 2^16 - 1 subsets stand for all, which covers as much (Hartigan, same
     paper). With too few pairs for the level (n < 6 at 95 %) it is the whole line.
 
     Raises:
@@ -61,10 +61,10 @@ def sign_flip_interval(differences: Sequence[float], level: float = 0.95, *, see
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The median's interval between two order statistics (David and Nagaraja, Order Statistics, 2003, section 7.1).
+    """Return the median's interval between two order statistics.
 
-    It assumes nothing of the law, covers at least ``level``, and takes infinite values. With too few values for the
-    level (n < 6 at 95 %) it is the whole line.
+    It assumes nothing of the law, covers at least ``level``, and takes infinite values (David and Nagaraja, Order
+    Statistics, 2003, section 7.1). With too few values for the level (n < 6 at 95 %) it is the whole line.
 
     Raises:
         UsageError: no value, or one is NaN.
@@ -81,7 +81,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def effect_interval(differences: Sequence[float], level: float = 0.95, *, seed: int = 0) -> Interval:
-    """The interval of a paired effect: the mean's by `sign_flip_interval`, or, with an infinite one, the median's.
+    """Return the interval of a paired effect's mean by `sign_flip_interval`; with an infinite one, of its median.
 
     Raises:
         UsageError: no difference, or one is NaN.

@@ -1,9 +1,9 @@
 """Paired sign-flip permutation tests, and Holm's correction for several of them.
 
-Under the null hypothesis "optimizer and reference are alike on every seed" a paired difference is as likely to be d as
+The null hypothesis is "optimizer and reference are alike on every seed": a paired difference is as likely to be d as
 -d, so each of the 2^n sign patterns was equally likely (Fisher, The Design of Experiments, 1935, section 21). Flipping
 the signs of a subset S of the pairs lowers the sum by twice the sum over S. The flipped sum is therefore at least the
-observed one exactly when S sums to at most zero: test (here) and interval (`intervals`) both count subsets.
+observed one exactly when S sums to at most zero. Test (here) and interval (`intervals`) both count subsets.
 """
 
 import math
@@ -18,20 +18,21 @@ from steepest.study.errors import UsageError
 from steepest.study.statistics.vectors import Vector, probability, vector
 
 EXACT_UP_TO: Final = 16
-"""The largest number of pairs of which all subsets are taken; above it, a random 2^16 - 1 of them."""
+"""The largest number of pairs for which all subsets are taken. Above it, a random 2^16 - 1 of them are taken."""
 TIE: Final = 1e-10
 """Sums that differ by less, relative to the sum of sizes, are equal: 0.91 - 0.90 and 0.81 - 0.80 differ in rounding."""
 
 
 def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p value of the paired sign-flip test on the mean: the share of sign patterns at least as extreme.
+    """Return the two-sided p value of the paired sign-flip test on the mean: the share of patterns at least as extreme.
 
-    Exact up to n = 16. Above, a random 2^16 - 1 of the patterns and the observed one, (count + 1) / (draws + 1), which
-    is as valid (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9(1), article 39).
-    With an infinite difference there is no mean: see `flipped_values`.
+    It is exact up to n = 16. Above, a random 2^16 - 1 of the patterns are taken and the observed one: (count + 1) /
+    (draws + 1). That is as valid (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology
+    9(1), article 39).
+    With an infinite difference the mean does not exist: see `flipped_values`.
 
     Args:
-        differences: one per pair, shape (n,); infinite where one side alone missed or diverged.
+        differences: one per pair, shape (n,); infinite where only one side missed or diverged.
         seed: of the random patterns; without effect up to n = 16.
 
     Raises:
@@ -50,11 +51,11 @@ def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def flipped_values(differences: Sequence[float]) -> Vector:
-    """The numbers whose signs are flipped and whose sum is the statistic, shape (n,).
+    """Return the numbers whose signs are flipped and whose sum is the statistic, shape (n,).
 
-    They are the differences; with an infinite one among them they are the signed ranks of the sizes (ties share their
-    average rank, infinities the highest, zeros count nothing but keep their rank: Pratt 1959). Which of the two is
-    taken depends on the sizes alone, that no flip changes: the test stays exact.
+    They are the differences, or, if one is infinite, the signed ranks of the sizes (Pratt 1959): ties share their
+    average rank, infinities have the highest, zeros count nothing but keep their rank. The choice depends only on the
+    sizes, which no flip changes, so the test stays exact.
 
     >>> flipped_values([0.1, -float("inf"), 0.0, 0.3]).tolist()
     [2.0, -4.0, 0.0, 3.0]
@@ -67,7 +68,7 @@ def flipped_values(differences: Sequence[float]) -> Vector:
 
 @lru_cache(maxsize=4)
 def subsets(n: int, seed: int = 0) -> Vector:
-    """Distinct non-empty subsets of n things as rows of zeros and ones, shape (patterns(n) - 1, n), read-only.
+    """Return distinct non-empty subsets of n things as rows of zeros and ones, shape (patterns(n) - 1, n), read-only.
 
     >>> subsets(2).tolist()
     [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
@@ -78,7 +79,7 @@ def subsets(n: int, seed: int = 0) -> Vector:
 
 
 def patterns(n: int) -> int:
-    """How many sign patterns the test with n pairs looks at: `subsets` and the observed one.
+    """Return the number of sign patterns in the test with n pairs: `subsets` and the observed pattern.
 
     >>> patterns(10), patterns(30)
     (1024, 65536)
@@ -87,7 +88,7 @@ def patterns(n: int) -> int:
 
 
 def smallest_p_value(n: int) -> float:
-    """The smallest two-sided p value that n pairs can give: all have one sign, 2 of the 2^n patterns.
+    """Return the smallest two-sided p value of n pairs: all differences have one sign, which 2 of the 2^n patterns do.
 
     >>> smallest_p_value(5)
     0.0625
@@ -96,7 +97,7 @@ def smallest_p_value(n: int) -> float:
 
 
 def seeds_for_a_verdict(comparisons: int, alpha: float = 0.05) -> int:
-    """The smallest number of seeds at which one of so many comparisons can pass the first step of Holm's correction.
+    """Return the smallest number of seeds at which one of so many comparisons can pass Holm's first step.
 
     Raises:
         UsageError: alpha / comparisons is less than the smallest p value of the random patterns, 2^-15.
@@ -115,7 +116,7 @@ def seeds_for_a_verdict(comparisons: int, alpha: float = 0.05) -> int:
 
 
 def per_comparison(comparisons: int, alpha: float) -> float:
-    """The level of one of several comparisons, alpha / comparisons (Bonferroni, and the first step of Holm).
+    """Return the level of one of several comparisons, alpha / comparisons (Bonferroni, and the first step of Holm).
 
     Raises:
         UsageError: fewer than one comparison, or alpha outside (0, 1).
@@ -126,7 +127,7 @@ def per_comparison(comparisons: int, alpha: float) -> float:
 
 
 def tail_count(n: int, level: float) -> int:
-    """How many of the sign patterns lie in one tail of the two-sided test at this level.
+    """Return the number of sign patterns in one tail of the two-sided test at this level.
 
     >>> tail_count(10, 0.05)
     25
@@ -135,7 +136,7 @@ def tail_count(n: int, level: float) -> int:
 
 
 def attainable_level(n: int, level: float) -> float:
-    """The largest significance level up to ``level`` that the test with n pairs can have: p values come in steps.
+    """Return the largest attainable significance level up to ``level`` of the test with n pairs: p values are discrete.
 
     >>> attainable_level(5, 0.05), attainable_level(6, 0.05)
     (0.0, 0.03125)
@@ -144,7 +145,7 @@ def attainable_level(n: int, level: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the given order: at most alpha means rejected at family-wise level alpha.
+    """Return Holm's adjusted p values, in the given order. At most alpha means rejected at family-wise level alpha.
 
     Valid under any dependence of the tests (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
 
@@ -166,7 +167,7 @@ def _every_subset(n: int) -> Vector:
 
 
 def _random_subsets(n: int, seed: int) -> Vector:
-    """Distinct in their first 62 members, because a choice without replacement is one of 64-bit numbers."""
+    """Return subsets that differ in their first 62 members, because they are distinct random 64-bit numbers."""
     random = np.random.default_rng(seed)
     count, numbered = patterns(n) - 1, min(n, 62)
     codes = 1 + random.choice(2**numbered - 1, size=count, replace=False, shuffle=False)

@@ -1,13 +1,13 @@
-"""How large a difference must be to be found: what a plan can promise before anything runs.
+"""Power of a plan: the differences that a number of seeds can detect, before anything runs.
 
 Effects are in units of the standard deviation of the paired differences, which are taken to be normal. A comparison is
-held to alpha / comparisons, the first step of Holm's correction: where other optimizers differ from the reference too,
-the later steps ask for less, and a study finds somewhat more than is promised here.
+held to alpha / comparisons, the first step of Holm's correction. Where other optimizers differ from the reference too,
+the later steps ask for less, and a study finds somewhat more than promised here.
 
-Up to n = 12 the sign-flip test itself is simulated, because Student's test, its limit, promises too much there: what
-the sign-flip test finds with probability 0.8, Student's at the same attainable level would find with 0.92 at n = 9 and
-eight comparisons, with 0.85 at n = 10. Above, the noncentral t law at the attainable level stands for it, within two
-hundredths (`tests/statistics/test_power.py`).
+Up to n = 12 the sign-flip test itself is simulated, because Student's test, its limit, promises too much there: an
+effect that the sign-flip test finds with probability 0.8, Student's test at the same attainable level finds with 0.92
+(n = 9, eight comparisons) or 0.85 (n = 10). Above, the noncentral t law at the attainable level stands for it, within
+two hundredths (`tests/statistics/test_power.py`).
 """
 
 import math
@@ -22,13 +22,13 @@ from steepest.study.statistics.permutation import attainable_level, per_comparis
 from steepest.study.statistics.vectors import Vector, probability
 
 SIMULATED_UP_TO: Final = 12
-"""The largest number of pairs at which the test is simulated."""
+"""The largest number of pairs for which the test is simulated."""
 BATCH: Final = 256
-"""Studies simulated at a time."""
+"""The number of studies that are simulated at a time."""
 
 
 def power_of(n: int, effect: float, comparisons: int, alpha: float = 0.05) -> float:
-    """The probability of finding a difference of this size, in its true direction, with n seeds.
+    """Return the probability of finding a difference of this size, in its true direction, with n seeds.
 
     Raises:
         UsageError: fewer than one comparison, or alpha outside (0, 1).
@@ -45,7 +45,7 @@ def power_of(n: int, effect: float, comparisons: int, alpha: float = 0.05) -> fl
 
 
 def detectable_difference(n: int, comparisons: int, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """The smallest difference found with probability ``power``; None where n seeds can give no verdict at all.
+    """Return the smallest difference found with probability ``power``; None if n seeds cannot give any verdict.
 
     Raises:
         UsageError: fewer than one comparison, or alpha or power outside (0, 1).
@@ -64,9 +64,9 @@ def detectable_difference(n: int, comparisons: int, alpha: float = 0.05, power: 
 
 @lru_cache(maxsize=64)
 def _needed_effects(n: int, tail: int) -> Vector:
-    """For each of many simulated studies without a difference, the one that, added, the test would just find.
+    """Return the smallest detectable effect of each of many studies, simulated without a difference.
 
-    The test rejects once the lower end of its interval exceeds 0, and adding an effect moves that end by as much.
+    The test rejects once the lower end of its interval exceeds 0. Adding an effect moves that end by the effect.
     """
     random, chosen = np.random.default_rng(0), subsets(n)
     averaging = chosen / chosen.sum(axis=1, keepdims=True)
@@ -87,5 +87,5 @@ def _critical(n: int, level: float) -> float:
 
 
 def _certain(critical: float) -> float:
-    """A noncentrality at which the power is 1 to double precision; scipy's law is NaN far above it."""
+    """Return a noncentrality at which the power is 1 to double precision. scipy's law is NaN far above it."""
     return 2.0 * critical + 10.0

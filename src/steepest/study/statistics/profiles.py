@@ -1,7 +1,8 @@
 """Performance profiles across problems (Dolan and More 2002, Mathematical Programming 91, 201-213).
 
-A profile compares a solver with the best of those present: its rho(1) is how often it wins, its limit how often it
-succeeds. The order of two solvers in between may change with a third one (Gould and Scott 2016, ACM TOMS 43(2), 15).
+A profile compares a solver with the best of those present: its rho(1) is the share of its wins, its limit the share of
+its successes. The order of two solvers in between may change with a third one (Gould and Scott 2016, ACM TOMS 43(2),
+15).
 """
 
 import math
@@ -44,7 +45,7 @@ class Band:
 
 
 def performance_profile(costs: Mapping[str, Sequence[float]], taus: Sequence[float]) -> tuple[Profile, ...]:
-    """The profile of every solver.
+    """Return the profile of every solver.
 
     Args:
         costs: by solver, one per problem, in the same order for all: positive, infinite for a failure.
@@ -70,17 +71,17 @@ def profile_bands(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Band, ...]:
-    """Profiles of the median costs over seeds, with percentile bands from resampling.
+    """Return profiles of the median costs over seeds, with percentile bands from resampling.
 
-    A resampled problem or seed is the same for all solvers, as seeds are paired. Bands over seeds say how far other
-    seeds on these problems might move the curve; bands over problems, how far other problems like these might.
+    A resampled problem or seed is the same for all solvers, as seeds are paired. Bands over seeds show the effect
+    of other seeds on these problems. Bands over problems show the effect of other problems like these.
 
     Args:
         costs: by solver, by problem, by seed: positive, infinite for a failure. Problems may differ in their seeds.
         taus: factors of at least 1, rising.
-        over: what is drawn again, with replacement.
+        over: the resampled units, drawn with replacement.
         level: of the band, pointwise.
-        resamples: how many times.
+        resamples: the number of resamples.
         seed: of the draws.
 
     Raises:
@@ -100,7 +101,7 @@ def profile_bands(
 
 
 def _resampled(problems: list[Vector], over: Resampled, resamples: int, random: np.random.Generator) -> Vector:
-    """Median costs of every resample, shape (resamples, solvers, problems)."""
+    """Return the median costs of every resample, shape (resamples, solvers, problems)."""
     columns = [_redrawn_medians(table, over, resamples, random) for table in problems]
     medians = np.stack(columns, axis=2)
     if over == "seeds":
@@ -110,7 +111,7 @@ def _resampled(problems: list[Vector], over: Resampled, resamples: int, random: 
 
 
 def _redrawn_medians(table: Vector, over: Resampled, resamples: int, random: np.random.Generator) -> Vector:
-    """One problem's medians over its seeds, drawn again where asked, shape (resamples, solvers)."""
+    """Return one problem's medians over its seeds, resampled if requested, shape (resamples, solvers)."""
     solvers, seeds = table.shape
     if over == "problems":
         return np.broadcast_to(_median(table), (resamples, solvers))
@@ -119,25 +120,25 @@ def _redrawn_medians(table: Vector, over: Resampled, resamples: int, random: np.
 
 
 def _median(values: Vector) -> Vector:
-    """Over the last axis, infinite where one of the two middle values is."""
+    """Return the median over the last axis, infinite where one of the two middle values is."""
     ordered, n = np.sort(values, axis=-1), values.shape[-1]
     return np.asarray(ordered[..., (n - 1) // 2] / 2.0 + ordered[..., n // 2] / 2.0, dtype=np.float64)
 
 
 def _ratios(costs: Vector) -> Vector:
-    """Over the best of the solvers, costs of shape (..., solvers, problems); infinite where all of them failed."""
+    """Return the ratios to the best solver, shape (..., solvers, problems); infinite where all solvers failed."""
     best = costs.min(axis=-2, keepdims=True)
     return np.asarray(costs / np.where(np.isinf(best), 1.0, best), dtype=np.float64)
 
 
 def _shares(factors: Vector, taus: Vector) -> Vector:
-    """The share of problems with a factor of at most tau, shape (..., solvers, taus)."""
+    """Return the shares of problems with a factor of at most tau, shape (..., solvers, taus)."""
     within: NDArray[np.bool_] = factors[..., None, :] <= taus[:, None]
     return np.asarray(within.mean(axis=-1), dtype=np.float64)
 
 
 def _table(costs: Mapping[str, Sequence[float]]) -> Vector:
-    """Costs of shape (solvers, columns), checked."""
+    """Return checked costs, shape (solvers, columns)."""
     if not costs:
         raise UsageError("No solver; give the costs of at least one.")
     rows = {solver: vector(row, f"costs of {solver}") for solver, row in costs.items()}
@@ -151,7 +152,7 @@ def _table(costs: Mapping[str, Sequence[float]]) -> Vector:
 
 
 def _problems(costs: Mapping[str, Sequence[Sequence[float]]]) -> list[Vector]:
-    """One table per problem, shape (solvers, seeds of the problem)."""
+    """Return one table per problem, shape (solvers, seeds of the problem)."""
     counts = {solver: len(problems) for solver, problems in costs.items()}
     if not costs or len(set(counts.values())) > 1 or not max(counts.values()):
         raise UsageError(f"The numbers of problems are {counts}; give at least one, and as many for every solver.")

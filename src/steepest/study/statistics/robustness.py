@@ -1,4 +1,4 @@
-"""Whether a ranking of optimizers survives: one workload less, another target, another budget.
+"""Robustness of a ranking of optimizers to one workload less, another target, or another budget.
 
 Scores are oriented by the caller, larger is better (a time to target is negated); one that is not finite (a diverged
 trial, a missed target) ranks last.
@@ -21,13 +21,13 @@ Ranking = dict[str, float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a ranking under changed conditions agrees with the study's.
+    """The agreement of a ranking under changed conditions with the study's ranking.
 
     Attributes:
-        change: what was changed: the workload left out, or the other target or budget.
+        change: the workload that was left out, or the other target or budget.
         tau: Kendall's tau-b between the two, 1 for the same order; None where either ranks all alike.
-        first: who is first after the change (several where equal).
-        first_stays: whether that is who was first before.
+        first: the first optimizers after the change (several if they are equal).
+        first_stays: whether the first optimizers are those from before the change.
     """
 
     change: str
@@ -37,10 +37,10 @@ class Agreement:
 
 
 def rankings(scores: Scores) -> dict[str, Ranking]:
-    """Every workload's ranking of the optimizers that have a score on all of them.
+    """Return every workload's ranking of the optimizers that have a score on all of them.
 
-    One that could not run somewhere (it needs matrices, or a closure) is left out, because a mean rank over fewer
-    workloads is not comparable.
+    An optimizer that could not run on some workload (it needs matrices, or a closure) is left out, because a mean rank
+    over fewer workloads is not comparable.
 
     Raises:
         UsageError: no workload, or no optimizer has a score on all.
@@ -59,7 +59,7 @@ def rankings(scores: Scores) -> dict[str, Ranking]:
 
 
 def overall(scores: Scores) -> Ranking:
-    """The mean rank over the workloads, each of which counts the same.
+    """Return the mean rank over the workloads, all with equal weight.
 
     Raises:
         UsageError: as `rankings`.
@@ -68,7 +68,7 @@ def overall(scores: Scores) -> Ranking:
 
 
 def leave_one_out(scores: Scores) -> tuple[Agreement, ...]:
-    """Whether the overall ranking survives leaving out each workload in turn; empty for a single one.
+    """Return the agreement of the overall ranking without each workload in turn; empty for a single workload.
 
     Raises:
         UsageError: as `rankings`.
@@ -83,7 +83,7 @@ def leave_one_out(scores: Scores) -> tuple[Agreement, ...]:
 
 
 def under_other_conditions(scores: Mapping[str, Scores], base: str) -> tuple[Agreement, ...]:
-    """Whether the overall ranking at ``base`` survives the other targets or budgets.
+    """Return the agreement of the overall ranking at ``base`` with those under other targets or budgets.
 
     Args:
         scores: by condition, then by workload, then by optimizer.
@@ -99,7 +99,7 @@ def under_other_conditions(scores: Mapping[str, Scores], base: str) -> tuple[Agr
 
 
 def agreement(change: str, before: Ranking, after: Ranking) -> Agreement:
-    """Compare two rankings of the same optimizers.
+    """Return the agreement of two rankings of the same optimizers.
 
     Raises:
         UsageError: they rank different ones.

@@ -12,9 +12,9 @@ from steepest.study.statistics.vectors import vector
 
 
 def crossing(positions: Sequence[float], values: Sequence[float], target: float, *, maximize: bool) -> float | None:
-    """The first position whose value meets the target and whose successor meets it too; None if there is none.
+    """Return the first position whose value and whose successor's value meet the target; None without one.
 
-    The second evaluation confirms the first, so that one lucky evaluation is no success. A crossing at the last
+    The second evaluation confirms the first, so that one lucky evaluation is not a success. A crossing at the last
     evaluation is unconfirmed: None. NaN never meets a target; equality does.
 
     Args:
@@ -39,12 +39,12 @@ def crossing(positions: Sequence[float], values: Sequence[float], target: float,
 
 
 def misses(times: Sequence[float]) -> int:
-    """How many of the times are infinite."""
+    """Return the number of infinite times."""
     return sum(math.isinf(time) for time in vector(times, "times"))
 
 
 def median_with_censoring(times: Sequence[float]) -> float:
-    """The median of times of which some are infinite: infinite itself where half of them or more are.
+    """Return the median of times, some infinite. It is infinite if half of them or more are.
 
     Raises:
         UsageError: no time, or one is NaN.

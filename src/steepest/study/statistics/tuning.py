@@ -1,4 +1,4 @@
-"""What tuning costs and how finely it must be done: the expected best of k trials, and learning-rate curves."""
+"""Cost and resolution of tuning: the expected best of k trials, and learning-rate curves."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ Edge = Literal["low", "high"]
 
 
 def expected_best(scores: Sequence[float], *, maximize: bool) -> list[float]:
-    """The mean of the best score of k trials, drawn without replacement from the N that there are, for k = 1..N.
+    """Return the mean of the best score of k trials, drawn without replacement from all N, for k = 1..N.
 
     The best of k is at most the i-th worst score with probability C(i, k) / C(N, k): exact, with no resampling. (Dodge
-    et al. 2019, EMNLP, draw with replacement instead, and so expect less of k trials: Tang et al. 2020, ACL.) Where the
-    trials are points of a quasi-random sequence and no independent draws, it is an estimate.
+    et al. 2019, EMNLP, draw with replacement instead, and so expect less of k trials: Tang et al. 2020, ACL.) For
+    points of a quasi-random sequence, which are not independent draws, it is an estimate.
 
-    A trial that diverged (a score that is not finite) ranks last and counts as the worst finite score, which flatters
-    it: without a bound of the measure any other number would be invented. Report how many diverged beside the curve.
+    A trial that diverged (a score that is not finite) ranks last and counts as the worst finite score. That flatters
+    it, but without a bound of the measure any other number would be invented. Report the number of diverged trials next
+    to the curve.
 
     Returns:
         N numbers, never getting worse; all NaN where no score is finite.
@@ -39,7 +40,7 @@ def expected_best(scores: Sequence[float], *, maximize: bool) -> list[float]:
 
 
 def _failures_last(scores: Sequence[float], direction: float) -> Vector:
-    """The scores, larger is better, failures replaced by the worst finite one (NaN where there is none)."""
+    """Return the scores, larger is better, with failures replaced by the worst finite one (NaN if there is none)."""
     values = direction * np.asarray(scores, dtype=np.float64)
     if values.size == 0:
         raise UsageError("No score; give one per trial, a score that is not finite for one that diverged.")
@@ -58,7 +59,7 @@ class Sensitivity:
         high: its upper end.
         decades: log10(high / low), the width; a lower bound where the basin `reaches` an end of the range.
         at_edge: the end of the searched range on which the best rate lies, so that a better one may lie beyond; None
-            where the search has enclosed it, and for a single rate, that is no range.
+            where the search has enclosed it, and for a single rate.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -70,7 +71,7 @@ class Sensitivity:
 
     @property
     def reaches(self) -> tuple[Edge, ...]:
-        """The ends of the searched range to which the basin extends, beyond which it may go on."""
+        """The ends of the searched range to which the basin extends, beyond which it may continue."""
         low: tuple[Edge, ...] = ("low",) if self.low == self.points[0][0] else ()
         high: tuple[Edge, ...] = ("high",) if self.high == self.points[-1][0] else ()
         return low + high
@@ -79,7 +80,7 @@ class Sensitivity:
 def sensitivity(
     rates: Sequence[float], scores: Sequence[float], *, maximize: bool, margin: float
 ) -> Sensitivity | None:
-    """The learning-rate curve of a search and the width of its basin; None where every trial diverged.
+    """Return the learning-rate curve of a search and the width of its basin; None if every trial diverged.
 
     Of several trials at one rate the best counts: the curve is the profile over the other hyperparameters. The basin
     is contiguous around the best rate; where its neighbour diverged it ends at its last finite point.
@@ -88,7 +89,7 @@ def sensitivity(
         rates: the learning rates, positive, in any order, shape (n,).
         scores: a score each, not finite where the trial diverged.
         maximize: whether larger scores are better.
-        margin: by how much a score may fall short of the best, at least 0, in the score's unit.
+        margin: the largest allowed distance from the best score, at least 0, in the score's unit.
 
     Raises:
         UsageError: no rate, lengths that differ, a rate that is not positive and finite, or a margin that
@@ -124,7 +125,10 @@ def _check(rates: Sequence[float], scores: Sequence[float], margin: float) -> No
 
 
 def _profile(rates: Sequence[float], scores: Sequence[float], direction: float) -> list[tuple[float, float]]:
-    """(rate, height), rising in rate; a height is the best score at the rate, larger is better, -inf if all failed."""
+    """Return (rate, height), rising in rate.
+
+    A height is the best score at the rate, larger is better, -inf if all failed.
+    """
     best: dict[float, float] = {}
     for rate, score in zip(rates, scores, strict=True):
         height = direction * float(score) if math.isfinite(score) else -math.inf
@@ -133,8 +137,9 @@ def _profile(rates: Sequence[float], scores: Sequence[float], direction: float) 
 
 
 def _basin_end(curve: list[tuple[float, float]], floor: float) -> float:
-    """Where a curve that starts at the best point first falls below the floor; the slope to a height of -inf has no
-    length, and the basin ends at its foot.
+    """Return the rate at which a curve that starts at the best point first falls below the floor.
+
+    The slope to a height of -inf does not have a length, so the basin ends at its foot.
     """
     for (rate, height), (next_rate, next_height) in pairwise(curve):
         if next_height < floor:

@@ -1,4 +1,4 @@
-"""What the statistics take: vectors of numbers and probabilities, checked once, where they come in."""
+"""Checked inputs of the statistics: vectors of numbers, and probabilities."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ Vector = NDArray[np.float64]
 
 
 def vector(values: Sequence[float], name: str) -> Vector:
-    """The values as float64, shape (n,), n >= 1; infinite ones are allowed.
+    """Return the values as float64, shape (n,), n >= 1. Infinite values are allowed.
 
     Raises:
-        UsageError: there is no value, one is NaN, or they are not a flat sequence.
+        UsageError: the values are empty, hold a NaN, or are not a flat sequence.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
@@ -29,7 +29,7 @@ def vector(values: Sequence[float], name: str) -> Vector:
 
 
 def finite_vector(values: Sequence[float], name: str) -> Vector:
-    """The values as float64, shape (n,), n >= 1.
+    """Return the values as float64, shape (n,), n >= 1, all finite.
 
     Raises:
         UsageError: as `vector`, or a value is infinite.
@@ -41,10 +41,10 @@ def finite_vector(values: Sequence[float], name: str) -> Vector:
 
 
 def probability(value: float, name: str) -> float:
-    """The value, strictly between 0 and 1.
+    """Return the value, strictly between 0 and 1.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not between 0 and 1.
     """
     if not 0.0 < value < 1.0:
         raise UsageError(f"{name} is {value}; give a number between 0 and 1, both excluded.")

@@ -1,15 +1,15 @@
 """Verdicts: several optimizers, each against one reference, on paired seeds.
 
-What is guaranteed, at family-wise level alpha for all comparisons of one call together, however they depend on each
-other (they share the reference):
+The guarantee holds at family-wise level alpha for all comparisons of one call together. They share the reference, and
+any dependence between them is allowed:
 
 * "better" or "worse" is said of any optimizer that equals the reference (its paired differences are as likely to be d
   as -d) with probability at most alpha: exact sign-flip tests, Holm's correction.
 * "equivalent" is said of any optimizer whose true mean difference exceeds the margin with probability at most alpha:
   intervals of level 1 - alpha / comparisons that hold together, for differences symmetric about their centre.
 
-The guarantee is about new seeds of these trials. It is not about another test sample, another draw of the search, a
-second measure judged in another call, nor about "undecided", that claims nothing.
+The guarantee is about new seeds of these trials. It does not cover another test sample, another draw of the search, or
+a second measure judged in another call. "Undecided" claims nothing.
 """
 
 import math
@@ -32,7 +32,7 @@ from steepest.study.statistics.vectors import Vector, vector
 
 
 class Verdict(StrEnum):
-    """What a study may say of an optimizer beside its reference."""
+    """A study's verdict on an optimizer, compared with its reference."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         label: the optimizer.
-        reference: what it is compared with.
+        reference: the optimizer that it is compared with.
         n: the number of pairs.
         estimate: the mean difference; the median where a difference is not finite (see `median_difference`); NaN where
             no pair has a finite result on either side.
@@ -76,7 +76,7 @@ class Comparison:
 def compare(
     differences: Mapping[str, Sequence[float]], reference: str, margin: float, alpha: float = 0.05
 ) -> tuple[Comparison, ...]:
-    """Judge every optimizer against the reference; the module says what is guaranteed.
+    """Judge every optimizer against the reference. The module's docstring states the guarantee.
 
     The first rule that holds decides. *Both diverged*: neither side of any pair has a finite result. *Not enough
     seeds*: the smallest possible p value exceeds alpha / comparisons. *Equivalent*: the interval lies within
@@ -86,7 +86,7 @@ def compare(
     Args:
         differences: by optimizer, one per paired seed, positive where the optimizer is better than the reference, NaN
             where neither side has a finite result (`paired_differences` makes them).
-        reference: the label of what all are compared with.
+        reference: the label of the optimizer that all are compared with.
         margin: the largest difference without practical meaning, in the measure's unit; 0 where none is declared.
         alpha: the family-wise error rate.
 
@@ -108,7 +108,7 @@ def compare(
 
 
 def paired_differences(values: Sequence[float], reference: Sequence[float], *, maximize: bool) -> tuple[float, ...]:
-    """Seed by seed, by how much an optimizer is better than the reference: positive is better, shape (n,).
+    """Return how much better an optimizer is than the reference on every seed: positive is better, shape (n,).
 
     A value that is not finite (a diverged trial, a missed target) is worse than every finite one: the difference is
     infinite, and NaN where both sides have one: two failures have no difference, and are not alike either.
@@ -121,13 +121,11 @@ def paired_differences(values: Sequence[float], reference: Sequence[float], *, m
     """
     if len(values) != len(reference):
         raise UsageError(f"{len(values)} values and {len(reference)} of the reference; give one of each per seed.")
-    return tuple(
-        _difference(own, other, 1.0 if maximize else -1.0) for own, other in zip(values, reference, strict=True)
-    )
+    return tuple(_difference(*pair, 1.0 if maximize else -1.0) for pair in zip(values, reference, strict=True))
 
 
 def median_difference(differences: Sequence[float]) -> float:
-    """The median; where it would lie midway between minus and plus infinity it is 0, as neither side is favoured.
+    """Return the median. Midway between minus and plus infinity it is 0, as neither side is favoured.
 
     >>> median_difference([1.0, 2.0, float("inf")]), median_difference([-float("inf"), float("inf")])
     (2.0, 0.0)
@@ -146,7 +144,7 @@ class _Rules:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Differences; a pair of which both sides diverged is a tie without a size, here 0, and counted in `undefined`."""
+    """Differences. A pair of which both sides diverged is a tie without a size, here 0, and counted in `undefined`."""
 
     values: Vector
     undefined: int
@@ -154,7 +152,9 @@ class _Pairs:
     @classmethod
     def of(cls, differences: Sequence[float], what: str) -> "_Pairs":
         undefined = sum(math.isnan(difference) for difference in differences)
-        return cls(vector([0.0 if math.isnan(one) else one for one in differences], what), undefined)
+        return cls(
+            vector([0.0 if math.isnan(difference) else difference for difference in differences], what), undefined
+        )
 
     @property
     def finite(self) -> bool:
@@ -176,8 +176,8 @@ class _Pairs:
             return Interval(-math.inf, math.inf, level, "none, as no difference is defined")
         if not self.undefined:
             return effect_interval(self.values.tolist(), level)
-        found = median_interval(self.values.tolist(), level)
-        return replace(found, method=f"{found.method}, as both sides of a pair diverged")
+        interval = median_interval(self.values.tolist(), level)
+        return replace(interval, method=f"{interval.method}, as both sides of a pair diverged")
 
 
 def _comparison(
@@ -211,7 +211,7 @@ def _verdict(pairs: _Pairs, interval: Interval, adjusted: float, rules: _Rules) 
 
 
 def _probability_better(differences: Vector) -> float:
-    """The share of positive differences, ties counted half."""
+    """Return the share of positive differences, with ties counted half."""
     wins, ties = int((differences > 0.0).sum()), int((differences == 0.0).sum())
     return (wins + ties / 2.0) / len(differences)
 
@@ -222,9 +222,9 @@ def _effect_size(differences: Vector) -> float | None:
     return float(differences.mean() / differences.std(ddof=1))
 
 
-def _difference(own: float, other: float, direction: float) -> float:
-    if math.isfinite(own) and math.isfinite(other):
-        return direction * (own - other)
-    if math.isfinite(own) == math.isfinite(other):
+def _difference(value: float, reference: float, direction: float) -> float:
+    if math.isfinite(value) and math.isfinite(reference):
+        return direction * (value - reference)
+    if math.isfinite(value) == math.isfinite(reference):
         return math.nan
-    return math.inf if math.isfinite(own) else -math.inf
+    return math.inf if math.isfinite(value) else -math.inf

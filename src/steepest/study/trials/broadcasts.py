@@ -1,4 +1,4 @@
-"""Outputs (N, 1) and targets (N,) that a loss or a metric quietly broadcasts to N x N, caught while it happens."""
+"""Detection of outputs (N, 1) and targets (N,) that a loss or a metric silently broadcasts to N x N."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 WARNING: Final = "Using a target size"
-"""How torch's own warning of a broadcast loss begins."""
+"""The beginning of torch's own warning of a broadcast loss."""
 
 
 class BroadcastError(Exception):
@@ -27,7 +27,7 @@ class BroadcastError(Exception):
 
 @contextmanager
 def refused(outputs: Tensor, targets: Tensor) -> Iterator[None]:
-    """Raise BroadcastError where code in the block lets the two shapes grow into a larger one."""
+    """Raise BroadcastError if code in the block broadcasts the two shapes to a larger one."""
     if not _fit(outputs.shape, targets.shape):  # torch will say so
         yield
         return
@@ -42,7 +42,7 @@ def refused(outputs: Tensor, targets: Tensor) -> Iterator[None]:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation of torch, also those inside torch's own functions."""
+    """A mode that sees every operation of torch, including those inside torch's own functions."""
 
     def __init__(self, outputs: Sequence[int], targets: Sequence[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,19 +50,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        shapes = [tuple(one.shape) for one in args if isinstance(one, Tensor)]
+        shapes = [tuple(argument.shape) for argument in args if isinstance(argument, Tensor)]
         if isinstance(result, Tensor) and self._grow(shapes) and result.numel() > max(map(_size, self._shapes)):
             raise BroadcastError(*self._shapes)
         return result
 
     def _grow(self, shapes: Sequence[tuple[int, ...]]) -> bool:
-        """Whether an operation takes something of either shape, and the two shapes are different."""
+        """Return whether an operation takes both shapes, and the two differ."""
         return self._shapes[0] != self._shapes[1] and {*self._shapes} <= {*shapes}
 
 
-def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
+def _fit(left: Sequence[int], right: Sequence[int]) -> bool:
     try:
-        np.broadcast_shapes(one, other)
+        np.broadcast_shapes(left, right)
     except ValueError:
         return False
     return True

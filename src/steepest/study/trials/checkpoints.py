@@ -1,7 +1,7 @@
-"""Checkpoints: all that a running trial depends on, in one file that is replaced whole.
+"""Checkpoints: the complete state of a running trial, in one file that is replaced whole.
 
-A checkpoint knows how long the trial's files were when it was taken. Going on from it means cutting both to these
-lengths: what came after happens again, and the record ends in the same bytes as without the interruption.
+A checkpoint holds the lengths of the trial's files at its time. Resuming from it means cutting both to these lengths.
+Later events happen again, and the record ends in the same bytes as without the interruption.
 """
 
 import io
@@ -18,9 +18,9 @@ from steepest.study.records.format import SCHEMA
 from steepest.study.trials.spec import TrialSpec
 
 SECONDS: Final = 30.0
-"""Usual time between two checkpoints; what a crash costs at most."""
+"""Default seconds between two checkpoints, which is the most that a crash costs."""
 SHARE: Final = 0.01
-"""Largest part of a trial's time that goes into its checkpoints."""
+"""Maximum share of a trial's time that goes into its checkpoints."""
 
 State = dict[str, Any]
 Lengths = tuple[int, int]
@@ -29,18 +29,18 @@ Lengths = tuple[int, int]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a trial goes on."""
+    """A state from which a trial resumes."""
 
     lengths: Lengths
     state: State
 
 
 class UnsafeStateError(Exception):
-    """A state that is not made of tensors, numbers, text and containers alone, or that did not come back."""
+    """A state with other parts than tensors, numbers, text and containers, or one that did not load as it was saved."""
 
 
 class CheckpointFile:
-    """The checkpoint of one trial. A file that belongs to another specification or schema counts as none."""
+    """The checkpoint of one trial. A file that belongs to another specification or schema is ignored."""
 
     def __init__(self, path: Path, spec: TrialSpec) -> None:
         self.path = path
@@ -48,11 +48,11 @@ class CheckpointFile:
         self._identity = {"schema": SCHEMA, "spec": spec.digest}
 
     def prepare(self, state: State, lengths: Lengths) -> None:
-        """Write a checkpoint beside the file; `commit` puts it in its place.
+        """Write a checkpoint to a temporary file, which `commit` renames.
 
         Raises:
             UnsafeStateError: the state cannot be stored.
-            StoreError: the disk is full, or will not be written to.
+            StoreError: the disk is full, or not writable.
         """
         content = io.BytesIO()  # not straight to the disk: torch reports a full one as if the state were at fault
         try:
@@ -66,17 +66,17 @@ class CheckpointFile:
                 flush(file)
 
     def prepared(self) -> State:
-        """Return the state that `prepare` wrote, as it comes back from the disk."""
+        """Return the state that `prepare` wrote, as it loads from the disk."""
         state: State = self._load(self._new)["state"]
         return state
 
     def commit(self) -> None:
-        """Put what was prepared in the place of the last checkpoint."""
+        """Replace the last checkpoint by the prepared one."""
         with writing_to(self.path):
             self._new.replace(self.path)
 
     def read(self) -> Checkpoint | None:
-        """Return the checkpoint, None if there is none for this specification.
+        """Return the checkpoint; None without one of this specification.
 
         Raises:
             UnsafeStateError: the file is damaged.
@@ -90,7 +90,7 @@ class CheckpointFile:
         return Checkpoint((trial, times), content["state"])
 
     def discard(self) -> None:
-        """Delete what was prepared and not committed."""
+        """Delete a prepared checkpoint that was not committed."""
         with writing_to(self._new):
             self._new.unlink(missing_ok=True)
 
@@ -112,8 +112,8 @@ class CheckpointManager:
     """Decides when a running trial is stored, and stores it.
 
     Args:
-        file: where to.
-        lengths: puts what has been written of the trial on the disk and tells its length.
+        file: the file of the checkpoint.
+        lengths: flushes the trial's files to the disk and returns their lengths.
         seconds: between two checkpoints; 0 stores the trial after every step.
         proven: whether a state of this trial has been stored and continued before.
         stop: whether the trial has been asked to stop; it is then stored at once.
@@ -138,13 +138,13 @@ class CheckpointManager:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """True if it is time for a checkpoint."""
         if self.refused is not None:
             return False
         return self.stop() or time.monotonic() >= self._next
 
     def store(self, state: Callable[[], State]) -> State | None:
-        """Store a state; return it as it came back if it must still be proven that a trial can go on from it."""
+        """Store a state. Return it as it loads, if it must still be proven that a trial can resume from it."""
         began = time.monotonic()
         try:
             self._file.prepare(state(), self._lengths())
@@ -158,13 +158,13 @@ class CheckpointManager:
         return None
 
     def accept(self) -> None:
-        """The state that was stored last is proven: it becomes the checkpoint, and the later ones are not checked."""
+        """Accept the state that was stored last: it becomes the checkpoint, and later ones are not checked."""
         self.proven = True
         self._file.commit()
         self._next = time.monotonic() + self._seconds
 
     def refuse(self, reason: str) -> None:
-        """Keep no checkpoints of this trial any more."""
+        """Stop keeping checkpoints of this trial."""
         self.refused = reason
         self._file.discard()
 

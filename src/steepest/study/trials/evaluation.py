@@ -15,9 +15,9 @@ CHUNK: Final = 500  # examples at once; fixed, because sums in other chunks roun
 
 @torch.no_grad()
 def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str) -> tuple[float, float]:
-    """Return the mean loss and the metric; batch normalisation uses its running statistics, dropout is off.
+    """Return the mean loss and the metric. Batch normalisation uses its running statistics, dropout is off.
 
-    What a model or a metric draws here comes from the stream that the caller made active. The model is left in
+    Random numbers of the model or metric come from the stream that the caller made active. The model is left in
     training mode.
     """
     model.eval()
@@ -32,7 +32,7 @@ Chunks = Iterator[tuple[Tensor, Tensor]]
 
 
 def _chunks(model: nn.Module, examples: Examples, precision: str) -> Chunks:
-    """Yield outputs and targets, some examples at once."""
+    """Yield outputs and targets in chunks of examples."""
     for start in range(0, len(examples), CHUNK):
         inputs, targets = examples.batch(slice(start, start + CHUNK))
         with autocast(precision):
@@ -50,7 +50,7 @@ def _over_examples(chunks: Chunks, task: Task, count: int) -> tuple[float, float
 
 
 def _over_set(chunks: Chunks, task: Task, count: int) -> tuple[float, float]:
-    found = list(chunks)
-    loss = sum(task.loss(outputs, targets).item() * len(targets) for outputs, targets in found) / count
-    outputs, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    pairs = list(chunks)
+    loss = sum(task.loss(outputs, targets).item() * len(targets) for outputs, targets in pairs) / count
+    outputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return loss, task.metric.of_set(outputs, targets)

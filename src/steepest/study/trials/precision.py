@@ -15,7 +15,7 @@ PRECISIONS: Final = {
 
 
 def check(precision: str) -> str:
-    """Return the precision if it is one, or say which one may have been meant."""
+    """Return the name of a precision. For an unknown name, raise an error with the closest match."""
     if precision not in PRECISIONS:
         raise UsageError(choices("precision", precision, PRECISIONS))
     return precision

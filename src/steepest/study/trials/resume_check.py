@@ -1,4 +1,4 @@
-"""Checkpoints of a running trial, and the check that it can resume from them: a twin does, equal to the last bit."""
+"""Checkpoints of a running trial, and the check that it can resume from them: a resumed twin is equal bit by bit."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -14,9 +14,9 @@ from steepest.study.trials.task import Task
 from steepest.study.trials.training import Batch, Trainer
 
 STEPS: Final = 1
-"""Steps of the check for an optimizer of ours or torch's: its state is tested, the user's model is not."""
+"""Steps of the check for an optimizer of ours or torch's. It tests the optimizer's state, not the user's model."""
 FOREIGN_STEPS: Final = 10
-"""Steps for any other: it may remember something outside its state dict, and use it every few steps only."""
+"""Steps for any other optimizer, which may use a memory outside its state dict only every few steps."""
 
 
 class StoppedError(Exception):
@@ -24,10 +24,10 @@ class StoppedError(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one running trial; without a manager there are none.
+    """The checkpoints of one running trial; without a manager it stores nothing.
 
-    The first one counts when a twin that was loaded from it has taken the same steps to the same bits. If it has not,
-    the trial has no checkpoints, and `refused` says why.
+    The first checkpoint counts after a twin that was loaded from it has taken the same steps to the same bits.
+    Otherwise the trial has no checkpoints, and `refused` is the reason.
     """
 
     def __init__(self, spec: TrialSpec, task: Task, manager: CheckpointManager | None) -> None:
@@ -39,15 +39,15 @@ class Checkpoints:
 
     @property
     def refused(self) -> str | None:
-        """Why the trial would start again after an interruption."""
+        """The reason why the trial would start again after an interruption."""
         return None if self._manager is None else self._manager.refused
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Between two steps: store the trial if it is time to. One that shall stop does so once that is proven.
+        """Store the trial between two steps if a checkpoint is due. Stop it on request, once its checkpoint is proven.
 
         Raises:
-            StoppedError: the trial shall stop here.
-            StoreError: the disk is full, or will not be written to.
+            StoppedError: the trial was asked to stop.
+            StoreError: the disk is full, or not writable.
         """
         if self._manager is None:
             return
@@ -59,7 +59,7 @@ class Checkpoints:
             raise StoppedError
 
     def compare(self, batch: Batch, trainer: Trainer) -> None:
-        """After a step: let the twin of a checkpoint that is still to be proven take it too."""
+        """Advance the twin of an unproven checkpoint after a step, and compare it."""
         if self._check is None or self._manager is None:
             return
         difference = self._check.follow(batch, trainer)
@@ -70,7 +70,7 @@ class Checkpoints:
             self.end_check()
 
     def end_check(self) -> None:
-        """Before an evaluation, which may move an optimizer's weights: what has been compared must do."""
+        """Accept the steps compared so far before an evaluation, which may move an optimizer's weights."""
         if self._check is not None and self._manager is not None:
             self._manager.accept()
             self._check = None
@@ -93,40 +93,40 @@ class ResumeCheck:
 
     @property
     def complete(self) -> bool:
-        """Whether enough steps have been compared."""
+        """True if enough steps have been compared."""
         return self._left == 0
 
     def follow(self, batch: Batch, original: Trainer) -> str | None:
-        """Take the step that the original has just taken; return what came out differently, if anything did."""
+        """Take the step that the original has just taken. Return a sentence on the difference, if any."""
         try:
             self._twin.advance(batch)
         except Exception as error:
             return f"a twin that went on from a checkpoint stopped with {type(error).__name__}: {error}"
         self._left -= 1
-        own, other = self._twin.state(), original.state()
-        different = [key for key in own if not same(own[key], other[key])]
+        resumed, continued = self._twin.state(), original.state()
+        different = [key for key in resumed if not same(resumed[key], continued[key])]
         if not different:
             return None
         return f"a twin that went on from a checkpoint had another {' and '.join(different)} after its next steps"
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two states are equal to the last bit; NaN equals itself."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return _same_tensors(one, other)
-    if type(one) is not type(other):
+def same(left: Any, right: Any) -> bool:
+    """Return whether two states are equal bit by bit. NaN equals itself."""
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return _same_tensors(left, right)
+    if type(left) is not type(right):
         return False
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other or (one != one and other != other))
+    if isinstance(left, Mapping):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right or (left != left and right != right))
 
 
-def _same_tensors(one: Tensor, other: Tensor) -> bool:
-    if (one.dtype, one.shape, one.layout) != (other.dtype, other.shape, other.layout):
+def _same_tensors(left: Tensor, right: Tensor) -> bool:
+    if (left.dtype, left.shape, left.layout) != (right.dtype, right.shape, right.layout):
         return False
-    return torch.equal(_bytes(one), _bytes(other))
+    return torch.equal(_bytes(left), _bytes(right))
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What one trial is: everything that its numbers depend on, as plain data with an identity."""
+"""The specification of a trial: everything that its numbers depend on, as plain data with an identity."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from steepest.study.trials.task import TaskName
 class TrialSpec:
     """One training run.
 
-    `phase` says what it is for: a point of a `search` never reads the test set, an `evaluation` reads it once at its
-    end, `timing` only takes steps. `threads` is the number of torch's threads that compute it. `setting` describes
-    what else its numbers depend on, as JSON-able data.
+    `phase` is its purpose: a point of a `search` never reads the test set, an `evaluation` reads it once at its end,
+    `timing` only takes steps. `threads` is the number of torch's threads that compute it. `setting` describes
+    all other dependencies of its numbers, as JSON-able data.
 
     Trials with equal specifications produce equal records, byte for byte, on one machine.
     """
@@ -35,7 +35,7 @@ class TrialSpec:
     setting: Mapping[str, Any]
 
     def document(self) -> dict[str, Any]:
-        """Return the complete specification as it stands in the trial's first record."""
+        """Return the complete specification as the trial's first record stores it."""
         return {
             **self.setting,
             "optimizer": self.config.document(),

@@ -1,4 +1,4 @@
-"""What a trial trains and measures on, and how a process that was told only its name comes by it."""
+"""The task of a trial, and its name, by which another process loads it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from steepest.study.declaration import Loss, Metric, Workload
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its loss and metric, three sets of examples, and the digests of the data that they are cut from."""
+    """A network, its loss and metric, three sets of examples, and the digests of their data."""
 
     model: Callable[[], nn.Module]
     loss: Loss
@@ -27,7 +27,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskName:
-    """What it takes to load a task in another process: where the workload is declared, the preset, the sizes."""
+    """The name of a task, from which another process loads it: the workload's place, the preset, the sizes."""
 
     source: str
     preset: str

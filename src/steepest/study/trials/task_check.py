@@ -1,4 +1,4 @@
-"""Checks of a task before the plan is locked: what would stop every trial, or let it run to wrong numbers."""
+"""Checks of a task before the plan is locked: errors that would stop every trial, or make its numbers wrong."""
 
 import math
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from steepest.study.trials.task import Task
 from steepest.study.trials.training import Batch, initial_model
 
 EXAMPLES: Final = 64
-"""Examples that are evaluated twice, if the metric is not one of a whole set."""
+"""The number of examples that are evaluated twice, unless the metric is one of a whole set."""
 NAMED: Final = 4
-"""Parameters that a message names."""
+"""Maximum number of parameters that a message names."""
 
 
 def examine(task: Task, pattern: TrialSpec) -> list[str]:
-    """Return all that is wrong with a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
+    """Return all mistakes in a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
     with settings.kept():
         several = task.splits.train.batch(slice(0, max(2, pattern.batch_size)))  # a single one hides a broadcast
         shapes = [*_training(task, pattern, several)] or [*_training(task, pattern, batches(task, pattern)[1])]
@@ -35,14 +35,14 @@ def examine(task: Task, pattern: TrialSpec) -> list[str]:
 
 
 def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
-    """Return the first batch of the training set, and one as small as an epoch's last."""
+    """Return the first batch of the training set, and one of the size of an epoch's last batch."""
     train, size = task.splits.train, pattern.batch_size
     return [train.batch(slice(0, size)), train.batch(slice(0, len(train) % size or size))]
 
 
 def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
-    one, other = (_weights(initial_model(task, seeds.GlobalStream("init", pattern.seed))) for _ in range(2))
-    different = [name for name in one | other if not same(one.get(name), other.get(name))]
+    first, second = (_weights(initial_model(task, seeds.GlobalStream("init", pattern.seed))) for _ in range(2))
+    different = [name for name in first | second if not same(first.get(name), second.get(name))]
     if different:
         yield (
             f"model() builds other weights ({listed(different)}) when it is called again from equal seeds, so the "
@@ -56,7 +56,7 @@ def _weights(model: nn.Module) -> dict[str, Any]:
 
 
 def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
-    """Yield what is wrong with outputs, loss and metric of an untrained model in training."""
+    """Yield the mistakes in outputs, loss and metric of an untrained model in training."""
     inputs, targets = batch
     shapes = f"a batch of inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
     with seeds.GlobalStream("dropout", pattern.seed).active():
@@ -75,27 +75,27 @@ def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
 
 
 def _loss(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
-    told = f"on outputs {tuple(outputs.shape)} of {shapes}"
+    case = f"on outputs {tuple(outputs.shape)} of {shapes}"
     try:
         with broadcasts.refused(outputs, targets):
             loss = task.loss(outputs, targets)
     except broadcasts.BroadcastError as error:
         yield f"the loss {error}"
     except Exception as error:  # whatever the user's code raises
-        yield f"the loss stopped {told} with {user_files.reason(error)}"
+        yield f"the loss stopped {case} with {user_files.reason(error)}"
     else:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            yield f"the loss must be one number, a scalar tensor; it is {given} {told}: return its mean"
+            yield f"the loss must be one number, a scalar tensor; it is {given} {case}: return its mean"
         elif not loss.isfinite():
-            yield f"the loss of the untrained model is {loss.item()} {told}; look for such numbers in data and model"
+            yield f"the loss of the untrained model is {loss.item()} {case}; look for such numbers in data and model"
         elif not loss.requires_grad:
-            yield f"the loss depends on no parameter {told}: it was cut off from the model, by detach() or no_grad()"
+            yield f"the loss depends on no parameter {case}: it was cut off from the model, by detach() or no_grad()"
 
 
 def _metric(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
-    """Yield what is wrong with a metric; one of a whole set may stop on so few examples."""
-    told = f"outputs {tuple(outputs.shape)} of {shapes}"
+    """Yield the mistakes in a metric. A metric of a whole set may stop on so few examples."""
+    case = f"outputs {tuple(outputs.shape)} of {shapes}"
     whole = task.metric.over == "set"
     try:
         with broadcasts.refused(outputs, targets):
@@ -106,11 +106,11 @@ def _metric(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterat
         yield str(error)
     except Exception as error:  # whatever the user's code raises
         if not whole:
-            yield f"metric {task.metric.name!r} stopped on {told} with {user_files.reason(error)}"
+            yield f"metric {task.metric.name!r} stopped on {case} with {user_files.reason(error)}"
 
 
 def _evaluation(task: Task, pattern: TrialSpec) -> Iterator[str]:
-    """Yield what is wrong with an evaluation: it stops, or comes out differently when it is done again."""
+    """Yield the mistakes in an evaluation: it stops, or gives different results when it is repeated."""
     model = initial_model(task, seeds.GlobalStream("init", pattern.seed))
     try:
         first, second = (_measured(model, task, pattern) for _ in range(2))
@@ -140,6 +140,6 @@ def _looked_at(task: Task) -> Examples:
 
 
 def listed(names: list[str]) -> str:
-    """Return the first of some parameters' names, and how many more there are."""
+    """Return the first of some parameters' names, and the number of the others."""
     rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(repr, names[:NAMED])) + rest

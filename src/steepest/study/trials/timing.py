@@ -1,4 +1,4 @@
-"""Seconds of a training step: the only place where a study takes them for comparison. One trial at a time."""
+"""Timing of a training step, the only place where a study measures seconds for comparison. One trial at a time."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LEAST_STEPS: Final = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a step (forward, backward, optimizer), and what the optimizer remembers per parameter."""
+    """Median seconds of a step (forward, backward, optimizer), and the bytes of optimizer state per parameter."""
 
     steps: int
     step_seconds: float
@@ -27,7 +27,7 @@ class Timing:
 
 
 def time_steps(spec: TrialSpec, task: Task, seconds: float = SECONDS) -> Timing:
-    """Take steps for so long, at least ten, and return their median time."""
+    """Take steps for the given seconds, at least ten, and return their median time."""
     warm_up(spec, task)
     trainer = Trainer(spec, task)
     order = torch.randperm(len(task.splits.train), generator=seeds.generator("order", spec.seed))

@@ -32,7 +32,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let the clock run."""
+        """Run the clock inside the block."""
         start = time.perf_counter()
         try:
             yield
@@ -42,9 +42,9 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch gave before the optimizer moved: the mean loss, and the metric summed over its examples.
+    """The result of a batch before the optimizer's step: the mean loss, and the metric summed over its examples.
 
-    A metric of whole sets is not measured during training (None): the weights move from batch to batch.
+    A metric of whole sets is not measured during training (None), because the weights move from batch to batch.
     """
 
     loss: float
@@ -52,7 +52,10 @@ class Outcome:
 
 
 class Trainer:
-    """Training's moving parts. Equal seeds start from equal weights and drop equal units, whatever the optimizer."""
+    """A model, its optimizer and their streams.
+
+    Equal seeds give equal weights and dropped units, whatever the optimizer.
+    """
 
     def __init__(self, spec: TrialSpec, task: Task) -> None:
         self._spec = spec
@@ -68,7 +71,7 @@ class Trainer:
         self._total = spec.epochs * steps_per_epoch(spec, task)
         self._rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.stream = seeds.GlobalStream("dropout", spec.seed)
-        """Stream of random layers and of the metric during training."""
+        """The stream of random layers and of the metric during training."""
         self._noise = seeds.Noise(spec.seed)
 
     def advance(self, batch: Batch) -> Outcome:
@@ -81,7 +84,7 @@ class Trainer:
             return self._outcome(*seen[0], batch[1])
 
     def _stepped(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Take the step; return loss and outputs of every evaluation that it took."""
+        """Take the step. Return loss and outputs of every evaluation in it."""
         seen: list[tuple[Tensor, Tensor]] = []
         start = self.stream.position if self._asks_for_gradients else {}
 
@@ -108,7 +111,7 @@ class Trainer:
         return seen
 
     def state(self) -> dict[str, Any]:
-        """Return all that further steps depend on: tensors, numbers and containers, not copied."""
+        """Return the complete state of training: tensors, numbers and containers, not copied."""
         return {
             "model": self.model.state_dict(),
             "unsaved_buffers": self._unsaved_buffers(),
@@ -121,7 +124,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state()` gave for a trainer of the same specification and task."""
+        """Resume from the result of `state()` for a trainer of the same specification and task."""
         self.model.load_state_dict(state["model"])
         buffers = self._unsaved_buffers()
         for name, value in state["unsaved_buffers"].items():
@@ -145,7 +148,7 @@ class Trainer:
         """Return the context in which the model is evaluated: with its averaged weights if the optimizer keeps them.
 
         Running statistics of batch normalisation are not averaged; they are those of the raw weights. An optimizer that
-        has `eval()` and `train()`, as schedule-free ones do, is told.
+        has `eval()` and `train()`, as schedule-free ones do, is switched.
         """
         modes = [getattr(self.optimizer, name, None) for name in ("eval", "train")]
         to_measure, to_train = [mode if callable(mode) else _nothing for mode in modes]
@@ -156,7 +159,7 @@ class Trainer:
             to_train()
 
     def _schedule(self) -> None:
-        """Set every group's rate for the step that follows."""
+        """Set every group's rate for the next step."""
         if self._spec.config.schedule == CONSTANT:
             return
         factor = SCHEDULES[self._spec.config.schedule](self.steps, self._total)
@@ -204,7 +207,7 @@ def steps_per_epoch(spec: TrialSpec, task: Task) -> int:
 
 
 def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step needs a closure: a rule of ours that says so, or a signature that leaves no choice."""
+    """Return whether a step needs a closure: a rule of ours declares it, or the signature requires it."""
     if isinstance(optimizer, Optimizer):
         return optimizer.needs_closure(optimizer.param_groups[0])
     closure = inspect.signature(optimizer.step).parameters.get("closure")
@@ -212,7 +215,7 @@ def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def executor_of(optimizer: torch.optim.Optimizer) -> str:
-    """Return what runs the steps: an executor of ours, or the class's own code."""
+    """Return the executor that runs the steps: one of ours, or the class's own code."""
     return optimizer.executor if isinstance(optimizer, Optimizer) else "its own"
 
 

@@ -1,4 +1,4 @@
-"""One training run: a specification and a task in, a stream of records out. It knows nothing of studies.
+"""One training run: a specification and a task in, a stream of records out. It does not depend on a study.
 
 The clock runs during forward, backward and optimizer step; loading, evaluation, logging and warm-up are outside it.
 """
@@ -29,7 +29,7 @@ from steepest.study.trials.training import Outcome, Trainer, executor_of, steps_
 
 @dataclass(frozen=True)
 class Event:
-    """A record, equal for equal trials, and the wall times that belong to it, which never are."""
+    """A record, equal for equal trials, and its wall times, which never are."""
 
     record: Record
     timing: Record | None = None
@@ -44,14 +44,14 @@ def run_trial(
 ) -> Iterator[Event]:
     """Train and yield an event for the start, every step, every evaluation and the end.
 
-    The trial ends as `finished`, an evaluation after a single look at the test set, or as `diverged` at the step whose
-    loss, or whose model's validation loss, was no finite number. Any other trouble raises. A trial of the phase
-    `timing` only takes steps.
+    The trial ends as `finished`, an evaluation after a single look at the test set. It ends as `diverged` at the step
+    whose loss, or whose model's validation loss, was not finite. Any other failure raises an error. A trial of the
+    phase `timing` only takes steps.
 
     Args:
-        spec: what to run; torch computes with its number of threads. Afterwards the process has its own number and
-            every other setting again, whatever the trial's code has set (`steepest.study.optimizers.settings`).
-        task: what to run it on.
+        spec: the specification; torch computes with its number of threads. Afterwards the process has its own number
+            and every other setting again, whatever the trial's code has set (`steepest.study.optimizers.settings`).
+        task: the task.
         resume_from: the state of a checkpoint; the events that came before it are not repeated.
         manager: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
@@ -64,9 +64,12 @@ def run_trial(
 
 
 def _with_changes(event: Event, changes: Callable[[], list[str]]) -> Event:
-    """Return a trial's end; its times tell which settings of the process it changed, which are put back after it."""
-    found = changes()
-    return Event(event.record, {**(event.timing or {}), "settings": found}) if found else event
+    """Return a trial's end.
+
+    Its times name the settings of the process that the trial changed, before their restoration.
+    """
+    changed = changes()
+    return Event(event.record, {**(event.timing or {}), "settings": changed}) if changed else event
 
 
 def start_of(spec: TrialSpec) -> Event:
@@ -92,7 +95,7 @@ def _trained(
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads: sums depend on how they are cut."""
+    """Set torch's number of threads inside the block, on which the order of sums depends."""
     outside = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -102,15 +105,15 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _timed(spec: TrialSpec, task: Task) -> Iterator[Event]:
-    found = time_steps(spec, task)
+    timing = time_steps(spec, task)
     position = {"epoch": 0, "step": 0}
-    record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": found.state_bytes_per_parameter}
-    seconds = {"step_seconds": found.step_seconds, "steps": found.steps}
-    yield Event(record | position, {"kind": "end", "executor": found.executor} | seconds | position)
+    record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": timing.state_bytes_per_parameter}
+    seconds = {"step_seconds": timing.step_seconds, "steps": timing.steps}
+    yield Event(record | position, {"kind": "end", "executor": timing.executor} | seconds | position)
 
 
 class _Run:
-    """Where a trial stands."""
+    """The state of a running trial."""
 
     def __init__(self, spec: TrialSpec, task: Task, manager: CheckpointManager | None) -> None:
         self._spec = spec
@@ -140,7 +143,7 @@ class _Run:
             self._batch = 0
 
     def resume(self, state: State) -> None:
-        """Go back to where a run of the same specification was when it was stored."""
+        """Restore the state of a stored run of the same specification."""
         self._trainer.restore(state["trainer"])
         self._trainer.clock.seconds = state["train_seconds"]
         self._order.set_state(state["order"])
@@ -209,7 +212,7 @@ class _Run:
         return torch.split(order, self._spec.batch_size)
 
     def _evaluation(self, epoch: float) -> Iterator[Event]:
-        """Tell of the batches since the last evaluation, and of the validation set where there is one."""
+        """Return an event on the batches since the last evaluation, and on the validation set if there is one."""
         figures = self._trained() if self._sums.examples else {}
         self._sums = _Sums()
         if len(self._task.splits.validation):
@@ -259,7 +262,9 @@ class _Sums:
 
 
 def evaluation_marks(batches: int, evaluations: int) -> set[int]:
-    """Return the batches of an epoch, counted from 1, after which the model is evaluated; the last one is among them.
+    """Return the batches of an epoch, counted from 1, after which the model is evaluated.
+
+    The last one is among them.
 
     >>> sorted(evaluation_marks(10, 4)), sorted(evaluation_marks(2, 4))
     ([3, 5, 8, 10], [1, 2])

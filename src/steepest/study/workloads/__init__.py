@@ -1,4 +1,4 @@
-"""The workloads, one file each; dropping a file in here is all that adding one takes.
+"""The workloads, one file each. A new file in this folder adds a workload.
 
 Modules whose names begin with an underscore hold what several workloads share.
 """
@@ -20,12 +20,12 @@ from steepest.study.suggest import choices
 def workloads() -> dict[str, Declared]:
     """Return every workload that a module of this package declares, by name."""
     modules = (importlib.import_module(f"{__name__}.{module}") for module in _modules())
-    found = [declared for module in modules for declared in _declared(module)]
-    return {declared.name: declared for declared in sorted(found, key=lambda declared: declared.name)}
+    declarations = [declared for module in modules for declared in _declared(module)]
+    return {declared.name: declared for declared in sorted(declarations, key=lambda declared: declared.name)}
 
 
 def find(text: str) -> Declared:
-    """Return the workload of this name, or of a file: `FILE.py`, or `FILE.py:FUNCTION` where it declares several."""
+    """Return the workload of this name, or of a file: `FILE.py`, or `FILE.py:FUNCTION` if it declares several."""
     file, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     if file.endswith(".py"):
         return _in_file(file, function)
@@ -37,17 +37,17 @@ def find(text: str) -> Declared:
 
 def _in_file(file: str, function: str) -> Declared:
     module, file = user_files.load(file), str(Path(file))
-    own = (declared for declared in _declared(module) if declared.build.__module__ == module.__name__)
-    found = {declared.build.__name__: declared for declared in own}
-    if not found:
+    declarations = (declared for declared in _declared(module) if declared.build.__module__ == module.__name__)
+    by_name = {declared.build.__name__: declared for declared in declarations}
+    if not by_name:
         raise UsageError(f"{file} declares no workload; put @steepest.study.workload above a function")
-    if not function and len(found) > 1:
-        names = ", ".join(f"{file}:{name}" for name in found)
+    if not function and len(by_name) > 1:
+        names = ", ".join(f"{file}:{name}" for name in by_name)
         raise UsageError(f"{file} declares several workloads; name one: {names}")
-    name = function or next(iter(found))
-    if name not in found:
-        raise UsageError(choices(f"workload of {file}", name, found))
-    return replace(found[name], source=f"{file}:{name}")
+    name = function or next(iter(by_name))
+    if name not in by_name:
+        raise UsageError(choices(f"workload of {file}", name, by_name))
+    return replace(by_name[name], source=f"{file}:{name}")
 
 
 def _declared(module: ModuleType) -> list[Declared]:

@@ -1,4 +1,4 @@
-"""What the workloads that predict the next character share: text, loss, metric, sizes."""
+"""Common parts of the workloads that predict the next character: text, loss, metric, sizes."""
 
 import math
 from typing import Any

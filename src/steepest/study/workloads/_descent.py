@@ -1,4 +1,4 @@
-"""What the three gradient-descent workloads share: one rule, one network, one data set, three batch sizes."""
+"""Common parts of the three gradient-descent workloads: rule, network and data set. They differ in the batch size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ TARGETS: dict[str, tuple[float, ...]] = {
 
 
 def descent(preset: str, batch_size: int, **others: Mapping[str, Any]) -> Workload:
-    """Return gradient descent on the digits with a batch size; `others` are settings beside plain SGD's."""
+    """Return gradient descent on the digits with a batch size; `others` are settings in addition to plain SGD's."""
     return Workload(
         data=digits.load,
         network="MLP 64-32-10",

@@ -16,7 +16,7 @@ WIDTHS: Final = (784, 256, 64, 16)
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """Return Fashion-MNIST with the images as targets, which stay bytes: as floats they would be four times larger."""
+    """Return Fashion-MNIST with the images as targets. They stay bytes, because floats would be four times larger."""
     data = fashion_mnist.load(data_dir)
     return replace(data, train=_itself(data.train), test=_itself(data.test))
 

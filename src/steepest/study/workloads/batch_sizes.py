@@ -1,4 +1,4 @@
-"""The batch sizes between which the reference study moves: all examples, 256, two."""
+"""The reference study's network with three batch sizes: all examples, 256, two."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def fashion_mnist_full_batch(preset: str) -> Workload:
 
     Every update uses the gradient over all training images, one update per epoch. Batch normalisation's running
     statistics take some ten updates to settle, and cost accuracy until then. Its siblings batch-256 and batch-2 differ
-    in the batch size alone.
+    only in the batch size.
     """
     return _reference(preset, SIZES[preset]["sizes"].train)
 
@@ -69,6 +69,6 @@ def fashion_mnist_batch_2(preset: str) -> Workload:
     """Fashion-MNIST, the reference network on batches of two.
 
     Very noisy updates, and batch normalisation over two images, whose statistics differ much from those that the
-    network is evaluated with. Its siblings full-batch and batch-256 differ in the batch size alone.
+    network is evaluated with. Its siblings full-batch and batch-256 differ only in the batch size.
     """
     return _reference(preset, 2)

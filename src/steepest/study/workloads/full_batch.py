@@ -11,6 +11,6 @@ def full_batch(preset: str) -> Workload:
     Every update uses the gradient over all training examples: exact, costly, one update per epoch.
 
     Scikit-learn's digits, a network with one hidden layer of 32 units, learning rate 0.1. The workloads full-batch,
-    mini-batch and single-example differ in the batch size alone.
+    mini-batch and single-example differ only in the batch size.
     """
     return _descent.descent(preset, _descent.TRAIN, steepestdescent={})

@@ -17,7 +17,7 @@ TRAIN, TEST = 800, 200
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """Return points of y = 2x + 1 + noise with x in [-1, 1]; they are drawn, not read, so `data_dir` is unused."""
+    """Return points of y = 2x + 1 + noise with x in [-1, 1]. They are generated, so `data_dir` is not used."""
     del data_dir
     generator = seeds.generator("split", 3)
     x = torch.rand(TRAIN + TEST, 1, generator=generator) * 2 - 1

@@ -23,7 +23,7 @@ GAP: Final = 1e-9
 class LogisticRegression(nn.Module):
     """Ten scores for every image, and as last output the penalty `PENALTY / 2 * ||weights||^2`, equal for all images.
 
-    A loss sees a model's outputs alone; what it adds up from the weights must be among them.
+    A loss sees only a model's outputs, so a penalty on the weights must be one of them.
     """
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ def optimum(model: Callable[[], nn.Module], loss: Loss, splits: Splits) -> Optim
 
     count = sum(parameter.numel() for parameter in network.parameters())
     options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-8, "maxcor": 30}
-    found = minimize(value_and_gradient, np.zeros(count), jac=True, method="L-BFGS-B", options=options)
-    gap = float(found.jac @ found.jac) / (2 * PENALTY)
+    solution = minimize(value_and_gradient, np.zeros(count), jac=True, method="L-BFGS-B", options=options)
+    gap = float(solution.jac @ solution.jac) / (2 * PENALTY)
     if gap > GAP:
-        raise StudyError(f"L-BFGS came no nearer to the optimum than {gap:.1e}: {found.message}")
-    return Optimum(float(found.fun), gap, torch.from_numpy(found.x))
+        raise StudyError(f"L-BFGS came no nearer to the optimum than {gap:.1e}: {solution.message}")
+    return Optimum(float(solution.fun), gap, torch.from_numpy(solution.x))
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def logistic_regression(preset: str) -> Workload:
     """Fashion-MNIST, multinomial logistic regression.
 
     One linear layer, the cross-entropy and 0.005 times the squared norm of all weights: a strongly convex loss with
-    one optimum, which L-BFGS finds to any accuracy. Differences between optimizers are differences in speed alone.
+    one optimum, which L-BFGS finds to any accuracy. Differences between optimizers are differences only in speed.
     """
     return Workload(
         data=data.load,

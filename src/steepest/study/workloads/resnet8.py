@@ -11,7 +11,7 @@ from steepest.study.declaration import ACCURACY, Workload, workload
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 2); a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions parallel to a shortcut (He et al. 2016, figure 2), 1x1 where the shape changes."""
 
     def __init__(self, channels: int, filters: int, stride: int) -> None:
         super().__init__()
