@@ -121,7 +121,7 @@ def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
     """Run ``program`` once on proxies.
 
     Args:
-        program: the rule with its options bound and its common steps around it.
+        program: the rule with its options bound and its transforms around it.
         numbers: names of the run-time numbers it may read (hyperparameters, ``t``).
 
     Raises:
