@@ -20,6 +20,7 @@ from steepest.study.report.stored.reader import read_study
 from steepest.study.report.tables.answer_tables import verdicts_table
 from steepest.study.report.tables.tables import to_csv
 from steepest.study.report.text.answer import answer, caution, seen
+from steepest.study.statistics.power import seeds_to_detect
 from steepest.study.statistics.verdicts import Verdict
 
 CALM = replace(TUNED, ends={}, trials=0, timing_rounds=0, targets=(), skipped={}, restarts={})
@@ -273,3 +274,17 @@ def test_reading_twice_gives_the_same_verdicts(tuned: Findings, tuned_folder: Pa
     from steepest.study.report.findings.findings import findings
 
     assert findings(read_study(tuned_folder)).verdicts == tuned.verdicts
+
+
+def test_open_comparisons_say_how_many_seeds_would_decide_them(tmp_path: Path) -> None:
+    plan = replace(CALM, reference="Adam", margin=0.0)
+    found = findings(read_study(write_study(tmp_path / "study", plan)))
+    open_ones = [c for c in found.verdicts.comparisons if c.verdict is Verdict.UNDECIDED]
+    assert open_ones
+    (sentence,) = [s for s in caution(found.study, found.verdicts, ()) if s.startswith("Seeds that would decide")]
+    for comparison in open_ones:
+        effect, count = comparison.effect_size or 0.0, len(found.verdicts.comparisons)
+        wanted = seeds_to_detect(effect, count)
+        assert f"{comparison.label} {f'about {wanted}' if wanted else 'more than 200'}" in sentence
+    decided = [c.label for c in found.verdicts.comparisons if c not in open_ones]
+    assert not any(f"{label} about" in sentence or f"{label} more" in sentence for label in decided)

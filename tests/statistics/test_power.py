@@ -11,7 +11,7 @@ from simulated import in_band
 
 from steepest.study.errors import UsageError
 from steepest.study.statistics.permutation import seeds_for_a_verdict, sign_flip_p_value
-from steepest.study.statistics.power import detectable_difference, power_of
+from steepest.study.statistics.power import MOST_SEEDS, detectable_difference, power_of, seeds_to_detect
 from steepest.study.statistics.verdicts import Verdict, compare
 
 
@@ -88,3 +88,16 @@ def test_what_makes_no_sense_is_refused() -> None:
         detectable_difference(10, 8, power=80)
     with pytest.raises(UsageError, match="name a second optimizer"):
         power_of(10, 1.0, comparisons=0)
+
+
+@pytest.mark.parametrize(("effect", "comparisons"), [(3.0, 8), (1.0, 8), (0.5, 8), (0.5, 1)])
+def test_the_seeds_to_detect_are_the_fewest_that_do(effect: float, comparisons: int) -> None:
+    n = seeds_to_detect(effect, comparisons) or 0
+    assert power_of(n, effect, comparisons) >= 0.8 > power_of(n - 1, effect, comparisons)
+    assert seeds_to_detect(-effect, comparisons) == n
+    assert (detectable_difference(n, comparisons) or 0) <= effect
+
+
+def test_more_than_the_largest_number_of_seeds_is_not_recommended() -> None:
+    assert seeds_to_detect(0.01, 8) is None
+    assert power_of(MOST_SEEDS, 0.01, 8) < 0.8

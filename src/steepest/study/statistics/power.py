@@ -23,6 +23,8 @@ from steepest.study.statistics.vectors import Vector, probability
 
 SIMULATED_UP_TO: Final = 12
 """The largest number of pairs for which the test is simulated."""
+MOST_SEEDS: Final = 200
+"""The largest number of seeds that is recommended."""
 BATCH: Final = 256
 """The number of studies that are simulated at a time."""
 
@@ -60,6 +62,19 @@ def detectable_difference(n: int, comparisons: int, alpha: float = 0.05, power: 
         return 0.0
     certain = _certain(_critical(n, level)) / math.sqrt(n)
     return float(brentq(lambda effect: _noncentral_power(n, effect, level) - wanted, 0.0, certain))
+
+
+def seeds_to_detect(effect: float, comparisons: int, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Return the fewest seeds that find a difference of this size with probability ``power``; None above `MOST_SEEDS`.
+
+    Raises:
+        UsageError: fewer than one comparison, or alpha or power outside (0, 1).
+
+    >>> seeds_to_detect(1.0, comparisons=8)
+    17
+    """
+    wanted = probability(power, "power")
+    return next((n for n in range(2, MOST_SEEDS + 1) if power_of(n, effect, comparisons, alpha) >= wanted), None)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from steepest.study.report.findings.tuning import Search, edges
 from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
 from steepest.study.report.stored.study import Study
 from steepest.study.report.wording import joined, plural, plus_minus
+from steepest.study.statistics.power import MOST_SEEDS, seeds_to_detect
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
 FEW = 3
@@ -87,6 +88,7 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
     """Return what a reader must know before repeating the answer, one sentence each."""
     sentences = (
         *_lost(found),
+        _undecided(found),
         _late(study),
         _ended(study),
         _skipped(study),
@@ -95,6 +97,22 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
         edge_words(searched),
     )
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _undecided(found: Verdicts) -> str:
+    """Say how many seeds would decide the open comparisons, if the differences seen here were the true ones."""
+    sizes = {
+        comparison.label: seeds_to_detect(comparison.effect_size, len(found.comparisons), found.alpha)
+        for comparison in found.comparisons
+        if comparison.verdict is Verdict.UNDECIDED and comparison.effect_size is not None
+    }
+    if not sizes:
+        return ""
+    words = [f"{label} {f'about {n}' if n else f'more than {MOST_SEEDS}'}" for label, n in sizes.items()]
+    return (
+        f"Seeds that would decide what is open, if the true differences are those seen here: {', '.join(words)}. The "
+        "same command with a larger --seeds keeps what has run."
+    )
 
 
 def _unfinished(study: Study) -> bool:
