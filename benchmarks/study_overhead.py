@@ -27,7 +27,7 @@ from steepest.study.running.processes import Processes
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
-from steepest.study.trials.training import Trainer, steps_per_epoch
+from steepest.study.trials.training import Trainer, steps_per_epoch, warm_up
 
 ROUNDS = 7
 SECONDS = 30.0  # between checkpoints, as in a study
@@ -48,8 +48,8 @@ def blind(task: Task) -> Task:
 
 def bare(spec: TrialSpec, task: Task) -> float:
     """Return the seconds of a plain loop: batch, forward, backward, step, and the loss as a number."""
+    warm_up(spec, task)
     trainer = Trainer(spec, task)
-    trainer.warm_up(task.splits.train.batch(slice(0, spec.batch_size)))
     model, optimizer = trainer.model, trainer.optimizer
     order = seeds.generator("order", spec.seed)
     began = time.perf_counter()

@@ -34,9 +34,12 @@ def in_child(work: Callable[[], Any], limit: float = LIMIT) -> str:
     return text
 
 
-def in_children(works: Sequence[Callable[[], Any]], limit: float = LIMIT) -> list[str]:
-    """The same for several children at a time."""
+def in_children(
+    works: Sequence[Callable[[], Any]], limit: float = LIMIT, start: Callable[[], Any] = lambda: None
+) -> list[str]:
+    """The same for several children at a time; ``start`` is called once all of them are there."""
     children = [_fork(work) for work in works]
+    start()
     deadline = time.monotonic() + limit
     return [_result(child, reader, deadline) for child, reader in children]
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import stat
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,10 +315,7 @@ def test_eight_processes_may_compile_the_same_kernel_at_a_time(cold: Path, monke
         os.read(ready, 1)  # returns for all at once, when the parent closes its end
         return stepped(SGD(parameters([(5,)]), lr=0.5, fused=True))
 
-    starter = threading.Timer(0.2, os.close, [go])
-    starter.start()
-    results = in_children([work] * 8)
-    starter.join()
+    results = in_children([work] * 8, start=lambda: os.close(go))
     os.close(ready)
     assert set(results) == {str(stepped(SGD(parameters([(5,)]), lr=0.5, foreach=False)))}
     (path,) = kernels(cold).iterdir()
