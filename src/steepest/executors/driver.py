@@ -1,4 +1,4 @@
-"""The driver executor: one vector of all parameters of a group, for a rule that asks for new gradients."""
+"""The driver executor, which runs a rule that asks for new gradients, on all parameters of a group as one vector."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class KernelBucket:
         return int(self.library.load(*self._before, params, self._grads, states, *self._after))
 
     def _load_copies(self) -> int:
-        """Copy tensors whose layout has gaps or differs from their parameter's, and gradients that the step would write."""
+        """Copy tensors whose layout has gaps or is not their parameter's, and gradients that the step would write."""
         params = [self._fitted(p, p) for p in self.params]
         written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)

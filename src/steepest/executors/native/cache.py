@@ -21,7 +21,7 @@ from ..base import UnsupportedError
 Loaded = TypeVar("Loaded")
 
 MARK = b"steepest"
-"""Mark near the end of a kernel's file, before the SHA-256 of the library. A loader of shared libraries ignores both."""
+"""Mark near the end of a kernel's file, before the library's SHA-256. A loader of shared libraries ignores both."""
 
 
 def obtain(identity: str, make: Callable[[Path], None], load: Callable[[Path], Loaded]) -> Loaded:
