@@ -12,7 +12,7 @@ import steepest
 
 PACKAGE = Path(steepest.__file__).parent
 
-NOT_YET = ("study/report", "executors", "transforms", ".")
+NOT_YET = (".",)
 """Folders whose docstrings were written before these rules; "." is the modules next to them."""
 
 OPENERS = ("What", "Who", "Whom", "Whose", "Those", "Where", "How", "Whether", "The same")

@@ -1,4 +1,4 @@
-"""Executors: the record that one is, what it is handed, and how it puts parameters together."""
+"""The executor record, the parameters and batches that executors take, and the buckets that they make."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Item = TypeVar("Item")
 
 
 PLAIN_TYPES = PLAIN | {UninitializedParameter}
-"""What list calls and kernels take; an uninitialised parameter is a plain one by the time of its first gradient."""
+"""Tensor types that list calls and kernels take. An uninitialised parameter is plain by its first gradient."""
 
 IS_SPARSE = attrgetter("is_sparse")
 
 
 class UnsupportedError(RuntimeError):
-    """An executor cannot run these parameters exactly, or not on this machine. The message says why."""
+    """Error of an executor that cannot run these parameters exactly, or not on this machine. The message says why."""
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Batch:
     """Parameters that share a program, a device, a dtype and all numbers.
 
     Attributes:
-        program: what to run.
+        program: the program to run.
         numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state).
-        params, grads: the parameters and their gradients; gradients are never written.
-        state: the tensor state as it is stored, a list per name, in the order of ``params``; written in place.
-        streams: the parameters' streams of random bits, for a program that rounds with them.
+        params, grads: the parameters and their gradients. Gradients are never written.
+        state: the tensor state as it is stored: a list per name, in the order of ``params``. It is written in place.
+        streams: the parameters' streams of random bits, for a program that rounds stochastically.
     """
 
     program: Program
@@ -48,12 +48,12 @@ class Batch:
 
     @property
     def slots(self) -> list[list[Tensor]]:
-        """params, grads, then the state in the program's order."""
+        """Parameters, gradients, then the state in the program's order."""
         return [self.params, self.grads, *self.state.values()]
 
 
 def runs(items: Iterable[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
-    """``items`` in order, in runs of together at most ``most``; one that is larger is a run of its own."""
+    """Yield ``items`` in order, in runs whose sizes add up to at most ``most``. A larger item is a run of its own."""
     held: list[Item] = []
     total = 0
     for item in items:
@@ -70,13 +70,13 @@ class Bucket(Protocol):
     """Parameters of a group that one call can serve.
 
     Attributes:
-        members: their places among the group's parameters with gradients.
+        members: the parameters' places among the group's parameters with gradients.
     """
 
     members: list[int]
 
     def ready(self, grads: list[Tensor]) -> bool:
-        """Return whether the bucket still describes its parameters, gradients and state; called before each step."""
+        """Return whether the bucket still describes its parameters, gradients and state. Called before each step."""
         ...
 
     def step(self, numbers: Mapping[str, Any]) -> None:
@@ -86,14 +86,14 @@ class Bucket(Protocol):
 
 @dataclass(frozen=True)
 class ActiveParams:
-    """Parameters with gradients that share a specification, and what an executor needs to put them together.
+    """Parameters with gradients that share a specification, with all that an executor needs to make buckets.
 
     Attributes:
-        spec: their group's specification.
+        spec: the specification of the group.
         params: the parameters.
-        states: their state.
-        first: for each, whether its state was made at this step.
-        streams: their streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
+        states: the state of each parameter.
+        first: for each parameter, whether its state was made at this step.
+        streams: the parameters' streams of random bits (`codecs.stream_of`), which stochastic rounding reads.
         numbers: the names of the group's run-time numbers.
     """
 
@@ -105,7 +105,7 @@ class ActiveParams:
     numbers: tuple[str, ...]
 
     def grouped_by(self, key: Callable[[Program, Tensor, dict[str, Any]], Any]) -> Iterator[tuple[Program, list[int]]]:
-        """Yield programs, and the places of the parameters that share one and for which ``key`` is equal."""
+        """Yield each program with the places of parameters that share it and for which ``key`` is equal."""
         places: dict[Any, list[int]] = {}
         for index, (p, held, is_first) in enumerate(zip(self.params, self.states, self.first, strict=True)):
             program = self.spec.program(p, first=is_first)
@@ -124,7 +124,7 @@ class ActiveParams:
 
 
 MakeBuckets = Callable[[ActiveParams], Iterator[Bucket]]
-"""How an executor puts parameters together."""
+"""Function by which an executor puts parameters together in buckets."""
 
 
 def _no_refusal(spec: GroupSpec) -> str:
@@ -132,7 +132,7 @@ def _no_refusal(spec: GroupSpec) -> str:
 
 
 def suits_planned(spec: GroupSpec) -> bool:
-    """Return whether a rule is traced, and takes dense gradients."""
+    """Return whether a group's rule is traced and takes dense gradients."""
     return spec.rule.kind in PLANNED_KINDS and spec.rule.sparse != "lazy"
 
 
@@ -141,13 +141,13 @@ class Executor:
     """A way to run programs.
 
     Attributes:
-        name: what `Optimizer.executor` and records call it.
-        make_buckets: how it puts parameters together.
-        suits: whether it is made for such a group; it is not considered for others.
-        switch: torch's option that asks for it when True, and rules it out when False; empty for none.
-        refusal: why it cannot run a group, as far as its options say; empty if it can.
-        is_opaque: whether it works on memory, past torch's operations: no mode can intercept what it does.
-        source: the code that it runs for a group, for an executor that generates some.
+        name: the executor's name in `Optimizer.executor` and in records.
+        make_buckets: puts parameters together in buckets.
+        suits: whether the executor is made for a group. It is not considered for other groups.
+        switch: torch's option that asks for the executor when True, and rules it out when False; empty for none.
+        refusal: why the executor cannot run a group, as far as the group's options say; empty if it can.
+        is_opaque: whether the executor works on memory, past torch's operations, where no mode can intercept it.
+        source: the code that runs for a group, for an executor that generates code.
     """
 
     name: str
@@ -161,20 +161,20 @@ class Executor:
 
 @dataclass(frozen=True)
 class ExecutorChoice:
-    """An executor for a group, and the reason why it is not a faster one."""
+    """An executor for a group, and the reason why a faster executor was not chosen."""
 
     executor: Executor
     reason: str = ""
 
 
 class ExecutorName(str):
-    """An executor's name, with the reason why it is not a faster one."""
+    """An executor's name, with the reason why a faster executor was not chosen."""
 
     reason: str
 
     @staticmethod
     def of(choices: Iterable[ExecutorChoice]) -> ExecutorName:
-        """Return the name of the choices, one for each rule of a group, with their reasons."""
+        """Return the name of a group's choices, one for each of its rules, with the reasons of the choices."""
         chosen = list(choices)
         name = ExecutorName(" and ".join(dict.fromkeys(choice.executor.name for choice in chosen)))
         name.reason = "; ".join(dict.fromkeys(choice.reason for choice in chosen if choice.reason))

@@ -1,4 +1,7 @@
-"""Which executor runs a parameter group. What was asked for runs or raises; only ``None`` may choose."""
+"""Choice of the executor that runs a parameter group.
+
+An executor that the options ask for runs or raises. Only ``None`` leaves the choice to this module.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from .stacked import STACKED
 from .torch_fused import TORCH_FUSED
 
 EXECUTORS: tuple[Executor, ...] = (DRIVER, SPARSE, TORCH_FUSED, NATIVE, STACKED, FOREACH, REFERENCE)
-"""Every executor, in order of preference: ``None`` takes the first that suits a rule and does not refuse the group."""
+"""All executors, in order of preference. ``None`` takes the first that suits a rule and does not refuse the group."""
 
 
 def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorChoice:
-    """Return the executor of one group, leaving out those named in ``without``.
+    """Return the executor of one group, leaving out the executors named in ``without``.
 
     Raises:
         RuntimeError: the options ask for an executor that cannot run this rule, or contradict each other.
@@ -45,7 +48,7 @@ def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorCh
 
 
 def _asked_for(spec: GroupSpec, suited: list[Executor], switch: str) -> ExecutorChoice:
-    """Return the first of the executors that ``switch`` asks for; those without a switch have no alternative."""
+    """Return the first executor that ``switch`` asks for. An executor without a switch has no alternative."""
     there = [executor for executor in suited if executor.switch in (switch, "")]
     executor = there[0]
     if not executor.switch and REFERENCE is executor:
@@ -68,10 +71,10 @@ def _first(spec: GroupSpec, suited: list[Executor]) -> ExecutorChoice:
 
 
 def under_mode(choice: ExecutorChoice, spec: GroupSpec, mode: Mode) -> ExecutorChoice:
-    """Return what runs in place of ``choice`` while a mode intercepts operations: operations of torch.
+    """Return the choice that replaces ``choice`` while a mode intercepts operations: one that runs torch's operations.
 
     Raises:
-        RuntimeError: ``fused=True`` asked for a kernel, which the mode could not see.
+        RuntimeError: ``fused=True`` asks for a kernel, which the mode cannot see.
     """
     name = choice.executor.name
     if spec.options.get("fused"):
@@ -90,7 +93,7 @@ def after_refusal(choice: ExecutorChoice, spec: GroupSpec, refusal: Exception) -
     """Return the next best executor, after the chosen one has refused the parameters themselves.
 
     Raises:
-        RuntimeError: it was asked for.
+        RuntimeError: the options ask for the executor that has refused.
     """
     refused = choice.executor
     if spec.options.get(refused.switch):
@@ -100,7 +103,7 @@ def after_refusal(choice: ExecutorChoice, spec: GroupSpec, refusal: Exception) -
 
 
 def beside_sparse(choice: ExecutorChoice, live: ActiveParams) -> ExecutorChoice:
-    """Return the executor for parameters with dense gradients, joined by the sparse one if some are sparse."""
+    """Return the executor for dense gradients, joined by the sparse executor if some gradients are sparse."""
     layouts = set(map(IS_SPARSE, (p.grad for p in live.params)))
     if True not in layouts and not any(map(sparse.keeps_sparse, live.states)):
         return choice
@@ -111,7 +114,7 @@ def beside_sparse(choice: ExecutorChoice, live: ActiveParams) -> ExecutorChoice:
 
 
 def refuse_two_executors(options: Options) -> None:
-    """Raise `RuntimeError` if a constructor is asked for two executors. In a group fused wins, as in torch."""
+    """Raise `RuntimeError` if a constructor is asked for two executors. In a group, fused wins, as in torch."""
     if options.get("fused") and options.get("foreach"):
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
@@ -123,7 +126,7 @@ def _refuse_contradictions(options: Options) -> None:
 
 
 def _is_plain(options: Options) -> bool:
-    """Return whether nothing asks for one tensor after the other: no derivative, subclass, or view that negates."""
+    """Return whether tensors can run together: no derivative is asked for, no subclass or negating view is there."""
     params = options["params"]
     if options.get("differentiable") or not set(map(type, params)) <= PLAIN_TYPES:
         return False

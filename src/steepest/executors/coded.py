@@ -21,10 +21,10 @@ class Column:
     """One parameter, or a flat slice of one.
 
     Attributes:
-        p, g: the parameter and its gradient.
-        stored: its tensor state by its keys.
-        stream: of its random bits.
-        start: where in the parameter it begins.
+        p, g: the parameter and its gradient, or a slice of each.
+        stored: the tensor state of the parameter, by its keys.
+        stream: the parameter's stream of random bits.
+        start: the slice's first element in the parameter.
     """
 
     p: Tensor
@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The values of something coded, and where they go back to."""
+    """The values decoded from a coded tensor, and the tensors that they are encoded into again."""
 
     codec: Codec
     parts: tuple[Tensor, ...]
@@ -52,7 +52,7 @@ class Decoded:
         return Decoded(codec, parts, fitted, decode_whole(codec, fitted), key, start)
 
     def store(self) -> None:
-        """Encode the values, over what they were decoded from."""
+        """Encode the values into the tensors that they were decoded from."""
         encode_whole(self.codec, self.values, self.fitted, self.key, self.start)
         for part, written in zip(self.parts, self.fitted, strict=True):
             if part is not written:
@@ -60,7 +60,7 @@ class Decoded:
 
 
 def _in_one_order(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """``parts`` without gaps, those of one shape in the same order of memory: themselves, or copies."""
+    """Return ``parts`` (or copies) without gaps; parts of one shape have the same order of memory."""
     first = parts[0]
     if not torch.ops.aten.is_non_overlapping_and_dense(first):
         first = first.clone(memory_format=torch.preserve_format)
@@ -79,10 +79,10 @@ def run(batch: Batch, run_plain: Run, most: int) -> dict[str, Any]:
     """Run a coded ``batch`` and return the new scalar state.
 
     Args:
-        batch: what to run.
+        batch: the batch to run.
         run_plain: runs batches of plain programs.
-        most: elements that are decoded at a time; a larger tensor is cut into slices if the rule allows it. 0: one
-            whole tensor at a time.
+        most: the number of elements that are decoded at a time. A larger tensor is cut into slices if the rule allows
+            it. 0 means one whole tensor at a time.
     """
     new_scalars: dict[str, Any] = {}
     for columns in runs(_columns(batch, most), lambda column: column.p.numel(), most):
@@ -106,7 +106,7 @@ def _values(x: Tensor | Decoded) -> Tensor:
 
 
 def _read(batch: Batch, column: Column, name: str) -> Tensor | Decoded:
-    """What the program sees under ``name``: the tensor itself where it is plain."""
+    """Return the tensor that the program knows as ``name``: itself where it is plain, and decoded where it is coded."""
     codec = batch.program.storage.get(name)
     if codec is None:
         return column.p if name == "p" else column.stored[name]
@@ -133,7 +133,7 @@ def _columns(batch: Batch, most: int) -> Iterator[Column]:
 
 
 def _slices(program: Program, column: Column, most: int) -> list[Column]:
-    """The column in slices of ``most`` elements; none where it fits, or cannot be cut."""
+    """Cut a column into slices of ``most`` elements. Return an empty list if it fits whole or cannot be cut."""
     if not 0 < most < column.p.numel() or program.rule.kind != "pointwise":
         return []
     # A codec's further parts of another size, such as scales, are flat already.
@@ -150,7 +150,7 @@ def _slices(program: Program, column: Column, most: int) -> list[Column]:
 
 
 def _slice(program: Program, column: Column, start: int, count: int) -> Column:
-    """``count`` elements of a flat column."""
+    """Return ``count`` elements of a flat column, from ``start`` on."""
     span = slice(start, start + count)
     stored = {
         entry.name: column.stored[entry.name][entry.codec.span(entry.part, start, count) if entry.codec else span]

@@ -1,8 +1,8 @@
-"""The step under `torch.compile`: the reference executor's, written so that dynamo traces it into one graph.
+"""The step under `torch.compile`: that of the reference executor, written so that dynamo traces it into one graph.
 
-Numbers that change from step to step stay tensors, since dynamo forces ``capturable``; rates that are floats become
-inputs of the graph once they change. Making state is left to ``_init_group``, which dynamo calls outside the graph,
-under that name, for every optimizer.
+Numbers that change from step to step stay tensors, since dynamo forces ``capturable``. Rates that are floats become
+inputs of the graph once they change. State is created by ``_init_group``, which dynamo calls outside the graph, under
+that name, for every optimizer.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .sparse import keeps_sparse
 def can_trace(optimizer: Any) -> bool:
     """Return whether the next step may become a graph.
 
-    What evaluates closures itself, keeps coded state or reads sparse tensors runs as it is, outside of any graph. A
-    rule that names ``first`` is compiled only after its state exists.
+    A rule that evaluates closures itself, coded state and sparse tensors run as they are, outside of any graph. A rule
+    that names ``first`` is compiled only after its state exists.
     """
     return all(_can_trace_group(optimizer, group) for group in optimizer.param_groups)
 
@@ -63,9 +63,10 @@ def _can_trace_rule(optimizer: Any, rule: Rule, group: Options, live: list[Tenso
 
 
 def step(optimizer: Any, shared: Values) -> None:
-    """Take one step of every parameter that has a gradient; ``shared`` is what a step has for all groups.
+    """Take one step of every parameter that has a gradient.
 
-    The optimizer itself is handed over: dynamo knows only its method ``_init_group``, by that name.
+    ``shared`` holds the numbers that a step has for all groups. The optimizer itself is an argument, because dynamo
+    knows only an optimizer's method ``_init_group``, by that name.
     """
     cls = type(optimizer)
     for group in optimizer.param_groups:
@@ -95,4 +96,4 @@ def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
 
 
 COMPILED = ExecutorChoice(Executor("compiled", _no_buckets))
-"""What has run a group whose step is compiled."""
+"""The executor choice that is recorded for a group whose step is compiled."""

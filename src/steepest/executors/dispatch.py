@@ -1,4 +1,4 @@
-"""Dispatch: a group's parameters to the executors that run them, remembered from step to step."""
+"""Dispatch of a group's parameters to the executors that run them, remembered from step to step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Group = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step has for all groups.
+    """The data that one step has for all groups.
 
     Attributes:
         groups: all parameter groups.
         state: the optimizer's state, by parameter.
         shared: the numbers that are the same for all groups.
-        mode: what intercepts operations, if anything does.
+        mode: the mode that intercepts operations, if there is one.
     """
 
     groups: list[Group]
@@ -58,12 +58,12 @@ class Known:
 
     @property
     def buckets(self) -> Iterable[Bucket]:
-        """All buckets."""
+        """All buckets of the group."""
         return (bucket for buckets in self.of_rules for bucket in buckets.buckets)
 
 
 class Dispatch:
-    """What runs the parameter groups of one optimizer.
+    """The executors and buckets that run the parameter groups of one optimizer.
 
     Attributes:
         known: the buckets of each group at its last step, by the group's identity.
@@ -77,12 +77,12 @@ class Dispatch:
         self.forget_buckets()
 
     def forget_buckets(self) -> None:
-        """Forget what was made from parameters and state."""
+        """Forget the buckets, which were made from parameters and state."""
         self.known: dict[int, Known] = {}
         self._held: list[dict[str, Any]] = []
 
     def forget_stale(self, state: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Forget the buckets once other state has been put in place (load_state_dict, a reset)."""
+        """Forget the buckets if the state has been replaced (by load_state_dict, or a reset)."""
         if len(state) != len(self._held) or not all(map(is_, state.values(), self._held)):
             self.known, self._held = {}, list(state.values())
 
@@ -93,7 +93,7 @@ class Dispatch:
         self.ran[id(group)] = specs, (COMPILED,)
 
     def name(self, group: Group) -> ExecutorName:
-        """Return the name of what ran a group, or, before its first step, of what would."""
+        """Return the name of the executor that ran a group or, before the first step, of the one that would run it."""
         specs = tuple(groups.specs_of(self._cls, group, group["params"]).values())
         ran = self.ran.get(id(group))
         choices = ran[1] if ran is not None and ran[0] == specs else map(choose, specs)
@@ -124,7 +124,7 @@ class Dispatch:
         switches: Mapping[str, Any],
         step: Step,
     ) -> bool:
-        """Return whether nothing has changed that the buckets were made from."""
+        """Return whether all that the buckets were made from is unchanged."""
         if not all(self._cls.rule_for(group, p) is rule for p, rule in known.samples):
             return False
         if sum(map(len, known.places)) != len(live):
@@ -142,7 +142,7 @@ class Dispatch:
     ) -> Known:
         """Make the buckets of a group, and the state that its parameters lack.
 
-        Under a mode that intercepts operations only buckets that it can see are made, and none are remembered.
+        Under a mode that intercepts operations, only buckets that the mode can see are made, and none are remembered.
         """
         groups.settle(self._cls.fields, group)
         rules = self._rules(group, live)
@@ -174,7 +174,10 @@ class Dispatch:
         return [self._cls.rule_for(group, p) for p in live]
 
     def _samples(self, live: list[Tensor], rules: list[Rule]) -> list[tuple[Tensor, Rule]]:
-        """Return what `rule_for` is asked about at each step: it decides by the options, and a parameter's shape."""
+        """Return the parameters that `rule_for` is asked about at each step.
+
+        One of each shape and dtype is enough: `rule_for` decides by the options and by a parameter's shape.
+        """
         if self._cls.has_one_rule:
             return []
         of_shapes = {(p.shape, p.dtype): (p, rule) for p, rule in zip(live, rules, strict=True)}
@@ -194,22 +197,22 @@ class Dispatch:
 
 
 def source(spec: GroupSpec) -> str:
-    """Return the code that the first executor which generates some runs for a group.
+    """Return the code that runs for a group, from the first executor that generates code.
 
     Raises:
-        RuntimeError: it cannot run the rule.
+        RuntimeError: the executor cannot run the rule.
     """
     return next(executor.source for executor in EXECUTORS if executor.source is not None)(spec)
 
 
 def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str) -> dict[str, Any]:
-    """Return what all groups of a step share: the scale of the gradients, and their norm if any group clips by it.
+    """Return the numbers that all groups of a step share: the gradients' scale, and their norm if a group clips.
 
     Args:
         cls: the optimizer's class.
-        param_groups: its groups.
-        scale: what the gradients are still multiplied by; None for 1.
-        holder: what has handed over a part of the parameters only; see `clip.holder_of_parts`.
+        param_groups: the optimizer's groups.
+        scale: the factor by which the gradients are still multiplied; None for 1.
+        holder: the wrapper that handed over only a part of the parameters; see `clip.holder_of_parts`.
     """
     numbers = {} if scale is None else {"grad_scale": scale}
     clipping = clip.clipping(param_groups)

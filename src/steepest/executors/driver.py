@@ -1,4 +1,4 @@
-"""The driver executor: runs a rule that asks for new gradients, on all parameters of a group as one vector."""
+"""The driver executor, which runs a rule that asks for new gradients, on all parameters of a group as one vector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Closure = Callable[[], Any]
 class Objective:
     """The loss as a function of one flat vector.
 
-    ``maximize`` and coupled ``weight_decay`` act here, on value and gradient alike, so that a line search sees the
+    ``maximize`` and coupled ``weight_decay`` act here, on value and gradient alike. A line search therefore sees the
     function that is really minimised: ``sign * f(x) + weight_decay / 2 * x.x``.
     """
 
@@ -35,7 +35,7 @@ class Objective:
     weight_decay: float
 
     def __call__(self, x: Tensor) -> tuple[float, Tensor]:
-        """Loss and gradient at ``x``; the parameters are left there. A missing gradient counts as zero."""
+        """Loss and gradient at ``x``, where the parameters are left. A missing gradient counts as zero."""
         scatter(x, self.params)
         with torch.enable_grad():
             self.raw_loss = self.closure()
@@ -48,14 +48,14 @@ class Objective:
 
 
 def _gradient(p: Tensor) -> Tensor:
-    """The gradient of ``p`` as a dense tensor; zero where there is none."""
+    """Return the gradient of ``p`` as a dense tensor; zero if it is missing."""
     if p.grad is None:
         return torch.zeros_like(p)
     return p.grad.to_dense() if p.grad.is_sparse else p.grad
 
 
 def gather(tensors: list[Tensor]) -> Tensor:
-    """All tensors as one vector, in the dtype to compute in."""
+    """Join all tensors to one vector, in the dtype to compute in."""
     joined = torch.cat([real_view(x.detach().resolve_conj()).reshape(-1) for x in tensors])
     return widen(joined, compute_dtype(joined.dtype))
 
@@ -72,10 +72,10 @@ def scatter(x: Tensor, tensors: list[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """Where a driver's state lies between two steps.
+    """The store of a driver's state between two steps.
 
-    State like the parameter is kept with each; shared state with the first, its tensors in the dtype that all
-    parameters together have.
+    State like the parameter is kept with each parameter. Shared state is kept with the first one, its tensors in the
+    dtype to which all parameters promote.
 
     Attributes:
         params: the group's parameters.
@@ -86,13 +86,13 @@ class Store:
     held: Mapping[Tensor, dict[str, Any]]
 
     def read(self, declared: State, dtype: torch.dtype) -> Any:
-        """The state as a rule is handed it, in the dtype to compute in."""
+        """Return a state as a rule takes it, in the dtype to compute in."""
         if declared.kind == "shared":
             return _converted(self.held.get(self.params[0], {}).get(declared.name, declared.init), dtype)
         return gather(self._columns(declared))
 
     def write(self, declared: State, value: Any) -> None:
-        """Keep what a rule has returned."""
+        """Store the new value of a state, which a rule has returned."""
         if declared.kind != "shared":
             scatter(value, self._columns(declared))
         elif value is not None:
@@ -104,7 +104,10 @@ class Store:
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:
-    """Tensors, alone or in a list, in another dtype. A number in a tensor becomes a plain one, so it is not rounded."""
+    """Convert a tensor, or each tensor of a list, to another dtype.
+
+    A number in a tensor becomes a plain number, so that it is not rounded.
+    """
     if isinstance(value, list):
         return [_converted(entry, dtype) for entry in value]
     if not isinstance(value, Tensor) or value.dtype == dtype:
@@ -118,14 +121,14 @@ def run(
     """Run one step of a driver and return the loss of its first evaluation.
 
     Args:
-        rule: a generator; it yields trial points, is sent ``(loss, gradient)`` and returns the new x (and state).
+        rule: a generator. It yields trial points, is sent ``(loss, gradient)`` and returns the new x (and state).
         params: the group's parameters.
-        options: the group's options, numbers as plain numbers.
+        options: the group's options, with numbers as plain numbers.
         closure: re-evaluates the model and returns the loss, as in torch.
-        state: the optimizer's state by parameter; written once the step is done.
+        state: the optimizer's state by parameter. It is written at the end of the step.
 
-    Whatever the closure or the rule raises, the parameters get back the values they had before the step, and the state
-    is as it was.
+    If the closure or the rule raises, the parameters get back the values that they had before the step. The state is
+    then unchanged.
     """
     sign = -1.0 if options.get("maximize") else 1.0
     objective = Objective(params, closure, sign, options.get("weight_decay", 0.0))
@@ -152,11 +155,11 @@ def step(
     Args:
         spec: the group's specification.
         closure: re-evaluates the model and returns the loss.
-        options: its options, numbers as plain numbers.
+        options: the group's options, with numbers as plain numbers.
         states: the optimizer's state by parameter.
 
     Raises:
-        TypeError: there is not a closure, in torch's words first.
+        TypeError: the closure is missing. Torch's words come first in the message.
     """
     if closure is None:
         missing = f"{spec.name}.step() missing 1 required positional argument: 'closure'"
@@ -176,7 +179,7 @@ def _unchanged(p: Any, g: Any) -> Any:
 
 
 _UNCHANGED = Rule(_unchanged, "pointwise")
-"""Runs transforms on parameters that a driver has already moved."""
+"""A rule that changes nothing, for transforms of parameters that a driver has already moved."""
 
 
 def _run_after(spec: GroupSpec, numbers: Mapping[str, Any], states: Mapping[Tensor, dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from .partition import split
 from .plan import Plan, make_plan
 
 CHUNK = 512 * 1024
-"""Elements per chunk on a CPU: what a chunk's calls share stays in the cache, and the calls' own cost stays small.
+"""Elements per chunk on a CPU: few enough to stay in the cache, and many enough that a call's own cost stays small.
 Measured on 2 cores with 2 MiB of cache each: 128 Ki to 1 Mi are within a third of each other, and this is the best."""
 
 DTYPE = attrgetter("dtype")
@@ -31,7 +31,7 @@ Slots = list[list[Tensor]]
 
 @cache
 def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
-    """The plan of a program; traced once."""
+    """Return the plan of a program, which is traced once."""
     return make_plan(trace(program, numbers))
 
 
@@ -59,14 +59,14 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
 
 
 def _store(chunk: Slots, wide: Slots) -> None:
-    """Round what was computed in a wider dtype into parameters and state; gradients are never written."""
+    """Round results computed in a wider dtype into parameters and state. Gradients are never written."""
     for index, (slot, computed) in enumerate(zip(chunk, wide, strict=True)):
         if index != 1 and slot and slot[0] is not computed[0]:
             torch._foreach_copy_(slot, computed)
 
 
 def chunks(batch: Batch) -> Iterator[Slots]:
-    """Cut a batch into cache-sized runs of tensors; a large tensor of a pointwise rule is itself cut into slices."""
+    """Cut a batch into cache-sized runs of tensors. A large tensor of a pointwise rule is itself cut into slices."""
     if batch.params[0].device.type != "cpu" or sum(map(Tensor.numel, batch.params)) <= CHUNK:
         yield batch.slots
         return
@@ -75,7 +75,7 @@ def chunks(batch: Batch) -> Iterator[Slots]:
 
 
 def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
-    """Each parameter with its gradient and state; a large one of a pointwise rule in slices."""
+    """Yield each parameter with its gradient and state. A large parameter of a pointwise rule comes in slices."""
     for column in zip(*batch.slots, strict=True):
         is_large = column[0].numel() > CHUNK and batch.program.rule.kind == "pointwise"
         if is_large and (views := flat(column)):

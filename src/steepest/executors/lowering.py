@@ -1,8 +1,8 @@
-"""Lowering and folding: from trace nodes to list operations, with number factors carried along.
+"""Lowering and folding of trace nodes to list operations, with number factors carried along.
 
-*Lowering* splits the graph into a host part (numbers, in double) and tensor operations, and carries number factors
-along lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges products and quotients
-into addcmul and addcdiv.
+*Lowering* splits the graph into a host part (numbers, in double) and tensor operations. It carries number factors along
+lazily, so that ``(1 - beta2) * g * g`` is one product with a coefficient. *Folding* merges products and quotients into
+addcmul and addcdiv.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ ONE = "1"
 
 CALLED: dict[Any, str] = {word: name for name, word in WORDS.items()}
 CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
-"""What a host expression spells as a call."""
+"""Words and operators that a host expression spells as a call."""
 
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
-"""What a product or quotient of two tensors becomes when it is only added to something."""
+"""Words that a product or quotient of two tensors becomes when it is only added to something."""
 
 
 @dataclass(eq=False)
 class Op:
     """One operation over lists of tensors.
 
-    ``word`` names the `torch._foreach_*` function; ``input`` is a placeholder and ``select`` picks one of two operands
-    by a number. With a ``pattern`` the word has no list form and is called tensor by tensor: the pattern says for each
-    argument whether it is the next tensor (True) or the next number.
+    ``word`` names the `torch._foreach_*` function. The word ``input`` is a placeholder, and ``select`` picks one of two
+    operands by a number. With a ``pattern`` the word has no list form and is called tensor by tensor: the pattern says
+    for each argument whether it is the next tensor (True) or the next number.
     """
 
     word: str
@@ -50,21 +50,23 @@ Scaled = tuple[str, Op]
 
 
 def times(a: str, b: str) -> str:
-    """The host expression ``a * b``."""
+    """Return the host expression ``a * b``."""
     return b if a == ONE else a if b == ONE else f"({a} * {b})"
 
 
 def over(a: str, b: str) -> str:
-    """The host expression ``a / b``; by zero it is inf or NaN, as it is for tensors.
+    """Return the host expression ``a / b``. Divided by zero it is inf or NaN, as it is for tensors.
 
-    Host expressions are written in what Python and C have in common: arithmetic, comparisons and calls.
+    Host expressions contain only the arithmetic, comparisons and calls that Python and C have in common.
     """
     return a if b == ONE else f"quotient({a}, {b})"
 
 
 def literal(value: float) -> str:
-    """A plain number as Python and C both read it: in double, never an integer that overflows, no sign without a
-    parenthesis (two signs in a row decrement in C), and infinity as a number that is too large.
+    """Spell a plain number as Python and C both read it.
+
+    It is a double, never an integer that overflows. A sign stands in parentheses, since two signs in a row decrement in
+    C. Infinity is a number that is too large.
     """
     x = float(value)
     if x != x:
@@ -75,7 +77,7 @@ def literal(value: float) -> str:
 
 @dataclass(eq=False)
 class Lowering:
-    """Turns trace nodes into host expressions and scaled operations."""
+    """Translation of trace nodes into host expressions and scaled operations."""
 
     host: dict[fx.Node, str] = field(default_factory=dict)
     tensor: dict[fx.Node, Scaled] = field(default_factory=dict)
@@ -90,13 +92,13 @@ class Lowering:
         pattern: tuple[bool, ...] = (),
         averaged: Extent = Extent.FULL,
     ) -> Op:
-        """Append an operation whose result changes along no more than ``averaged``."""
+        """Append an operation whose result has at most the extent ``averaged``."""
         made = Op(word, args, numbers, broadcast(a.extent for a in args) & averaged, pattern)
         self.ops.append(made)
         return made
 
     def plain(self, value: Scaled) -> Op:
-        """The operation with its factor multiplied in."""
+        """Return the operation with its factor multiplied in."""
         factor, op = value
         if factor == ONE:
             return op
@@ -105,11 +107,11 @@ class Lowering:
         return self._scaled[value]
 
     def number(self, arg: Any) -> str:
-        """The host expression of an argument."""
+        """Return the host expression of an argument."""
         return self.host[arg] if isinstance(arg, fx.Node) else literal(arg)
 
     def lower(self, node: fx.Node) -> None:
-        """Lower one call."""
+        """Lower one call of the trace."""
         if node.meta["extent"] == Extent.HOST:
             self.host[node] = f"h_{node.name}"
             return
@@ -118,7 +120,7 @@ class Lowering:
         self.tensor[node] = special(self, *node.args) if special else (ONE, self.each(node))
 
     def pick(self, condition: Any, a: Any, b: Any, like: Any = None) -> Scaled:
-        """Lower ``where`` by element: one of two numbers is made a tensor of the dtype of ``like``."""
+        """Lower ``where`` by element. If both sides are numbers, one becomes a tensor of the dtype of ``like``."""
         args: list[Any] = [condition, a, b]
         ops = [self.plain(self.tensor[x]) for x in args if self.is_tensor(x)]
         pattern = tuple(map(self.is_tensor, args))
@@ -131,19 +133,19 @@ class Lowering:
         return ONE, self.op("where", tuple(ops), numbers, pattern)
 
     def each(self, node: fx.Node) -> Op:
-        """A word or operator without a list form: one call per tensor."""
+        """Lower a word or operator without a list form to one call per tensor."""
         pattern = tuple(map(self.is_tensor, node.args))
         plain = tuple(self.plain(self.tensor[cast(fx.Node, a)]) for a in node.args if self.is_tensor(a))
         numbers = tuple(self.number(a) for a in node.args if not self.is_tensor(a))
         return self.op(cast(Any, node.target).__name__, plain, numbers, pattern, node.meta["extent"])
 
     def host_lines(self, trace: Trace) -> list[tuple[str, str]]:
-        """The host part: a name and an expression for each number, in order."""
+        """Return the host part: a name and an expression for each number, in order."""
         nodes = (n for n in trace.graph.nodes if n.op == "call_function" and n.meta["extent"] == Extent.HOST)
         return [(self.host[node], self._spell(node)) for node in nodes]
 
     def host_state(self, trace: Trace) -> list[tuple[str, str]]:
-        """The new scalar state: a name and an expression for each."""
+        """Return the new scalar state: a name and an expression for each."""
         return [(name, self.number(value)) for name, value in trace.state.items() if name not in trace.tensors]
 
     def _spell(self, node: fx.Node) -> str:
@@ -154,11 +156,11 @@ class Lowering:
         return f"-{args[0]}" if symbol == "neg" else f"{args[0]} {symbol} {args[1]}"
 
     def is_tensor(self, arg: Any) -> bool:
-        """Whether an argument is a traced tensor and not a number."""
+        """Return whether an argument is a traced tensor and not a number."""
         return isinstance(arg, fx.Node) and arg in self.tensor
 
     def add(self, a: Any, b: Any, sign: str = ONE) -> Scaled:
-        """``a + sign * b``. The side that can be folded, or that has a factor, becomes the added one."""
+        """Lower ``a + sign * b``. The side that can be folded, or that has a factor, becomes the added one."""
         if not self.is_tensor(b):
             return ONE, self.op("add", (self.plain(self.tensor[a]),), (times(sign, self.number(b)),))
         y = self._signed(sign, self.tensor[b])
@@ -173,11 +175,11 @@ class Lowering:
         return (value[0] if sign == ONE else f"(-{value[0]})"), value[1]
 
     def sub(self, a: Any, b: Any) -> Scaled:
-        """``a - b``."""
+        """Lower ``a - b``."""
         return self.add(a, b, "-1.0")
 
     def mul(self, a: Any, b: Any) -> Scaled:
-        """``a * b``: factors multiply, tensors meet in one product."""
+        """Lower ``a * b``: factors multiply, and tensors meet in one product."""
         if not self.is_tensor(b):
             a, b = b, a
         factor, y = self.tensor[b]
@@ -187,7 +189,7 @@ class Lowering:
         return times(other, factor), self.op("mul", (x, y))
 
     def div(self, a: Any, b: Any) -> Scaled:
-        """``a / b``."""
+        """Lower ``a / b``."""
         if not self.is_tensor(b):
             factor, x = self.tensor[a]
             return over(factor, self.number(b)), x
@@ -198,21 +200,21 @@ class Lowering:
         return over(factor, divisor), self.op("div", (x, y))
 
     def neg(self, a: Any) -> Scaled:
-        """``-a``: a factor."""
+        """Lower ``-a`` to a factor."""
         factor, x = self.tensor[a]
         return f"(-{factor})", x
 
     def pow(self, a: Any, b: Any) -> Scaled:
-        """``a ** b``: a square is a product."""
+        """Lower ``a ** b``; a square becomes a product."""
         x = self.plain(self.tensor[a])
         return (ONE, self.op("mul", (x, x))) if b == 2 else (ONE, self.op("pow", (x,), (self.number(b),)))
 
     def unary(self, word: str) -> Callable[..., Scaled]:
-        """A function of one tensor."""
+        """Return the method that lowers a function of one tensor."""
         return lambda a: (ONE, self.op(word, (self.plain(self.tensor[a]),)))
 
     def extreme(self, word: str, a: Any, b: Any) -> Scaled:
-        """``maximum`` and ``minimum``, of two tensors or of a tensor and a number."""
+        """Lower ``maximum`` or ``minimum`` of two tensors, or of a tensor and a number."""
         if not self.is_tensor(a):
             a, b = b, a
         x = self.plain(self.tensor[a])
@@ -221,18 +223,18 @@ class Lowering:
         return ONE, self.op(word, (x, self.plain(self.tensor[b])))
 
     def lerp(self, a: Any, b: Any, weight: Any) -> Scaled:
-        """``lerp`` with a number for weight."""
+        """Lower ``lerp`` with a number for weight."""
         x, y = self.plain(self.tensor[a]), self.plain(self.tensor[b])
         return ONE, self.op("lerp", (x, y), (self.number(weight),))
 
     def select(self, condition: Any, a: Any, b: Any, like: Any = None) -> Scaled:
-        """``where`` on a number: both factors and both tensors are chosen on the host."""
+        """Lower ``where`` on a number: both factors and both tensors are chosen on the host."""
         chosen = self.number(condition)
         (fa, x), (fb, y) = self._filled(a, b), self._filled(b, a)
         return f"select({chosen}, {fa}, {fb})", self.op("select", (x, y), (chosen,))
 
     def _filled(self, value: Any, like: Any) -> Scaled:
-        """A tensor as it is; a number as a list of tensors that hold it, so that no pick is ever a plain number."""
+        """Return a tensor as it is, and a number as tensors that hold it, so that a pick is never a plain number."""
         if self.is_tensor(value):
             return self.tensor[value]
         return ONE, self.op("filled", (self.tensor[like][1],), (self.number(value),), (True, False))
@@ -242,11 +244,11 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
     """Lower all of ``trace``.
 
     Args:
-        trace: what to lower.
+        trace: the trace to lower.
         prefix: put before the names of the run-time numbers in host expressions.
 
     Returns:
-        The lowering; the inputs by name (p, g, tensor state); the operations that make the new p and tensor state.
+        The lowering; the inputs by name (p, g, tensor state); the operations that compute the new p and tensor state.
     """
     inputs = {name: Op("input", extent=node.meta["extent"]) for name, node in trace.tensors.items()}
     lowering = Lowering(
@@ -261,7 +263,7 @@ def lower(trace: Trace, prefix: str = "") -> tuple[Lowering, dict[str, Op], dict
 
 
 def _added_rather(x: Scaled, y: Scaled) -> bool:
-    """Whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
+    """Return whether ``x`` and not ``y`` should be the scaled, added operand of ``x + y``."""
     folds_x, folds_y = x[1].word in FOLDS, y[1].word in FOLDS
     return folds_x if folds_x != folds_y else y[0] == ONE != x[0]
 
@@ -271,7 +273,10 @@ def _is_host(arg: Any) -> bool:
 
 
 def _key(node: fx.Node) -> Any:
-    """What decides how a node lowers: its target, and for lerp and powers whether the odd argument is a number."""
+    """Return a node's key in `SPECIAL`, its target; None for a call without a list form.
+
+    ``lerp`` has a list form if only its weight is a number, and a power if its exponent is one.
+    """
     if node.target is WORDS["lerp"]:
         return node.target if _is_host(node.args[2]) and not any(map(_is_host, node.args[:2])) else None
     if node.target is operator.pow:
@@ -296,11 +301,11 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),
     WORDS["minimum"]: lambda self, a, b: self.extreme("minimum", a, b),
 }
-"""How each operator and word is spelled as list operations; one that is missing here runs tensor by tensor."""
+"""Methods that lower each operator and word to list operations. A missing one runs tensor by tensor."""
 
 
 def fold(ops: list[Op], outputs: list[Op]) -> list[Op]:
-    """Merge products and quotients that are used once, in a sum, into that sum; drop what nobody uses."""
+    """Merge products and quotients that are used once, in a sum, into that sum. Drop unused operations."""
     for op in ops:
         if op.word == "add" and len(op.args) == 2:
             _fold_into(op, _uses(ops, outputs))
@@ -308,7 +313,7 @@ def fold(ops: list[Op], outputs: list[Op]) -> list[Op]:
 
 
 def used(ops: list[Op], outputs: Iterable[Op]) -> list[Op]:
-    """The operations that ``outputs`` need, in order."""
+    """Return the operations that ``outputs`` need, in order."""
     live = set(outputs)
     for op in reversed(ops):
         if op in live:

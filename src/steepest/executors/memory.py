@@ -1,4 +1,4 @@
-"""Find tensors that share memory: what lies in one place must be updated one after the other."""
+"""Detection of tensors that share memory, which must be updated one after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Span = tuple[int, int]
 
 
 def addresses(tensors: list[Any]) -> list[int]:
-    """Where the tensors lie; empty if some have no plain memory."""
+    """Return the addresses of the tensors; empty if some do not have plain memory."""
     try:
         return list(map(Tensor.data_ptr, tensors)) if are_plain(tensors) else []
     except RuntimeError:  # sparse
@@ -24,7 +24,7 @@ def addresses(tensors: list[Any]) -> list[int]:
 
 
 def spans(tensors: Iterable[Any]) -> list[Span]:
-    """The memory of each tensor that has any."""
+    """Return the span of each tensor that has memory."""
     return [span for x in tensors if isinstance(x, Tensor) and (span := _span(x)) is not None]
 
 
@@ -39,10 +39,10 @@ def _span(x: Tensor) -> Span | None:
 
 
 class Memory:
-    """The memory of some tensors, to ask whether another one lies in it."""
+    """The memory of some tensors, which tells whether another tensor lies in it."""
 
     def __init__(self, tensors: Iterable[Any]) -> None:
-        """Merge what overlaps, in order of address."""
+        """Merge overlapping spans, in order of address."""
         merged: list[Span] = []
         for low, high in sorted(spans(tensors)):
             if merged and low < merged[-1][1]:
@@ -53,7 +53,10 @@ class Memory:
         self._apart: list[int] = []
 
     def holds_any(self, tensors: list[Tensor]) -> bool:
-        """Whether any of the tensors lies here. Quick if all lie where they lay the last time, and they did not."""
+        """Return whether any of the tensors lies in this memory.
+
+        The answer is quick if the last call had the same addresses and returned False.
+        """
         if not are_plain(tensors) or not all(map(Tensor.is_contiguous, tensors)):
             return any(map(self.holds, tensors))
         starts = list(map(Tensor.data_ptr, tensors))
@@ -62,7 +65,7 @@ class Memory:
         return starts != self._apart
 
     def holds(self, x: Tensor) -> bool:
-        """Whether any byte of ``x`` lies here."""
+        """Return whether any byte of ``x`` lies in this memory."""
         span = _span(x)
         if span is None:
             return False
@@ -71,9 +74,10 @@ class Memory:
 
 
 def waves(owned: Sequence[Iterable[Any]]) -> list[list[int]]:
-    """Places of parameters, each with all tensors that it ``owned``, such that no two of a wave share memory.
+    """Sort the places of parameters into waves in which no two parameters share memory. As a rule there is one wave.
 
-    A parameter comes in a later wave than those before it with which it shares memory. One wave, as a rule.
+    ``owned`` holds all tensors of each parameter. A parameter comes in a later wave than the earlier ones with which it
+    shares memory.
     """
     level = [0] * len(owned)
     for place, earlier in sorted(_meetings(owned)):
@@ -82,7 +86,7 @@ def waves(owned: Sequence[Iterable[Any]]) -> list[list[int]]:
 
 
 def _meetings(owned: Sequence[Iterable[Any]]) -> set[tuple[int, int]]:
-    """Pairs of places, the later one first, that share memory."""
+    """Return the pairs of places that share memory, the later place first."""
     found: set[tuple[int, int]] = set()
     open_spans: list[tuple[int, int]] = []
     for low, high, place in sorted((*span, place) for place, tensors in enumerate(owned) for span in spans(tensors)):

@@ -18,15 +18,15 @@ from .base import IS_SPARSE, ActiveParams, Batch, Bucket, ExecutorChoice, MakeBu
 from .memory import Memory, addresses, waves
 
 ONE = torch.ones((), dtype=torch.float32, device="cpu")
-"""The step counts' increment, as a tensor: a plain 1 would be wrapped into one for every count."""
+"""The increment of step counts, as a tensor: a plain 1 would be wrapped into a tensor for every count."""
 
 
 @dataclass(eq=False)
 class StepCounters:
     """The numbers that each parameter keeps for itself: its step count and scalar state.
 
-    They live in 0-dim tensors, where torch keeps them, and are read from there at each step: writes through ``.data``,
-    NumPy or a storage move no version counter.
+    These numbers live in 0-dim tensors, where torch keeps them, and are read from there at each step. A version counter
+    would not tell, because writes through ``.data``, NumPy or a storage do not move it.
     """
 
     columns: dict[str, list[Tensor]]
@@ -34,12 +34,12 @@ class StepCounters:
 
     @staticmethod
     def of(counted: Mapping[str, State], states: list[dict[str, Any]], values: tuple[Any, ...]) -> StepCounters:
-        """The clock of parameters whose numbers are all equal to ``values``."""
+        """Return the counters of parameters whose numbers are all equal to ``values``."""
         columns = {name: [state[s.name] for state in states] for name, s in counted.items()}
         return StepCounters(columns, dict(zip(counted, values, strict=True)))
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
-        """Whether the state still holds the same tensors, with the same value in all of them."""
+        """Return whether the state still holds the same tensors, with one value in all of them."""
         for name, declared in counted.items():
             column = self.columns[name]
             if not all(map(is_, [state.get(declared.name) for state in states], column)):
@@ -50,14 +50,14 @@ class StepCounters:
         return True
 
     def advance(self) -> None:
-        """Count one step in the tensors, and read the values."""
+        """Count one step in the tensors, and read their values."""
         if "t" in self.columns:
             steps = self.columns["t"]
             torch._foreach_add_(steps, ONE if steps[0].is_cpu else 1)
         self.values = {name: column[0].item() for name, column in self.columns.items()}
 
     def store(self, new: Mapping[str, Any]) -> None:
-        """Keep new scalar state: rounded as its tensors hold it, so that a reloaded run goes on bit by bit."""
+        """Store new scalar state, rounded to the dtype of its tensors, so that a reloaded run resumes bit by bit."""
         for name, value in new.items():
             column = self.columns[name]
             rounded = torch.as_tensor(value, dtype=column[0].dtype, device=column[0].device)
@@ -70,12 +70,13 @@ DTYPE, DEVICE = attrgetter("dtype"), attrgetter("device")
 
 @dataclass(eq=False)
 class BatchBucket:
-    """Parameters that share a program, their clock's values, and the kind of all their tensors, for an executor of
-    batches.
+    """Parameters that share a program, the values of their counters and the kind of all tensors.
+
+    An executor of batches runs them in one call.
     """
 
     takes_sparse: ClassVar[bool] = False
-    """Whether the gradients are sparse."""
+    """True for parameters with sparse gradients."""
 
     run: Callable[[Batch], dict[str, Any]]
     program: Program
@@ -86,22 +87,22 @@ class BatchBucket:
     streams: list[int]
 
     def __post_init__(self) -> None:
-        """Remember what the tensors are, since ``p.data = ...`` may change it."""
+        """Remember the tensors' types, dtypes and addresses, since ``p.data = ...`` may change them."""
         written = self._written()
         self._memory = Memory(written)
         self._seen = self._look(written, [p.grad for p in self.params])
 
     def _written(self) -> list[Any]:
-        """Parameters and tensor state; KeyError where some state has been taken away."""
+        """Return the parameters and tensor state. Raises `KeyError` if some state has been removed."""
         return [*self.params, *(held[s.name] for held in self.states for s in self.program.stored)]
 
     def _look(self, written: list[Any], grads: list[Any]) -> tuple[list[Any], ...]:
-        """All that the part was made from: types, dtypes and addresses, which also tell devices apart."""
+        """Return all that the bucket was made from: types, dtypes and addresses, which also tell devices apart."""
         places = addresses(written) or list(map(DEVICE, written))
         return list(map(type, self.params)), list(map(DTYPE, written)), list(map(DTYPE, grads)), places
 
     def ready(self, grads: list[Tensor]) -> bool:
-        """Whether all tensors and the clock are as they were, and no state has been taken away."""
+        """Return whether all tensors and counters are as they were, and all state is still there."""
         try:
             seen = self._look(self._written(), grads)
         except KeyError:
@@ -110,7 +111,7 @@ class BatchBucket:
         return fits and seen == self._seen and self.counters.is_current(self.program.counted, self.states)
 
     def step(self, numbers: Mapping[str, Any]) -> None:
-        """Count, run the program, and keep new scalar state."""
+        """Count the step, run the program, and store new scalar state."""
         self.counters.advance()
         self.counters.store(self.run(self._batch(numbers)))
 
@@ -128,12 +129,12 @@ class BatchBucket:
 
 @dataclass(eq=False)
 class Buckets:
-    """All buckets of a group's parameters that share a rule, and what they were made from apart from what each checks.
+    """All buckets of a group's parameters that share a rule, with the facts that a single bucket does not check.
 
     Attributes:
         live: the parameters with gradients.
-        spec: their specification.
-        choice: the executor that runs them.
+        spec: the specification of these parameters.
+        choice: the executor that runs these parameters.
         buckets: the buckets.
     """
 
@@ -143,7 +144,7 @@ class Buckets:
     buckets: list[Bucket]
 
     def ready(self, live: list[Tensor], grads: list[Tensor], spec: Any, mode: Mode | None) -> bool:
-        """Return whether the buckets still describe the group, and can run under a mode that intercepts operations."""
+        """Return whether the buckets still describe the group, and can run under ``mode``, if there is one."""
         if mode is not None and (mode.hides_values or self.choice.executor.is_opaque):
             return False
         if spec != self.spec or len(live) != len(self.live) or not all(map(is_, live, self.live)):
@@ -156,7 +157,7 @@ class Buckets:
 def split(
     live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]], bucket: type[BatchBucket] = BatchBucket
 ) -> Iterator[BatchBucket]:
-    """Put parameters together that share a program (and so their age, if it matters), counts, and all dtypes."""
+    """Put parameters together that share a program (and so their age, if that matters), counts and all dtypes."""
     for program, members in live.grouped_by(_alike):
         params, states, streams = live.at(members)
         counters = StepCounters.of(program.counted, states, _counts(program, states[0]))
@@ -164,7 +165,7 @@ def split(
 
 
 def _alike(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
-    """Device and dtype of the parameter, its gradient and state, and its counts."""
+    """Read the device and dtype of a parameter, of its gradient and of its state, and the parameter's counts."""
     names = [s.name for s in program.stored] + [s.name for s in program.counted.values()]
     state = (held[name] for name in names)
     return *map(KIND, (p, p.grad, *state)), _counts(program, held)
@@ -175,7 +176,7 @@ def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:
 
 
 def in_waves(live: ActiveParams, *, make_buckets: MakeBuckets) -> Iterator[Bucket]:
-    """The parts of ``cut``, with parameters that share memory in parts of their own, in their order."""
+    """Yield the buckets of ``make_buckets``, with parameters that share memory in separate buckets, in their order."""
     for places in waves([[p, *held.values()] for p, held in zip(live.params, live.states, strict=True)]):
         for bucket in make_buckets(live.only(places)):
             bucket.members = [places[i] for i in bucket.members]
@@ -183,7 +184,10 @@ def in_waves(live: ActiveParams, *, make_buckets: MakeBuckets) -> Iterator[Bucke
 
 
 def singles(live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]]) -> Iterator[BatchBucket]:
-    """Every parameter by itself, its clock left in its tensors: for capturable and differentiable steps."""
+    """Yield a bucket for each parameter, whose counters stay in its tensors.
+
+    Capturable and differentiable steps need this.
+    """
     for index, (p, is_first) in enumerate(zip(live.params, live.first, strict=True)):
         params, states, streams = live.at([index])
         program = live.spec.program(p, first=is_first)
@@ -193,21 +197,24 @@ def singles(live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]]) -> It
 
 
 def _doubles(columns: Mapping[str, list[Tensor]]) -> dict[str, Any]:
-    """In double: 1 - beta2**t of a float32 t has lost five digits. A backward needs the values that it has seen."""
+    """Convert counters to double, because 1 - beta2**t of a float32 t has lost five digits.
+
+    With gradients enabled the result is a copy: a backward needs the values that its forward has seen.
+    """
     keep = torch.is_grad_enabled()
     return {name: column[0].to(torch.float64, copy=keep) for name, column in columns.items()}
 
 
 class DeviceCounters(StepCounters):
-    """A clock whose values stay 0-dim tensors on their device."""
+    """Counters whose values stay 0-dim tensors on their device."""
 
     def advance(self) -> None:
-        """Count one step, on the device."""
+        """Count one step on the device."""
         if "t" in self.columns:
             torch._foreach_add_(self.columns["t"], 1)
             self.values = _doubles(self.columns)
 
     def store(self, new: Mapping[str, Any]) -> None:
-        """Keep new scalar state, on the device."""
+        """Store new scalar state on the device."""
         for name, value in new.items():
             self.columns[name][0].copy_(value)

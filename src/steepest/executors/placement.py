@@ -1,7 +1,7 @@
-"""Placement: where each list operation's result lives, and the spelling of the calls.
+"""Placement of the results of list operations, and the spelling of the calls.
 
-An operation may write over an operand at its last use: the chain that leads from a state's old value to its new one
-runs in the state's own memory, everything else is a temporary that is let go as soon as it is spent.
+An operation may write over an operand at the operand's last use. The chain that leads from a state's old value to its
+new one runs in the state's own memory. Every other result is a temporary, which is deleted after its last use.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from .lowering import ONE, Op
 
 IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1, "maximum": 2, "minimum": 2}
-"""How many leading operands an operation may write over (1 for all functions of one tensor)."""
+"""Number of leading operands that an operation may write over (1 for all functions of one tensor)."""
 BOXED = {"add", "mul"}
-"""Calls that take their number as a 0-dim tensor as well. A plain number is wrapped into a float64 tensor for every
-tensor of the list and converted back, which costs three times the call itself on small tensors."""
+"""Calls that take their number also as a 0-dim tensor. A plain number is wrapped into a float64 tensor for every
+tensor of the list and converted back. On small tensors this costs three times the call itself."""
 NEVER_IN_PLACE = {"input", "select", "norm"}
 
 
 def _writable(op: Op) -> tuple[Op, ...]:
-    """The operands that ``op`` could write over, if they were not needed any more."""
+    """Return the operands that ``op`` could write over, if they were not needed any more."""
     if op.word in NEVER_IN_PLACE or op.pattern:
         return ()
     count = 2 if op.word == "add" and op.numbers == (ONE,) else IN_PLACE.get(op.word, 1)
@@ -28,7 +28,7 @@ def _writable(op: Op) -> tuple[Op, ...]:
 
 @dataclass(eq=False)
 class Placement:
-    """Decides where each operation's result lives, and spells the calls."""
+    """The place of each operation's result, and the lines that call the operations."""
 
     inputs: dict[str, Op]
     outputs: dict[str, Op]
@@ -55,7 +55,7 @@ class Placement:
         return last
 
     def _chain(self, op: Op, home: Op) -> dict[Op, Op] | None:
-        """Which operand each operation on the way from ``home`` to ``op`` writes over; None if there is no such way."""
+        """Find the operand that each operation from ``home`` to ``op`` writes over; None if no such chain exists."""
         if op is home:
             return {}
         for operand in _writable(op):
@@ -66,7 +66,7 @@ class Placement:
         return None
 
     def emit(self) -> list[str]:
-        """Spell every operation, then the copies for results that were made outside their own memory."""
+        """Spell every operation, then copies of the results that were computed outside their own memory."""
         self.names.update({op: spelled(name) for name, op in self.inputs.items()})
         for op in self.ops:
             self._emit(op)
@@ -75,7 +75,7 @@ class Placement:
         return self.lines
 
     def _free(self, op: Op) -> None:
-        """Let go of the temporaries that are read here for the last time."""
+        """Delete the temporaries that ``op`` is the last to read."""
         needed = {self.names[other] for other in self.names if self.last.get(other, 0) > self.position[op]}
         spent = dict.fromkeys(name for a in op.args if (name := self.names[a]).startswith(("t_", "s_")))
         self.lines += [f"del {name}" for name in spent if name not in needed]
@@ -107,7 +107,10 @@ class Placement:
         self.names[op] = self.names[target]
 
     def _is_spent(self, operand: Op, op: Op) -> bool:
-        """Whether a temporary is used here for the last time (inputs are written by their own chain alone)."""
+        """Return whether ``operand`` is a temporary that ``op`` is the last to use.
+
+        An input is written only by its own chain.
+        """
         spent = self.names[operand].startswith("t_") and self.last[operand] == self.position[op]
         # What select picked is the memory of one of its operands, which may be needed for longer.
         picked = operand.args if operand.word == "select" else ()
@@ -140,5 +143,5 @@ class Placement:
 
 
 def spelled(name: str) -> str:
-    """An input's name in the generated code, where no state can be called like a temporary or a function."""
+    """Return an input's name in the generated code, with a prefix that no temporary and no function has."""
     return f"in_{name}"

@@ -1,4 +1,4 @@
-"""From a trace to a plan: a few `torch._foreach_*` calls over lists of tensors, no more temporaries than torch's."""
+"""Plan of a trace: a few `torch._foreach_*` calls over lists of tensors, with no more temporaries than torch's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Plan:
     """A program as list calls.
 
     Attributes:
-        host: numbers by name -> (the constants of ``step``, the new scalar state). In double.
+        host: numbers by name -> (the constants of ``step``, the new scalar state), in double.
         boxed: for each constant, whether it may be handed over as a 0-dim tensor of the lists' dtype.
-        step: ``step(p, g, *state, *constants)`` over lists of tensors; writes p and state in place.
-        calls: how many list calls ``step`` makes.
-        source: the generated Python of both.
+        step: ``step(p, g, *state, *constants)`` over lists of tensors. It writes p and state in place.
+        calls: the number of list calls that ``step`` makes.
+        source: the generated Python of ``host`` and ``step``.
     """
 
     host: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
@@ -36,7 +36,7 @@ class Plan:
 
 
 def make_plan(trace: Trace) -> Plan:
-    """Lower, fold and place ``trace``, and compile the Python that does it."""
+    """Lower, fold and place ``trace``, and compile the Python code that runs it."""
     lowering, inputs, outputs = lower(trace)
     ops = fold(lowering.ops, list(outputs.values()))
     placement = Placement(inputs, outputs, ops)
@@ -56,14 +56,14 @@ def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str
 
 
 def quotient(a: float, b: float) -> float:
-    """``a / b`` in double as IEEE 754 has it: dividing by zero gives inf or NaN and raises nothing."""
+    """Return ``a / b`` in double as IEEE 754 has it. Dividing by zero gives inf or NaN and raises nothing."""
     if b:
         return a / b
     return math.copysign(math.inf, a) * math.copysign(1.0, b) if a and a == a else math.nan
 
 
 def power(a: float, b: float) -> float:
-    """``a ** b`` in double as IEEE 754 and C have it: it overflows to inf and raises nothing."""
+    """Return ``a ** b`` in double as IEEE 754 and C have it. It overflows to inf and raises nothing."""
     try:
         return math.pow(a, b)
     except OverflowError:
@@ -73,7 +73,7 @@ def power(a: float, b: float) -> float:
 
 
 def select(condition: bool, a: float, b: float) -> float:
-    """One of two numbers."""
+    """Return ``a`` if the condition holds, and ``b`` otherwise."""
     return a if condition else b
 
 

@@ -42,7 +42,7 @@ def run_one(program: Program, numbers: Values, p: Tensor, g: Tensor, held: dict[
 def updated(
     program: Program, numbers: Values, p: Tensor, g: Tensor, held: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The new parameter and state, in the dtype to compute in; nothing is written."""
+    """Return the new parameter and state, in the dtype to compute in, and write nothing."""
     dtype = compute_dtype(p.dtype)
     scalars = {s.name: numbers[s.name] for s in program.scalars}
     tensors = {name: _read(x, dtype) for name, x in held.items()}
@@ -55,20 +55,23 @@ def updated(
 
 
 def _versions(tensors: list[Tensor]) -> list[int]:
-    """The tensors' version counters; dynamo, which has none, sees a rule only after eager steps or tests have.
+    """Return the tensors' version counters; nothing under dynamo, which does not have them.
 
-    A tensor that was made in `torch.inference_mode` has none either.
+    Dynamo sees a rule only after eager steps or tests have. A tensor made in `torch.inference_mode` has no counter.
     """
     return [] if torch.compiler.is_compiling() else [x._version for x in tensors if not x.is_inference()]
 
 
 def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A differentiable step keeps the old values for its backward, while the new ones are written over them."""
+    """Convert ``x`` to ``dtype``. A differentiable step gets a copy.
+
+    Its backward needs the old values, and the new ones are written over them.
+    """
     return x.to(dtype, copy=True) if torch.is_grad_enabled() else widen(x, dtype)
 
 
 def _store(results: list[tuple[Tensor, Tensor]]) -> None:
-    """Write every result into its target. A result that is itself a target (state handed on) is copied first."""
+    """Write every result into its target. A result that is itself a target is copied first."""
     changed = [(target, value) for target, value in results if value is not target]
     values = [value.clone() if any(value is target for target, _ in results) else value for _, value in changed]
     for (target, _), value in zip(changed, values, strict=True):

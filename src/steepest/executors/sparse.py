@@ -1,7 +1,7 @@
-"""The sparse executor: the rule itself, on nothing but the elements that sparse gradients (and sparse state) have.
+"""The sparse executor: the rule itself, run only on the elements that sparse gradients (and sparse state) have.
 
-The gradient of an embedding has rows, one from ``to_sparse()`` single elements; both are run alike. What a step costs
-depends on their number and not on the parameter's size.
+The gradient of an embedding has rows, and a gradient from ``to_sparse()`` has single elements. Both are run alike. The
+cost of a step depends on the number of these elements and not on the parameter's size.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ NOT_WITH_SPARSE = ("state_dtype", "parameter_rounding", "capturable", "different
 """Options that work on whole parameters or gradients, in addition to those of some transforms."""
 
 
-# -- what cannot be ----------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------
 
 
 def check(spec: GroupSpec, params: list[Tensor]) -> None:
-    """Raise `RuntimeError`, in torch's words first, where a rule or its options cannot take gradients of their layout.
+    """Raise `RuntimeError` if a rule or its options cannot take gradients of this layout. Torch's words come first.
 
     Args:
         spec: the group's specification.
-        params: those of its parameters that have gradients.
+        params: the parameters of the group that have gradients.
     """
     sparse = [p for p in params if p.grad is not None and p.grad.is_sparse]
     if spec.rule.sparse == "lazy" and len(sparse) < len(params):
@@ -55,7 +55,7 @@ def check(spec: GroupSpec, params: list[Tensor]) -> None:
 
 
 def _refusal(spec: GroupSpec) -> str:
-    """Return why no sparse gradient can be run under these options; empty if it can."""
+    """Return why a sparse gradient cannot be run under a group's options; empty if it can."""
     options = spec.options
     if options.get("weight_decay"):
         return "weight_decay option is not compatible with sparse gradients: it moves all of a parameter; leave it 0"
@@ -70,7 +70,7 @@ def _refusal(spec: GroupSpec) -> str:
 
 
 def check_lazy(specs: list[GroupSpec]) -> None:
-    """Raise `ValueError` for parameters (in torch's words) or options of groups that no lazy rule can run."""
+    """Raise `ValueError` for parameters (in torch's words) or options that a lazy rule cannot run."""
     name = specs[0].name
     places = [([i, j], p) for i, spec in enumerate(specs) for j, p in enumerate(spec.options["params"])]
     if found := [place for place, p in places if p.is_sparse]:
@@ -86,12 +86,12 @@ def check_lazy(specs: list[GroupSpec]) -> None:
 
 @dataclass(eq=False)
 class SparseBucket(BatchBucket):
-    """Parameters with sparse gradients that share a program, a device, a dtype and their clock's values."""
+    """Parameters with sparse gradients that share a program, a device, a dtype and the values of their counters."""
 
     takes_sparse = True
 
     def step(self, numbers: Mapping[str, Any]) -> None:
-        """Count, run the program on what the gradients have, and keep the results."""
+        """Count the step, run the program on the elements that the gradients have, and store the results."""
         moving = [s.name for s in self.program.tensors if s.sparse]
         gathered = [_gather(p, held, self.program, moving) for p, held in zip(self.params, self.states, strict=True)]
         self.counters.advance()
@@ -103,11 +103,11 @@ class SparseBucket(BatchBucket):
 
 
 _of_sparse: MakeBuckets = partial(split, run=reference.run, bucket=SparseBucket)
-"""How parameters with sparse gradients are put together."""
+"""Function that puts parameters with sparse gradients together in buckets."""
 
 
 def make_buckets(live: ActiveParams, *, dense: MakeBuckets) -> Iterator[Bucket]:
-    """Put parameters with sparse gradients together for this executor, and the others as ``dense`` does."""
+    """Put parameters with sparse gradients together for the sparse executor, and the others as ``dense`` does."""
     for is_sparse, make in ((False, dense), (True, _of_sparse)):
         places = [i for i, p in enumerate(live.params) if IS_SPARSE(p.grad) == is_sparse]
         for held in () if is_sparse else live.at(places)[1]:
@@ -121,12 +121,12 @@ SPARSE = Executor("sparse", _of_sparse, lambda spec: spec.rule.sparse == "lazy")
 
 
 def keeps_sparse(held: Mapping[str, Any]) -> bool:
-    """Whether some of a parameter's state is sparse."""
+    """Return whether some of a parameter's state is sparse."""
     return any(isinstance(x, Tensor) and x.is_sparse for x in held.values())
 
 
 def _make_dense(held: dict[str, Any]) -> None:
-    """A gradient that is dense moves everything, so state that was sparse until now is dense from now on."""
+    """Make sparse state dense from now on, because a dense gradient moves every element."""
     held.update({name: x.to_dense() for name, x in held.items() if isinstance(x, Tensor) and x.is_sparse})
 
 
@@ -135,14 +135,14 @@ def _make_dense(held: dict[str, Any]) -> None:
 
 @dataclass
 class Elements:
-    """What one parameter's step runs on, as real tensors.
+    """The elements that one parameter's step runs on, as real tensors.
 
     Attributes:
         p, g: elements of the parameter and its gradient.
-        state: those of its tensor state, by name.
-        indices: where they are: a row for each sparse dimension.
-        copies: each tensor that they were read from, and the copy that goes back to it; none if ``p`` and ``state``
-            are the tensors themselves.
+        state: elements of the parameter's tensor state, by name.
+        indices: the places of these elements: a row for each sparse dimension.
+        copies: each tensor that elements were read from, and the copy that is written back to it. Empty if ``p`` and
+            ``state`` are the tensors themselves.
     """
 
     p: Tensor
@@ -152,7 +152,7 @@ class Elements:
     copies: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def scatter(self) -> None:
-        """Write the copies back."""
+        """Write the copies back into the tensors that they were read from."""
         for whole, copy in self.copies:
             if whole.is_sparse:
                 whole.copy_(_sparse(self.indices, copy.to(whole.dtype), whole))
@@ -161,7 +161,7 @@ class Elements:
 
 
 def _gather(p: Tensor, held: dict[str, Any], program: Program, moving: list[str]) -> Elements:
-    """The elements that a step of ``p`` moves: those of its gradient, and those of the state named in ``moving``."""
+    """Read the elements that a step of ``p`` moves: those of its gradient, and of the state named in ``moving``."""
     g: Any = p.grad
     g = _widened(g)
     if any(not held[name].is_sparse or held[name].sparse_dim() != g.sparse_dim() for name in moving):
@@ -178,12 +178,15 @@ def _gather(p: Tensor, held: dict[str, Any], program: Program, moving: list[str]
 
 
 def _widened(x: Tensor) -> Tensor:
-    """In the dtype to compute in, so that repeated elements are added in it."""
+    """Return ``x`` in the dtype to compute in, so that repeated elements are added in that dtype."""
     return widen(x, compute_dtype(x.dtype))
 
 
 def _aligned(tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The indices that any of the sparse tensors has, and each one's values there: 0 where only others have any."""
+    """Return the indices that any of the sparse tensors has, and the values of each tensor at these indices.
+
+    A value is 0 where only other tensors have an element.
+    """
     tensors = [x.coalesce() for x in tensors]
     if len(tensors) == 1:
         return tensors[0].indices(), [tensors[0].values()]
@@ -195,7 +198,7 @@ def _aligned(tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
 
 
 def _numbered(indices: Tensor, shape: torch.Size) -> Tensor:
-    """One number for each column of ``indices``, in their order."""
+    """Return one number for each column of ``indices``, in the order of the columns."""
     numbers = indices.new_zeros(indices.shape[1])
     for row, size in zip(indices, shape, strict=False):
         numbers = numbers * size + row
@@ -203,7 +206,7 @@ def _numbered(indices: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _spread(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """``count`` zeros, and ``values`` at ``places`` among them."""
+    """Return ``count`` zeros, with ``values`` at ``places`` among them."""
     return values.new_zeros((count, *values.shape[1:])).index_copy_(0, places, values)
 
 
@@ -219,7 +222,7 @@ def _read(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def _opened(x: Tensor, indices: Tensor) -> Tensor:
-    """``x`` with a first dimension of size 1 where it has none to index."""
+    """Return ``x``, with a first dimension of size 1 if it does not have one to index."""
     return x if len(indices) else x.unsqueeze(0)
 
 

@@ -1,7 +1,7 @@
 """The stacked executor: parameters of one shape become one tensor with a dimension more, and a matrix rule runs once.
 
-A matrix rule works on the last two dimensions, so a stack of matrices is to it what one matrix is: with many small
-layers the products are a few large ones.
+A matrix rule works on the last two dimensions, so it runs on a stack of matrices as on one matrix. Many small layers
+then take a few large products.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .base import Batch, Executor, runs
 from .partition import split
 
 MOST = 2**24
-"""Elements per stack: what is stacked is copied, and a rule's temporaries are as many again. 64 MiB in float32."""
+"""Elements per stack, 64 MiB in float32. A stack is a copy, and a rule's temporaries are as many elements again."""
 
 
 def run(batch: Batch) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run(batch: Batch) -> dict[str, Any]:
 
 
 def stacks(params: list[Tensor]) -> Iterator[list[int]]:
-    """The places of parameters of one shape, in runs of together at most `MOST` elements."""
+    """Yield the places of parameters of one shape, in runs of together at most `MOST` elements."""
     shapes: dict[torch.Size, list[int]] = {}
     for index, p in enumerate(params):
         shapes.setdefault(p.shape, []).append(index)

@@ -1,6 +1,7 @@
-"""torch's own fused functions, for ``fused=True`` on an accelerator, until a kernel of ours runs there.
+"""Torch's own fused functions, for ``fused=True`` on an accelerator, until a kernel of ours runs there.
 
-The step of torch's class of the same name runs on our parameters, state and group: names and meanings are the same.
+The step of torch's class of the same name runs on our parameters, state and group. Their names and meanings are the
+same as torch's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class TorchBucket:
         params: list[Tensor],
         held: list[dict[str, Any]],
     ) -> None:
-        """A stand-in for torch's optimizer that shares our state."""
+        """Make a stand-in for torch's optimizer that shares our state."""
         self.members = members
         self._options, self._params = options, params
         self._stand_in = cast(Any, object.__new__(twin))
@@ -39,11 +40,11 @@ class TorchBucket:
         self._step = inspect.unwrap(twin.step)
 
     def ready(self, grads: list[Tensor]) -> bool:
-        """Always: torch checks what it is given."""
+        """Return True, because torch checks its arguments itself."""
         return True
 
     def step(self, numbers: Mapping[str, Any]) -> None:
-        """Run torch's step under the group's values of now."""
+        """Run torch's step under the group's current values."""
         self._stand_in.param_groups = [{**self._options, "params": self._params, "fused": True, "foreach": False}]
         scale = numbers.get("grad_scale")
         # Without a scale torch's kernels ask for neither; what is infinite has been found before.
@@ -56,7 +57,7 @@ class TorchBucket:
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether torch has fused functions for an accelerator."""
+    """Return whether torch has fused functions for an accelerator."""
     return device.type != "cpu" and device.type in _get_fused_kernels_supported_devices()
 
 
@@ -84,7 +85,7 @@ def refusal(spec: GroupSpec) -> str:
 
 
 def make_buckets(live: ActiveParams) -> Iterator[TorchBucket]:
-    """Put a group's parameters together: all of them, apart from those that take their first step."""
+    """Put a group's parameters in one bucket, and those that take their first step in another."""
     twin = getattr(torch.optim, live.spec.name)
     for is_first in (False, True):  # torch's SGD cannot take a parameter that joins late together with the others
         members = [i for i, of_this in enumerate(live.first) if of_this == is_first]

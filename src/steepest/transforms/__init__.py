@@ -1,4 +1,4 @@
-"""What surrounds every rule, in one fixed order. Each file holds one transform."""
+"""Transforms that surround every rule, in one fixed order. Each file holds one transform."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .maximize import MAXIMIZE
 from .unscale import UNSCALE
 
 BEFORE_RULE: tuple[Transform, ...] = (UNSCALE, MAXIMIZE, CLIP, DECAY)
-"""What happens to the gradient and the weights before the rule sees them, first to last: torch's order."""
+"""Transforms of the gradient and the weights before the rule sees them, first to last, in torch's order."""
 
 AFTER_RULE: tuple[Transform, ...] = (EMA,)
-"""What happens to the new weights, first to last."""
+"""Transforms of the new weights, first to last."""
 
 
 def order() -> tuple[Transform, ...]:
@@ -25,7 +25,7 @@ def order() -> tuple[Transform, ...]:
 
 
 def options() -> dict[str, Any]:
-    """Return the options that every optimizer takes for them, by name."""
+    """Return the options that every optimizer takes for its transforms, by name."""
     return {
         name: replace(declared, name=name, names=(name,), keyword_only=True)
         for transform in order()

@@ -16,7 +16,7 @@ from ..vocabulary import lerp
 from .base import Transform
 
 AVERAGE = State("ema", init="param", when=lambda options: options["ema_decay"] is not None)
-"""The averaged parameter. It starts as the parameter's value before its first step."""
+"""The averaged parameter. It starts as the parameter's value before the first step."""
 
 
 def averaged(update: Update) -> Update:
@@ -49,17 +49,17 @@ EMA = Transform(
 )
 
 _SWAPPED: dict[int, Tensor] = {}
-"""The parameters that hold their averages now, by identity: every optimizer and wrapper that has them sees it."""
+"""Parameters that hold their averages now, by identity, so that every optimizer and wrapper that has them can tell."""
 
 
 def holds_averages(groups: Iterable[Options]) -> bool:
-    """Whether some parameter of the groups holds its average now."""
+    """Return whether some parameter of the groups holds its average now."""
     return bool(_SWAPPED) and any(id(p) in _SWAPPED for group in groups for p in group["params"])
 
 
 @contextmanager
 def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Give each parameter its average's value inside the ``with`` block, and its own back afterwards, come what may."""
+    """Give each parameter its average's value inside the ``with`` block, and in any case its own value afterwards."""
     kept: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
@@ -77,7 +77,7 @@ def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
 
 @contextmanager
 def measured(name: str, groups: Iterable[Options], states: Mapping[Tensor, dict[str, Any]]) -> Iterator[None]:
-    """Swap the averages of an optimizer's groups in; ``name`` is its class.
+    """Swap the averages of an optimizer's groups in; ``name`` is the optimizer's class.
 
     Raises:
         RuntimeError: no group has an ``ema_decay``, or the averages are swapped in already.
@@ -99,13 +99,14 @@ class Averaging:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Use the averaged weights inside the block; the parameters' own values come back afterwards, come what may.
+        """Use the averaged weights inside the block. The parameters' own values come back afterwards in any case.
 
-        Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with them as
-        they are (with a decay close to 1 and late in training they are near), or re-estimate them inside the block with
-        ``torch.optim.swa_utils.update_bn(loader, model)``, on a copy of the model if training goes on afterwards.
+        Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with these
+        statistics as they are, since with a decay close to 1 and late in training they are near. Or re-estimate them
+        inside the block with ``torch.optim.swa_utils.update_bn(loader, model)``. Do so on a copy of the model if
+        training continues afterwards.
 
-        ``model.state_dict()`` holds the parameters themselves, so it changes back as they do: save it inside the block,
+        ``model.state_dict()`` holds the parameters themselves, so it changes back as they do. Save it inside the block,
         or take `averaged_state_dict`.
 
         Raises:
@@ -115,10 +116,10 @@ class Averaging:
             yield
 
     def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
-        """The state dict of ``model`` with averaged weights, to be saved: its tensors are copies.
+        """Return the state dict of ``model`` with averaged weights, to be saved. Its tensors are copies.
 
-        ``model.state_dict()`` holds the parameters themselves, not copies: taken inside `averaged` and saved after the
-        block, it saves the trained weights.
+        ``model.state_dict()`` holds the parameters themselves, not copies. Taken inside `averaged` and saved after the
+        block, it would save the trained weights.
 
         Raises:
             RuntimeError: no group has an ``ema_decay``.

@@ -1,4 +1,4 @@
-"""The record that a transform is: what any rule may need around it, such as decay, clipping or averaging."""
+"""The record of a transform: a step that any rule may need around it, such as decay, clipping or averaging."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Transform:
     """One step around a rule.
 
     Attributes:
-        wrapper: ``wrapper(rule, options)`` gives what wraps the rule's update under a group's options, or None where
-            the transform does nothing. The options are those that the class declares, and what a step has for all
-            groups (``grad_scale``).
-        options: its own options that every class takes; a class declares others itself, next to its hyperparameters.
-        state: the state that it keeps. It exists when `State.when` says so, like a rule's.
-        numbers: ``numbers(options, shared)`` gives the run-time numbers that the wrapper reads in addition to the
-            group's own; ``shared`` is what a step has for all groups.
-        takes_elements: whether it is right on some elements of a parameter, as sparse gradients need it.
+        wrapper: ``wrapper(rule, options)`` returns the function that wraps the rule's update under a group's options,
+            or None if the transform does nothing. The options are those that the class declares, and the numbers that
+            a step has for all groups (``grad_scale``).
+        options: the transform's options that every class takes. A class declares others itself, next to its
+            hyperparameters.
+        state: the state that the transform keeps. It exists when `State.when` says so, like a rule's.
+        numbers: ``numbers(options, shared)`` returns the run-time numbers that the wrapper reads in addition to the
+            group's own. ``shared`` holds the numbers that a step has for all groups.
+        takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
     """
 
     wrapper: Callable[[Rule, Options], Wrapper | None]

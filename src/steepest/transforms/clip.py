@@ -20,10 +20,10 @@ from .base import Transform
 
 
 def group_name(group: Any) -> str:
-    """The name of a process group, which a parameter group can keep: it can be saved, and a process group cannot.
+    """Return the name of a process group, for a parameter group to keep: a name can be saved, a process group cannot.
 
     Raises:
-        TypeError: ``group`` is neither.
+        TypeError: ``group`` is neither a process group nor a name.
     """
     name = group if isinstance(group, str) else getattr(group, "group_name", None)
     if not isinstance(name, str):
@@ -51,17 +51,19 @@ def _numbers(options: Options, shared: Values) -> dict[str, Any]:
 
 
 def clipping(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that set ``max_norm``."""
+    """Return the groups that set ``max_norm``."""
     return [group for group in groups if group["max_norm"] is not None]
 
 
 def shared_norm(groups: list[dict[str, Any]], scale: Any, holder: str) -> Tensor | None:
-    """The norm of the gradients of ``groups``, over all ranks that have a part of them; None if there is none to clip.
+    """Return the norm of the gradients of ``groups``, over all ranks that have a part of them.
+
+    It is None if there is nothing to clip.
 
     Args:
-        groups: those that clip.
-        scale: what the gradients are still multiplied by.
-        holder: what has handed over a part of the parameters only; see `holder_of_parts`.
+        groups: the groups that clip.
+        scale: the factor by which the gradients are still multiplied.
+        holder: the wrapper that handed over only a part of the parameters; see `holder_of_parts`.
     """
     params = [p for group in groups for p in group["params"]]
     grads = [p.grad for p in params if p.grad is not None]
@@ -73,10 +75,10 @@ def shared_norm(groups: list[dict[str, Any]], scale: Any, holder: str) -> Tensor
 
 
 def norm_group_of(groups: list[dict[str, Any]], holder: str) -> str | None:
-    """The ``norm_group`` of groups that clip together.
+    """Return the ``norm_group`` of groups that clip together.
 
     Raises:
-        ValueError: they differ in it, or it is None and ``holder`` has kept a part of the parameters.
+        ValueError: the groups differ in it, or it is None and ``holder`` has kept a part of the parameters.
     """
     names = {group["norm_group"] for group in groups}
     if len(names) > 1:
@@ -91,9 +93,9 @@ def norm_group_of(groups: list[dict[str, Any]], holder: str) -> str | None:
 
 
 def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
-    """The Euclidean norm of all gradients together, 0-dim, in double, after unscaling.
+    """Return the Euclidean norm of all gradients together, 0-dim, in double, after unscaling.
 
-    Unlike torch's it is differentiable, and right for gradients whose squares overflow.
+    Unlike torch's norm it is differentiable, and right for gradients whose squares overflow.
     """
     of_each: list[Tensor] = []
     real = [real_view(g.resolve_conj()) for g in grads]
@@ -106,10 +108,12 @@ def total_norm(grads: list[Tensor], scale: Any) -> Tensor:
 
 
 def over_ranks(norm: Tensor, name: str) -> Tensor:
-    """The norm over all ranks of the process group ``name``, from this rank's. Every rank of the group must take part.
+    """Return the norm over all ranks of the process group ``name``, from the norm of this rank.
+
+    Every rank of the group must take part.
 
     Raises:
-        RuntimeError: torch.distributed is not initialised, or has no such group.
+        RuntimeError: torch.distributed is not initialised, or does not have this group.
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(f"norm_group={name!r} needs torch.distributed.init_process_group() before the first step")
@@ -127,10 +131,10 @@ def _named(name: str) -> Any:
 
 
 def holder_of_parts(params: Iterable[Tensor]) -> str:
-    """What has handed a part of the parameters to the optimizer; empty where nothing is seen to have done it.
+    """Return the name of the wrapper that handed over only a part of the parameters; empty if none is seen.
 
-    A ZeroRedundancyOptimizer of several ranks tells the optimizer that it constructs nothing of the other parameters,
-    so the callers are looked at. The first FSDP's flat parameters say what they are.
+    A ZeroRedundancyOptimizer of several ranks constructs an optimizer without telling it about the other parameters, so
+    this function looks at the callers. The flat parameters of the first FSDP say what they are.
     """
     if any(getattr(p, "_is_flat_param", False) for p in params):
         return "FullyShardedDataParallel"
@@ -149,7 +153,10 @@ def _is_within_zero() -> bool:
 
 
 def clip_factor(max_norm: float, norm: Tensor) -> Tensor:
-    """What the gradients are multiplied by, as in ``torch.nn.utils.clip_grad_norm_``; NaN for a norm that is NaN."""
+    """Return the factor for the gradients, as in ``torch.nn.utils.clip_grad_norm_``.
+
+    It is NaN for a norm that is NaN.
+    """
     factor: Tensor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
     return factor
 

@@ -1,7 +1,7 @@
 """Weight decay, before the rule.
 
-It is coupled (λθ joins the gradient), decoupled (θ ← θ - ηλθ before the rule) or decoupled and independent of
-the rate (θ ← θ - λθ).
+Coupled decay adds λθ to the gradient. Decoupled decay is θ ← θ - ηλθ before the rule. The decoupled decay that is
+independent of the rate is θ ← θ - λθ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def coupled_decay(update: Update) -> Update:
 
 
 def decoupled_decay(update: Update) -> Update:
-    """Decay the weights themselves, ``p * (1 - lr * weight_decay)``; Loshchilov and Hutter 2019."""
+    """Decay the weights themselves, ``p * (1 - lr * weight_decay)``, as in Loshchilov and Hutter 2019."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         return update(p * (1 - scalars["lr"] * scalars["weight_decay"]), g, state, scalars)
@@ -53,7 +53,7 @@ def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
 
 
 def check_decay(options: Options) -> None:
-    """Raise `ValueError` for ``lr_in_decay=False`` with coupled decay, which reaches the weights as a gradient does."""
+    """Raise `ValueError` for ``lr_in_decay=False`` with coupled decay, which always acts through the gradient."""
     if not options.get("lr_in_decay", True) and not options.get("decoupled_weight_decay"):
         raise ValueError("lr_in_decay=False is a form of decoupled decay; give decoupled_weight_decay=True too")
 

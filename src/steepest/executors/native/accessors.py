@@ -1,4 +1,4 @@
-"""How C reads and writes one of the rule's tensors, plain or coded: lines that the emitter puts into its loops."""
+"""Accessors: the lines of C in the emitter's loops that read and write a rule's tensor, plain or coded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPES = {**FLOATS, torch.uint8: (1, 8)}
 """The dtypes of all tensors that a kernel reads."""
 
 LAYOUTS = ("like", "number", "blocks")
-"""What a slot is: as the parameter, one number, or one number for each block of codes."""
+"""Layouts of a slot: as the parameter, one number, or one number for each block of codes."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Slot:
 
     @cached_property
     def c_type(self) -> str:
-        """The C type of an element, which is also how loads and stores of it are called."""
+        """The C type of an element, which also names the functions that load and store it."""
         return {torch.uint8: "uint8_t"}.get(self.dtype, str(self.dtype).removeprefix("torch."))
 
     @property
     def at(self) -> str:
-        """The element of the loop."""
+        """The loop's current element, in C."""
         return f"at_{self.name}[i]"
 
 
@@ -50,43 +50,43 @@ class Accessor:
 
     Attributes:
         name: the rule's tensor: ``p``, ``g`` or a state.
-        parts: the tensors that hold it.
+        parts: the tensors that hold the rule's tensor.
         place: its number among the rule's tensors, for the key of random bits.
     """
 
     is_blockwise = False
-    """Whether it is written 256 elements at a time."""
+    """True for a tensor that is written 256 elements at a time."""
 
     def __init__(self, name: str, parts: tuple[Slot, ...], place: int) -> None:
         self.name, self.parts, self.place = name, parts, place
 
     def once(self) -> list[str]:
-        """Lines before all loops of an update."""
+        """Return the lines before all loops of an update."""
         return []
 
     def opening(self) -> list[str]:
-        """Lines at the start of each block of an update."""
+        """Return the lines at the start of each block of an update."""
         return []
 
     def load(self) -> str:
-        """The element's value, in an update."""
+        """Return the expression for the element's value in an update."""
         return f"load_{self.parts[0].c_type}({self.parts[0].at})"
 
     def load_alone(self) -> str:
-        """The same outside an update, where nothing was prepared for the block."""
+        """Return the expression for the element's value outside an update, where nothing was prepared for the block."""
         return self.load()
 
     def store(self, value: str) -> list[str]:
-        """Write the element."""
+        """Return the lines that write ``value`` to the element."""
         return [f"{self.parts[0].at} = store_{self.parts[0].c_type}({value});"]
 
     def closing(self) -> list[str]:
-        """Lines at the end of each block in which the form was stored."""
+        """Return the lines at the end of each block in which the tensor was stored."""
         return []
 
 
 class _Random(Accessor):
-    """What rounds with random bits."""
+    """A tensor that is rounded with random bits."""
 
     is_blockwise = True
 
@@ -153,17 +153,17 @@ ACCESSORS: dict[type[Codec], Callable[[Any, str, tuple[Slot, ...], int], Accesso
     Int8: _int8,
     Kahan: _kahan,
 }
-"""How C spells each codec."""
+"""Functions that make the accessor of each codec."""
 
 
 def accessor_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping[str, Codec]) -> Accessor:
-    """How C reads and writes the rule's tensor ``name``."""
+    """Return the accessor of the rule's tensor ``name``."""
     codec = storage.get(name)
     return Accessor(name, parts, place) if codec is None else ACCESSORS[type(codec)](codec, name, parts, place)
 
 
 def definitions() -> str:
-    """The C of what codecs.py declares: constants and the hash's rounds, before storage.c."""
+    """Spell the constants and the hash's rounds that codecs.py declares, which stand before storage.c."""
     names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET", "ONE")
     constants = {name: getattr(codecs, name) for name in names}
     rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
@@ -173,7 +173,7 @@ def definitions() -> str:
 
 
 def grids() -> str:
-    """The grids of 8-bit values, after storage.c."""
+    """Spell the grids of 8-bit values, which stand after storage.c."""
     return "\n".join(
         f"GRID({name}, {grid.top}, {grid.shift}, {grid.sign:#x}, {_float(grid.largest)}, {_float(grid.smallest_scale)})"
         for name, grid in (("nonnegative", codecs.NONNEGATIVE), ("signed", codecs.SIGNED))

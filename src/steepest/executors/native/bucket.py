@@ -36,18 +36,18 @@ REASONS = {
     6: "shares memory with a parameter or its state",
     7: "has no memory of its own",
 }
-"""What launch.c answers about a tensor that it cannot run."""
+"""Reasons by the code that launch.c returns for a tensor that it cannot run."""
 
 COUNTED = (torch.float32, torch.float64)
 """The dtypes of step counts and scalar state, which launch.c reads and writes."""
 
 MENDED = {3, 5, 6}
-"""The answers that a copy may mend."""
+"""Codes of the reasons that a copy may remove."""
 
 
 @cache
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
-    """The kernel of a program for tensors (p, g, stored state) and counters of these dtypes; made once."""
+    """Make the kernel of a program for these dtypes of tensors (p, g, stored state) and counters, only once."""
     traced = trace(program, numbers)
     _check_extents(traced)
     stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
@@ -59,7 +59,7 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters
 
 
 EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
-"""What the kernel's loops know: numbers, numbers per tensor, and elements."""
+"""Extents that the kernel's loops know: numbers, numbers per tensor, and elements."""
 
 
 def _check_extents(traced: Trace) -> None:
@@ -76,9 +76,9 @@ def _layout(stored: TensorSlot, program: Program) -> str:
 
 
 def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused: bool) -> Kernel:
-    """The kernel for a parameter like ``p``, with a gradient and plain state of its dtype.
+    """Return the kernel for a parameter like ``p``, with a gradient and plain state of the parameter's dtype.
 
-    ``is_fused`` says whether the group asks for it: step counts have another dtype then.
+    ``is_fused`` says whether the group asks for ``fused=True``: step counts then have another dtype.
     """
     dtype = _real(p)
     _check_dtypes([dtype], FLOATS)
@@ -92,14 +92,15 @@ def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_machine() -> None:
-    """Raise `UnsupportedError` where no kernel can run: no compiler, or a torch that cannot describe its tensors."""
+    """Raise `UnsupportedError` without a compiler, or with a torch that cannot describe its tensors."""
     find_compiler()
     interpreter()
 
 
 class KernelBucket:
-    """Parameters that share a kernel. Step counts and scalar state stay with each parameter, where the kernel reads
-    and writes them.
+    """Parameters that share a kernel.
+
+    Step counts and scalar state stay with each parameter, where the kernel reads and writes them.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class KernelBucket:
         states: list[dict[str, Any]],
         streams: list[int],
     ) -> None:
-        """Compile what these parameters need, or raise `UnsupportedError`."""
+        """Compile the kernel that these parameters need, or raise `UnsupportedError`."""
         self.program, self.members, self.params, self.states = program, members, params, states
         dtypes, counters = _dtypes(program, params[0], states[0])
         self.kernel = kernel_for(program, numbers, dtypes, counters)
@@ -132,7 +133,7 @@ class KernelBucket:
         self._written: list[Tensor] = []
 
     def ready(self, grads: list[Tensor]) -> bool:
-        """Read where everything lies now; whether all of it is still such that this kernel can run it."""
+        """Read the current addresses of all tensors, and return whether the kernel can still run them."""
         try:
             self.read(grads)
         except UnsupportedError:
@@ -141,7 +142,7 @@ class KernelBucket:
         return True
 
     def read(self, grads: list[Tensor]) -> None:
-        """Read where everything lies now, or raise `UnsupportedError`."""
+        """Read the current addresses of all tensors, or raise `UnsupportedError`."""
         self._copies, self._grads = [], grads
         self._blocks = self._load(self.params, self.states)
         if self._blocks < 0 and self._answer in MENDED:
@@ -169,7 +170,7 @@ class KernelBucket:
         return int(self.library.load(*self._before, params, self._grads, states, *self._after))
 
     def _load_copies(self) -> int:
-        """Copy tensors whose layout is not their parameter's, or has gaps, and gradients that the step would write."""
+        """Copy tensors whose layout has gaps or is not their parameter's, and gradients that the step would write."""
         params = [self._fitted(p, p) for p in self.params]
         written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)
@@ -184,9 +185,10 @@ class KernelBucket:
         return self._load(params, states)
 
     def _fitted(self, x: Tensor, like: Tensor) -> Tensor:
-        """``x`` itself, or room for a dense copy in the layout of ``like``; the step fills it, and writes it back.
+        """Return ``x`` itself, or room for a dense copy in the layout of ``like``.
 
-        Not filled here: parts that share memory with this one may step before it does.
+        The step fills the copy and writes it back. It is not filled here, because buckets that share memory with this
+        one may step first.
         """
         if _fits(x, like):
             return x
@@ -199,7 +201,7 @@ class KernelBucket:
         return copy
 
     def step(self, numbers: Mapping[str, Any]) -> None:
-        """Run the kernel over what `ready` has found."""
+        """Run the kernel over the tensors that `ready` has read."""
         kernel = self.kernel
         self._numbers[:] = [numbers[name] for name in kernel.numbers] or [0.0]
         count = len(self.params)
@@ -218,7 +220,7 @@ class KernelBucket:
 
 
 def _refuse_views(tensors: list[Tensor]) -> None:
-    """Raise for a view that negates or conjugates what lies in memory: the memory does not tell."""
+    """Raise `UnsupportedError` for a view that negates or conjugates its memory, which the kernel cannot see."""
     if any(map(Tensor.is_neg, tensors)) or any(map(Tensor.is_conj, tensors)):
         raise UnsupportedError(
             "a parameter or its state is a negated or conjugate view; give resolve_neg().resolve_conj()"
@@ -230,7 +232,7 @@ def _fits(x: Tensor, like: Tensor) -> bool:
 
 
 def _dtypes(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Row, Row]:
-    """The dtypes of p, g and the tensor state, and of the counters, as real numbers."""
+    """Return the dtypes of p, g and the tensor state, and of the counters, as real numbers."""
     tensors = [_real(x) for x in (p, p.grad, *(held[s.name] for s in program.stored))]
     counters = [held[s.name].dtype for s in program.counted.values()]
     _check_dtypes(tensors, DTYPES)
@@ -252,7 +254,7 @@ def _real(x: Any) -> torch.dtype:
 
 
 def make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
-    """Put parameters together that share a kernel: the same dtypes, and the same age where it makes a difference.
+    """Put parameters together that share a kernel: equal dtypes, and equal age where it makes a difference.
 
     Raises:
         UnsupportedError: some parameter cannot be run.

@@ -1,4 +1,7 @@
-"""Compiled kernels on disk: one folder per user, files named by all that made them, checked before they are loaded."""
+"""Compiled kernels on disk, in one folder per user.
+
+A file is named by all that decides its content, and is checked before it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,23 @@ from ..base import UnsupportedError
 Loaded = TypeVar("Loaded")
 
 MARK = b"steepest"
-"""A kernel's file ends with this and the SHA-256 of all before it, which a loader of shared libraries ignores."""
+"""Mark near the end of a kernel's file, before the library's SHA-256. A loader of shared libraries ignores both."""
 
 
 def obtain(identity: str, make: Callable[[Path], None], load: Callable[[Path], Loaded]) -> Loaded:
-    """The shared library for ``identity``, loaded: from the cache, or made now.
+    """Load the shared library for ``identity`` from the cache, or make it now.
 
-    Any number of processes may ask for the same one at a time: each writes to a name of its own and renames. A file
-    that is truncated or was not written by us is made anew. Where the cache cannot be used, because it is read-only or
-    the disk is full or nothing may be executed there, a private temporary folder is, for as long as the process runs.
+    Any number of processes may ask for one library at a time: each writes to a name of its own and renames. A file that
+    is truncated or was not written by us is made anew. The cache cannot be used if it is read-only, if the disk is full
+    or if nothing may be executed there. A private temporary folder then replaces it for as long as the process runs.
 
     Args:
-        identity: all that decides the content.
-        make: writes the library to the path that it is given.
+        identity: all that decides the content of the library.
+        make: writes the library to a path.
         load: loads the library, or raises `OSError`.
 
     Raises:
-        UnsupportedError: it cannot be made, or not be loaded.
+        UnsupportedError: the library cannot be made, or not be loaded.
     """
     name, data = hashlib.sha256(identity.encode()).hexdigest() + ".so", b""
     for folder in _folders():
@@ -50,7 +53,7 @@ def obtain(identity: str, make: Callable[[Path], None], load: Callable[[Path], L
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a complete library that we wrote lies at ``path``."""
+    """Return whether ``path`` is a complete library that we wrote."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -64,7 +67,10 @@ def _seal(data: bytes) -> bytes:
 
 
 def _made(make: Callable[[Path], None]) -> bytes:
-    """What ``make`` writes, outside the cache: a compiler on a full disk fails for good, we can go elsewhere."""
+    """Return the bytes that ``make`` writes to a temporary folder, outside the cache.
+
+    A compiler on a full disk would fail for good, but these bytes can be written elsewhere.
+    """
     with tempfile.TemporaryDirectory(prefix="steepest-") as folder:
         target = Path(folder, "kernel.so")
         make(target)
@@ -79,7 +85,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _folders() -> Iterator[Path]:
-    """The user's cache folder, if it is safe to load code from, then a private one."""
+    """Yield the user's cache folder, if it is safe to load code from, then a private folder."""
     try:
         folder = cache_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,13 +97,13 @@ def _folders() -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: under XDG_CACHE_HOME, or ~/.cache."""
+    """Return the folder of compiled kernels, under XDG_CACHE_HOME or ~/.cache."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the XDG specification: a relative path is ignored
     return (base if base.is_absolute() else Path.home() / ".cache") / "steepest" / "kernels"
 
 
 def is_private(folder: Path) -> bool:
-    """Whether nobody else can put files into ``folder``."""
+    """Return whether nobody else can put files into ``folder``."""
     found = folder.lstat()
     if not hasattr(os, "geteuid"):  # Windows: a user's folder is the user's own, and the mode says nothing
         return stat.S_ISDIR(found.st_mode)
@@ -106,7 +112,7 @@ def is_private(folder: Path) -> bool:
 
 @cache
 def private_folder() -> Path:
-    """A folder of this process alone, removed when it ends."""
+    """Make a folder for this process only, which is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="steepest-"))
     atexit.register(_remove, folder, os.getpid())
     return folder

@@ -1,4 +1,4 @@
-"""The C compiler: which one, with which flags, and one guarded call of it."""
+"""The C compiler: its choice, its flags, and a guarded call of it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pathlib import Path
 from ..base import UnsupportedError
 
 NAMES = ("cc", "gcc", "clang")
-"""Looked up on PATH in this order, after the environment variable CC."""
+"""Names to look up on PATH in this order, after the environment variable CC."""
 
 OPTIMIZATION = "-O3"
-"""How hard the compiler tries. It decides speed only: the flags below fix how each operation rounds."""
+"""Optimization level. It decides speed only: the flags below fix how each operation rounds."""
 
 FLAGS = (
     *("-std=c11", "-fPIC", "-shared", "-w", "-Werror=implicit-function-declaration"),
@@ -33,29 +33,29 @@ FLAGS = (
     ),  # each operation rounds once; sqrt is one instruction
 )
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
-"""Flags for this very processor, the first that the compiler understands."""
+"""Sets of flags for this very processor. The first that the compiler understands is used."""
 
 TIME_LIMIT = 60.0
-"""Seconds that one compilation may take; it takes about 0.2."""
+"""Seconds that one compilation may take. About 0.2 are usual."""
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler that was found: its command, and what it says of its version."""
+    """A compiler on this machine: its command, and its own words about its version."""
 
     command: tuple[str, ...]
     version: str
 
     @property
     def identity(self) -> str:
-        """All that decides what this compiler makes of a source on this machine."""
+        """All that decides the library that this compiler makes of a source on this machine."""
         return "\n".join((*self.command, self.version, *FLAGS, OPTIMIZATION, *map(" ".join, TUNED), _processor()))
 
     def compile(self, source: str, target: Path) -> None:
         """Compile ``source`` into the shared library ``target``.
 
         Raises:
-            UnsupportedError: it failed or took longer than the time limit; the message has the compiler's own words.
+            UnsupportedError: the compiler fails, or takes longer than the time limit. The message quotes the compiler.
         """
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="compiling-") as folder:
             text = Path(folder, "kernel.c")
@@ -70,10 +70,10 @@ class Compiler:
 
 
 def find_compiler() -> Compiler:
-    """The machine's C compiler; looked for anew when CC or PATH is another.
+    """Find the machine's C compiler. The search is repeated when CC or PATH has changed.
 
     Raises:
-        UnsupportedError: there is none, or it does not say its version.
+        UnsupportedError: the compiler is missing, or does not say its version.
     """
     found = _found(os.environ.get("CC", ""), os.environ.get("PATH", ""))
     if isinstance(found, str):
@@ -83,7 +83,7 @@ def find_compiler() -> Compiler:
 
 @cache
 def _found(given: str, path: str) -> Compiler | str:
-    """The compiler, or why there is none: one that hangs is asked once."""
+    """Return the compiler, or why none can be used. A compiler that hangs is asked only once."""
     try:
         return _search()
     except UnsupportedError as refusal:
@@ -105,7 +105,10 @@ def _search() -> Compiler:
 
 
 def _refuse_shim(place: str) -> None:
-    """On a Mac /usr/bin/cc and its like ask for the developer tools in a dialog where they are not installed."""
+    """Raise `UnsupportedError` for a Mac's /usr/bin/cc and its like if the developer tools are not installed.
+
+    Such a command would ask for them in a dialog.
+    """
     if sys.platform == "darwin" and Path(place).parent == Path("/usr/bin"):
         code, _ = _run(["xcode-select", "-p"], TIME_LIMIT)
         if code:
@@ -113,7 +116,7 @@ def _refuse_shim(place: str) -> None:
 
 
 def _candidates() -> Iterator[tuple[str, ...]]:
-    """$CC alone if it is set (a wrong one is an error, not a hint); otherwise the usual names."""
+    """Yield only $CC if it is set (a wrong one is an error, not a hint); otherwise the usual names."""
     try:
         given = shlex.split(os.environ.get("CC", ""))
     except ValueError as error:
@@ -122,7 +125,7 @@ def _candidates() -> Iterator[tuple[str, ...]]:
 
 
 def _run(command: list[str], limit: float) -> tuple[int, str]:
-    """Exit status and output of ``command``; all that it started is ended with it."""
+    """Run ``command`` and return its exit status and output. All that the command started is ended with it."""
     environment = os.environ | {"LC_ALL": "C"}
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
@@ -141,7 +144,7 @@ def _run(command: list[str], limit: float) -> tuple[int, str]:
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:
-    """End a command and what it has started, which may run on after the command itself."""
+    """End a command and the processes that it has started, which may outlive it."""
     with suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
             os.killpg(started.pid, signal.SIGKILL)
@@ -154,7 +157,7 @@ def _end(started: subprocess.Popen[bytes]) -> None:
 
 @cache
 def _processor() -> str:
-    """The processor, with its instruction sets where the system tells them."""
+    """Describe the processor, with its instruction sets where the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""From a trace to C: the functions of one kernel that a rule determines. All the rest is in words.c and launch.c."""
+"""C of a trace: the functions of one kernel that a rule determines. All the rest is in words.c and launch.c."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..lowering import ONE, Op, fold, lower
 from .accessors import DTYPES, LAYOUTS, Accessor, Slot, accessor_of, definitions, grids
 
 BLOCK = 1024
-"""Elements per block: reductions add block by block, and threads share out whole blocks."""
+"""Elements per block. Reductions add block by block, and threads share out whole blocks."""
 
 LANES = 16
-"""How many partial sums run side by side within a block, so that a reduction vectorises in a fixed order."""
+"""Number of parallel partial sums within a block, with which a reduction vectorises in a fixed order."""
 
 INFIX = {"mul": "*", "div": "/"}
 FOLDED = {"addcmul": "*", "addcdiv": "/"}
@@ -33,12 +33,12 @@ class Kernel:
     """C for one program and one choice of dtypes.
 
     Attributes:
-        generated: the functions made from the trace.
+        generated: the C functions made from the trace.
         slots: the tensors, in the kernel's order: p, g, then the program's stored state.
         counters: names of the step count and scalar state.
         numbers: names of the run-time numbers, in the order in which the kernel takes them.
-        constants, reductions, sums: how many doubles it needs per set of counters, per parameter, and per block.
-        is_coded: whether some tensor is kept in a codec.
+        constants, reductions, sums: the doubles that the kernel needs per set of counters, per parameter, per block.
+        is_coded: whether some tensor is stored in a codec.
     """
 
     generated: str
@@ -71,10 +71,10 @@ def emit(
     """Write the C of ``trace``.
 
     Args:
-        trace: the program.
+        trace: the program's trace.
         parts: the tensors that hold p, g and each tensor state, in the trace's order.
         counters: names and dtypes of ``t`` (if the program counts steps) and scalar state.
-        storage: the codecs of what is coded, by name.
+        storage: the codecs of coded tensors, by name.
     """
     return _Emitter(trace, parts, counters, storage).kernel()
 
@@ -165,7 +165,7 @@ class _Emitter:
     # -- operations --------------------------------------------------------------------------------------------------
 
     def _spell(self, op: Op, suffix: str) -> str:
-        """``op`` as a C expression in float (suffix f) or double (d)."""
+        """Spell ``op`` as a C expression in float (suffix f) or double (d)."""
         args = [self.names[a] for a in op.args]
         numbers = [self._constant(n) for n in _numbers(op)]
         if op.pattern:
@@ -186,7 +186,7 @@ class _Emitter:
         return f"{word}_{suffix}({', '.join(args + numbers)})"
 
     def _cone(self, targets: Iterable[Op]) -> list[Op]:
-        """The operations on whole tensors that ``targets`` need, in order."""
+        """Return the operations on whole tensors that ``targets`` need, in order."""
         needed: set[Op] = {op for op in targets if op.extent == Extent.FULL}
         for op in reversed(self.ops):
             if op in needed:
@@ -194,7 +194,7 @@ class _Emitter:
         return [op for op in self.ops if op in needed]
 
     def _body(self, targets: list[Op]) -> tuple[list[str], list[Accessor], list[str]]:
-        """To compute ``targets``: lines before all loops, the tensors that are read, and lines inside."""
+        """Return what computes ``targets``: lines before all loops, the tensors that are read, and lines inside."""
         cone = self._cone(targets)
         read = {*targets, *(a for op in cone for a in op.args)}
         suffix = "d" if self.real == "double" else "f"
@@ -211,7 +211,7 @@ class _Emitter:
         return [f"const {real} c{i} = ({real})constants[{i}];" for i in used]
 
     def _pointers(self, accessors: Iterable[Accessor], written: Collection[Accessor], start: str) -> list[str]:
-        """The addresses of the tensors that hold ``accessors``, from element ``start`` on."""
+        """Spell the addresses of the tensors that hold ``accessors``, from element ``start`` on."""
         lines = []
         for index, slot in enumerate(self.slots):
             accessor = next((f for f in accessors if slot in f.parts), None)
@@ -334,12 +334,12 @@ class _Emitter:
 
 
 def _numbers(op: Op) -> tuple[str, ...]:
-    """The numbers that an operation really uses: a sum's factor of 1 is not spelled."""
+    """Return the numbers that an operation really uses. A sum's factor of 1 is not spelled."""
     return () if op.word in ("add", *FOLDED) and op.numbers == (ONE,) and len(op.args) > 1 else op.numbers
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:
-    """How many reductions lie before each operation."""
+    """Count the reductions that lie before each operation."""
     levels: dict[Op, int] = {}
     for op in ops:
         below = max((levels.get(a, 0) for a in op.args), default=0)

@@ -15,7 +15,7 @@ from .emit import Kernel
 
 
 def refusal(spec: GroupSpec) -> str:
-    """Return why the executor cannot run a group, as far as its options say; empty if it can."""
+    """Return why the executor cannot run a group, as far as the group's options say; empty if it can."""
     params, fn = spec.options["params"], spec.rule.fn.__name__
     devices = {p.device.type for p in params}
     if spec.options.get("fused") and "meta" in devices:

@@ -1,4 +1,4 @@
-"""A compiled kernel in this process, and what Python and torch lend to it."""
+"""A compiled kernel in this process, and the functions of Python and torch that it calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .emit import Kernel
 
 
 class Interpreter(ctypes.Structure):
-    """The functions and objects that a kernel reads Python's lists and torch's tensors with; see launch.c."""
+    """Functions and objects with which a kernel reads Python's lists and torch's tensors; see launch.c."""
 
     _fields_ = [
         (name, ctypes.c_void_p)
@@ -42,14 +42,14 @@ class Library:
     """One loaded kernel.
 
     Attributes:
-        load: reads addresses; takes Python lists.
-        run: one step; other Python threads go on meanwhile.
-        item_size: bytes per parameter of the table between the two.
-        written_size: bytes of the list of what the kernel writes, for a number of parameters.
+        load: reads the addresses of tensors in Python lists.
+        run: takes one step. Other Python threads run meanwhile.
+        item_size: bytes per parameter of the table that ``load`` fills and ``run`` reads.
+        written_size: bytes of the list of tensors that the kernel writes, for a number of parameters.
     """
 
     def __init__(self, path: Path) -> None:
-        """Load the shared library at ``path``; `OSError` if the system refuses."""
+        """Load the shared library at ``path``. Raises `OSError` if the system refuses."""
         holding, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         pointer, number, objects = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
         self.load = _prototype(
@@ -70,7 +70,7 @@ def _prototype(function: Any, result: Any, arguments: list[Any]) -> Callable[...
 
 
 _failed: dict[Kernel, str] = {}
-"""Kernels that could not be made in this process: a compiler that hangs is not asked again at every step."""
+"""Kernels that could not be compiled in this process, so that a hanging compiler is not asked again at every step."""
 
 
 @cache
@@ -84,10 +84,10 @@ def _library(kernel: Kernel) -> Library:
 
 
 def library_of(kernel: Kernel) -> Library:
-    """The library of ``kernel``, compiled at its first use on this machine.
+    """Return the library of ``kernel``, compiled at its first use on this machine.
 
     Raises:
-        UnsupportedError: there is no compiler, or it fails, or the result cannot be loaded.
+        UnsupportedError: the compiler is missing or fails, or its result cannot be loaded.
     """
     if kernel in _failed:
         raise UnsupportedError(_failed[kernel])
@@ -100,10 +100,10 @@ def library_of(kernel: Kernel) -> Library:
 
 @cache
 def interpreter() -> Interpreter:
-    """What Python and torch lend to a kernel.
+    """Return the functions and objects of Python and torch that a kernel uses.
 
     Raises:
-        UnsupportedError: this torch has no DLPack exchange interface that we know.
+        UnsupportedError: this torch does not have a DLPack exchange interface that we know.
     """
     api = ctypes.pythonapi
     functions = (api.PyList_GetItem, api.PyDict_GetItem, api.PyObject_Type, api.Py_DecRef)
@@ -113,7 +113,7 @@ def interpreter() -> Interpreter:
 
 
 def _view_function() -> int:
-    """The address of torch's ``dltensor_from_py_object_no_sync``, of DLPack's C exchange interface (version 1.3)."""
+    """Find torch's ``dltensor_from_py_object_no_sync``, of DLPack's C exchange interface (version 1.3)."""
     capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         raise UnsupportedError(f"torch {torch.__version__} has no DLPack C exchange interface; torch 2.11 has")
@@ -129,12 +129,12 @@ def _view_function() -> int:
 
 
 class _Threads:
-    """torch's own OpenMP pool."""
+    """Torch's own OpenMP pool."""
 
     is_forked = False
 
     def count(self) -> int:
-        """How many threads to use: torch's number; one in a forked child, where the pool's threads are missing."""
+        """Return the number of threads to use: torch's, or 1 in a forked child, which lacks the pool's threads."""
         return 1 if self.is_forked else torch.get_num_threads()
 
     def forked(self) -> None:
@@ -148,7 +148,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def parallel() -> int | None:
-    """The address of ``GOMP_parallel`` in the OpenMP library that torch has loaded; None runs all on one thread."""
+    """Find ``GOMP_parallel`` in the OpenMP library that torch has loaded. None runs all on one thread."""
     name = "libtorch_cpu.dylib" if sys.platform == "darwin" else "libtorch_cpu.so"
     try:
         function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name)).GOMP_parallel

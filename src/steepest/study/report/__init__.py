@@ -12,7 +12,7 @@ def write_report(folder: Path) -> Path:
     """Write ``folder/report`` from the study's stored files and return the path of its ``index.html``.
 
     Unfinished, diverged and failed trials are fine: they are counted and named. Raises `ReportError` if ``folder`` is
-    no study, has a schema that this version does not read, or cannot be written to.
+    not a study, has a schema that this version does not read, or cannot be written to.
     """
     from steepest.study.report.write import write_files  # plotly and matplotlib load only when a report is written
 

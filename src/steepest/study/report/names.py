@@ -10,7 +10,7 @@ LONG: Final = 20
 LINE: Final = 30
 MOST_LINES: Final = 5
 _BREAK: Final = re.compile(r"(?<=[ _,:(\[])|(?<=\.)(?!\d)|(?<=[a-z\d])(?=[A-Z])")
-"""After a separator that is no decimal point, and before a capital inside of a word."""
+"""Places for a line break: after a separator other than a decimal point, and before a capital inside a word."""
 
 
 def breakable(text: str) -> Markup:

@@ -68,12 +68,12 @@ class Panel:
 
     @property
     def switched(self) -> bool:
-        """Whether the reader chooses the x axis."""
+        """True if the reader chooses the x axis."""
         return bool(self.first.x_choice)
 
     @property
     def empty(self) -> bool:
-        """Whether no axis has anything to draw."""
+        """True if no axis has anything to draw."""
         return all(chart.empty for chart in self.charts.values())
 
 

@@ -30,7 +30,7 @@ def plus_minus(spread: Spread, measure: Measure) -> str:
 
 
 ACCURACY: Final = "accuracy"
-"""The metric that is written in percent where figures stand alone."""
+"""The metric that is written in percent where a figure stands without a table around it."""
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -71,7 +71,7 @@ class Across:
 
     @property
     def comparable(self) -> bool:
-        """Whether at least two optimizers can be compared."""
+        """True if at least two optimizers can be compared."""
         return len(self.labels) > 1
 
 

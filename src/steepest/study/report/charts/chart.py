@@ -25,7 +25,7 @@ class Axis:
 
     @property
     def tick_lines(self) -> int:
-        """Of how many lines the longest of the ticks' names has."""
+        """The number of lines of the tick name that has the most."""
         return max((name.count("\n") + 1 for _, name in self.ticks), default=1)
 
 
@@ -33,9 +33,9 @@ class Axis:
 class Series:
     """Points of one optimizer. ``band`` and ``reach`` are low and high values in y and in x; ``notes`` explain points.
 
-    Kinds: a ``line`` with a band, ``dots`` of single trials, their ``mean`` (or ``tick``, on a row of dots) with error
-    bars, the ``stop`` of a trial without a value, an estimate with its ``interval``, a ring around what was ``chosen``,
-    the open mark of the library's ``defaults``.
+    The kinds for trials are a ``line`` with a band, ``dots`` of single trials, and the ``stop`` of a trial without a
+    value. A ``mean`` of trials (or a ``tick``, on a row of dots) has error bars. An estimate is drawn with its
+    ``interval``. A ring marks the ``chosen`` point, and an open mark the library's ``defaults``.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Guide:
 
     @property
     def is_line(self) -> bool:
-        """Whether it has no width."""
+        """True for a guide without width."""
         return self.low == self.high
 
 
@@ -90,7 +90,7 @@ class Chart:
 
     @property
     def empty(self) -> bool:
-        """Whether the chart has no point to draw."""
+        """True if the chart has no point to draw."""
         return not any(series.x for series in self.series)
 
 

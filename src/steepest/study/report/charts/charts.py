@@ -27,7 +27,7 @@ CHARTS: Final[tuple[Builder, ...]] = (
     budget_chart,
     cost_chart,
 )
-"""In the page's order."""
+"""All charts, in the page's order."""
 
 
 def build_charts(findings: Findings) -> tuple[Chart, ...]:

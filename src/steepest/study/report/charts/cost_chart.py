@@ -15,7 +15,7 @@ from steepest.study.report.wording import plus_minus
 
 
 def cost_chart(findings: Findings, styles: Styles) -> Chart:
-    """Draw the final result against the time of a step, or of the trial where there was no timing pass."""
+    """Draw the final result against the time of a step, or of the trial if the study has no timing pass."""
     study, measure = findings.study, goal(findings.study)
     clock = {one.label: 1000 * one.seconds for one in findings.costs}
     what = "step time" if clock else "training time"

@@ -14,8 +14,8 @@ SMOOTH_POINTS = 200
 def thin(y: Array, limit: int = SCREEN_POINTS) -> Indices:
     """Return indices of at most ``limit`` points of a curve that keep its shape.
 
-    The curve is cut into equal buckets and the lowest and highest finite point of each is kept, so no point is
-    invented, the first and last point stay, and so do the curve's extremes. A curve of at most ``limit`` points
+    The curve is cut into equal buckets, and the lowest and highest finite point of each is kept. So no point is
+    invented, and the first point, the last point and the curve's extremes stay. A curve of at most ``limit`` points
     stays as it is.
     """
     if len(y) <= limit:

@@ -8,7 +8,7 @@ import numpy as np
 FAR = 30.0
 """Beyond so many times the scale of the middle half, a value lies outside the frame."""
 LEAST = 0.1
-"""The scale is at least this share of the median: equal values are no reason to leave out one that is near."""
+"""Least scale, as a share of the median: a value near several equal ones must not be left out."""
 DECADES = 4.0
 """On a log axis: beyond so many decades, and three times the spread of the middle half."""
 NOTE = " What lies far beyond all else is outside the frame; the tables have its value."

@@ -1,7 +1,7 @@
 """Styles of series: colour, dash and marker together, so that no reader depends on colour only.
 
-Nine colours after Okabe and Ito's set, with lightness moved apart until every pair stays distinct under simulated
-protanopia, deuteranopia and tritanopia, in a light and a dark variant. Dashes repeat every four and markers every
+The nine colours follow Okabe and Ito's set, in a light and a dark variant. Their lightness is moved apart until every
+pair stays distinct under simulated protanopia, deuteranopia and tritanopia. Dashes repeat every four and markers every
 twelve, so the first 36 series have 36 different combinations of colour and dash.
 """
 
@@ -55,7 +55,7 @@ class SeriesStyle:
 
 
 Styles = Mapping[str, SeriesStyle]
-"""By label."""
+"""Styles by label."""
 
 
 def style_of(index: int) -> SeriesStyle:

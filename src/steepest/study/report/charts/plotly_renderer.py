@@ -16,7 +16,7 @@ BAR_OPACITY = 0.28
 GUIDE = "#667085"
 FINE_UP_TO = 3000.0
 MOST_TICKS = 8
-_STROKES = ("line-ns", "x-thin")  # symbols that plotly draws by their outline alone
+_STROKES = ("line-ns", "x-thin")  # symbols that plotly draws only by their outline
 
 
 def plotly_figure(chart: Chart) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from steepest.study.report.names import folded
 
 ROOM: Final = 0.08
 BEYOND: Final = 0.5 * ROOM
-"""Where a value without a place on the axis is drawn: inside the frame, outside the others."""
+"""Position of a value beyond the axis, as a share of the axis's length: in the frame, outside the other values."""
 Seeds = Sequence[tuple[int, float]]
 Marks = Sequence[tuple[float, str]]
 """Values with a note for each."""

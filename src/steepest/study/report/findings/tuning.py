@@ -40,13 +40,13 @@ class SearchPoint:
 
     @property
     def status(self) -> str:
-        """The worst that became of its trials."""
+        """The worst status of the point's trials."""
         order = (UNSTARTED, INTERRUPTED, FAILED, TIMED_OUT, DIVERGED, FINISHED)
         return next((status for status in order if any(trial.status == status for trial in self.trials)), UNSTARTED)
 
     @property
     def ended(self) -> bool:
-        """Whether all of its trials have come to an end."""
+        """True if all trials of the point have come to an end."""
         return self.status not in (UNSTARTED, INTERRUPTED)
 
 

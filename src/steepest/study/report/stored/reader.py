@@ -1,7 +1,7 @@
 """Stored files of a study folder -> typed, immutable objects. Nothing else in this package opens a stored file.
 
-The reader forgives what an interruption can do to a study (a missing file, a torn last line, no end record) and reports
-it as a notice; it refuses what it cannot understand (no ``study.json``, another schema).
+The reader forgives the effects of an interruption (a missing file, a torn last line, no end record) and reports each
+as a notice. It refuses a study that it cannot understand (no ``study.json``, another schema).
 """
 
 import json

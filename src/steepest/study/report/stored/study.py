@@ -70,12 +70,12 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether the trial ran to its planned end."""
+        """True if the trial ran to its planned end."""
         return self.status == FINISHED
 
     @property
     def counts(self) -> bool:
-        """Whether the trial has a result. Diverging and exceeding the time limit are the worst one; others are missing.
+        """True if the trial has a result. Diverging and exceeding the time limit are the worst one; others are missing.
 
         A trial that was too slow counts, because leaving its pair out would reward slowness.
         """
@@ -122,7 +122,7 @@ class Study:
 
     @property
     def maximize(self) -> bool:
-        """Whether a larger metric is better."""
+        """True if a larger metric is better."""
         return self.document.metric.direction == "maximize"
 
     @property
@@ -157,7 +157,7 @@ class Study:
 
     @property
     def tuned(self) -> bool:
-        """Whether a search was planned."""
+        """True if a search was planned."""
         return self.protocol.trials > 0
 
     @property

@@ -18,7 +18,7 @@ LEFT: Final = ("ran with", "verdict", "trials")
 """Headings of words; the others are of figures, which end at the right."""
 
 Cells = Mapping[str, str]
-"""By heading."""
+"""Cells by heading."""
 
 
 def outcome(findings: Findings) -> dict[str, Cells]:
