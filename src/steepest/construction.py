@@ -34,8 +34,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
 
 
 def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
-    """Return an ``__init__`` with the signature of ``fields``, which hands their values to ``_setup(params, values)``.
-    """
+    """Return an ``__init__`` with the signature of ``fields``; it hands their values to ``_setup(params, values)``."""
     made = signature(fields)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's own
