@@ -74,7 +74,7 @@ def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, A
     free = [f.name for f in fields.values() if not f.fixed]
     for argument in given:
         if argument not in (*free, "params"):
-            # What other classes take under this name is no typing error: Rprop's lack of weight_decay, for example.
+            # What other classes take under this name is not a typing error: Rprop's lack of weight_decay, for example.
             close = [] if hasattr(fields_module, argument) else difflib.get_close_matches(argument, free, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             allowed = f"it takes {', '.join(free)}"

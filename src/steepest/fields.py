@@ -366,8 +366,8 @@ class State:
             tensor, computed from it (a norm), 0-dim on its device. ``step`` counts the parameter's own steps.
             ``scalar`` is a number that does not depend on tensors; it is kept 0-dim as torch keeps it, and computed in
             double. ``row`` and ``column`` are the factored moments of matrices, with a last, or last but one, dimension
-            of size 1. ``shared`` is one value for all parameters of a driver, kept with the first parameter: a number,
-            a vector of all elements, or a list of them.
+            of size 1. ``shared`` is one value for all parameters of a driver, kept with the first parameter. Such a
+            value is a number, a vector of all elements, or a list of them.
         init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter. Shared
             state may have None: it does not exist until the rule returns it.
         when: whether the state exists under a group's options; the rule gets None where it does not.
