@@ -64,8 +64,8 @@ class Field:
         keyword_only: whether the argument must be passed by name.
         fixed: whether the class settles the value. It is then in every parameter group, but is not an argument.
         whole: whether the value must be an int.
-        decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, ema_decay). State
-            in low precision must check such rates.
+        decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
+            ema_decay). State in low precision must check such rates.
         aliases: other ways to write a value, each with the value that it stands for.
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
             raises `TypeError`.
