@@ -12,9 +12,6 @@ import steepest
 
 PACKAGE = Path(steepest.__file__).parent
 
-NOT_YET = (".",)
-"""Folders whose docstrings were written before these rules; "." is the modules next to them."""
-
 OPENERS = ("What", "Who", "Whom", "Whose", "Those", "Where", "How", "Whether", "The same")
 """First words that hide the object: name it instead."""
 
@@ -96,13 +93,10 @@ def _is_imperative(text: str) -> bool:
 
 
 def _folder(path: Path) -> str:
-    """Return the entry of NOT_YET that a file would belong to: its folder, or the package around it."""
-    parts = path.relative_to(PACKAGE).parent.parts
-    known = ("/".join(parts[:depth]) for depth in range(len(parts), 0, -1))
-    return next((name for name in known if name in NOT_YET), "/".join(parts) or ".")
+    return "/".join(path.relative_to(PACKAGE).parent.parts) or "."
 
 
-CHECKED = sorted(path for path in PACKAGE.rglob("*.py") if _folder(path) not in NOT_YET)
+CHECKED = sorted(PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("folder", sorted({_folder(path) for path in CHECKED}))
@@ -115,11 +109,6 @@ def test_docstrings_are_plain_english(folder: str) -> None:
         for mistake in mistakes(docstring)
     ]
     assert not found, "\n" + "\n".join(found)
-
-
-def test_every_folder_not_yet_checked_exists() -> None:
-    missing = [name for name in NOT_YET if not (PACKAGE / name).is_dir()]
-    assert not missing
 
 
 @pytest.mark.parametrize(

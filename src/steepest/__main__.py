@@ -1,4 +1,4 @@
-"""``python -m steepest`` is the command `steepest`."""
+"""Entry point of ``python -m steepest``, which is the command `steepest`."""
 
 from steepest.cli.main import main
 

@@ -17,14 +17,17 @@ StateDict = dict[str, Any]
 Group = dict[str, Any]
 
 SHOWN = 8
-"""How many entries of a list an error message shows."""
+"""Number of entries of a list that an error message shows."""
 
 
 # -- saving ------------------------------------------------------------------------------------------------------------
 
 
 def marked(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
-    """Return a state dict as files have it: coded state cannot be taken for plain state (`storage.marked`)."""
+    """Return a state dict as files have it, with marks for coded state.
+
+    Coded state can then not be mistaken for plain state (see `storage.marked`).
+    """
     specs = {i: GroupSpec.of(cls, group, p) for i, (p, group) in enumerate(_places(groups))}
     state = {
         i: storage.marked(held, specs[i].declared) if i in specs and isinstance(held, dict) else held
@@ -56,9 +59,9 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     """Return a copy of ``state_dict`` that torch's ``load_state_dict`` can load without harm.
 
     Args:
-        cls: the class of the optimizer that loads it.
+        cls: the class of the optimizer that loads the copy.
         groups: that optimizer's groups.
-        state_dict: of ours or of torch's class of the same name.
+        state_dict: a state dict of this class or of torch's class of the same name.
         strict_names: demand the same parameter names on both sides.
         keep_dtype: keep the dtype of saved state, where torch casts it to the parameter's.
 
@@ -82,7 +85,11 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
 
 
 def restore(cls: Any, groups: list[Group], state: Any) -> None:
-    """Complete what torch has loaded or unpickled: missing options, sealed tensors, counters of older files."""
+    """Complete an optimizer's groups and state after torch has loaded or unpickled them.
+
+    Missing options take their defaults, and options that the class settles take its values. Sealed tensors are taken
+    out. Counters of older files are restored.
+    """
     for group in groups:
         for name, field in cls.fields.items():
             group.setdefault(name, field.default)
@@ -94,9 +101,10 @@ def restore(cls: Any, groups: list[Group], state: Any) -> None:
 
 
 def _loadable(spec: GroupSpec, held: Mapping[str, Any], p: Tensor, keep_dtype: bool) -> dict[str, Any]:
-    """Return one parameter's state as torch may have it: it casts every tensor but "step" to the parameter's dtype.
+    """Return one parameter's state in a form that torch's ``load_state_dict`` can be given.
 
-    What shall not be cast is sealed; a scalar passes as a plain number.
+    torch casts every tensor but "step" to the parameter's dtype. Tensors that must not be cast are sealed. A scalar
+    passes as a plain number.
     """
     held = storage.converted(held, spec.declared, spec.options, p)
     numbers = {s.name: s.kind for s in spec.rule.state if KINDS[s.kind].is_number}
@@ -107,29 +115,35 @@ def _loadable(spec: GroupSpec, held: Mapping[str, Any], p: Tensor, keep_dtype: b
 
 
 def _with_own_options(cls: Any, own: Group, saved: Group) -> Group:
-    """A saved group that keeps tensors as ``own`` does and has what it lacks from there.
+    """Return a saved group with the storage options of ``own`` and the options that the saved group lacks.
 
-    The seed is the saved one, so that its run goes on as it was.
+    The seed is the saved one, so that the saved run continues with its own random bits.
     """
     lacking = {name: own[name] for name in cls.fields if name not in saved}
     return {**saved, **lacking, **{name: own[name] for name in STORAGE_OPTIONS - {"seed"}}}
 
 
 def _as_loaded(own: Group, fitted: Group) -> Group:
-    """Return one of our groups with the options that it will have, whose rule decides which state there is."""
+    """Return one of our groups with the options that it will have after loading.
+
+    Its rule under these options decides which state there is.
+    """
     places: Group = {name: own[name] for name in ("params", "param_names") if name in own}
     return {**{name: value for name, value in fitted.items() if name != "param_names"}, **places}
 
 
 def _owners(groups: Iterable[Group], saved: Iterable[Group]) -> dict[Any, tuple[Tensor, Group]]:
-    """Our parameter and its group for each saved id. torch says what is wrong with the numbers of either."""
+    """Return our parameter and its group for each saved id.
+
+    torch itself reports groups or parameters that differ in number.
+    """
     ids = [i for group in saved for i in group["params"]]
     places = [(p, group) for group in groups for p in group["params"]]
     return dict(zip(ids, places, strict=False))
 
 
 def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Tensor, Group]]) -> list[str]:
-    """Return saved state that has another shape than its parameter needs."""
+    """Describe each saved state whose shape is not the one that its parameter needs."""
     return [
         f"{_name(p, group)} has shape {tuple(p.shape)}, its {declared.name} {tuple(held[declared.name].shape)}"
         for i, (p, group) in owners.items()
@@ -140,13 +154,13 @@ def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Ten
 
 
 def _is_reshaped(declared: State, x: Tensor, p: Tensor) -> bool:
-    """Return whether saved state has another shape than its kind says for the parameter."""
+    """Return whether the shape of saved state differs from the shape that its kind has for the parameter."""
     kind = KINDS[declared.kind]
     return kind.shape is not None and not kind.is_number and tuple(x.shape) != tuple(kind.shape(p))
 
 
 def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:
-    """Raise `ValueError` where a parameter has some of its saved state and lacks entries that it had at that time."""
+    """Raise `ValueError` where a parameter has only a part of the state that it was saved with."""
     places = [
         (i, p, mine, theirs)
         for mine, theirs in zip(own, saved, strict=False)
@@ -166,7 +180,10 @@ def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], sav
 
 
 def _was_kept(declared: State, saved: Group) -> bool:
-    """Whether state existed under the options that a group was saved with. Older files of torch lack some options."""
+    """Return whether state existed under the options that a group was saved with.
+
+    Older files of torch lack some options. State that depends on a missing option counts as absent.
+    """
     try:
         return declared.when(saved)
     except KeyError:
@@ -174,7 +191,10 @@ def _was_kept(declared: State, saved: Group) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of saved state; parameters in it, and the keys of dictionaries, stay what they are, as in torch."""
+    """Return a copy of saved state.
+
+    As in torch, parameters in the state and keys of dictionaries are not copied.
+    """
     if isinstance(value, Mapping):
         return {key: _copied(entry) for key, entry in value.items()}
     if type(value) in (list, tuple):
@@ -197,7 +217,7 @@ def _name(p: Tensor, group: Group) -> str:
 
 
 def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
-    """The saved groups in the order of our names, if both sides have the same ones; else as they are."""
+    """Return the saved groups in the order of our names, if both sides have the same names; else as they are."""
     names = [name for group in own for name in _names(group)]
     places = _named(saved)
     sizes = {sum(len(group["params"]) for group in groups) for groups in (own, saved)}
@@ -207,7 +227,7 @@ def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
 
 
 def _named(groups: list[Group]) -> dict[str, tuple[Group, Any]]:
-    """The group and the id, or parameter, of each name."""
+    """Return the group and the id, or the parameter, of each name."""
     return {name: (group, i) for group in groups for name, i in zip(_names(group), group["params"], strict=False)}
 
 
@@ -216,7 +236,7 @@ def _names(group: Group) -> list[str]:
 
 
 def _gathered(own: Group, places: list[tuple[Group, Any]]) -> Group:
-    """One saved group for the names of ``own``, which may stand in several."""
+    """Return one saved group for the names of ``own``, which several saved groups may hold."""
     groups = [group for group, _ in places]
     options = [{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in groups]
     differing = sorted({key for other in options for key in other if other[key] != options[0].get(key, other[key])})
@@ -229,7 +249,7 @@ def _gathered(own: Group, places: list[tuple[Group, Any]]) -> Group:
 
 
 def _check_names(cls: Any, own_groups: list[Group], saved: list[Group], state: Mapping[Any, Any]) -> None:
-    """Raise `ValueError` with everything that differs, unless both sides have the same names."""
+    """Raise `ValueError` with all differences, unless both sides have the same names."""
     for side, groups in (("this optimizer", own_groups), ("the state dict", saved)):
         if any("param_names" not in group for group in groups):
             raise ValueError(

@@ -1,14 +1,15 @@
-"""Storage codecs: how float32 values are kept in fewer bytes.
+"""Storage codecs: float32 values in fewer bytes.
 
-A codec works on one flat tensor in memory order (see `memory_order`). It is stated to the bit, because it exists twice,
-here in torch operations and in generated C, and both must write the same bytes: every operation rounds to float32 by
-itself, in the order written, and nothing is contracted. Only the payload of a NaN is left open, and at the nearest
-rounding to bfloat16 its sign.
+A codec works on one flat tensor in memory order (see `memory_order`). Each codec exists twice, in torch operations here
+and in generated C, and both must write the same bytes. A codec is therefore specified to the bit: every operation
+rounds to float32 by itself, in the order written, and nothing is contracted. Only the payload of a NaN is left open,
+and its sign at the nearest rounding to bfloat16.
 
-Stochastic rounding adds random bits below the last bit kept and cuts: a value between two that can be kept becomes
-the upper one as often as it is near to it, so that its mean is exact. An average that moves by less than half a step
-would otherwise never move: a bfloat16 second moment of 1.0 with beta2 = 0.999 stays at 1.0 for ever. The random bits
-are a hash of (seed, parameter, step, slot, element): they depend on no thread, no chunk and no generator of torch's.
+Stochastic rounding adds random bits below the last bit kept and cuts. A value between two that can be kept becomes the
+upper one as often as it is near to it. The mean of the rounded value is therefore exact. Without random bits, an
+average that moves by less than half a step would never move. For example, a bfloat16 second moment of 1.0 with beta2 =
+0.999 would stay at 1.0 for ever. The random bits are a hash of (seed, parameter, step, slot, element). They do not
+depend on threads, chunks or torch's generators.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 BLOCK = 256
-"""Elements that share one scale, and one key of the random bits."""
+"""Number of elements that share one scale and one key of the random bits."""
 
 WORD = 0xFFFFFFFF
-"""The bits of a uint32. torch computes in int64 and cuts back to these: a product's overflow does not reach them."""
+"""Mask of the bits of a uint32. torch computes in int64 and cuts back to these bits, which a product's overflow does
+not reach."""
 MIX = ((16, 0x7FEB352D), (15, 0x846CA68B))
-"""The hash's two rounds, each a shift and a factor: lowbias32, found by search for a flat avalanche."""
+"""The two rounds of the hash lowbias32, each a shift and a factor. They were found by a search for a flat avalanche."""
 LAST_SHIFT = 16
-"""The hash's last shift."""
+"""The last shift of the hash."""
 LANE_STEP = 0x9E3779B1
-"""What random bits move by from one element of a block to the next: a golden section of 2**32, rounded to a prime."""
+"""Step of the random bits from one element of a block to the next: a golden section of 2**32, rounded to a prime."""
 BLOCK_STEP = 0x9E3779B9
-"""What the hash's argument moves by from one block to the next."""
+"""Step of the hash's argument from one block to the next."""
 FAR_BLOCK_STEP = 0x85EBCA6B
-"""The same for every 2**32 blocks."""
+"""Step of the hash's argument from one group of 2**32 blocks to the next."""
 
 Unsigned = TypeVar("Unsigned", int, Tensor)
 """A uint32, or an int64 tensor of them."""
@@ -55,33 +57,34 @@ def lowbias32(x: Unsigned) -> Unsigned:
 
 
 def stream_key(seed: int, parameter: int, step: Unsigned, slot: int) -> Unsigned:
-    """The key of the random bits of one tensor at one step.
+    """Return the key of the random bits of one tensor at one step.
 
     Args:
         seed: the optimizer's seed.
-        parameter: the parameter's position among all of the optimizer's.
+        parameter: the parameter's position among all of the optimizer's parameters.
         step: the parameter's own step count: an int, or an int64 tensor where the count stays on its device.
-        slot: which of the parameter's tensors: 0 for itself, 1 and on for its state in the program's order.
+        slot: number of the tensor: 0 for the parameter itself, from 1 for its state in the program's order.
     """
     return key_of(stream_of(seed, parameter), step, slot)
 
 
 def stream_of(seed: int, parameter: int) -> int:
-    """What `stream_key` makes of a seed and a parameter: all that stays from step to step."""
+    """Return the part of `stream_key` that stays from step to step, for a seed and a parameter's position."""
     return lowbias32(lowbias32(seed) + parameter)
 
 
 def key_of(stream: int, step: Unsigned, slot: int) -> Unsigned:
-    """What `stream_key` makes of a stream from `stream_of`, a step and a slot."""
+    """Return the key for a stream from `stream_of`, a step and a slot."""
     return lowbias32(lowbias32(step + stream) + slot)
 
 
 def random_bits(key: int | Tensor, start: int, count: int, device: torch.device | str) -> Tensor:
-    """32 random bits each for the elements from ``start`` (a multiple of 256) on, as int64; the upper ones are best.
+    """Return 32 random bits, as int64, for each of ``count`` elements from ``start`` (a multiple of 256).
 
-    A block has a key of its own, hashed anew at each step, and its elements lie a golden section apart from there: each
-    is uniform and independent from step to step, and together they are spread evenly, so that a block's rounding errors
-    nearly cancel. It costs one addition, where a hash for each element cost more than the rule.
+    The upper bits are the best. A block has a key of its own, hashed anew at each step, and its elements lie a golden
+    section apart from there. Each element's bits are uniform and independent from step to step. Together they are
+    spread evenly, so that a block's rounding errors nearly cancel. An element costs one addition, where a hash for each
+    element cost more than the rule.
     """
     _check_start(start)
     blocks = torch.arange(start // BLOCK, _blocks_in(start + count), device=device)
@@ -91,7 +94,7 @@ def random_bits(key: int | Tensor, start: int, count: int, device: torch.device 
 
 
 def memory_order(x: Tensor) -> Tensor:
-    """A 1-D view of ``x`` in the order of its memory, whatever the order of its strides.
+    """Return a 1-D view of ``x`` in the order of its memory, whatever the order of its strides.
 
     Raises:
         ValueError: the elements overlap, or leave gaps between them.
@@ -106,7 +109,10 @@ def memory_order(x: Tensor) -> Tensor:
 
 
 def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """All tensors viewed as one dimension, in the same order of elements; None where their layouts do not agree."""
+    """View all tensors as one dimension, in the same order of elements.
+
+    Return None where the layouts of the tensors do not agree.
+    """
     if any(x.shape != tensors[0].shape for x in tensors):
         return None
     order = sorted(range(tensors[0].dim()), key=tensors[0].stride, reverse=True)
@@ -115,16 +121,16 @@ def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
 
 
 class Codec(ABC):
-    """How the values of one tensor are kept. Equal codecs are interchangeable and hash alike.
+    """Form in which the values of one tensor are kept. Equal codecs are interchangeable and hash alike.
 
-    A parameter is its own first part, and further parts are in its state under their bare suffixes; all parts of a
-    state ``name`` are in the state under ``name_suffix``.
+    A parameter is its own first part. Its further parts are in its state under their bare suffixes. All parts of a
+    state ``name`` are in the parameter's state under ``name_suffix``.
 
     Attributes:
-        name: what a user calls it.
+        name: the name that a user gives.
         suffixes: a name for each part.
         dtypes: the dtype of each part.
-        stochastic: whether it rounds with random bits. A codec that does not ignores the key.
+        stochastic: whether the codec rounds with random bits. A codec without random bits ignores the key.
     """
 
     name: ClassVar[str]
@@ -133,43 +139,46 @@ class Codec(ABC):
     stochastic: bool
 
     def keys(self, name: str) -> tuple[str, ...]:
-        """The keys in a parameter's state of the parts of ``name``; a parameter, ``"p"``, is its own first part."""
+        """Return the keys that the parts of ``name`` have in a parameter's state.
+
+        A parameter, ``"p"``, is its own first part, which has no key.
+        """
         return self.suffixes[1:] if name == "p" else tuple(f"{name}_{suffix}" for suffix in self.suffixes)
 
     def sizes(self, count: int) -> tuple[int, ...]:
-        """How many elements each part has for ``count`` values."""
+        """Return the number of elements of each part for ``count`` values."""
         return (count,) * len(self.suffixes)
 
     def zeros(self, like: Tensor) -> tuple[Tensor, ...]:
-        """The parts of a tensor like ``like`` full of zeros, in its shape and strides."""
+        """Return the parts of a tensor full of zeros, in the shape and strides of ``like``."""
         keep = torch.preserve_format
         return tuple(torch.zeros_like(like, dtype=dtype, memory_format=keep) for dtype in self.dtypes)
 
     def narrow(self, parts: Sequence[Tensor], start: int, count: int) -> tuple[Tensor, ...]:
-        """The pieces of flat ``parts`` that hold ``count`` values from ``start`` (a multiple of 256) on."""
+        """Return the pieces of flat ``parts`` that hold ``count`` values from ``start`` (a multiple of 256)."""
         _check_start(start)
         return tuple(part[self.span(index, start, count)] for index, part in enumerate(parts))
 
     def span(self, part: int, start: int, count: int) -> slice:
-        """Where in a flat part ``count`` values from ``start`` on are held."""
+        """Return the slice of a flat part that holds ``count`` values from ``start``."""
         return slice(self.sizes(start)[part], self.sizes(start + count)[part])
 
     def to_nearest(self) -> Codec:
-        """The same form, rounded to nearest: for values that are written once, not step by step."""
+        """Return this codec with rounding to nearest, for values that are written once and not step by step."""
         return self
 
     @abstractmethod
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
-        """The values that flat ``parts`` hold, in float32."""
+        """Return, in float32, the values that flat ``parts`` hold."""
 
     def encode(self, x: Tensor, parts: Sequence[Tensor], key: int | Tensor, start: int = 0) -> None:
         """Write ``x`` into flat ``parts``.
 
         Args:
-            x: float32, flat; stays untouched.
-            parts: what is written, as large as `sizes` says.
-            key: of the random bits, from `stream_key`.
-            start: where in its tensor ``x`` begins; a multiple of 256.
+            x: the values, float32 and flat; they are not changed.
+            parts: the tensors to write, of the sizes that `sizes` returns.
+            key: the key of the random bits, from `stream_key`.
+            start: the place of ``x`` in its tensor; a multiple of 256.
         """
         _check_start(start)
         given = tuple(map(Tensor.numel, parts))
@@ -182,14 +191,14 @@ class Codec(ABC):
 
     @abstractmethod
     def _write(self, x: Tensor, parts: Sequence[Tensor], key: int | Tensor, start: int) -> None:
-        """`encode`, with everything checked."""
+        """Write as `encode` does, after all arguments were checked."""
 
 
 @dataclass(frozen=True)
 class Bfloat16(Codec):
-    """The upper 16 bits of a float32: one step is 2**-8 to 2**-7 of the value.
+    """Codec that keeps the upper 16 bits of a float32: one step is 2**-8 to 2**-7 of the value.
 
-    Infinities stay, NaN stays NaN, and the largest finite values may round up to infinity in both roundings.
+    Infinities stay, and NaN stays NaN. The largest finite values may round up to infinity in both roundings.
     """
 
     name: ClassVar[str] = "bfloat16"
@@ -198,11 +207,11 @@ class Bfloat16(Codec):
     stochastic: bool = True
 
     def to_nearest(self) -> Bfloat16:
-        """The same form, rounded to nearest."""
+        """Return this codec with rounding to nearest."""
         return replace(self, stochastic=False)
 
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
-        """The values; exact."""
+        """Return the values that ``parts`` hold; this is exact."""
         return parts[0].float()
 
     def _write(self, x: Tensor, parts: Sequence[Tensor], key: int | Tensor, start: int) -> None:
@@ -210,9 +219,9 @@ class Bfloat16(Codec):
 
 
 DROPPED_BITS = 16
-"""How many bits of a float32 bfloat16 lacks."""
+"""Number of bits of a float32 that bfloat16 lacks."""
 QUIET = 0x0040
-"""The bit that keeps a NaN one, when what made it one was in the dropped bits."""
+"""The bit that keeps a NaN a NaN where only dropped bits made it one."""
 
 
 def _upper_half(x: Tensor, random: Tensor) -> Tensor:
@@ -224,14 +233,14 @@ def _upper_half(x: Tensor, random: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Grid:
-    """The values that 8 bits stand for, as parts of a block's scale: a float of few bits, minus one.
+    """Grid of the values that 8 bits stand for, as parts of a block's scale: a float of few bits, minus one.
 
-    Code ``c`` (without its sign) stands for ``f(c) / largest``, f(c) being the float32 with the bits ``(c << shift)
-    + ONE``, minus 1. So f(0) is 0, the first 2**mantissa_bits steps are equal, and from there on a step is 1/16 to 1/8
-    of f + 1: even at first and geometric afterwards, with no search and no table.
+    Code ``c`` (without its sign) stands for ``f(c) / largest``. Here f(c) is the float32 with the bits ``(c << shift) +
+    ONE``, minus 1. So f(0) is 0, and the first 2**mantissa_bits steps are equal. From there on a step is 1/16 to 1/8 of
+    f + 1. The grid is even at first and geometric afterwards, with no search and no table.
 
     Attributes:
-        exponent_bits, mantissa_bits: of the small float.
+        exponent_bits, mantissa_bits: the numbers of bits of the small float.
         sign: the sign's bit; 0 where no value is negative.
     """
 
@@ -246,26 +255,27 @@ class Grid:
 
     @property
     def shift(self) -> int:
-        """Where a code's bits begin among a float32's."""
+        """Position of a code's lowest bit among the bits of a float32."""
         return MANTISSA_BITS - self.mantissa_bits
 
     @property
     def half(self) -> int:
-        """What rounding to nearest adds before the cut."""
+        """Number that rounding to nearest adds before the cut."""
         return 1 << (self.shift - 1)
 
     @cached_property
     def largest(self) -> float:
-        """f(top) as a float32. The 1 is lost to rounding where the exponent has five bits."""
+        """The value f(top) as a float32. The 1 is lost to rounding where the exponent has five bits."""
         return torch.tensor(
             2.0**self._octaves * (1 - 2.0 ** -(self.mantissa_bits + 1)) - 1, dtype=torch.float32, device="cpu"
         ).item()
 
     @property
     def smallest_scale(self) -> float:
-        """Scales between 0 and this one are raised to it: below, scale / largest would be a denormal, or zero.
+        """The smallest scale above 0; smaller scales are raised to it.
 
-        Little is lost: relative to this scale the smallest normal float32 is still seven steps above zero.
+        Below it, scale / largest would be a denormal or zero. Little is lost: relative to this scale the smallest
+        normal float32 is still seven steps above zero.
         """
         return 2.0 ** (self._octaves - 126)
 
@@ -274,31 +284,32 @@ class Grid:
         return 1 << self.exponent_bits
 
     def levels(self, codes: Tensor) -> Tensor:
-        """f of each code, with its sign."""
+        """Return f of each code, with the code's sign."""
         magnitude = (((codes.int() & self.top) << self.shift) + ONE).view(torch.float32) - 1
         return torch.where(codes & self.sign != 0, -magnitude, magnitude) if self.sign else magnitude
 
 
 MANTISSA_BITS = 23
-"""A float32's."""
+"""Number of mantissa bits of a float32."""
 ONE = 127 << MANTISSA_BITS
-"""The bits of 1.0."""
+"""The bits of 1.0 in float32."""
 
 NONNEGATIVE = Grid(exponent_bits=5, mantissa_bits=3, sign=0)
-"""Down to 3.1e-11 of the block's maximum: g from 1 to 180,000 in one block."""
+"""Grid without signs, down to 3.1e-11 of the block's maximum: squares of g from 1 to 180,000 fit in one block."""
 SIGNED = Grid(exponent_bits=4, mantissa_bits=3, sign=0x80)
-"""Down to 2.0e-6 of the block's maximum, and zero."""
+"""Grid with signs, down to 2.0e-6 of the block's maximum, and zero."""
 
 
 @dataclass(frozen=True)
 class Int8(Codec):
-    """8 bits a value, and a float32 scale for each block of 256: the block's largest absolute value.
+    """Codec of 8 bits a value and a float32 scale for each block of 256: the block's largest absolute value.
 
-    A block that holds a NaN or an infinity decodes to NaN throughout: loud, never silent.
+    A block that holds a NaN or an infinity decodes to NaN throughout, so that the error is seen.
 
     Attributes:
-        nonnegative: for values that cannot be negative, such as second moments. What is above zero never becomes zero
-            (a momentum divided by a vanished root is an enormous step), and rounding noise below zero becomes zero.
+        nonnegative: whether the values cannot be negative, such as second moments. A value above zero then never
+            becomes zero: a momentum divided by a vanished root is an enormous step. Rounding noise below zero becomes
+            zero.
     """
 
     name: ClassVar[str] = "int8"
@@ -308,25 +319,25 @@ class Int8(Codec):
     stochastic: bool = True
 
     def to_nearest(self) -> Int8:
-        """The same form, rounded to nearest."""
+        """Return this codec with rounding to nearest."""
         return replace(self, stochastic=False)
 
     @property
     def grid(self) -> Grid:
-        """The values that a code stands for."""
+        """The grid of values that codes stand for."""
         return NONNEGATIVE if self.nonnegative else SIGNED
 
     def sizes(self, count: int) -> tuple[int, ...]:
-        """One code for each value and one scale for each block."""
+        """Return the numbers of codes, one for each value, and of scales, one for each block."""
         return count, _blocks_in(count)
 
     def zeros(self, like: Tensor) -> tuple[Tensor, ...]:
-        """Codes in the shape and strides of ``like``; scales in one dimension."""
+        """Return zero codes in the shape and strides of ``like``, and zero scales in one dimension."""
         codes = torch.zeros_like(like, dtype=torch.uint8, memory_format=torch.preserve_format)
         return codes, torch.zeros(_blocks_in(like.numel()), dtype=torch.float32, device=like.device)
 
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
-        """f(code) * (scale / largest)."""
+        """Return f(code) * (scale / largest) for each code."""
         codes, scale = parts
         # By a tensor: on some devices torch divides by a number as a product with its reciprocal, which rounds twice.
         unit = scale / torch.full_like(scale, self.grid.largest)
@@ -343,7 +354,10 @@ class Int8(Codec):
         parts[1].copy_(scale)
 
     def _scale(self, blocks: Tensor) -> Tensor:
-        """Each block's maximum; an infinity below zero counts too, or a non-negative block would hide it."""
+        """Return each block's largest absolute value, raised to the grid's smallest scale unless it is 0.
+
+        An infinity below zero counts too: a non-negative block would otherwise hide it.
+        """
         largest = blocks.abs().amax(1)
         return torch.where(largest > 0, largest.clamp(min=self.grid.smallest_scale), largest)
 
@@ -364,9 +378,9 @@ class Int8(Codec):
 
 @dataclass(frozen=True)
 class Kahan(Codec):
-    """A bfloat16, and in another what it leaves of the value, as in Kahan's sum: an error of at most 2**-17.
+    """Codec of a bfloat16 and the rest of the value in another, as in Kahan's sum: the error is at most 2**-17.
 
-    The first part alone is the value's nearest bfloat16, so that a model trains on it as it is.
+    The first part is the value's nearest bfloat16, so that a model trains on it as it is.
     """
 
     name: ClassVar[str] = "kahan"
@@ -375,7 +389,7 @@ class Kahan(Codec):
     stochastic: bool = field(default=False, init=False)
 
     def decode(self, parts: Sequence[Tensor]) -> Tensor:
-        """The sum of both, in float32."""
+        """Return the sum of both parts in float32."""
         return parts[0].float() + parts[1].float()
 
     def _write(self, x: Tensor, parts: Sequence[Tensor], key: int | Tensor, start: int) -> None:
@@ -386,11 +400,11 @@ class Kahan(Codec):
 
 
 PIECE = 2048 * BLOCK
-"""Elements that are decoded or encoded in one go: what that needs beside is a few times as large."""
+"""Number of elements that are decoded or encoded in one go. The temporary memory for it is a few times as large."""
 
 
 def decode_whole(codec: Codec, parts: Sequence[Tensor]) -> Tensor:
-    """The values that dense ``parts`` of any shape hold, in the first part's shape and strides."""
+    """Return the values that dense ``parts`` of any shape hold, in the first part's shape and strides."""
     values = torch.empty_like(parts[0], dtype=torch.float32, memory_format=torch.preserve_format)
     for piece, narrowed, _ in _pieces(codec, values, parts):
         piece.copy_(codec.decode(narrowed))
@@ -401,18 +415,18 @@ def encode_whole(codec: Codec, x: Tensor, parts: Sequence[Tensor], key: int | Te
     """Write ``x``, which has the first part's shape and strides, into dense ``parts``.
 
     Args:
-        codec: how.
-        x: float32; stays untouched.
-        parts: what is written.
-        key: of the random bits, from `stream_key`.
-        start: where in its tensor ``x`` begins; a multiple of 256.
+        codec: the codec to write with.
+        x: the float32 values; they are not changed.
+        parts: the tensors to write.
+        key: the key of the random bits, from `stream_key`.
+        start: the place of ``x`` in its tensor; a multiple of 256.
     """
     for piece, narrowed, first in _pieces(codec, x, parts):
         codec.encode(piece, narrowed, key, start + first)
 
 
 def _pieces(codec: Codec, x: Tensor, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, tuple[Tensor, ...], int]]:
-    """Flat pieces of ``x`` and of its parts, and where they start."""
+    """Yield flat pieces of ``x``, the pieces of its parts, and the place where they start."""
     whole, flat_parts = memory_order(x), tuple(map(memory_order, parts))
     for start in range(0, whole.numel(), PIECE):
         piece = whole[start : start + PIECE]
@@ -420,12 +434,12 @@ def _pieces(codec: Codec, x: Tensor, parts: Sequence[Tensor]) -> Iterator[tuple[
 
 
 def _blocks_in(count: int) -> int:
-    """How many blocks ``count`` elements begin."""
+    """Return the number of blocks that ``count`` elements begin."""
     return -(-count // BLOCK)
 
 
 def _in_blocks(x: Tensor) -> Tensor:
-    """Flat ``x`` as rows of 256, the last filled up with zeros."""
+    """View flat ``x`` as rows of 256, the last one filled up with zeros."""
     return pad(x, (0, -x.numel() % BLOCK)).view(-1, BLOCK)
 
 

@@ -1,4 +1,4 @@
-"""From a class's declarations to its constructor: which fields it has, in which order, and what it refuses."""
+"""Construction of an optimizer: the fields of its class in order, their constructor, and checks of the arguments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from .fields import Field, Fields, signature
 
 
 def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
-    """All fields of a class, in the order of its constructor; ``common`` are those that every class takes.
+    """Return all fields of a class in the order of its constructor; ``common`` has the fields that every class takes.
 
-    Positional fields: the parent's (a redeclared one keeps its place), then the class's own. Keyword-only ones: the
-    class's own first, then the parent's, then the common ones. So a class can have torch's order without repeating one.
+    Positional fields are the parent's first (a redeclared one keeps its place), then the class's own. Keyword-only
+    fields are the class's own first, then the parent's, then the common ones. So a class can have torch's order without
+    repeating a field.
     """
     own: dict[str, Field] = {}
     keyword_only = False
@@ -33,7 +34,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
 
 
 def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
-    """An ``__init__`` with the signature of ``fields``, which hands their values to ``_setup(params, values)``."""
+    """Return an ``__init__`` with the signature of ``fields``; it hands their values to ``_setup(params, values)``."""
     made = signature(fields)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's own
@@ -50,7 +51,7 @@ def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
 
 
 def resolved(cls: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of an optimizer's class as one of its groups keeps them, from those that are given.
+    """Return all options of an optimizer's class as a group keeps them; missing options take their defaults.
 
     Raises:
         ValueError: a value out of bounds, or options that do not go together.
@@ -66,11 +67,14 @@ def resolved(cls: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
-    """Raise `TypeError` for an argument that does not exist, with the close match and what there is."""
+    """Raise `TypeError` for an argument that does not exist.
+
+    The message has the close match and all arguments that exist.
+    """
     free = [f.name for f in fields.values() if not f.fixed]
     for argument in given:
         if argument not in (*free, "params"):
-            # What other classes take under this name is no typing error: Rprop's lack of weight_decay, for example.
+            # What other classes take under this name is not a typing error: Rprop's lack of weight_decay, for example.
             close = [] if hasattr(fields_module, argument) else difflib.get_close_matches(argument, free, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             allowed = f"it takes {', '.join(free)}"
@@ -78,7 +82,10 @@ def refuse_unknown(name: str, fields: Mapping[str, Field], given: Mapping[str, A
 
 
 def validate_group(fields: Mapping[str, Field], options: Mapping[str, Any]) -> None:
-    """Check a group's own options. Foreign keys are allowed, as in torch, unless one looks like a typing error."""
+    """Check a group's own options.
+
+    Foreign keys are allowed, as in torch, unless one looks like a typing error.
+    """
     for name, value in options.items():
         if name in fields:
             fields[name].validate(value)
@@ -87,12 +94,15 @@ def validate_group(fields: Mapping[str, Field], options: Mapping[str, Any]) -> N
 
 
 def check_group(name: str, group: Mapping[str, Any], count: int, needs_closure: bool) -> None:
-    """Raise `ValueError` for a group that no rule can step, or that a rule which asks for new gradients cannot.
+    """Raise `ValueError` for a group that the optimizer cannot step.
+
+    Parameters must be floating-point or complex. A rule that asks for new gradients takes only one group, without
+    ``max_norm``.
 
     Args:
-        name: the optimizer's class.
+        name: the name of the optimizer's class.
         group: the group.
-        count: how many groups there are.
+        count: the number of groups.
         needs_closure: whether the rule asks for new gradients.
     """
     for p in group["params"]:

@@ -1,4 +1,4 @@
-"""Everything there is to say about one optimizer, from its declarations: what ``steepest show`` prints."""
+"""Description of one optimizer, from its declarations: the text that ``steepest show`` prints."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def describe(text: str, latex: bool = False) -> str:
     """Describe an optimizer: equations, source of the idea, hyperparameters, state and the rule's own code.
 
     Args:
-        text: a recipe, ``adam`` or ``adam[amsgrad=true,weight_decay=0.1]``: the equations show what the options do.
+        text: a recipe, such as ``adam`` or ``adam[amsgrad=true,weight_decay=0.1]``. The equations show the effect of
+            its options.
         latex: print the equations in LaTeX.
 
     Raises:
-        UnknownNameError: no such optimizer or option.
+        UnknownNameError: the optimizer or an option does not exist.
         ValueError: a value is not allowed.
     """
     recipe = registry.parse(text)
@@ -46,7 +47,10 @@ def describe(text: str, latex: bool = False) -> str:
 
 
 def _source(rule: Rule) -> list[str]:
-    """The rule's code; of a matrix rule with the functions of its file, which hold the mathematics."""
+    """Return the lines of the rule's code.
+
+    For a matrix rule, the functions of its file are included, which hold the mathematics.
+    """
     functions = [rule.fn]
     if rule.kind == "matrix":
         own = inspect.getmembers(inspect.getmodule(rule.fn), inspect.isfunction)
@@ -55,7 +59,10 @@ def _source(rule: Rule) -> list[str]:
 
 
 def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool = False) -> list[str]:
-    """The equations of one step under ``options``, after the first; what is not traced is told in words and code."""
+    """Return the equations of one step under ``options``, after the first step.
+
+    A rule that is not traced gets a sentence in words instead, which points to its code.
+    """
     rule = cls.rule_for(options)
     if rule.kind == "driver":
         return ["This rule asks for new gradients on its way: read it below; each yield is a point to evaluate."]

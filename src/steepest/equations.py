@@ -1,4 +1,4 @@
-"""Equations from a trace: the rule prints itself, in plain text or LaTeX, under its own names."""
+"""Equations made from a trace, in plain text or LaTeX, with the rule's own names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .vocabulary import Word, lerp
 
 
 class Text(NamedTuple):
-    """A printed expression and how tightly it binds, from ``SUM`` to ``ATOM``."""
+    """Printed expression, with the tightness of its binding from ``SUM`` to ``ATOM``."""
 
     text: str
     tightness: int
 
     def inside(self, tightness: int) -> str:
-        """The text, in parentheses where it binds less tightly than its surroundings."""
+        """Return the text, in parentheses where it binds less tightly than its surroundings."""
         return self.text if self.tightness >= tightness else f"({self.text})"
 
 
@@ -52,23 +52,23 @@ GREEK = {
     "ema_decay": ("δ", r"\delta"),
     "vmax": ("v_max", r"v_{\max}"),
 }
-"""Symbols of the names that rules use. Any other single letter prints as it is, ``xhat`` with a hat."""
+"""Symbols of the names that rules use. Any other single letter prints as it is, and ``xhat`` prints with a hat."""
 
 
 OLD = "_old"
-"""Marks a state's value before the step, where a rule still uses it after the new one is made."""
+"""Suffix of a state's value before the step, where a rule still uses it after the new value is made."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a notation spells symbols, operators and words."""
+    """Spelling of symbols, operators and words in one notation."""
 
     column: int
     operators: Mapping[Any, Callable[[Text, Text], Text]]
     square: str
 
     def symbol(self, name: str) -> str:
-        """A name as a symbol."""
+        """Return the symbol of a name."""
         if name.endswith(OLD):
             return self.symbol(name.removesuffix(OLD)) + ("_old", r"_{\mathrm{old}}")[self.column]
         if name in GREEK:
@@ -78,7 +78,7 @@ class Style:
         return name if len(name) == 1 or not self.column else rf"\mathrm{{{name.replace('_', ' ')}}}"
 
     def word(self, word: Word) -> str:
-        """A word's template."""
+        """Return the template of a word."""
         return (word.plain, word.latex)[self.column]
 
 
@@ -87,7 +87,7 @@ def _binary(template: str, left: int, right: int, result: int) -> Callable[[Text
 
 
 def _comparisons(*signs: str) -> dict[Any, Callable[[Text, Text], Text]]:
-    """The six comparisons; ``signs`` are those that not every notation has on its keyboard."""
+    """Return the printers of the six comparisons; ``signs`` spells the last four in the notation."""
     compared = (operator.gt, operator.lt, operator.ge, operator.le, operator.eq, operator.ne)
     return {f: _binary(f"{{}} {s} {{}}", SUM, SUM, SUM) for f, s in zip(compared, (">", "<", *signs), strict=True)}
 
@@ -120,7 +120,7 @@ LATEX = Style(
 
 @dataclass
 class Printer:
-    """Prints one trace in one style."""
+    """Printer of one trace in one style."""
 
     trace: Trace
     letters: Mapping[str, str]
@@ -146,7 +146,7 @@ class Printer:
                 self.inputs[old] += OLD
 
     def equations(self) -> list[str]:
-        """One line per named value in the rule's order, then the state that is handed on as it came."""
+        """Return one line per named value in the rule's order, then the state that is handed over as it came."""
         arrow = ("←", r"\leftarrow")[self.style.column]
         named = [node for node in self.trace.graph.nodes if node in self.names]
         lines = [f"{self.style.symbol(self.names[n])} {arrow} {self._expand(n).text}" for n in named]
@@ -183,7 +183,10 @@ class Printer:
         return make[node.target](args[0], args[1])
 
     def _factor_of_square(self, node: fx.Node) -> Any:
-        """``c`` where the node is ``c * g * g``: it is traced from the left, and the paper writes the square."""
+        """Return ``c`` where the node is ``c * g * g``, else None.
+
+        Such a product is traced from the left, and the paper writes the square.
+        """
         left, right = node.args
         product = operator.mul
         if node.target is product and isinstance(left, fx.Node) and left.target is product and left not in self.names:
@@ -191,7 +194,7 @@ class Printer:
         return None
 
     def _lerp(self, node: fx.Node, args: list[Text]) -> Text:
-        """``lerp(a, b, w)`` as the paper writes it, (1 - w) a + w b, with 1 - (1 - β) = β."""
+        """Print ``lerp(a, b, w)`` as the paper writes it, (1 - w) a + w b, with 1 - (1 - β) = β."""
         make = self.style.operators
         weight = node.args[2]
         if isinstance(weight, fx.Node) and weight.target is operator.sub and weight.args[0] == 1:
@@ -202,11 +205,11 @@ class Printer:
 
 
 def equations(trace: Trace, letters: Mapping[str, str], latex: bool = False) -> list[str]:
-    """The equations of a traced rule.
+    """Return the equations of a traced rule.
 
     Args:
         trace: the traced program.
         letters: the paper's letter of each state name.
-        latex: LaTeX instead of plain text.
+        latex: print LaTeX instead of plain text.
     """
     return Printer(trace, letters, LATEX if latex else PLAIN).equations()

@@ -1,4 +1,4 @@
-"""Declarations: what an optimizer's class says once about its hyperparameters and its state.
+"""Declarations of an optimizer's hyperparameters and state, made once in its class.
 
 Signature, bounds, command line, documentation, search and report all read these declarations.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from .kinds import KINDS
 
 Options = Mapping[str, Any]
-"""The options of one parameter group: every field's value by its name."""
+"""Options of one parameter group: every field's value by its name."""
 
 
 Rate = float | Tensor
@@ -26,12 +26,15 @@ Rate = float | Tensor
 
 
 class UnknownWordError(ValueError, RuntimeError):
-    """A word that an option does not know. torch raises one or the other of these, depending on the class."""
+    """Error for a word that an option does not know.
+
+    Depending on the class, torch raises `ValueError` or `RuntimeError` for such a word; this error is both.
+    """
 
 
 @dataclass(frozen=True)
 class Search:
-    """A range to draw a hyperparameter from: from ``low`` to ``high``, on a logarithmic or linear scale.
+    """Range to draw a hyperparameter from: from ``low`` to ``high``, on a logarithmic or linear scale.
 
     ``complement`` draws ``1 - value`` instead (betas: 0.9 and 0.999 are far apart, 0.1 and 0.001 show it).
     """
@@ -50,21 +53,22 @@ class Field:
         name: the argument's name; torch's where torch has one.
         default: the default value.
         doc: one sentence.
-        low, high: bounds of the value (of each entry, for a tuple). ``low`` is allowed itself unless ``strict``,
+        low, high: bounds of the value (of each entry, for a tuple). ``low`` itself is allowed unless ``strict``,
             ``high`` only if ``closed``.
-        names: what a rule calls the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
+        names: names that a rule has for the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
         candidates: other values that are worth trying, where a range would not do.
-        invalid: torch's message for a value out of bounds, or for a word that is no choice; ``{value}``, ``{index}``
+        invalid: torch's message for a value out of bounds, or for a word that is not allowed. ``{value}``, ``{index}``
             (in a tuple, from 0) and ``{number}`` (from 1) are filled in.
         keyword_only: whether the argument must be passed by name.
-        fixed: the class settles the value; it is in every parameter group but is no argument.
-        whole: the value must be an int.
-        decay: the value, or each entry of it, is how much of itself an average keeps at a step.
+        fixed: whether the class settles the value. It is then in every parameter group, but is not an argument.
+        whole: whether the value must be an int.
+        decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
+            ema_decay). State in low precision must check such rates.
         aliases: other ways to write a value, each with the value that it stands for.
-        convert: for a value that is neither number, switch nor word: it makes what a group keeps of what was given,
-            or raises `TypeError`.
+        convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
+            raises `TypeError`.
     """
 
     name: str
@@ -88,18 +92,21 @@ class Field:
 
     @property
     def is_flag(self) -> bool:
-        """Whether the value is a switch (``True``, ``False`` or ``None``) and not a number or a word."""
+        """True for a switch (``True``, ``False`` or ``None``), which is neither a number nor a word."""
         is_other = self.choices or self.convert is not None or self.low is not None
         return isinstance(self.default, bool) or (self.default is None and not is_other)
 
     @property
     def is_number(self) -> bool:
-        """Whether the value is a number, or several, and so may change from step to step."""
+        """True for a number, or several, which may change from step to step."""
         return not (self.is_flag or self.choices or self.convert)
 
     @property
     def is_hyperparameter(self) -> bool:
-        """Whether the value changes the mathematics (how a step runs and what rounds its results do not)."""
+        """True for a value that changes the mathematics.
+
+        Options for how a step runs, and for what rounds its results, do not change the mathematics.
+        """
         return self.name not in EXECUTION_SWITCHES | STORAGE_OPTIONS
 
     @property
@@ -115,10 +122,10 @@ class Field:
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
 
     def settle(self, value: Any) -> Any:
-        """The value as a group keeps it: what an alias stands for, a plain Python number, a tuple, a switch.
+        """Return the value as a group keeps it: an alias's meaning, a plain Python number, a tuple or a switch.
 
-        NumPy's scalars, fractions, 0 and 1 for switches, and any sequence of numbers are such values in torch. What is
-        none comes back as it is, for `validate` to refuse.
+        As in torch, such values may be NumPy's scalars, fractions, 0 and 1 for switches, and any sequence of numbers.
+        Any other value is returned as it is, for `validate` to refuse.
         """
         known = [meaning for alias, meaning in self.aliases if type(value) is type(alias) and value == alias]
         if known:
@@ -138,7 +145,12 @@ class Field:
         return entries if isinstance(value, list) else tuple(entries)
 
     def validate(self, value: Any) -> None:
-        """Raise `ValueError` (out of bounds, unknown word; torch's message first) or `TypeError` (no number at all)."""
+        """Raise an error for a value that is not allowed.
+
+        Raises:
+            ValueError: the value is out of bounds, or an unknown word. torch's message comes first.
+            TypeError: the value is not a number, or not a switch, at all.
+        """
         value = self.settle(value)
         if self.choices:
             if not (value is None or isinstance(value, str)) or value not in (*self.choices, self.default):
@@ -183,7 +195,7 @@ class Field:
         return below and (self.low is None or value > self.low or (not self.strict and value == self.low))
 
     def unpack(self, value: Any) -> dict[str, Any]:
-        """The value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
+        """Return the value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
         return dict(zip(self.names, value, strict=True)) if len(self.names) > 1 else {self.name: value}
 
 
@@ -211,10 +223,10 @@ def _plain_switch(value: Any) -> Any:
 
 
 class Fields(dict[str, Field]):
-    """The fields of a class by name, in the constructor's order. Its repr is the names alone."""
+    """Fields of a class by name, in the constructor's order. The repr has only the names."""
 
     numbers: frozenset[str]
-    """The names of those whose values are numbers of the rule, and so may change from step to step."""
+    """Names of the fields whose values are numbers of the rule, and so may change from step to step."""
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
         super().__init__(fields)
@@ -225,10 +237,10 @@ class Fields(dict[str, Field]):
 
 
 EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable", "norm_group"})
-"""Options that choose how and where a step runs and never what it computes."""
+"""Options that choose how and where a step runs, and never what it computes."""
 
 STORAGE_OPTIONS = frozenset({"state_dtype", "state_rounding", "parameter_rounding", "seed"})
-"""The options that say how results are kept; see storage.py."""
+"""Options for how results are kept; see storage.py."""
 
 
 def hyper(default: Any, doc: str, **declared: Any) -> Any:
@@ -237,7 +249,7 @@ def hyper(default: Any, doc: str, **declared: Any) -> Any:
 
 
 def fixed(*, default: Any, doc: str, init: Literal[False] = False) -> Any:
-    """Declare an option that the class settles: it is in every parameter group and no argument.
+    """Declare an option that the class settles: it is in every parameter group, but is not an argument.
 
     ``init`` is for type checkers, which read its default.
     """
@@ -349,22 +361,22 @@ class State:
     """One entry of a parameter's state.
 
     Attributes:
-        name: torch's name for it, the key in ``optimizer.state[p]``.
-        kind: one of `kinds.KINDS`. ``like`` has the parameter's shape and dtype; ``tensor_scalar`` is one number per
-            tensor, computed from it (a norm), 0-dim on its device; ``step`` counts the parameter's own steps;
-            ``scalar`` is a number that does not depend on tensors (kept 0-dim as torch keeps it, computed in double);
-            ``row`` and ``column`` are the factored moments of matrices (last, or last but one, dimension of size 1).
-            ``shared`` is one value for all parameters of a driver, kept with the first: a number, a vector of all
-            elements, or a list of them.
+        name: torch's name for the entry, its key in ``optimizer.state[p]``.
+        kind: one of `kinds.KINDS`. ``like`` has the parameter's shape and dtype. ``tensor_scalar`` is one number per
+            tensor, computed from it (a norm), 0-dim on its device. ``step`` counts the parameter's own steps.
+            ``scalar`` is a number that does not depend on tensors; it is kept 0-dim as torch keeps it, and computed in
+            double. ``row`` and ``column`` are the factored moments of matrices, with a last, or last but one, dimension
+            of size 1. ``shared`` is one value for all parameters of a driver, kept with the first parameter. Such a
+            value is a number, a vector of all elements, or a list of them.
         init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter. Shared
             state may have None: it does not exist until the rule returns it.
         when: whether the state exists under a group's options; the rule gets None where it does not.
-        where: for which parameters it exists (factored state exists for matrices only).
-        at_construction: torch makes it in the constructor and not at the first step.
-        nonnegative: no value of it is ever negative.
-        sparse: it is made sparse, without any element, where the parameter's gradient is sparse: an element of it that
-            is 0 stays 0 while the gradient there is 0.
-        whole: a count that state dicts have as a plain int, as torch keeps it in its class of the same name.
+        where: whether the state exists for a parameter (factored state exists only for matrices).
+        at_construction: whether torch makes the state in the constructor and not at the first step.
+        nonnegative: whether the state has no negative value at any time.
+        sparse: whether the state is made sparse, without any element, where the parameter's gradient is sparse. An
+            element of the state that is 0 must then stay 0 while the gradient there is 0.
+        whole: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
     """
 
     name: str
@@ -404,20 +416,24 @@ class State:
         return _filled(torch.zeros(kind.shape(p), dtype=_real_dtype(p), device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
-        """The dtype of a step count or scalar, as in torch: float64 only where that is the default, and the count of
-        ``fused=True`` never.
+        """Return the dtype of a step count or scalar, as in torch.
+
+        It is float64 only where that is the default dtype, and never for the step count of ``fused=True``.
         """
         is_double = torch.get_default_dtype() == torch.float64 and not (is_fused and self.kind == "step")
         return torch.float64 if is_double else torch.float32
 
     def nbytes(self, p: Tensor) -> int:
-        """Bytes of the first value beside ``p`` (0 for shared state, which the rule makes as it runs)."""
+        """Return the bytes that the first value takes in addition to ``p``.
+
+        Shared state counts as 0, since the rule makes it as it runs.
+        """
         value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 
 def _filled(zeros: Tensor, value: Any) -> Tensor:
-    """``zeros`` with a value everywhere, in both parts of a complex one; a tensor's value keeps its derivative."""
+    """Fill ``zeros`` with a value, in both parts of a complex tensor. A value in a tensor keeps its derivative."""
     both = 1 + 1j if zeros.is_complex() else 1
     if isinstance(value, Tensor):
         return zeros + (value.reshape(()) * both).to(zeros)
@@ -429,7 +445,7 @@ def _real_dtype(p: Tensor) -> torch.dtype:
 
 
 def signature(fields: Mapping[str, Field]) -> inspect.Signature:
-    """The constructor's signature: ``params``, then the declared fields in order, keyword-only ones last."""
+    """Return the constructor's signature: ``params``, then the declared fields in order, keyword-only ones last."""
     free = [f for f in fields.values() if not f.fixed]
     positional = [f for f in free if not f.keyword_only]
     named = [f for f in free if f.keyword_only]

@@ -39,7 +39,7 @@ State = dict[str, dict[str, Tensor]]
 
 
 class Pair(NamedTuple):
-    """An optimizer without memory of its own.
+    """Optimizer without memory of its own, as two functions.
 
     Attributes:
         init: ``init(params) -> state``.
@@ -51,21 +51,21 @@ class Pair(NamedTuple):
 
 
 def pair(cls: type[Optimizer], **options: Any) -> Pair:
-    """The functions ``init`` and ``step`` of an optimizer.
+    """Return the functions ``init`` and ``step`` of an optimizer.
 
     ``params``, ``grads`` and ``state`` are dictionaries by parameter name, as `torch.func.functional_call` takes them.
-    A name that ``grads`` lacks, or has None for, keeps its value and state. State has torch's names and shapes; where a
-    rule treats its first step differently (SGD's momentum buffer), it is empty until that step. ``numbers`` given to
-    ``step`` stand for the options of these names: floats, or 0-dim tensors to map over or to differentiate by.
+    A name that ``grads`` lacks, or has None for, keeps its value and state. State has torch's names and shapes. Where a
+    rule treats its first step differently (SGD's momentum buffer), the state is empty until that step. Any ``numbers``
+    given to ``step`` stand for the options of these names: floats, or 0-dim tensors to map over or to differentiate by.
 
     Args:
         cls: the optimizer's class.
-        options: as for its constructor. What is 0 here (weight decay, momentum) is left out of the step for good, since
-            a tensor cannot decide what is computed.
+        options: as for its constructor. An option that is 0 here (weight decay, momentum) is left out of the step for
+            good, since a tensor cannot decide what is computed.
 
     Raises:
-        ValueError: options out of bounds, a rule that evaluates closures or takes sparse gradients alone, a sparse
-            gradient, or a number for ``step`` that was left out.
+        ValueError: options out of bounds, or a rule that evaluates closures or takes only sparse gradients. ``step``
+            raises it for a sparse gradient, or for a number that was left out.
         TypeError: an option that does not exist.
     """
     return Pair(*_Pure(cls, options).functions)
@@ -87,13 +87,13 @@ class _Pure:
         self.functions = self.init, self.step
 
     def init(self, params: Params) -> State:
-        """The state before the first step."""
+        """Return the state before the first step."""
         for p in params.values():
             self.cls.check_parameter(p)
         return {name: self._initial(GroupSpec.of(self.cls, self.options, p), p) for name, p in params.items()}
 
     def step(self, params: Params, grads: Params, state: State, **numbers: Any) -> tuple[dict[str, Tensor], State]:
-        """New parameters and state."""
+        """Return the new parameters and the new state."""
         group = self._with_numbers(numbers)
         given = {name: g for name, g in grads.items() if g is not None}
         if unknown := sorted(given.keys() - params.keys()):
@@ -111,7 +111,7 @@ class _Pure:
         return new_params, new_state
 
     def _initial(self, spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
-        """Return the state before the first step: none yet for a rule that says what is different at the first."""
+        """Return the state before the first step: none yet for a rule that treats its first step differently."""
         return {} if "first" in spec.rule.names else _made(spec, p)
 
     def _with_numbers(self, numbers: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class _Pure:
         return {**self.options, **numbers}
 
     def _shape(self, numbers: dict[str, Any]) -> Any:
-        """Return what options settle in addition to numbers: which state there is, and which transforms run."""
+        """Return a step's structure, which options settle in addition to numbers: its rule, state and transforms."""
         spec = GroupSpec.of(self.cls, {**self.options, **numbers})
         return spec.rule, spec.existing, spec.wrappers
 
@@ -141,7 +141,7 @@ def _made(spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
 def _updated(
     program: Program, values: dict[str, Any], p: Tensor, g: Tensor, held: dict[str, Tensor]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One parameter's new value and state, as its old ones are kept."""
+    """Return one parameter's new value and state, in the shapes and dtypes of the old ones."""
     counters = {name: held[s.name] + (s.kind == "step") for name, s in program.counted.items()}
     tensors = {s.name: real_view(held[s.name]) for s in program.tensors}
     numbers = {**values, **{name: x.double() for name, x in counters.items()}}

@@ -1,4 +1,4 @@
-"""A parameter group's options resolved: its rule, state, transforms, switches, codecs and programs."""
+"""Resolved options of a parameter group: its rule, state, transforms, switches, codecs and programs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """The meaning of a group's options for all parameters that share a rule. Two that are equal run the same programs.
+    """Meaning of a group's options for all parameters that share a rule. Equal specifications run the same programs.
 
     Attributes:
-        name: the optimizer's class, for messages.
+        name: the name of the optimizer's class, for messages.
         fields: the declared arguments.
         rule: the rule.
         declared: all state that the rule and the transforms declare.
-        existing: what of it exists under the options.
+        existing: the declared state that exists under the options.
         wrappers: the transforms that do something under the options, from the rule outwards.
         switches: the options that are not numbers, and numbers that are None, by the names that rules use.
         options: the group itself.
@@ -45,7 +45,7 @@ class GroupSpec:
 
     @staticmethod
     def of(cls: Any, options: Options, p: Tensor | None = None) -> GroupSpec:
-        """Resolve a group for one of its parameters, or, without one, for any parameter."""
+        """Resolve a group for one of its parameters or, without a parameter, for any of them."""
         return GroupSpec.under(cls, cls.rule_for(options, p), options, values(cls.fields, options)[1])
 
     @staticmethod
@@ -56,7 +56,7 @@ class GroupSpec:
         switches: Mapping[str, Any],
         shared: Mapping[str, Any] = NOTHING,
     ) -> GroupSpec:
-        """Resolve a group under a rule and switches that are known; ``shared`` is what a step has for all groups."""
+        """Resolve a group under a known rule and known switches; ``shared`` has a step's values for all groups."""
         around = transforms.order()
         # A key that is not a field does nothing.
         own = {name: value for name, value in options.items() if name in cls.fields} | dict(shared)
@@ -71,15 +71,15 @@ class GroupSpec:
         return self.existing if p is None else tuple(state for state in self.existing if state.where(p))
 
     def codecs(self, p: Tensor) -> dict[str, Codec]:
-        """Return how ``p`` and its state are kept, where they are not plain; whether or not the state exists."""
+        """Return the codecs of ``p`` and its state, where they are not plain, whether or not the state exists."""
         return storage.coding(self.declared, self.options, p)
 
     def program(self, p: Tensor | None = None, *, first: bool = False) -> Program:
-        """Return what runs for a parameter at, or after, its first step.
+        """Return the program that runs for a parameter at, or after, its first step.
 
         Args:
-            p: the parameter, whose shape and dtype decide which state it has and how that is kept; None for a program
-                on plain values that has all state there is.
+            p: the parameter. Its shape and dtype decide which state it has and how the state is kept. None stands for
+                plain values with all state that exists.
             first: whether the parameter's state has just been made.
 
         Raises:
@@ -107,10 +107,10 @@ class GroupSpec:
         Args:
             states: the optimizer's state by parameter.
             p: the parameter.
-            at_construction: create only what torch creates in the constructor.
+            at_construction: create only the state that torch creates in the constructor.
 
         Returns:
-            Whether any of the rule's own state was created. A transform's may join later.
+            Whether any of the rule's own state was created. State of a transform may be created later.
         """
         held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
         storage.restore_counters(self.rule, held, p, self.options)
@@ -136,14 +136,14 @@ def specs_of(cls: Any, options: Options, params: Iterable[Tensor]) -> dict[Rule,
 
 
 def settle(fields: Fields, options: dict[str, Any]) -> None:
-    """Put plain Python values in place of what stands for them; see `Field.settle`."""
+    """Replace values by the plain Python values that they stand for; see `Field.settle`."""
     options.update({name: field.settle(options[name]) for name, field in fields.items() if name in options})
 
 
 def values(
     fields: Fields, options: Options, shared: Mapping[str, Any] = NOTHING
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a group's run-time numbers and its switches; ``shared`` is what a step has for all groups."""
+    """Return a group's run-time numbers and its switches; ``shared`` has a step's values for all groups."""
     numbers: dict[str, Any] = {}
     switches: dict[str, Any] = {}
     for name, declared in fields.items():
@@ -167,7 +167,7 @@ def values(
 
 
 def _stay_tensors(options: Options) -> bool:
-    """Return whether numbers that are tensors are not read: they stay on their device, or cannot be read."""
+    """Return whether numbers in tensors are left there, because they stay on their device or cannot be read."""
     if options.get("capturable") or options.get("differentiable") or torch.compiler.is_compiling():
         return True
     mode = intercepting()
@@ -175,7 +175,10 @@ def _stay_tensors(options: Options) -> bool:
 
 
 def streams(groups: Iterable[Options], group: Options, live: list[Tensor]) -> list[int]:
-    """Return the streams of random bits of parameters: of the seed, and of their places among all parameters."""
+    """Return the streams of random bits of parameters.
+
+    A stream depends on the seed and on the parameter's place among all parameters.
+    """
     if not (group["state_dtype"] or group["parameter_rounding"]):
         return [0] * len(live)
     params = (p for each in groups for p in each["params"])

@@ -1,4 +1,4 @@
-"""Kinds of state: one row says what a kind is to everything that makes, traces, checks or describes state."""
+"""Kinds of state, one row each, for everything that makes, traces, checks or describes state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class Extent(IntFlag):
-    """Along what a value changes, where it is not a number of the host.
+    """Dimensions along which a value changes; HOST is a number of the host.
 
-    REDUCED is one number per tensor, MATRIX one for each matrix of a tensor with more than two dimensions, ROW one for
-    each row, COLUMN one for each column; FULL is a tensor like the parameter. Together with another value it is what
-    broadcasting makes of the two: ``ROW | COLUMN == FULL``.
+    REDUCED is one number per tensor. MATRIX is one number for each matrix of a tensor with more than two dimensions.
+    ROW is one number for each row, COLUMN one for each column. FULL is a tensor like the parameter. The union of two
+    extents is the extent that broadcasting makes of the two values: ``ROW | COLUMN == FULL``.
     """
 
     HOST = 0
@@ -27,12 +27,13 @@ class Extent(IntFlag):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of state.
+    """Kind of state.
 
     Attributes:
-        words: how much of it there is, as ``steepest show`` says it.
-        shape: its shape next to a parameter; None for state that is not a tensor of each parameter.
-        extent: along what it changes. None for a kind that no trace knows: rules that are traced cannot keep it.
+        words: the amount of state, as ``steepest show`` prints it.
+        shape: the state's shape, as a function of the parameter. None for state that is not a tensor of each parameter.
+        extent: the dimensions along which the state changes. None for a kind that no trace knows: rules that are traced
+            cannot keep it.
     """
 
     words: str
@@ -41,7 +42,7 @@ class Kind:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is a number of the host: a step count, or a scalar that does not depend on tensors."""
+        """True for a number of the host: a step count, or a scalar that does not depend on tensors."""
         return self.extent == Extent.HOST
 
 
@@ -54,4 +55,4 @@ KINDS = {
     "scalar": Kind("one number per tensor, the same for all of equal age", lambda p: (), Extent.HOST),
     "shared": Kind("one for all parameters, made as it runs", None),
 }
-"""Every kind of state by the name that `State.kind` has."""
+"""All kinds of state by the name in `State.kind`."""

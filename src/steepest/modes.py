@@ -1,4 +1,4 @@
-"""Modes that intercept torch's operations: under one, a step is made of operations that the mode can see."""
+"""Modes that intercept torch's operations. Under a mode, a step is made of operations that the mode can see."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 
 class Mode(NamedTuple):
-    """What intercepts operations.
+    """Interceptor of operations.
 
     Attributes:
-        name: for messages.
-        hides_values: numbers cannot be read from tensors under it, because they are fake, or recorded in a graph.
+        name: the name for messages.
+        hides_values: whether numbers cannot be read from tensors under the mode, because they are fake, or recorded in
+            a graph.
     """
 
     name: str
@@ -23,10 +24,10 @@ class Mode(NamedTuple):
 
 
 def intercepting() -> Mode | None:
-    """What intercepts operations in this thread, if anything does.
+    """Return the mode that intercepts operations in this thread, or None.
 
-    A dispatch mode (make_fx, fake tensors, a user's), a function mode other than a default device, a transform of
-    `torch.func` or a trace of `torch.jit`.
+    It may be a dispatch mode (make_fx, fake tensors, a user's) or a function mode other than a default device. It may
+    also be a transform of `torch.func` or a trace of `torch.jit`.
     """
     if torch._C._len_torch_dispatch_stack():
         modes: list[Any] = _get_current_dispatch_mode_stack()

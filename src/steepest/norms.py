@@ -1,4 +1,4 @@
-"""Euclidean norms that neither overflow nor vanish: float32 squares do, beyond 1e19 and below 1e-19."""
+"""Euclidean norms that neither overflow nor vanish, as float32 squares do beyond 1e19 and below 1e-19."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from .modes import intercepting
 from .views import are_plain
 
 SAFE = 1e-12, 1e18
-"""Norms in this range are right in float32: no square has overflown, and what has vanished does not count."""
+"""Range of norms that are right in float32: no square has overflown, and squares that vanished do not count."""
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """The norm of each real tensor, 0-dim, in its dtype (of half types in float32). All of one device and dtype."""
+    """Return the norm of each real tensor, 0-dim, in its dtype (for half types in float32).
+
+    All tensors have one device and dtype.
+    """
     if tensors[0].dtype == torch.float64:
         return list(torch._foreach_norm(tensors))
     if not _may_look(tensors[0]):
@@ -27,12 +30,12 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def norm(x: Tensor) -> Tensor:
-    """The norm of one real tensor in its dtype; see `norms`."""
+    """Return the norm of one real tensor in its dtype; see `norms`."""
     return norms([x])[0].to(x.dtype)
 
 
 def _may_look(x: Tensor) -> bool:
-    """Whether a value may be read: not while a graph is made, and not where reading it waits for a device."""
+    """Return whether a value may be read: not while a graph is made, and not where reading it waits for a device."""
     if not are_plain([x]) or not x.is_cpu:
         return False
     if torch.is_grad_enabled() or torch.compiler.is_compiling():

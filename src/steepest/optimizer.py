@@ -37,14 +37,14 @@ def _break_graph() -> None:
 
 @dataclass_transform(eq_default=False, field_specifiers=(fixed,))
 class Declared:
-    """Tells type checkers that a subclass's annotated fields are its constructor's arguments.
+    """Base that tells type checkers that a subclass's annotated fields are its constructor's arguments.
 
-    A class of its own, since the fields of the decorated class itself do not count.
+    It is a class of its own, since the fields of the decorated class itself do not count.
     """
 
 
 class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
-    """Base of all optimizers. A subclass declares its arguments as fields and its rule; nothing else.
+    """Base of all optimizers. A subclass declares only its arguments, as fields, and its rule.
 
     Example:
         >>> from steepest.fields import lr
@@ -62,32 +62,32 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
 
     Args:
         params: parameters, named parameters or groups, as in torch.
-        ema_decay: decay of an exponential moving average of the weights (see `averaged`); None keeps none.
+        ema_decay: decay of an exponential moving average of the weights (see `averaged`); None keeps no average.
         max_norm: largest norm of the gradient over all groups that set one; the gradients themselves stay as they are.
-        norm_group: a `torch.distributed` process group, its name, or ``"WORLD"``: the norm is that of the gradients of
-            all its ranks, for an optimizer that holds a part of the parameters (ZeroRedundancyOptimizer). Every rank
-            must then step as often as the others.
+        norm_group: a `torch.distributed` process group, its name, or ``"WORLD"``. The norm is then that of the
+            gradients of all its ranks. This is for an optimizer that holds a part of the parameters
+            (ZeroRedundancyOptimizer). Every rank must then step as often as the others.
         state_dtype: keep state like the parameter in fewer bytes: ``"bfloat16"`` or ``"int8"`` (or torch's dtypes).
-            Tensors under 4,096 elements keep theirs as it is. `convert_state` changes it later.
-        state_rounding: how coded state is rounded: ``"stochastic"`` or ``"nearest"``.
+            Tensors under 4,096 elements keep their state as it is. `convert_state` changes the dtype later.
+        state_rounding: rounding of coded state: ``"stochastic"`` or ``"nearest"``.
         parameter_rounding: how bfloat16 parameters keep updates smaller than their last bit: ``"stochastic"`` or
             ``"kahan"``; None rounds to nearest, as torch does.
-        seed: of stochastic rounding's random bits.
+        seed: seed of the random bits used for stochastic rounding.
 
     Raises:
         ValueError: a value out of bounds (torch's message, then what is allowed), no parameters, non-leaf or integer
             parameters, a parameter in two groups.
-        TypeError: an argument that does not exist (with the close match), or not of its type.
+        TypeError: an argument that does not exist (with the close match), or a value of another type.
     """
 
     fields: ClassVar[Fields] = Fields({})
-    """The declared arguments, by name, in the constructor's order."""
+    """Declared arguments by name, in the constructor's order."""
     rule: ClassVar[Rule]
     """The update rule."""
     has_one_rule: ClassVar[bool] = True
-    """Whether `rule_for` is not overridden."""
+    """True unless a subclass overrides `rule_for`."""
     takes_schedule: ClassVar[bool] = True
-    """Whether a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
+    """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 
     params: ParamsT
     _: KW_ONLY
@@ -113,22 +113,25 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """Return the rule of a parameter under its group's options; a class with several rules chooses here.
 
-        It may look at the parameter's shape and dtype. Without a parameter it is the rule of a typical one.
+        The choice may depend on the parameter's shape and dtype. Without a parameter the rule is that of a typical one.
         """
         return cls.rule
 
     @classmethod
     def check(cls, options: Options) -> None:
-        """Raise `ValueError` for options that do not go together. A class with some of its own extends this."""
+        """Raise `ValueError` for options that do not go together. A class with checks of its own extends this."""
         check_decay(options)
 
     @classmethod
     def check_parameter(cls, p: Tensor) -> None:
-        """Raise `ValueError` for a parameter that the class cannot update. Overridden where there are such shapes."""
+        """Raise `ValueError` for a parameter that the class cannot update.
+
+        A class that cannot update some shapes overrides this.
+        """
 
     @classmethod
     def needs_closure(cls, options: Options) -> bool:
-        """Whether ``step`` needs a closure under these options, because the rule asks for new gradients."""
+        """Return whether ``step`` needs a closure under these options, because the rule asks for new gradients."""
         return cls.rule_for(options).kind == "driver"
 
     # -- construction ------------------------------------------------------------------------------------------------
@@ -183,22 +186,25 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
         return specs_of(type(self), group, group["params"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and deepcopy keep: as in torch no hooks, but, unlike torch, every attribute of others.
+        """Return the attributes that pickle and deepcopy keep.
 
-        Wrappers that copy ``__dict__`` keep the optimizer that they wrap in an attribute of their own.
+        As in torch, hooks are left out. Unlike in torch, every attribute that others set is kept: wrappers that copy
+        ``__dict__`` keep the wrapped optimizer in an attribute of their own.
         """
         kept = vars(self).items()
         return {name: value for name, value in kept if not (name.startswith("_optimizer_") or name in NOT_COPIED)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore; options that an older pickle lacks take their defaults."""
+        """Restore the attributes. Options that an older pickle lacks take their defaults."""
         super().__setstate__(state)
         self._forget()
         checkpoint.restore(type(self), self.param_groups, self.state)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's state and options, as in torch. Coded state is there as it is kept, in plain tensors; a NaN
-        under its plain name makes torch's own classes fail when they step on it.
+        """Return the optimizer's state and options, as in torch.
+
+        Coded state is there as it is kept, in plain tensors. A NaN under its plain name makes torch's own classes fail
+        when they step on it.
         """
 
         def mark_coded(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
@@ -211,20 +217,21 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
             mark.remove()
 
     def plain_state_dict(self) -> dict[str, Any]:
-        """The state dict of the same optimizer without codecs, which torch's class of the same name loads."""
+        """Return the state dict of the same optimizer without codecs, which torch's class of the same name loads."""
         return checkpoint.plain(type(self), self.param_groups, super().state_dict())
 
     def load_state_dict(
         self, state_dict: dict[str, Any], *, strict_names: bool = False, keep_dtype: bool = False
     ) -> None:
-        """Load a state dict, of ours or of torch's class of the same name; its tensors are copied, never shared.
+        """Load a state dict of this class or of torch's class of the same name; its tensors are copied, never shared.
 
-        State finds its parameter by name where both sides have names (``named_parameters()``) and the same ones, in
-        whatever order and groups; else by position, as in torch. How parameters and state are kept stays as it is
-        here: what the dict holds in another form is converted. Options that the dict lacks keep their values.
+        Where both sides have the same parameter names (``named_parameters()``), state finds its parameter by name, in
+        whatever order and groups. Otherwise state finds its parameter by position, as in torch. Parameters and state
+        keep the form that they have here: entries of the dict in another form are converted. Options that the dict
+        lacks keep their values.
 
         Args:
-            state_dict: what ``state_dict()`` gave.
+            state_dict: the result of ``state_dict()``.
             strict_names: raise unless both sides have the same names.
             keep_dtype: keep the saved state's dtype; torch, and False, cast it to the parameter's.
 
@@ -246,9 +253,9 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
         self._dispatch = Dispatch(type(self))
 
     def convert_state(self, **options: Any) -> None:
-        """Keep parameters and state in another form from now on, and convert what there is.
+        """Keep parameters and state in another form from now on, and convert the existing ones.
 
-        Values are rounded to nearest, once; what is kept in the new form already stays as it is, bit by bit.
+        Values are rounded to nearest, once. Values that are in the new form already stay as they are, bit by bit.
 
         Example:
             >>> from steepest import AdamW
@@ -278,9 +285,9 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
 
     @property
     def executor(self) -> ExecutorName:
-        """What runs the first parameter group: ``native``, ``foreach``, ``reference``, ``driver``, ``sparse``, ...
+        """Executor of the first parameter group: ``native``, ``foreach``, ``reference``, ``driver``, ``sparse``, ...
 
-        A string, with the reason why it is not a faster one as its attribute ``reason`` and in its repr.
+        The name is a string. Its attribute ``reason`` and its repr say why the executor is not a faster one.
         """
         return self._dispatch.name(self.param_groups[0])
 
@@ -299,7 +306,8 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
         """Perform one update of every parameter that has a gradient.
 
         Args:
-            closure: re-evaluates the model and returns the loss. Needed by rules that ask for new gradients.
+            closure: function that re-evaluates the model and returns the loss. Rules that ask for new gradients need
+                it.
 
         Returns:
             The closure's loss (of its first evaluation, if there are several), or None.
@@ -324,7 +332,7 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
         return self._step_uncompiled(closure)
 
     # Where the compiler has given up on a frame, it would still trace the functions that the frame calls, one by one:
-    # a kernel's preparation in pieces, on fake tensors. So all that is no graph is out of its sight.
+    # a kernel's preparation in pieces, on fake tensors. So everything outside of a graph is hidden from it.
     @_disable_dynamo
     def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
         return self._step_now(closure)
@@ -356,9 +364,9 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
                 self._dispatch.step(group, step)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Append the parameters of ``group`` that have gradients. dynamo runs this outside of its graph.
+        """Append the parameters of ``group`` that have gradients to ``params``. dynamo runs this outside of its graph.
 
-        The state of all groups is made at once: dynamo reads the state of all when it meets the first group.
+        The state of all groups is made at once: dynamo reads the state of all groups when it meets the first group.
         """
         for each in self.param_groups:
             for p in each["params"]:
@@ -371,14 +379,20 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether the step unscales: as in torch where ``fused=True`` was asked for; else GradScaler does it before."""
+        """True for a step that unscales, as in torch where ``fused=True`` was asked for.
+
+        Otherwise GradScaler unscales before the step.
+        """
         return all(group.get("fused") for group in self.param_groups)
 
     def _grad_scale(self) -> Any:
         return getattr(self, "grad_scale", None)
 
     def _forget_scale(self) -> None:
-        """After a step that raised, the scaler does not take its numbers back: they would spoil the next plain step."""
+        """Forget the scaler's numbers after a step that raised.
+
+        The scaler does not take them back then, and they would spoil the next plain step.
+        """
         vars(self).pop("grad_scale", None)
         vars(self).pop("found_inf", None)
 

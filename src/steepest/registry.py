@@ -1,4 +1,4 @@
-"""Find optimizers by name, and read ``name[key=value,...]`` from the command line."""
+"""Registry of optimizers by name, and reader of ``name[key=value,...]`` from the command line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .optimizer import Optimizer
 
 
 class UnknownNameError(ValueError):
-    """A name that nothing has; the message holds the close match and the list."""
+    """Error for a name that does not exist; the message holds the close match and the list of names."""
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'adam'?"`` for a near miss, whatever its case, else nothing."""
+    """Return ``"; did you mean 'adam'?"`` for a near miss, whatever its case, else nothing."""
     known = {one.lower(): one for one in allowed}
     close = difflib.get_close_matches(word.lower(), known, 1, 0.5)
     return f"; did you mean {known[close[0]]!r}?" if close else ""
@@ -30,7 +30,10 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
 
 @cache
 def optimizers() -> dict[str, type[Optimizer]]:
-    """Every optimizer of the library by its lower-case name. Found in rules/ and drivers/, listed nowhere."""
+    """Return every optimizer of the library by its lower-case name.
+
+    Optimizers are found in rules/ and drivers/, and listed nowhere.
+    """
     found: dict[str, type[Optimizer]] = {}
     for package in (rules, drivers):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
@@ -41,7 +44,7 @@ def optimizers() -> dict[str, type[Optimizer]]:
 
 
 def find(name: str) -> type[Optimizer]:
-    """The optimizer of that name; case, ``-`` and ``_`` do not matter.
+    """Return the optimizer of that name; case, ``-`` and ``_`` do not matter.
 
     Raises:
         UnknownNameError: no optimizer has that name.
@@ -56,7 +59,7 @@ def find(name: str) -> type[Optimizer]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """An optimizer and the options that were given for it.
+    """Optimizer and the options that were given for it.
 
     Attributes:
         name: the optimizer's lower-case name.
@@ -87,25 +90,28 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """The class's name, with the given options: ``Adam[lr=0.01]``."""
+        """The class's name with the given options: ``Adam[lr=0.01]``."""
         given = ",".join(f"{key}={spell(value)}" for key, value in self.options.items())
         return self.optimizer.__name__ + (f"[{given}]" if given else "")
 
     def resolved(self) -> dict[str, Any]:
-        """Every option of the optimizer with its value. Plain values that JSON can hold (tuples become lists there)."""
+        """Return every option of the optimizer with its value.
+
+        The values are plain, and JSON can hold them (tuples become lists there).
+        """
         return {name: f.default for name, f in self.optimizer.fields.items()} | dict(self.options)
 
     def with_defaults(self, options: Mapping[str, Any]) -> Recipe:
-        """The same recipe on top of ``options``: what was given wins."""
+        """Return this recipe on top of ``options``; the options that the recipe was given win."""
         return Recipe(self.name, {**options, **self.options})
 
     def build(self, params: Any) -> Optimizer:
-        """The optimizer over ``params``."""
+        """Build the optimizer over ``params``."""
         return self.optimizer(params, **self.options)
 
 
 def spell(value: Any) -> str:
-    """A value as a label has it; different numbers never look alike."""
+    """Return a value as a label has it; different numbers never look alike."""
     if isinstance(value, tuple):
         return "(" + ",".join(map(spell, value)) + ")"
     if isinstance(value, float):
@@ -114,10 +120,12 @@ def spell(value: Any) -> str:
 
 
 def parse(text: str) -> Recipe:
-    """Read ``adam`` or ``adam[lr=0.01,betas=(0.9,0.99),amsgrad=true]``; ``beta2=0.99`` sets one entry of a tuple.
+    """Read a recipe such as ``adam`` or ``adam[lr=0.01,betas=(0.9,0.99),amsgrad=true]``.
+
+    A key such as ``beta2=0.99`` sets one entry of a tuple.
 
     Raises:
-        UnknownNameError: no such optimizer or option.
+        UnknownNameError: the optimizer or an option does not exist.
         ValueError: the text is not of this form, or a value is not allowed.
     """
     match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)

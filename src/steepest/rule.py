@@ -1,4 +1,4 @@
-"""A rule, and the program that a parameter group runs: the rule, its options bound, in its transforms."""
+"""Update rules, and the program that a parameter group runs: a rule with its options bound, in its transforms."""
 
 from __future__ import annotations
 
@@ -15,39 +15,45 @@ from .fields import State
 from .kinds import KINDS, Extent
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
-"""What a rule may look at: one element, one tensor, one matrix, or new gradients (a driver)."""
+"""Scope of a rule: one element, one tensor, one matrix, or new gradients (a driver)."""
 
 Sparse = Literal["exact", "lazy"]
-"""What a rule does with a sparse gradient. Exact: where it is 0, and so is all ``State.sparse``, nothing changes, so
-that the other elements are all that need be run. Lazy: by definition the elements that it has, and their state, are all
-that moves; a dense gradient is an error."""
+"""Treatment of a sparse gradient by a rule.
+
+Exact: an element does not change where the gradient is 0 and all ``State.sparse`` is 0. Only the other elements need to
+be run.
+
+Lazy: by definition only the elements that the gradient has, and their state, move. A dense gradient is an error."""
 
 PLANNED_KINDS = ("pointwise", "per_tensor")
-"""The kinds that are traced: they have plans and kernels, and their state can be coded."""
+"""Kinds of rules that are traced: they have plans and kernels, and their state can be coded."""
 
 Values = Mapping[str, Any]
 Update = Callable[[Any, Any, Values, Values], tuple[Any, dict[str, Any]]]
-"""``update(p, g, state, scalars) -> (new p, new state)``: any rule behind one convention. Inputs stay untouched."""
+"""Calling convention of any rule: ``update(p, g, state, scalars) -> (new p, new state)``. Inputs stay untouched."""
 
 Wrapper = Callable[[Update], Update]
-"""Wraps an update with what any rule may need: decay, maximize, averaging. See transforms/."""
+"""Function that adds to an update what any rule may need: decay, maximize, averaging. See transforms/."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """An update rule and what it says of itself.
+    """Update rule with its declarations.
 
     Attributes:
-        fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state
-            in order (``None`` where ``State.when`` says no; ``step`` never, it is ``t``), and by keyword what its
-            signature names: fields, ``t`` (the parameter's step count, from 1), ``first`` (its state is just made),
-            ``machine_eps`` (the distance from 1 to the next number of the parameter's dtype), ``precision``.
-            A driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
-        kind: what the rule looks at; an executor refuses a kind that it cannot run exactly.
-        state: its state, in torch's order.
-        sparse: what it does with sparse gradients; None refuses them.
-        is_real: it is not for complex parameters; other rules take them as pairs of real numbers, in a last dimension.
-        precision: a dtype that the rule itself computes in, whatever the parameter's; it must round to it by itself.
+        fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
+            order: ``None`` where ``State.when`` says no, and never ``step``, which is ``t``. By keyword it gets what
+            its signature names: fields, ``t``, ``first``, ``machine_eps``, ``precision``. ``t`` is the parameter's step
+            count, from 1. ``first`` is true where the parameter's state is just made. ``machine_eps`` is the distance
+            from 1 to the next number of the parameter's dtype. A driver is a generator ``fn(x, *state, ...)`` that
+            yields trial points and is sent ``(loss, gradient)``.
+        kind: the scope of the rule; an executor refuses a kind that it cannot run exactly.
+        state: the rule's state, in torch's order.
+        sparse: the treatment of sparse gradients; None refuses them.
+        is_real: whether complex parameters are refused. Other rules take them as pairs of real numbers, in a last
+            dimension.
+        precision: a dtype that the rule itself computes in, whatever the parameter's dtype. The rule must round to it
+            by itself.
     """
 
     fn: Callable[..., Any]
@@ -95,18 +101,18 @@ class Rule:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The keyword arguments that the rule names."""
+        """Names of the rule's keyword arguments."""
         arguments = inspect.signature(self.fn).parameters.values()
         return frozenset(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
 
     def keywords(self, options: Values) -> dict[str, Any]:
-        """The rule's keyword arguments, out of everything at hand."""
+        """Return the rule's keyword arguments, out of all ``options`` at hand."""
         return {name: options[name] for name in self.names}
 
 
 @dataclass(frozen=True)
 class Structure:
-    """All that shapes a program, and none of the numbers: two equal structures share one trace and one plan."""
+    """Everything that shapes a program, without its numbers: two equal structures share one trace and one plan."""
 
     rule: Rule
     state: tuple[State, ...]
@@ -121,9 +127,9 @@ class TensorSlot:
 
     Attributes:
         name: its key in ``optimizer.state[p]``.
-        of: the state that it keeps, or is a part of; ``"p"`` for the parameter.
-        codec: how; None for plain state.
-        part: which of the codec's parts it is.
+        of: the state that the tensor keeps, in whole or in part; ``"p"`` for the parameter.
+        codec: the codec of that state; None for plain state.
+        part: the index of the tensor among the codec's parts.
     """
 
     name: str
@@ -134,13 +140,13 @@ class TensorSlot:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An update ready for any executor: ``update(p, g, state, scalars)`` over the named state.
+    """Update ready for any executor: ``update(p, g, state, scalars)`` over the named state.
 
     Attributes:
         update: the rule in its transforms.
         rule: the rule.
-        state: what the update works on, by its own names.
-        storage: the codecs of coded state by its name, and of the parameter under ``"p"``; what is plain is not in it.
+        state: the state that the update works on, by its own names.
+        storage: the codecs of coded state by its name, and of the parameter under ``"p"``. Plain state is not in it.
         tensors: the state that executors hand over as tensors.
         scalars: the state that is a number of its own per parameter.
         counted: step count and scalar state, under the names that a rule sees.
@@ -155,7 +161,10 @@ class Program:
     counted: dict[str, State] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Sort the state. Not by cached properties: dynamo cannot trace the lock that they had before Python 3.12."""
+        """Sort the state.
+
+        Cached properties would not do: dynamo cannot trace the lock that they had before Python 3.12.
+        """
         counted = {"t" if s.kind == "step" else s.name: s for s in self.state if KINDS[s.kind].is_number}
         object.__setattr__(self, "tensors", tuple(s for s in self.state if not KINDS[s.kind].is_number))
         object.__setattr__(self, "scalars", tuple(s for s in self.state if s.kind == "scalar"))
@@ -163,7 +172,7 @@ class Program:
 
     @cached_property
     def stored(self) -> tuple[TensorSlot, ...]:
-        """The tensors that keep the tensor state, in its order; then what the parameter's codec keeps beside it."""
+        """The tensors that keep the tensor state, in its order; then the further parts of the parameter's codec."""
         found: list[TensorSlot] = []
         for name in (*(s.name for s in self.tensors), "p"):
             codec = self.storage.get(name)
@@ -176,12 +185,12 @@ class Program:
 
     @cached_property
     def slots(self) -> dict[str, int]:
-        """Numbers for the random bits of everything coded: 0 for the parameter, its tensor state from 1 on."""
+        """Numbers for the random bits of everything coded: 0 for the parameter, from 1 for its tensor state."""
         return {name: slot for slot, name in enumerate(("p", *(s.name for s in self.tensors)))}
 
     @cached_property
     def plain(self) -> Program:
-        """The same update on decoded values."""
+        """This update on decoded values."""
         return replace(self, storage={})
 
 
@@ -194,7 +203,7 @@ def assembled(structure: Structure) -> Program:
 
 
 program = cache(assembled)
-"""The one program of a structure: what is traced and compiled once."""
+"""The one program of a structure, which is traced and compiled once."""
 
 
 def bind(rule: Rule, static: Values) -> Update:

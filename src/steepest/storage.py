@@ -1,4 +1,4 @@
-"""How parameters and state are kept: the options that say it, the codecs they mean, and one form made from another."""
+"""Storage of parameters and state: its options, the codecs that they choose, and conversion between forms."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
 
 SMALLEST = 4096
-"""Elements from which on a parameter's state is coded: below, there is nothing to save."""
+"""Smallest number of elements of a parameter whose state is coded: below it, there is nothing to save."""
 
 SLOWEST = 2.0**-8
-"""An average in bfloat16 that moves by less than this part of itself may not move at all when rounded to nearest."""
+"""Smallest relative move of an average in bfloat16: a smaller one may be lost when it is rounded to nearest."""
 
 COMPUTED_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
-"""The dtypes of parameters whose state can be coded."""
+"""Dtypes of parameters whose state can be coded."""
 
 STEP = State("step", "step")
 """The step count that the random bits depend on, for a rule that has none."""
 
 COMPENSATION = Kahan().keys("p")[0]
-"""The key of what Kahan summation keeps beside a parameter."""
+"""Key of the Kahan compensation buffer in a parameter's state."""
 
 
 def state_dtype() -> Any:
@@ -58,7 +58,7 @@ def seed() -> Any:
 
 
 def coding(states: Iterable[State], options: Options, p: Tensor) -> dict[str, Codec]:
-    """The codecs of a parameter (under ``"p"``) and of its state that its group's options ask for."""
+    """Return the codecs that a group's options ask for: of a parameter (under ``"p"``) and of its state."""
     found: dict[str, Codec] = {}
     if options["parameter_rounding"]:
         found["p"] = Kahan() if options["parameter_rounding"] == "kahan" else Bfloat16()
@@ -75,7 +75,7 @@ def _state_codec(state: State, options: Options) -> Codec:
 
 
 def counts(states: Iterable[State], codecs: Mapping[str, Codec]) -> tuple[State, ...]:
-    """What has to count the steps for random bits, where nothing in ``states`` does."""
+    """Return the step count that random bits need, where nothing in ``states`` counts the steps; else nothing."""
     is_needed = any(codec.stochastic for codec in codecs.values())
     return (STEP,) if is_needed and not any(state.kind == "step" for state in states) else ()
 
@@ -87,10 +87,10 @@ def check(name: str, rule: Rule, fields: Mapping[str, Field], options: Options) 
     """Raise `ValueError` where a group's parameters and state cannot be kept as its options say.
 
     Args:
-        name: the optimizer's, for the message.
+        name: the optimizer's name, for the message.
         rule: the group's rule.
-        fields: the optimizer's.
-        options: the group, its parameters among them.
+        fields: the optimizer's fields.
+        options: the group, including its parameters.
     """
     asked = {option: options[option] for option in ("state_dtype", "parameter_rounding") if options[option]}
     for option, value in asked.items():
@@ -153,8 +153,9 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
 
 
 def restore_counters(rule: Rule, held: dict[str, Any], p: Tensor, options: Options) -> None:
-    """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors: from older files
-    of torch, or put there by hand.
+    """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors.
+
+    Such values come from older files of torch, or were put there by hand.
     """
     for declared in rule.state:
         value: Any = held.get(declared.name)
@@ -163,7 +164,7 @@ def restore_counters(rule: Rule, held: dict[str, Any], p: Tensor, options: Optio
 
 
 def _is_misplaced_number(value: Any) -> bool:
-    """Whether a step count or scalar is one number, but not in a floating-point tensor without dimensions."""
+    """Return whether a step count or scalar is one number, but not in a floating-point tensor without dimensions."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not (value.is_floating_point() and not value.dim())
     return isinstance(value, Real)
@@ -173,7 +174,7 @@ def _is_misplaced_number(value: Any) -> bool:
 
 
 def create(state: State, codec: Codec | None, p: Tensor, options: Options) -> dict[str, Any]:
-    """The first value of one state of ``p``, as it is kept, by its keys."""
+    """Create the first value of one state of ``p`` as it is kept, by its keys."""
     if codec is None:
         return {state.name: state.create(p, options)}
     if state.init == 0.0:
@@ -182,10 +183,10 @@ def create(state: State, codec: Codec | None, p: Tensor, options: Options) -> di
 
 
 def create_compensation(states: dict[Tensor, Any], p: Tensor, codecs: Mapping[str, Codec]) -> None:
-    """Make what Kahan summation keeps beside ``p``, if it is to be there and is not.
+    """Create the Kahan compensation buffer of ``p`` if the options ask for one and it is missing.
 
     Raises:
-        RuntimeError: it is there, and is not to be.
+        RuntimeError: the buffer exists, and the options do not ask for one.
     """
     is_there = COMPENSATION in states.get(p, {})
     if isinstance(codecs.get("p"), Kahan):
@@ -199,7 +200,7 @@ def create_compensation(states: dict[Tensor, Any], p: Tensor, codecs: Mapping[st
 
 
 def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str, Any]:
-    """``values`` in the layout of ``p``; rounded to nearest, since they are rounded only this once."""
+    """Encode ``values`` in the layout of ``p``, rounded to nearest, since they are rounded only this once."""
     if values.shape != p.shape:
         shapes = f"{tuple(values.shape)}, and its parameter {tuple(p.shape)}"
         raise ValueError(f"state {state.name!r} has shape {shapes}; load the state of the same model")
@@ -212,15 +213,15 @@ def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str,
 
 
 def _codecs_of(state: State) -> tuple[Codec, ...]:
-    """All codecs that a state may be kept with."""
+    """Return all codecs that a state may be kept with."""
     return Bfloat16(), Int8(state.nonnegative)
 
 
 def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
-    """The values of a state, however they are kept; None where they are not.
+    """Return the values of a state, in whatever form they are kept, or None where they are missing.
 
     Raises:
-        ValueError: some of its parts are there, and others are not.
+        ValueError: some parts of the state are there, and others are not.
     """
     plain = held.get(state.name)
     if isinstance(plain, Tensor):
@@ -235,15 +236,15 @@ def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
 
 
 def is_absent(state: State, held: Mapping[str, Any]) -> bool:
-    """Whether no form of a state is there."""
+    """Return whether a state has no entry in any form, not even an entry of None."""
     return not any(key in held for codec in (None, *_codecs_of(state)) for key in _keys(state, codec))
 
 
 def is_lacking(state: State, codec: Codec | None, held: Mapping[str, Any]) -> bool:
-    """Whether a state is not there in any form.
+    """Return whether a state is not there in any form.
 
     Raises:
-        RuntimeError: it is there in another form than ``codec``'s.
+        RuntimeError: the state is there in another form than the codec's, or only in part.
     """
     wanted = _keys(state, codec)
     if all(held.get(key) is not None for key in wanted):
@@ -264,15 +265,15 @@ def _keys(state: State, codec: Codec | None) -> tuple[str, ...]:
 
 
 def converted(held: Mapping[str, Any], declared: Sequence[State], options: Options, p: Tensor) -> dict[str, Any]:
-    """Return one parameter's state, in whatever form it is, as its group's options keep it.
+    """Return one parameter's state, in whatever form it is, in the form that its group's options ask for.
 
-    What is in the right form already stays as it is.
+    Values that are in the right form already stay as they are.
 
     Args:
         held: the state by its keys.
         declared: all state that may exist.
         options: the group, with the options that say how state is kept.
-        p: the parameter; what is not coded will be in its dtype.
+        p: the parameter; state that is not coded will be in its dtype.
     """
     codecs = coding(declared, options, p)
     states = [state for state in declared if state.kind == "like"]
@@ -289,7 +290,7 @@ def converted(held: Mapping[str, Any], declared: Sequence[State], options: Optio
 
 
 def _spare_keys(declared: Sequence[State], codecs: Mapping[str, Codec]) -> set[str]:
-    """What coded storage adds to a rule's state, and ``codecs`` do not need."""
+    """Return the keys that coded storage adds to a rule's state and that ``codecs`` do not need."""
     added = {STEP.name, COMPENSATION} - {state.name for state in declared}
     needed = {state.name for state in counts(declared, codecs)}
     return added - needed - ({COMPENSATION} if isinstance(codecs.get("p"), Kahan) else set())
@@ -308,12 +309,14 @@ def _kept(state: State, held: Mapping[str, Any], codec: Codec | None, p: Tensor)
 # -- files -------------------------------------------------------------------------------------------------------------
 
 MARK = float("nan")
-"""What a state dict has under a coded state's plain name. torch's classes fail at their first step on a number; without
-it torch's SGD would silently start a new momentum."""
+"""Value in a state dict under a coded state's plain name.
+
+torch's classes fail at their first step on a number. Without the mark, torch's SGD would silently start a new momentum.
+"""
 
 
 def marked(held: Mapping[str, Any], states: Iterable[State]) -> dict[str, Any]:
-    """``held`` with a mark under the plain name of everything coded, and with whole counts as plain ints."""
+    """Return ``held`` with a mark under the plain name of everything coded, and with whole counts as plain ints."""
     states = tuple(states)
     coded = (s.name for s in states if s.name not in held and any(key in held for key in _coded_keys(s)))
     counts = {s.name: int(held[s.name]) for s in states if s.whole and s.name in held}
@@ -326,16 +329,16 @@ def _coded_keys(state: State) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A tensor that passes through torch's ``load_state_dict``, which casts tensors to their parameter's dtype."""
+    """Tensor that passes through torch's ``load_state_dict``, which casts tensors to their parameter's dtype."""
 
     tensor: Tensor
 
 
 def sealed(held: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """``held`` with the tensors under ``names`` sealed."""
+    """Return ``held`` with the tensors under ``names`` sealed."""
     return {key: Sealed(value) if key in names and isinstance(value, Tensor) else value for key, value in held.items()}
 
 
 def unseal(held: dict[str, Any], p: Tensor) -> None:
-    """Take what was sealed out, on the parameter's device."""
+    """Take sealed tensors out again, on the parameter's device."""
     held.update({key: value.tensor.to(p.device) for key, value in held.items() if isinstance(value, Sealed)})

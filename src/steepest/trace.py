@@ -1,4 +1,4 @@
-"""Trace a program into a `torch.fx.Graph`, once per structure: the form that every planned executor starts from."""
+"""Traces of programs as a `torch.fx.Graph`, one per structure: the form that every planned executor starts from."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ AVERAGED: dict[Reduced, Extent] = {
     "rows": Extent.COLUMN,
     "columns": Extent.ROW,
 }
-"""Along what the result of a word may still change."""
+"""Dimensions along which the result of a word may still change."""
 
 
 def broadcast(extents: Iterable[Extent]) -> Extent:
-    """Return what broadcasting makes of values of these extents."""
+    """Return the extent that broadcasting makes of values of these extents."""
     return reduce(or_, extents, Extent.HOST)
 
 
 class RuleError(TypeError):
-    """A rule does something that cannot be traced exactly."""
+    """Error for a rule that does something that cannot be traced exactly."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A program as a graph.
+    """Graph of a program.
 
     Attributes:
-        graph: nodes in the order of the rule. Placeholders first: p, g, the tensor state, then the numbers.
+        graph: nodes in the order of the rule. Placeholders come first: p, g, the tensor state, then the numbers.
         tensors: the placeholders of p, g and the tensor state.
         numbers: the placeholders of the numbers, by name.
         p: the node of the new parameter.
@@ -60,7 +60,10 @@ class Trace:
 
 
 class _Tracer(GraphAppendingTracer):
-    """Records operators and words; refuses everything else in words that say what to write instead."""
+    """Tracer that records operators and words.
+
+    It refuses everything else with a message that says what to write instead.
+    """
 
     rule: str
 
@@ -106,10 +109,10 @@ class _Tracer(GraphAppendingTracer):
 
 
 def extent_of(state: State) -> Extent:
-    """Return along what a state changes.
+    """Return the dimensions along which a state changes.
 
     Raises:
-        RuleError: no trace knows its kind.
+        RuleError: no trace knows the state's kind.
     """
     extent = KINDS[state.kind].extent
     if extent is None:
@@ -122,11 +125,11 @@ def trace(program: Program, numbers: tuple[str, ...]) -> Trace:
 
     Args:
         program: the rule with its options bound and its transforms around it.
-        numbers: names of the run-time numbers it may read (hyperparameters, ``t``).
+        numbers: names of the run-time numbers that the program may read (hyperparameters, ``t``).
 
     Raises:
-        RuleError: the rule branches on a value, makes a tensor, or uses a function that is no word of the vocabulary,
-            or a pointwise rule uses a reduction.
+        RuleError: the rule branches on a value, makes a tensor, or uses a function that is not a word of the
+            vocabulary. Another reason is a pointwise rule that uses a reduction.
     """
     graph = fx.Graph()
     tracer = _Tracer(graph)
@@ -171,7 +174,7 @@ def _check_kind(program: Program, graph: fx.Graph) -> None:
 
 
 def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> None:
-    """A tensor must stay a tensor of its kind, and a number a number."""
+    """Check that a tensor stays a tensor of its kind, and a number a number."""
     rule = program.rule.fn.__name__
     if _extent_of(new_p) != Extent.FULL:
         raise RuleError(f"{rule} must return the new p first, a tensor like p, not {new_p!r}")
@@ -194,14 +197,14 @@ WORDED = {
     Extent.COLUMN: "one number per column",
     Extent.FULL: "a tensor like p",
 }
-"""What a value is, in words."""
+"""Words for a value of each extent."""
 
 
 @contextmanager
 def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
-    """Collect what a function's local variables hold when it returns, so that equations print with the rule's names.
+    """Collect a function's local variables when it returns, so that equations print with the rule's names.
 
-    Nothing is collected under a profiler: it stays on, and cProfile's could not be put back from Python.
+    Nothing is collected under a profiler: the profiler stays on, and cProfile's could not be put back from Python.
     """
     names: dict[str, fx.Node] = {}
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 PLAIN = {Tensor, torch.nn.Parameter}
-"""The types of tensors that are not a subclass of torch's own."""
+"""Types of tensors that are not of a subclass of torch's own."""
 
 
 def are_plain(tensors: Iterable[Any]) -> bool:
-    """Return whether no tensor is of a subclass."""
+    """Return whether all tensors are of torch's own types, and none of a subclass."""
     return {type(x) for x in tensors} <= PLAIN
 
 
@@ -28,5 +28,5 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``x`` in the dtype to compute in (itself where it already is)."""
+    """Return ``x`` in the dtype to compute in, which is ``x`` itself where it already has that dtype."""
     return x if x.dtype == dtype else x.to(dtype)

@@ -1,7 +1,7 @@
-"""The words that a rule may say beside ``+ - * / **`` and comparisons.
+"""Words that a rule may use in addition to ``+ - * / **`` and comparisons.
 
-A word means the same for every kind of value: on floats it computes in double (a rule's *host part*), on tensors it is
-torch's function, and on a `torch.fx.Proxy` it records itself, so that every executor can spell it in its own way.
+A word has one meaning for every kind of value. On floats it computes in double (a rule's *host part*). On tensors it is
+torch's function. On a `torch.fx.Proxy` it records itself, so that every executor can spell it in its own way.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.fx import Proxy
 from . import norms
 
 Reduced = Literal["nothing", "tensor", "rows", "columns"]
-"""What a word makes one number of: a whole tensor, all rows (of each column), or all columns (of each row)."""
+"""Dimensions that a word reduces to one number: a whole tensor, all rows (per column), or all columns (per row)."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word: its meaning on floats and on tensors, and how it prints.
+    """One word: its meaning on floats and on tensors, and its printed form.
 
     ``plain`` and ``latex`` are templates with ``{0}``, ``{1}``, ... for the arguments.
     """
@@ -37,7 +37,10 @@ class Word:
     reduces: Reduced = "nothing"
 
     def __call__(self, *args: Any, like: Any = None) -> Any:
-        """Apply to floats or tensors, or record in a trace; numbers that `where` picks get the dtype of ``like``."""
+        """Apply the word to floats or tensors, or record it in a trace.
+
+        Numbers that `where` picks get the dtype of ``like``.
+        """
         args = args if like is None else (*args, like)
         for arg in args:
             if isinstance(arg, Proxy):
@@ -74,7 +77,7 @@ def _tensor_max(a: Any, b: Any) -> Tensor:
 
 
 def _clamped(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """torch.clamp, with a NaN for a bound as `torch.maximum` has it: torch 2.11 drops it."""
+    """Clamp as torch.clamp does, but return NaN for a NaN bound, as `torch.maximum` does: torch 2.11 drops it."""
     bound = low if high is None else high
     return torch.clamp(x, low, high) if bound == bound else torch.full_like(x, math.nan)
 
@@ -86,16 +89,19 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
 
 
 def _tensor_rms(x: Tensor) -> Tensor:
-    """The root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one.
+    """Return the root of the mean of the squares of a whole tensor, 0-dim; NaN for an empty one.
 
-    In the tensor's own dtype, as torch's Adafactor computes it: beyond 1e19 a float32 square is infinite.
+    It is computed in the tensor's own dtype, as torch's Adafactor does: beyond 1e19 a float32 square is infinite.
     """
     root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
     return root
 
 
 def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
-    """torch.lerp, and where one of two numbers in tensors is in double, in double as sums and products are."""
+    """Interpolate as torch.lerp does, but in double where only one of two numbers in tensors is in double.
+
+    Sums and products of such numbers are in double too.
+    """
     if a.dtype != b.dtype:
         dtype = (a + b).dtype
         a, b = a.to(dtype), b.to(dtype)
@@ -103,7 +109,10 @@ def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
 
 
 def _select(condition: Any, a: Any, b: Any, like: Any = None) -> Any:
-    """Pick by a condition on numbers one side whole, whose other side's NaN never leaks; by a tensor, each element."""
+    """Pick one whole side by a condition on numbers, or each element by a condition in a tensor.
+
+    A NaN on the other side of a condition on numbers never leaks.
+    """
     if isinstance(condition, Tensor):
         return torch.where(condition, *_sides(condition, a, b, like))
     picked, other = (a, b) if condition else (b, a)
@@ -125,7 +134,7 @@ MISSING_LIKE = (
     "where picks between two numbers, {} and {}, by the elements of a tensor; say of which dtype the result is: "
     "where(condition, a, b, like=g)"
 )
-"""What is said of a ``where`` whose result would have no dtype."""
+"""Message for a ``where`` whose result would have no dtype."""
 
 
 sqrt = Word("sqrt", _float_sqrt, torch.sqrt, "√({0})", r"\sqrt{{{0}}}")
@@ -148,8 +157,9 @@ where = Word(
     r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
 )
 rescaled = Word("rescaled", operator.mul, operator.mul, "{1}·{0}", r"{1} \cdot {0}")
-"""A product that is made before anything else: no executor puts its factor together with others, so that what is too
-large to be squared is made small first."""
+"""Product that is made before anything else.
+
+No executor combines its factor with others, so that a value too large to be squared is made small first."""
 norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
 rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
 row_mean = Word(
@@ -172,7 +182,7 @@ column_mean = Word(
 WORDS = {
     w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
 }
-"""Every word by its name."""
+"""All words by name."""
 
 OPERATORS: dict[Callable[..., Any], str] = {
     operator.add: "+",
@@ -188,4 +198,4 @@ OPERATORS: dict[Callable[..., Any], str] = {
     operator.eq: "==",
     operator.ne: "!=",
 }
-"""The operators that a rule may use, and their symbols."""
+"""Operators that a rule may use, and their symbols."""

@@ -21,6 +21,7 @@ from steepest.study.declaration import PRESETS, Declared, Metric, Workload
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
 from steepest.study.planning.request import Request
+from steepest.study.statistics.permutation import seeds_for_a_verdict
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task, TaskName, task_of
@@ -296,10 +297,11 @@ def test_the_reference_study_has_the_nine_optimizers_in_the_published_order() ->
 
 def test_the_presets_of_the_reference_study() -> None:
     quick, full = (workloads.find("fashion-mnist")(preset) for preset in ("quick", "full"))
-    assert quick.sizes == Sizes(6_000, 1_000, 2_000)
-    assert (quick.horizon, quick.seeds, quick.trials) == (2, 3, 0)
+    assert quick.sizes == Sizes(1_200, 400, 1_000)
+    assert (quick.horizon, quick.seeds, quick.trials, quick.batch_size) == (2, 9, 0, 64)
+    assert quick.seeds >= seeds_for_a_verdict(len(quick.settings) - 1)  # else no comparison could be decided
     assert full.sizes == Sizes(55_000, 5_000, 10_000)
-    assert (full.horizon, full.trials) == (5, 0)
+    assert (full.horizon, full.trials, full.batch_size) == (5, 0, 256)
 
 
 FAMILIES = [
