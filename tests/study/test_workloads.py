@@ -116,7 +116,9 @@ def test_presets_grow(declared: Declared) -> None:
     smoke, quick, full = map(declared, PRESETS)
     work = [size_of(one).train * one.horizon for one in (smoke, quick, full)]
     assert work == sorted(set(work))
-    assert smoke.seeds <= quick.seeds <= full.seeds
+    assert smoke.seeds <= min(quick.seeds, full.seeds)
+    whole = [size_of(each).train * each.horizon * each.seeds for each in (smoke, quick, full)]
+    assert whole == sorted(set(whole))
     assert smoke.trials <= quick.trials <= full.trials
     assert smoke.metric == quick.metric == full.metric
     assert smoke.settings == quick.settings == full.settings
