@@ -114,7 +114,7 @@ def alternatives(field: Field) -> list[Any]:
         return [not field.default]
     if isinstance(field.default, tuple):
         return [tuple(telling(field) - 0.11 * index for index in range(len(field.default)))]
-    if field.whole:
+    if field.integer:
         usual, least = field.default or 20, int(field.low or 0)
         return sorted({max(least, usual // 2), max(least, usual // 8)} - {field.default}, reverse=True)
     if isinstance(field.default, int) and field.default > 0:

@@ -53,7 +53,7 @@ class Signum(Optimizer):
     """Signs of averaged gradients."""
 
     lr: float = fields.lr(1e-2)
-    beta: float = fields.hyper(0.9, "decay of the average", low=0.0, high=1.0, decay=True)
+    beta: float = fields.hyper(0.9, "decay of the average", low=0.0, high=1.0, is_decay=True)
     _: KW_ONLY
     foreach: bool | None = fields.foreach()
     fused: bool | None = fields.fused()
@@ -152,7 +152,7 @@ def test_state_of_a_new_kind_is_saved_checked_and_loaded() -> None:
 
 def test_a_change_of_options_changes_the_rule_at_the_next_step() -> None:
     class Switched(Mixed):
-        least: int = fields.hyper(0, "matrices from this many rows on", low=0, whole=True)
+        least: int = fields.hyper(0, "matrices from this many rows on", low=0, integer=True)
 
         @classmethod
         def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:

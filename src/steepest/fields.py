@@ -53,8 +53,8 @@ class Field:
         name: the argument's name; torch's where torch has one.
         default: the default value.
         doc: one sentence.
-        low, high: bounds of the value (of each entry, for a tuple). ``low`` itself is allowed unless ``strict``,
-            ``high`` only if ``closed``.
+        low, high: bounds of the value (of each entry, for a tuple). ``low`` itself is allowed unless ``exclusive_low``,
+            ``high`` only if ``inclusive_high``.
         names: names that a rule has for the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
@@ -63,8 +63,8 @@ class Field:
             (in a tuple, from 0) and ``{number}`` (from 1) are filled in.
         keyword_only: whether the argument must be passed by name.
         fixed: whether the class settles the value. It is then in every parameter group, but is not an argument.
-        whole: whether the value must be an int.
-        decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
+        integer: whether the value must be an int.
+        is_decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
             ema_decay). State in low precision must check such rates.
         aliases: other ways to write a value, each with the value that it stands for.
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
@@ -76,8 +76,8 @@ class Field:
     doc: str
     low: float | None = None
     high: float | None = None
-    strict: bool = False
-    closed: bool = False
+    exclusive_low: bool = False
+    inclusive_high: bool = False
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     search: Search | None = None
@@ -85,8 +85,8 @@ class Field:
     invalid: str = ""
     keyword_only: bool = False
     fixed: bool = False
-    whole: bool = False
-    decay: bool = False
+    integer: bool = False
+    is_decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
     convert: Callable[[Any], Any] | None = None
 
@@ -116,9 +116,9 @@ class Field:
             return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:
             return "True or False" + (" or None" if self.default is None else "")
-        low = "" if self.low in (None, -math.inf) else f" {'>' if self.strict else '>='} {self.low:g}"
-        high = "" if self.high is None else f" {'<=' if self.closed else '<'} {self.high:g}"
-        numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.whole else "a number"
+        low = "" if self.low in (None, -math.inf) else f" {'>' if self.exclusive_low else '>='} {self.low:g}"
+        high = "" if self.high is None else f" {'<=' if self.inclusive_high else '<'} {self.high:g}"
+        numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.integer else "a number"
         return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
 
     def settle(self, value: Any) -> Any:
@@ -136,12 +136,12 @@ class Field:
             return self.convert(value)
         if self.is_flag:
             return _plain_switch(value)
-        return self._plain_tuple(value) if len(self.names) > 1 else _plain_number(value, self.whole)
+        return self._plain_tuple(value) if len(self.names) > 1 else _plain_number(value, self.integer)
 
     def _plain_tuple(self, value: Any) -> Any:
         if type(value) not in (tuple, list) and not _is_sequence(value):
             return value
-        entries = [_plain_number(entry, self.whole) for entry in value]
+        entries = [_plain_number(entry, self.integer) for entry in value]
         return entries if isinstance(value, list) else tuple(entries)
 
     def validate(self, value: Any) -> None:
@@ -175,7 +175,7 @@ class Field:
                 self._validate_number(index, entry)
 
     def _validate_number(self, index: int, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float, Tensor)):
+        if isinstance(value, bool) or not isinstance(value, int if self.integer else (int, float, Tensor)):
             raise TypeError(f"{self.name} must be {self.allowed}, not {value!r}")
         if isinstance(value, Tensor):
             if value.numel() != 1:
@@ -191,8 +191,8 @@ class Field:
     def _contains(self, value: float) -> bool:
         if value != value:
             return False
-        below = self.high is None or value < self.high or (self.closed and value == self.high)
-        return below and (self.low is None or value > self.low or (not self.strict and value == self.low))
+        below = self.high is None or value < self.high or (self.inclusive_high and value == self.high)
+        return below and (self.low is None or value > self.low or (not self.exclusive_low and value == self.low))
 
     def unpack(self, value: Any) -> dict[str, Any]:
         """Return the value under the names that a rule uses: ``betas=(a, b)`` is ``beta1=a, beta2=b``."""
@@ -261,18 +261,22 @@ def lr(
     low: float = 1e-5,
     high: float = 1.0,
     *,
-    strict: bool = False,
+    exclusive_low: bool = False,
     invalid: str = "Invalid learning rate: {value}",
 ) -> Any:
-    """Declare torch's ``lr``; a study searches it from ``low`` to ``high``, and 0 is not allowed if ``strict``."""
-    return hyper(default, "learning rate η", low=0.0, strict=strict, search=Search(low, high), invalid=invalid)
+    """Declare torch's ``lr``, searched from ``low`` to ``high``; 0 is not allowed if ``exclusive_low``."""
+    return hyper(
+        default, "learning rate η", low=0.0, exclusive_low=exclusive_low, search=Search(low, high), invalid=invalid
+    )
 
 
 def betas(default: tuple[float, float], doc: str = "decay rates of the averages of g and of g²") -> Any:
     """Declare torch's pair ``betas``, which a rule reads as ``beta1`` and ``beta2``."""
     message = "Invalid beta parameter at index {index}: {value}"
     search = Search(1e-3, 0.3, complement=True)
-    return hyper(default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, decay=True)
+    return hyper(
+        default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, is_decay=True
+    )
 
 
 def check_tensor_numbers(options: Options, names: Iterable[str]) -> None:
@@ -291,11 +295,11 @@ def check_tensor_numbers(options: Options, names: Iterable[str]) -> None:
                 raise ValueError(f"{entry} as a Tensor is not supported for capturable=False and foreach=True")
 
 
-def eps(default: float, *, strict: bool = False) -> Any:
-    """Declare torch's ``eps``; 0 is not allowed if ``strict``."""
+def eps(default: float, *, exclusive_low: bool = False) -> Any:
+    """Declare torch's ``eps``; 0 is not allowed if ``exclusive_low``."""
     doc = "small constant ε that keeps the denominator away from zero"
     invalid = "Invalid epsilon value: {value}"
-    return hyper(default, doc, low=0.0, strict=strict, search=Search(1e-10, 1e-3), invalid=invalid)
+    return hyper(default, doc, low=0.0, exclusive_low=exclusive_low, search=Search(1e-10, 1e-3), invalid=invalid)
 
 
 def eps_in_sqrt() -> Any:
@@ -311,7 +315,7 @@ def eps_hat(default: bool) -> Any:
 def momentum(default: float, *, invalid: str = "") -> Any:
     """Declare ``momentum``."""
     search = Search(0.01, 1.0, complement=True)
-    return hyper(default, "momentum factor μ", low=0.0, search=search, decay=True, invalid=invalid)
+    return hyper(default, "momentum factor μ", low=0.0, search=search, is_decay=True, invalid=invalid)
 
 
 def weight_decay(
@@ -376,7 +380,7 @@ class State:
         nonnegative: whether the state has no negative value at any time.
         sparse: whether the state is made sparse, without any element, where the parameter's gradient is sparse. An
             element of the state that is 0 must then stay 0 while the gradient there is 0.
-        whole: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
+        integer: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
     """
 
     name: str
@@ -388,7 +392,7 @@ class State:
     at_construction: bool = False
     nonnegative: bool = False
     sparse: bool = False
-    whole: bool = False
+    saved_as_int: bool = False
 
     def __post_init__(self) -> None:
         """Check that the kind exists."""

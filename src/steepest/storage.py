@@ -53,7 +53,7 @@ def parameter_rounding() -> Any:
 def seed() -> Any:
     """Declare ``seed``, which every optimizer takes."""
     return hyper(
-        0, "of stochastic rounding's random bits; torch's generators are not used", low=0, high=2**32, whole=True
+        0, "of stochastic rounding's random bits; torch's generators are not used", low=0, high=2**32, integer=True
     )
 
 
@@ -128,7 +128,7 @@ def _check_rounding(name: str, rule: Rule, fields: Mapping[str, Field], options:
             "state_dtype='int8' cannot be rounded to nearest: a second moment then sticks, a third too large or too "
             "small; leave state_rounding='stochastic'"
         )
-    forgets = any(f.decay for f in fields.values() if f.name in rule.names or rule.names & set(f.names))
+    forgets = any(f.is_decay for f in fields.values() if f.name in rule.names or rule.names & set(f.names))
     if not forgets and any(s.kind == "like" and s.when(options) for s in rule.state):
         raise ValueError(
             f"{name} sums up without forgetting, and a bfloat16 sum rounded to nearest stops growing; leave "
@@ -141,7 +141,7 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
     """Raise `ValueError` for an average that is too slow to be rounded to nearest in bfloat16."""
     if options["state_dtype"] is None or options["state_rounding"] != "nearest":
         return
-    for declared in (f for f in fields.values() if f.decay):
+    for declared in (f for f in fields.values() if f.is_decay):
         values = options[declared.name]
         for value in values if isinstance(values, (tuple, list)) else (values,):
             if value is not None and 1 - float(value) < SLOWEST:
@@ -319,7 +319,7 @@ def marked(held: Mapping[str, Any], states: Iterable[State]) -> dict[str, Any]:
     """Return ``held`` with a mark under the plain name of everything coded, and with whole counts as plain ints."""
     states = tuple(states)
     coded = (s.name for s in states if s.name not in held and any(key in held for key in _coded_keys(s)))
-    counts = {s.name: int(held[s.name]) for s in states if s.whole and s.name in held}
+    counts = {s.name: int(held[s.name]) for s in states if s.saved_as_int and s.name in held}
     return {**held, **dict.fromkeys(coded, MARK), **counts}
 
 

@@ -106,7 +106,7 @@ def loss(p: Tensor) -> Tensor:
 def tunable(cls: type[Optimizer]) -> dict[str, int]:
     """Rate, decay, and what says how fast an average forgets; with how many numbers each is."""
     found = {n: f for n, f in hyperparameters(cls).items() if n in numbers(cls)}
-    return {n: len(f.names) for n, f in found.items() if f.decay or n in ("lr", "weight_decay")}
+    return {n: len(f.names) for n, f in found.items() if f.is_decay or n in ("lr", "weight_decay")}
 
 
 @every_variant

@@ -107,13 +107,13 @@ class LBFGS(Optimizer):
     """
 
     lr: fields.Rate = fields.lr(1, 1e-3, 10.0)
-    max_iter: int = fields.hyper(20, "iterations of one step", low=0, whole=True)
+    max_iter: int = fields.hyper(20, "iterations of one step", low=0, integer=True)
     max_eval: int | None = fields.hyper(
-        None, "evaluations after which a step ends; None: 5/4 of max_iter", low=0, whole=True
+        None, "evaluations after which a step ends; None: 5/4 of max_iter", low=0, integer=True
     )
     tolerance_grad: float = fields.hyper(1e-7, "largest element of a gradient that counts as zero", low=-math.inf)
     tolerance_change: float = fields.hyper(1e-9, "change of loss or parameters that counts as none", low=-math.inf)
-    history_size: int = fields.hyper(100, "pairs that are remembered", low=1, whole=True)
+    history_size: int = fields.hyper(100, "pairs that are remembered", low=1, integer=True)
     line_search_fn: str | None = fields.hyper(
         None, "how t is found", choices=("strong_wolfe",), invalid="only 'strong_wolfe' is supported"
     )

@@ -17,7 +17,7 @@ Run = Callable[[Batch], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Column:
+class ParamSlice:
     """One parameter, or a flat slice of one.
 
     Attributes:
@@ -35,7 +35,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedTensor:
     """The values decoded from a coded tensor, and the tensors that they are encoded into again."""
 
     codec: Codec
@@ -46,10 +46,10 @@ class Decoded:
     start: int
 
     @staticmethod
-    def of(codec: Codec, parts: tuple[Tensor, ...], key: Any, start: int) -> Decoded:
+    def of(codec: Codec, parts: tuple[Tensor, ...], key: Any, start: int) -> DecodedTensor:
         """Decode ``parts``."""
         fitted = _in_one_order(parts)
-        return Decoded(codec, parts, fitted, decode_whole(codec, fitted), key, start)
+        return DecodedTensor(codec, parts, fitted, decode_whole(codec, fitted), key, start)
 
     def store(self) -> None:
         """Encode the values into the tensors that they were decoded from."""
@@ -90,29 +90,29 @@ def run(batch: Batch, run_plain: Run, most: int) -> dict[str, Any]:
     return new_scalars
 
 
-def _run_decoded(batch: Batch, columns: list[Column], run_plain: Run) -> dict[str, Any]:
+def _run_decoded(batch: Batch, columns: list[ParamSlice], run_plain: Run) -> dict[str, Any]:
     names = ("p", *(state.name for state in batch.program.tensors))
     read = [{name: _read(batch, column, name) for name in names} for column in columns]
     lists = {name: [_values(row[name]) for row in read] for name in names}
     params, grads = lists.pop("p"), [column.g for column in columns]
     new_scalars = run_plain(Batch(batch.program.plain, batch.numbers, params, grads, lists))
-    for decoded in (x for row in read for x in row.values() if isinstance(x, Decoded)):
+    for decoded in (x for row in read for x in row.values() if isinstance(x, DecodedTensor)):
         decoded.store()
     return new_scalars
 
 
-def _values(x: Tensor | Decoded) -> Tensor:
-    return x.values if isinstance(x, Decoded) else x
+def _values(x: Tensor | DecodedTensor) -> Tensor:
+    return x.values if isinstance(x, DecodedTensor) else x
 
 
-def _read(batch: Batch, column: Column, name: str) -> Tensor | Decoded:
+def _read(batch: Batch, column: ParamSlice, name: str) -> Tensor | DecodedTensor:
     """Return the tensor that the program knows as ``name``: itself where it is plain, and decoded where it is coded."""
     codec = batch.program.storage.get(name)
     if codec is None:
         return column.p if name == "p" else column.stored[name]
     beside = tuple(column.stored[key] for key in codec.keys(name))
     parts = (column.p, *beside) if name == "p" else beside
-    return Decoded.of(codec, parts, _key(batch, codec, column.stream, name), column.start)
+    return DecodedTensor.of(codec, parts, _key(batch, codec, column.stream, name), column.start)
 
 
 def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
@@ -125,14 +125,14 @@ def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
 # -- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def _columns(batch: Batch, most: int) -> Iterator[Column]:
+def _columns(batch: Batch, most: int) -> Iterator[ParamSlice]:
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         stored = {key: tensors[index] for key, tensors in batch.state.items()}
-        column = Column(p, g, stored, batch.streams[index])
+        column = ParamSlice(p, g, stored, batch.streams[index])
         yield from _slices(batch.program, column, most) or [column]
 
 
-def _slices(program: Program, column: Column, most: int) -> list[Column]:
+def _slices(program: Program, column: ParamSlice, most: int) -> list[ParamSlice]:
     """Cut a column into slices of ``most`` elements. Return an empty list if it fits whole or cannot be cut."""
     if not 0 < most < column.p.numel() or program.rule.kind != "pointwise":
         return []
@@ -145,15 +145,16 @@ def _slices(program: Program, column: Column, most: int) -> list[Column]:
     stored = {**column.stored, **dict(zip(like, rest, strict=True))}
     starts = range(0, p.numel(), most)
     return [
-        _slice(program, Column(p, g, stored, column.stream), start, min(most, p.numel() - start)) for start in starts
+        _slice(program, ParamSlice(p, g, stored, column.stream), start, min(most, p.numel() - start))
+        for start in starts
     ]
 
 
-def _slice(program: Program, column: Column, start: int, count: int) -> Column:
+def _slice(program: Program, column: ParamSlice, start: int, count: int) -> ParamSlice:
     """Return ``count`` elements of a flat column, from ``start`` on."""
     span = slice(start, start + count)
     stored = {
         entry.name: column.stored[entry.name][entry.codec.span(entry.part, start, count) if entry.codec else span]
         for entry in program.stored
     }
-    return Column(column.p[span], column.g[span], stored, column.stream, start)
+    return ParamSlice(column.p[span], column.g[span], stored, column.stream, start)

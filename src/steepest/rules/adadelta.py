@@ -35,9 +35,9 @@ class Adadelta(Optimizer):
         "decay of both averages",
         low=0.0,
         high=1.0,
-        closed=True,
+        inclusive_high=True,
         search=fields.Search(1e-3, 0.3, complement=True),
-        decay=True,
+        is_decay=True,
     )
     eps: float = fields.eps(1e-6)
     weight_decay: float = fields.weight_decay()

@@ -60,7 +60,7 @@ class Adafactor(Optimizer):
         -0.8,
         "power with which the average of g² slows down: it keeps 1 - t^beta2_decay of itself",
         high=0.0,
-        closed=True,
+        inclusive_high=True,
         candidates=(-0.5,),
         invalid="beta2_decay should be <= 0 but is: {value}",
     )

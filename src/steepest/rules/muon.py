@@ -77,7 +77,7 @@ class Muon(Optimizer):
         candidates=((1.875, -1.25, 0.375),),
     )
     eps: float = fields.hyper(1e-7, "least norm that is divided by", search=Search(1e-10, 1e-3))
-    ns_steps: int = fields.hyper(5, "iterations", low=0, whole=True)
+    ns_steps: int = fields.hyper(5, "iterations", low=0, integer=True)
     adjust_lr_fn: str | None = fields.hyper(
         None,
         "how the rate follows the shape: by √max(1, n/m) ('original', and None), or by 0.2√max(n, m)",

@@ -41,7 +41,7 @@ class RMSprop(Optimizer):
 
     lr: fields.Rate = fields.lr(1e-2)
     alpha: float = fields.hyper(
-        0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True), decay=True
+        0.99, "decay of the average of g²", low=0.0, search=fields.Search(1e-3, 0.3, complement=True), is_decay=True
     )
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

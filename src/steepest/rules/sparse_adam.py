@@ -28,14 +28,14 @@ class SparseAdam(Optimizer):
         types add repeated elements, and compute, in float32.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, strict=True)
+    lr: fields.Rate = fields.lr(1e-3, exclusive_low=True)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
-    eps: float = fields.eps(1e-8, strict=True)
+    eps: float = fields.eps(1e-8, exclusive_low=True)
     maximize: bool = fields.maximize()
 
     rule = Rule(
         sparse_adam,
         "pointwise",
-        (State("step", "step", whole=True), State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
+        (State("step", "step", saved_as_int=True), State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
         sparse="lazy",
     )

@@ -41,7 +41,7 @@ EMA = Transform(
             "decay d of the averaged weights, ema ← d·ema + (1 - d)·θ after each step; None keeps no average",
             low=0.0,
             high=1.0,
-            decay=True,
+            is_decay=True,
         )
     },
     (AVERAGE,),
