@@ -6,10 +6,18 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, replace
-from typing import Any
+from typing import Any, dataclass_transform
 
 from . import fields as fields_module
-from .fields import Field, Fields, signature
+from .fields import Field, Fields, fixed, signature
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(fixed,))
+class Declared:
+    """Base that tells type checkers that a subclass's annotated fields are its constructor's arguments.
+
+    It is a class of its own, since the fields of the decorated class itself do not count.
+    """
 
 
 def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:

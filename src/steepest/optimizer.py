@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,17 +13,19 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage, transforms
-from .construction import check_group, collect_fields, constructor, refuse_unknown, validate_group
+from .construction import Declared, check_group, collect_fields, constructor, refuse_unknown, validate_group
 from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, fixed
+from .fields import STORAGE_OPTIONS, Field, Fields, Options, State
 from .group import GroupSpec, settle, specs_of, values
 from .modes import intercepting
 from .rule import Rule
-from .transforms import average, clip
+from .transforms import clip
+from .transforms.average import EMA, Averaging, holds_averages
 from .transforms.decay import check_decay
+from .transforms.unscale import GradScaling
 
 NOT_COPIED = {"_zero_grad_profile_name", "_dispatch", "_holder", "step"}
 """Attributes that pickle and deepcopy leave out in addition to torch's hooks: what is remembered from step to step, and
@@ -35,15 +37,7 @@ def _break_graph() -> None:
         torch._dynamo.graph_break()
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(fixed,))
-class Declared:
-    """Base that tells type checkers that a subclass's annotated fields are its constructor's arguments.
-
-    It is a class of its own, since the fields of the decorated class itself do not count.
-    """
-
-
-class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
+class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares only its arguments, as fields, and its rule.
 
     Example:
@@ -91,7 +85,7 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
 
     params: ParamsT
     _: KW_ONLY
-    ema_decay: float | None = average.EMA.options["ema_decay"]
+    ema_decay: float | None = EMA.options["ema_decay"]
     max_norm: float | None = clip.CLIP.options["max_norm"]
     norm_group: Any = clip.CLIP.options["norm_group"]
     state_dtype: torch.dtype | str | None = storage.state_dtype()
@@ -338,7 +332,7 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
         return self._step_now(closure)
 
     def _step_now(self, closure: Callable[[], Any] | None) -> Any:
-        if average.holds_averages(self.param_groups):
+        if holds_averages(self.param_groups):
             raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
@@ -374,31 +368,6 @@ class Optimizer(Declared, average.Averaging, torch.optim.Optimizer):
                     GroupSpec.of(type(self), each, p).create_state(self.state, p)
         params += [p for p in group["params"] if p.grad is not None]
         self._dispatch.compiled(group)
-
-    # What torch.amp.GradScaler asks for and sets: `grad_scale` (None once unscaled) and `found_inf`, during a step.
-
-    @property
-    def _step_supports_amp_scaling(self) -> bool:
-        """True for a step that unscales, as in torch where ``fused=True`` was asked for.
-
-        Otherwise GradScaler unscales before the step.
-        """
-        return all(group.get("fused") for group in self.param_groups)
-
-    def _grad_scale(self) -> Any:
-        return getattr(self, "grad_scale", None)
-
-    def _forget_scale(self) -> None:
-        """Forget the scaler's numbers after a step that raised.
-
-        The scaler does not take them back then, and they would spoil the next plain step.
-        """
-        vars(self).pop("grad_scale", None)
-        vars(self).pop("found_inf", None)
-
-    def _found_inf(self) -> bool:
-        found = getattr(self, "found_inf", None)
-        return found is not None and bool(found)
 
     @_disable_dynamo
     def _step_driver(self, closure: Callable[[], Any] | None) -> Any:

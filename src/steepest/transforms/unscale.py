@@ -28,3 +28,35 @@ def _numbers(options: Options, shared: Values) -> dict[str, Any]:
 
 
 UNSCALE = Transform(_wrapper, numbers=_numbers)
+
+
+class GradScaling:
+    """The part of an optimizer that `torch.amp.GradScaler` knows.
+
+    A scaler sets ``grad_scale`` (None once the gradients are unscaled) and ``found_inf`` during a step.
+    """
+
+    param_groups: list[dict[str, Any]]
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """True for a step that unscales, as in torch where ``fused=True`` was asked for.
+
+        Otherwise GradScaler unscales before the step.
+        """
+        return all(group.get("fused") for group in self.param_groups)
+
+    def _grad_scale(self) -> Any:
+        return getattr(self, "grad_scale", None)
+
+    def _forget_scale(self) -> None:
+        """Forget the scaler's numbers after a step that raised.
+
+        The scaler does not take them back then, and they would spoil the next plain step.
+        """
+        vars(self).pop("grad_scale", None)
+        vars(self).pop("found_inf", None)
+
+    def _found_inf(self) -> bool:
+        found = getattr(self, "found_inf", None)
+        return found is not None and bool(found)
