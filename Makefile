@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 study: setup
 	-$(BIN)/steepest data fetch fashion-mnist
-	$(BIN)/steepest study fashion-mnist --preset quick --jobs 2
+	$(BIN)/steepest study fashion-mnist --preset quick --jobs 2 --timing-rounds 2
 
 test: lint types imports pytest
 

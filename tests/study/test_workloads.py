@@ -299,7 +299,7 @@ def test_the_reference_study_has_the_nine_optimizers_in_the_published_order() ->
 
 def test_the_presets_of_the_reference_study() -> None:
     quick, full = (workloads.find("fashion-mnist")(preset) for preset in ("quick", "full"))
-    assert quick.sizes == Sizes(1_200, 200, 1_000)
+    assert quick.sizes == Sizes(1_200, 400, 1_000)
     assert (quick.horizon, quick.seeds, quick.trials, quick.batch_size) == (2, 9, 0, 64)
     assert quick.seeds >= seeds_for_a_verdict(len(quick.settings) - 1)  # else no comparison could be decided
     assert full.sizes == Sizes(55_000, 5_000, 10_000)

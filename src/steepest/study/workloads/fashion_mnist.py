@@ -31,7 +31,7 @@ def _block(channels: int, filters: int) -> tuple[nn.Module, ...]:
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"sizes": Sizes(512, 256, 256), "horizon": 1, "seeds": 1, "trials": 0, "batch_size": 256},
-    "quick": {"sizes": Sizes(1_200, 200, 1_000), "horizon": 2, "seeds": 9, "trials": 0, "batch_size": 64},
+    "quick": {"sizes": Sizes(1_200, 400, 1_000), "horizon": 2, "seeds": 9, "trials": 0, "batch_size": 64},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 5, "seeds": 3, "trials": 0, "batch_size": 256},
 }
 # Targets: in the reference study's own run (docs/reference-study.md), Adagrad crossed those of `full` after 1, 2 and
