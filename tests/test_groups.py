@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from cases import (
@@ -21,7 +22,7 @@ from shell import (
     give_all,
     tensors,
 )
-from steepest import Optimizer
+from steepest import Optimizer, registry
 
 
 @every_planned_class
@@ -125,3 +126,15 @@ def test_parameters_of_several_types_in_one_group() -> None:
             for single in singles:
                 single.step()
         assert_equal(mixed, alone)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "muon"])
+def test_an_empty_first_group_has_an_executor(name: str) -> None:
+    """torch takes empty groups; what would run one is that of the class."""
+    cls = registry.find(name)
+    w = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = cls([{"params": []}, {"params": [w]}])
+    assert optimizer.executor == cls([w]).executor
+    w.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert w.ne(1).all()

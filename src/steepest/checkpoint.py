@@ -10,8 +10,9 @@ from torch.nn import Parameter
 
 from . import storage
 from .fields import STORAGE_OPTIONS, State
-from .group import GroupSpec
+from .group import declared_by
 from .kinds import KINDS
+from .rule import Rule
 
 StateDict = dict[str, Any]
 Group = dict[str, Any]
@@ -28,9 +29,9 @@ def marked(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
 
     Coded state can then not be mistaken for plain state (see `storage.marked`).
     """
-    specs = {i: GroupSpec.of(cls, group, p) for i, (p, group) in enumerate(_places(groups))}
+    declared = {i: declared_by(cls.rule_for(group, p)) for i, (p, group) in enumerate(_places(groups))}
     state = {
-        i: storage.marked(held, specs[i].declared) if i in specs and isinstance(held, dict) else held
+        i: storage.marked(held, declared[i]) if i in declared and isinstance(held, dict) else held
         for i, held in saved["state"].items()
     }
     return {**saved, "state": state}
@@ -40,7 +41,7 @@ def plain(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
     """Return the state dict of the same optimizer without codecs."""
     options = {name: cls.fields[name].default for name in STORAGE_OPTIONS}
     state = {
-        i: storage.converted(saved["state"][i], GroupSpec.of(cls, group, p).declared, {**group, **options}, p)
+        i: storage.converted(saved["state"][i], declared_by(cls.rule_for(group, p)), {**group, **options}, p)
         for i, (p, group) in enumerate(_places(groups))
         if i in saved["state"]
     }
@@ -48,7 +49,7 @@ def plain(cls: Any, groups: list[Group], saved: StateDict) -> StateDict:
     return marked(cls, groups, {**saved, "state": state, "param_groups": plain_groups})
 
 
-def _places(groups: list[Group]) -> list[tuple[Tensor, Group]]:
+def _places(groups: Iterable[Group]) -> list[tuple[Tensor, Group]]:
     return [(p, group) for group in groups for p in group["params"]]
 
 
@@ -80,7 +81,7 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
-            state[i] = _loadable(GroupSpec.of(cls, group, p), state[i], p, keep_dtype)
+            state[i] = _loadable(cls.rule_for(group, p), state[i], p, group, keep_dtype)
     return {**state_dict, "state": state, "param_groups": fitted_groups + arranged[len(fitted_groups) :]}
 
 
@@ -100,15 +101,16 @@ def restore(cls: Any, groups: list[Group], state: Any) -> None:
             storage.restore_counters(cls.rule_for(group, p), state[p], p, group)
 
 
-def _loadable(spec: GroupSpec, held: Mapping[str, Any], p: Tensor, keep_dtype: bool) -> dict[str, Any]:
+def _loadable(rule: Rule, held: Mapping[str, Any], p: Tensor, group: Group, keep_dtype: bool) -> dict[str, Any]:
     """Return one parameter's state in a form that torch's ``load_state_dict`` can be given.
 
     torch casts every tensor but "step" to the parameter's dtype. Tensors that must not be cast are sealed. A scalar
     passes as a plain number.
     """
-    held = storage.converted(held, spec.declared, spec.options, p)
-    numbers = {s.name: s.kind for s in spec.rule.state if KINDS[s.kind].is_number}
-    coded = {key for name, codec in spec.codecs(p).items() for key in codec.keys(name)}
+    declared = declared_by(rule)
+    held = storage.converted(held, declared, group, p)
+    numbers = {s.name: s.kind for s in rule.state if KINDS[s.kind].is_number}
+    coded = {key for name, codec in storage.coding(declared, group, p).items() for key in codec.keys(name)}
     scalars = {name for name, kind in numbers.items() if kind == "scalar"}
     sealed = storage.sealed(held, held.keys() - numbers if keep_dtype else coded)
     return {name: x.item() if name in scalars and isinstance(x, Tensor) else x for name, x in sealed.items()}
@@ -138,8 +140,7 @@ def _owners(groups: Iterable[Group], saved: Iterable[Group]) -> dict[Any, tuple[
     torch itself reports groups or parameters that differ in number.
     """
     ids = [i for group in saved for i in group["params"]]
-    places = [(p, group) for group in groups for p in group["params"]]
-    return dict(zip(ids, places, strict=False))
+    return dict(zip(ids, _places(groups), strict=False))
 
 
 def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Tensor, Group]]) -> list[str]:

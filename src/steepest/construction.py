@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from typing import Any, dataclass_transform
 
 from . import fields as fields_module
-from .fields import Field, Fields, fixed, signature
+from .fields import Field, Fields, fixed, settle, signature
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(fixed,))
@@ -33,7 +33,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
         if annotation in ("KW_ONLY", KW_ONLY):
             keyword_only = True
         elif isinstance(declared := cls.__dict__.get(name), Field):
-            own[name] = replace(declared, name=name, names=declared.names or (name,), keyword_only=keyword_only)
+            own[name] = declared.named(name, keyword_only)
             delattr(cls, name)
     inherited = {name: f for name, f in cls.fields.items() if name not in common}
     positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
@@ -66,11 +66,17 @@ def resolved(cls: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: an option that does not exist, or a value of another type.
     """
     refuse_unknown(cls.__name__, cls.fields, options)
-    values = {name: field.default for name, field in cls.fields.items()} | dict(options)
-    for name, value in values.items():
-        cls.fields[name].validate(value)
-    values = {name: cls.fields[name].settle(value) for name, value in values.items()}
+    values = validated(cls.fields, options)
+    settle(cls.fields, values)
     cls.check(values)
+    return values
+
+
+def validated(fields: Mapping[str, Field], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options, missing ones with their defaults, or raise for a value that its field does not allow."""
+    values = {name: field.default for name, field in fields.items()} | dict(options)
+    for name, value in values.items():
+        fields[name].validate(value)
     return values
 
 

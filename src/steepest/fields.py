@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -89,6 +89,10 @@ class Field:
     is_decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
     convert: Callable[[Any], Any] | None = None
+
+    def named(self, name: str, keyword_only: bool) -> Field:
+        """Return the declaration under the name that a class gives it."""
+        return replace(self, name=name, names=self.names or (name,), keyword_only=keyword_only)
 
     @property
     def is_flag(self) -> bool:
@@ -234,6 +238,11 @@ class Fields(dict[str, Field]):
 
     def __repr__(self) -> str:
         return f"Fields({', '.join(self)})"
+
+
+def settle(fields: Mapping[str, Field], options: dict[str, Any]) -> None:
+    """Replace values by the plain Python values that they stand for; see `Field.settle`."""
+    options.update({name: field.settle(options[name]) for name, field in fields.items() if name in options})
 
 
 EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiable", "norm_group"})

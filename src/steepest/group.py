@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -57,13 +57,12 @@ class GroupSpec:
         shared: Mapping[str, Any] = NOTHING,
     ) -> GroupSpec:
         """Resolve a group under a known rule and known switches; ``shared`` has a step's values for all groups."""
-        around = transforms.order()
-        # A key that is not a field does nothing.
-        own = {name: value for name, value in options.items() if name in cls.fields} | dict(shared)
-        declared = (*rule.state, *(state for transform in around for state in transform.state))
-        existing = tuple(state for state in declared if state.when(options))
-        wrappers = (transform.wrapper(rule, own) for transform in around)
-        active = tuple(wrapper for wrapper in wrappers if wrapper is not None)
+        own = {name: options[name] for name in cls.fields}  # a key that is not a field does nothing
+        own.update(shared)
+        declared = declared_by(rule)
+        existing = tuple([state for state in declared if state.when(options)])
+        wrappers = [transform.wrapper(rule, own) for transform in transforms.order()]
+        active = tuple([wrapper for wrapper in wrappers if wrapper is not None])
         return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, active, switches, options)
 
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:
@@ -128,16 +127,21 @@ class GroupSpec:
         return any(state in self.rule.state for state in lacking)
 
 
-def specs_of(cls: Any, options: Options, params: Iterable[Tensor]) -> dict[Rule, GroupSpec]:
-    """Return the specification of each rule that a group's parameters have."""
+def declared_by(rule: Rule) -> tuple[State, ...]:
+    """Return all state that a rule and the transforms around it declare."""
+    return (*rule.state, *(state for transform in transforms.order() for state in transform.state))
+
+
+def rules_of(cls: Any, options: Options, params: Sequence[Tensor]) -> list[Rule]:
+    """Return the rule of each parameter."""
+    return [cls.rule] * len(params) if cls.has_one_rule else [cls.rule_for(options, p) for p in params]
+
+
+def specs_of(cls: Any, options: Options, params: Sequence[Tensor]) -> dict[Rule, GroupSpec]:
+    """Return the specification of each rule that a group's parameters have; of a typical rule without parameters."""
     switches = values(cls.fields, options)[1]
-    rules = dict.fromkeys(cls.rule_for(options, p) for p in params)
+    rules = dict.fromkeys(rules_of(cls, options, params) or [cls.rule_for(options)])
     return {rule: GroupSpec.under(cls, rule, options, switches) for rule in rules}
-
-
-def settle(fields: Fields, options: dict[str, Any]) -> None:
-    """Replace values by the plain Python values that they stand for; see `Field.settle`."""
-    options.update({name: field.settle(options[name]) for name, field in fields.items() if name in options})
 
 
 def values(
@@ -159,7 +163,8 @@ def values(
             for entry, v in declared.unpack(declared.settle(value)).items():
                 (switches if v is None else numbers)[entry] = v
     for transform in transforms.order():
-        numbers.update(transform.numbers(options, shared))
+        if transform.numbers is not None:
+            numbers.update(transform.numbers(options, shared))
     if any(isinstance(v, Tensor) for v in numbers.values()):
         read = Tensor.squeeze if _stay_tensors(options) else Tensor.item
         numbers = {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}

@@ -13,13 +13,13 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from . import checkpoint, storage, transforms
-from .construction import Declared, check_group, collect_fields, constructor, refuse_unknown, validate_group
+from .construction import Declared, check_group, collect_fields, constructor, refuse_unknown, validate_group, validated
 from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .fields import STORAGE_OPTIONS, Field, Fields, Options, State
-from .group import GroupSpec, settle, specs_of, values
+from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, settle
+from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
@@ -132,9 +132,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
 
     @_disable_dynamo
     def _setup(self, params: ParamsT, given: dict[str, Any]) -> None:
-        values = {name: field.default for name, field in self.fields.items()} | given
-        for name, value in values.items():
-            self.fields[name].validate(value)
+        values = validated(self.fields, given)
         self._settle(values)
         self._forget()
         refuse_two_executors(values)
@@ -272,7 +270,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update({name: new[name] for name in STORAGE_OPTIONS})
             for p in (p for p in group["params"] if p in self.state):
-                self.state[p] = storage.converted(self.state[p], GroupSpec.of(type(self), group, p).declared, group, p)
+                self.state[p] = storage.converted(self.state[p], declared_by(self.rule_for(group, p)), group, p)
         self._dispatch.forget_buckets()
 
     # -- stepping ----------------------------------------------------------------------------------------------------
@@ -352,7 +350,8 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         self._dispatch.forget_stale(self.state)
         step = Step(self.param_groups, self.state, shared, intercepting())
         for group in self.param_groups:
-            if "capturable" in group and any(p.is_cuda for p in group["params"][:1]):
+            grad = next((p.grad for p in group["params"] if p.grad is not None), None)
+            if grad is not None and grad.is_cuda and "capturable" in group:
                 self._accelerator_graph_capture_health_check()
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 self._dispatch.step(group, step)

@@ -127,6 +127,10 @@ MakeBuckets = Callable[[ActiveParams], Iterator[Bucket]]
 """Function by which an executor puts parameters together in buckets."""
 
 
+def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
+    raise TypeError(f"{live.spec.name} is run as a whole by an executor that does not put parameters in buckets")
+
+
 def _no_refusal(spec: GroupSpec) -> str:
     return ""
 
@@ -142,7 +146,7 @@ class Executor:
 
     Attributes:
         name: the executor's name in `Optimizer.executor` and in records.
-        make_buckets: puts parameters together in buckets.
+        make_buckets: puts parameters together in buckets. Drivers and compiled steps, which have none, leave it out.
         suits: whether the executor is made for a group. It is not considered for other groups.
         switch: torch's option that asks for the executor when True, and rules it out when False; empty for none.
         refusal: why the executor cannot run a group, as far as the group's options say; empty if it can.
@@ -151,7 +155,7 @@ class Executor:
     """
 
     name: str
-    make_buckets: MakeBuckets
+    make_buckets: MakeBuckets = _no_buckets
     suits: Callable[[GroupSpec], bool] = suits_planned
     switch: str = ""
     refusal: Callable[[GroupSpec], str] = _no_refusal

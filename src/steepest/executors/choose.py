@@ -36,9 +36,11 @@ def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorCh
     options = spec.options
     suited = [executor for executor in EXECUTORS if executor.name not in without and executor.suits(spec)]
     _refuse_contradictions(options)
+    if not any(executor.switch for executor in suited):  # a driver or a lazy rule, which has one executor of its own
+        return _first(spec, suited)
     if options.get("fused") and not without:
         return _asked_for(spec, suited, "fused")
-    if options.get("capturable") and REFERENCE in suited:
+    if options.get("capturable"):
         return ExecutorChoice(REFERENCE, "foreach: capturable=True keeps numbers on the device")
     if options.get("foreach"):
         return _asked_for(spec, suited, "foreach")
@@ -48,10 +50,9 @@ def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorCh
 
 
 def _asked_for(spec: GroupSpec, suited: list[Executor], switch: str) -> ExecutorChoice:
-    """Return the first executor that ``switch`` asks for. An executor without a switch has no alternative."""
-    there = [executor for executor in suited if executor.switch in (switch, "")]
-    executor = there[0]
-    if not executor.switch and REFERENCE is executor:
+    """Return the first executor that ``switch`` asks for."""
+    executor = next((executor for executor in suited if executor.switch == switch), None)
+    if executor is None:
         fn, kind = spec.rule.fn.__name__, spec.rule.kind
         raise RuntimeError(f"`{switch}=True` cannot run {fn}, a {kind} rule; leave {switch}=None")
     if refusal := executor.refusal(spec):

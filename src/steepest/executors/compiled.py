@@ -7,7 +7,6 @@ that name, for every optimizer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from ..group import GroupSpec
 from ..rule import Program, Rule, Values
 from ..views import real_view
 from . import reference
-from .base import ActiveParams, Bucket, Executor, ExecutorChoice
+from .base import Executor, ExecutorChoice
 from .sparse import keeps_sparse
 
 
@@ -36,18 +35,8 @@ def _can_trace_group(optimizer: Any, group: Options) -> bool:
     live = [p for p in group["params"] if p.grad is not None]
     if group["state_dtype"] or group["parameter_rounding"] or any(p.grad.is_sparse for p in live):
         return False
-    return all(_can_trace_rule(optimizer, rule, group, live) for rule in _rules(type(optimizer), group))
-
-
-def _rules(cls: Any, group: Options) -> list[Rule]:
-    if cls.has_one_rule:
-        return [cls.rule]
-    rules: list[Rule] = []
-    for p in group["params"]:
-        rule = cls.rule_for(group, p)
-        if not any(rule is other for other in rules):
-            rules.append(rule)
-    return rules
+    rules = dict.fromkeys(groups.rules_of(type(optimizer), group, group["params"]))
+    return all(_can_trace_rule(optimizer, rule, group, live) for rule in rules)
 
 
 def _can_trace_rule(optimizer: Any, rule: Rule, group: Options, live: list[Tensor]) -> bool:
@@ -91,9 +80,5 @@ def _step_one(program: Program, numbers: Values, p: Tensor, held: dict[str, Tens
         counters[name].copy_(value)
 
 
-def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
-    raise NotImplementedError("a compiled step is a graph; it has no buckets")
-
-
-COMPILED = ExecutorChoice(Executor("compiled", _no_buckets))
+COMPILED = ExecutorChoice(Executor("compiled"))
 """The executor choice that is recorded for a group whose step is compiled."""

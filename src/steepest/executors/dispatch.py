@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import group as groups
 from .. import storage
+from ..fields import settle
 from ..group import GroupSpec
 from ..modes import Mode
 from ..rule import Rule
@@ -144,8 +145,8 @@ class Dispatch:
 
         Under a mode that intercepts operations, only buckets that the mode can see are made, and none are remembered.
         """
-        groups.settle(self._cls.fields, group)
-        rules = self._rules(group, live)
+        settle(self._cls.fields, group)
+        rules = groups.rules_of(self._cls, group, live)
         places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
         specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]
         streams = groups.streams(step.groups, group, live)
@@ -167,11 +168,6 @@ class Dispatch:
         else:
             self.known[id(group)] = known
         return known
-
-    def _rules(self, group: Group, live: list[Tensor]) -> list[Rule]:
-        if self._cls.has_one_rule:
-            return [self._cls.rule] * len(live)
-        return [self._cls.rule_for(group, p) for p in live]
 
     def _samples(self, live: list[Tensor], rules: list[Rule]) -> list[tuple[Tensor, Rule]]:
         """Return the parameters that `rule_for` is asked about at each step.
@@ -216,6 +212,8 @@ def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str)
     """
     numbers = {} if scale is None else {"grad_scale": scale}
     clipping = clip.clipping(param_groups)
+    if not clipping:
+        return numbers
     for group in clipping:
         for spec in groups.specs_of(cls, group, group["params"]).values():
             sparse.check(spec, [p for p in group["params"] if p.grad is not None])

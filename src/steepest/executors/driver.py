@@ -16,7 +16,7 @@ from ..group import GroupSpec
 from ..rule import Rule, Structure, program
 from ..views import compute_dtype, real_view, widen
 from . import reference
-from .base import ActiveParams, Batch, Bucket, Executor
+from .base import Batch, Executor
 
 Closure = Callable[[], Any]
 
@@ -216,8 +216,4 @@ def _refusal(spec: GroupSpec) -> str:
     return ""
 
 
-def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
-    raise NotImplementedError("a driver moves all parameters as one vector; it has no buckets")
-
-
-DRIVER = Executor("driver", _no_buckets, lambda spec: spec.rule.kind == "driver", refusal=_refusal)
+DRIVER = Executor("driver", suits=lambda spec: spec.rule.kind == "driver", refusal=_refusal)

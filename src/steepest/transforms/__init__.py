@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .average import EMA
@@ -26,8 +25,5 @@ def order() -> tuple[Transform, ...]:
 
 def options() -> dict[str, Any]:
     """Return the options that every optimizer takes for its transforms, by name."""
-    return {
-        name: replace(declared, name=name, names=(name,), keyword_only=True)
-        for transform in order()
-        for name, declared in transform.options.items()
-    }
+    options = (entry for transform in order() for entry in transform.options.items())
+    return {name: declared.named(name, keyword_only=True) for name, declared in options}

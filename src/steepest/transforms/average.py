@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,22 +75,6 @@ def swapped(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
                 del _SWAPPED[id(p)]
 
 
-@contextmanager
-def measured(name: str, groups: Iterable[Options], states: Mapping[Tensor, dict[str, Any]]) -> Iterator[None]:
-    """Swap the averages of an optimizer's groups in; ``name`` is the optimizer's class.
-
-    Raises:
-        RuntimeError: no group has an ``ema_decay``, or the averages are swapped in already.
-    """
-    if holds_averages(groups):
-        raise RuntimeError("already inside `with optimizer.averaged():`")
-    if all(group["ema_decay"] is None for group in groups):
-        raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
-    pairs = ((p, storage.read(AVERAGE, states.get(p, {}))) for group in groups for p in group["params"])
-    with swapped((p, weights) for p, weights in pairs if weights is not None):
-        yield
-
-
 class Averaging:
     """The part of an optimizer that lets its averaged weights be used."""
 
@@ -112,7 +96,14 @@ class Averaging:
         Raises:
             RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
         """
-        with measured(type(self).__name__, self.param_groups, self.state):
+        groups = self.param_groups
+        if holds_averages(groups):
+            raise RuntimeError("already inside `with optimizer.averaged():`")
+        if all(group["ema_decay"] is None for group in groups):
+            name = type(self).__name__
+            raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
+        pairs = ((p, storage.read(AVERAGE, self.state.get(p, {}))) for group in groups for p in group["params"])
+        with swapped((p, weights) for p, weights in pairs if weights is not None):
             yield
 
     def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:

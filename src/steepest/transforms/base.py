@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..fields import Options, State
-from ..rule import Rule, Wrapper
-
-Values = Mapping[str, Any]
-
-
-def _no_numbers(options: Options, shared: Values) -> dict[str, Any]:
-    return {}
+from ..rule import Rule, Values, Wrapper
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +22,12 @@ class Transform:
             hyperparameters.
         state: the state that the transform keeps. It exists when `State.when` says so, like a rule's.
         numbers: ``numbers(options, shared)`` returns the run-time numbers that the wrapper reads in addition to the
-            group's own. ``shared`` holds the numbers that a step has for all groups.
+            group's own; None for a wrapper that reads no others. ``shared`` holds a step's numbers for all groups.
         takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
     """
 
     wrapper: Callable[[Rule, Options], Wrapper | None]
     options: Mapping[str, Any] = field(default_factory=dict)
     state: tuple[State, ...] = ()
-    numbers: Callable[[Options, Values], dict[str, Any]] = _no_numbers
+    numbers: Callable[[Options, Values], dict[str, Any]] | None = None
     takes_elements: bool = True
