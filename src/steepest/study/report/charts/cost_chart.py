@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from steepest.study.report.charts.chart import Axis, Chart, Interval, Series
-from steepest.study.report.charts.frames import EVERYTHING, NOTE, fence
+from steepest.study.report.charts.frames import bounds_of, fence, note_of
 from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.charts.row_charts import mean_words
 from steepest.study.report.findings.findings import Findings
@@ -33,9 +33,9 @@ def cost_chart(findings: Findings, styles: Styles) -> Chart:
         x=Axis("Milliseconds of a step", bounds=(0.0, 1.06 * max(clock.values())))
         if clock
         else Axis("Training seconds"),
-        y=Axis(measure.title, bounds=None if ends == EVERYTHING else ends),
+        y=Axis(measure.title, bounds=bounds_of(ends)),
         series=tuple(sorted(series, key=lambda one: one.kind == "mean")),  # means on top of every dot
-        note=(_STEP_TIME if clock else _TRIAL_TIME) + ("" if ends == EVERYTHING else NOTE),
+        note=(_STEP_TIME if clock else _TRIAL_TIME) + note_of(ends),
         alt=mean_words(measure, [(label, spread(study.trials_of(label), measure)) for label in styles]),
     )
 

@@ -8,7 +8,7 @@ from steepest.study.records.format import DIVERGED
 from steepest.study.report.charts.chart import Axis, Chart, Series
 from steepest.study.report.charts.curves import POSITION, Curve, Position, XAxis, epoch_curve, step_curve
 from steepest.study.report.charts.downsampling import SMOOTH_POINTS
-from steepest.study.report.charts.frames import EVERYTHING, NOTE, clamped, fence, within
+from steepest.study.report.charts.frames import EVERYTHING, clamped, fence, note_of, within
 from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import Measure, curve_measures, number
@@ -56,7 +56,7 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
         x=Axis(X_TITLES[axis], integer=axis == "epochs", bounds=_x_frame(trained) if framed else None),
         y=Axis(_scaled(measure.title, log), log=log, bounds=_y_frame(trained, log, ends) if framed else None),
         series=series,
-        note=((_UNTRAINED if untrained else "") + ("" if ends == EVERYTHING else NOTE)).strip(),
+        note=((_UNTRAINED if untrained else "") + note_of(ends)).strip(),
         alt=_curve_words(f"{measure.title} over {axis}", series),
         x_choice=axis,
         figure=f"learning-over-{axis}",
@@ -86,7 +86,7 @@ def step_chart(findings: Findings, styles: Styles) -> Chart:
             bounds=_y_frame(curves.values(), log, ends, last) if framed else None,
         ),
         series=(*lines, *stops),
-        note=_smoothing(longest) + (_STOPS if stops else "") + ("" if ends == EVERYTHING else NOTE),
+        note=_smoothing(longest) + (_STOPS if stops else "") + note_of(ends),
         alt=_curve_words("Training loss over steps", lines),
     )
 

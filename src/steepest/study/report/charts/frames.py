@@ -35,6 +35,16 @@ def fence(values: Iterable[float], *, log: bool = False) -> Bounds:
     return EVERYTHING if len(kept) == len(finite) else _around(kept, log)
 
 
+def bounds_of(ends: Bounds) -> Bounds | None:
+    """Return the bounds of an axis between the ends; None where nothing lies outside."""
+    return None if ends == EVERYTHING else ends
+
+
+def note_of(ends: Bounds) -> str:
+    """Return the note of a chart whose frame leaves something out; empty where nothing lies outside."""
+    return "" if ends == EVERYTHING else NOTE
+
+
 def _around(kept: np.ndarray, log: bool) -> Bounds:
     """Return a little more than the values that are kept."""
     low, high = float(kept.min()), float(kept.max())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from steepest.study.records.format import DEFAULTS
 from steepest.study.report.charts.chart import Axis, Chart, Kind, Series
-from steepest.study.report.charts.frames import EVERYTHING, NOTE, fence, within
+from steepest.study.report.charts.frames import bounds_of, fence, note_of, within
 from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.tuning import RATE, Search, SearchPoint, last_score
@@ -27,9 +27,9 @@ def sensitivity_chart(findings: Findings, styles: Styles) -> Chart:
         key="learning-rate-sensitivity",
         title=f"{metric} over the learning rate",
         x=Axis("Learning rate (log scale)", log=True),
-        y=Axis(metric, bounds=None if ends == EVERYTHING else ends),
+        y=Axis(metric, bounds=bounds_of(ends)),
         series=tuple(series),
-        note=_sensitivity_note(series, shown) + ("" if ends == EVERYTHING else NOTE),
+        note=_sensitivity_note(series, shown) + note_of(ends),
         alt=_sensitivity_words(metric, shown),
         placeholder=False,
     )
@@ -50,9 +50,9 @@ def budget_chart(findings: Findings, styles: Styles) -> Chart:
         key="expected-best",
         title=f"Expected best {metric.lower()} after k points",
         x=Axis("Points tried, beside the library's defaults", integer=True),
-        y=Axis(metric, bounds=None if ends == EVERYTHING else ends),
+        y=Axis(metric, bounds=bounds_of(ends)),
         series=tuple(series),
-        note=_BUDGET + ("" if _independent(study) else _ESTIMATE) + ("" if ends == EVERYTHING else NOTE),
+        note=_BUDGET + ("" if _independent(study) else _ESTIMATE) + note_of(ends),
         alt=f"Line chart: expected best {metric.lower()} from no point to all. {'; '.join(words)}.",
         placeholder=False,
     )
