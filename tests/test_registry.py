@@ -96,7 +96,6 @@ def test_the_forms_of_a_command_line() -> None:
     assert parse("Adam[ lr = 0.01 , amsgrad = True ]").options == {"lr": 0.01, "amsgrad": True}
     assert parse("adam[lr=1e-2,betas=(0.8, 0.9),eps=1]").options == {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1}
     assert parse("adam[beta2=0.99]").options == {"betas": (0.9, 0.99)}
-    assert parse("adam[betas=(0.5,0.6),beta1=0.7]").options == {"betas": (0.7, 0.6)}
     assert parse("adam[ema_decay=none]").options == {"ema_decay": None}
     assert parse("nadam[momentum_schedule='dozat']").options == {"momentum_schedule": "dozat"}
     assert parse("steepestdescent[line_search=armijo]").options == {"line_search": "armijo"}
@@ -113,7 +112,7 @@ def test_the_forms_of_a_command_line() -> None:
         ("adam]lr=0.1[", "write NAME"),
         ("[lr=0.1]", "write NAME"),
         ("", "write NAME"),
-        ("adam[lr=fast]", "lr=fast is no value for lr; it must be a number >= 0"),
+        ("adam[lr=fast]", "lr must be a number >= 0.*not 'fast'"),
         ("adam[lr='0.1']", "lr must be a number"),
         ("adam[lr=-1]", "^Invalid learning rate: -1"),
         ("adam[betas=0.9]", "betas must be 2 numbers"),
@@ -134,9 +133,16 @@ def test_what_cannot_be_read_says_what_to_write(text: str, message: str) -> None
         parse(text)
 
 
-@pytest.mark.parametrize("text", ["adam[beta1=0.5,beta1=0.6]", "adam[beta1=0.5,betas=(0.1,0.2)]"])
-def test_the_same_entry_twice_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="twice"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adam[beta1=0.5,beta1=0.6]", "'beta1' is given twice"),
+        ("adam[beta1=0.5,betas=(0.1,0.2)]", "'beta1' is an entry of 'betas'; give one of the two"),
+        ("adam[betas=(0.1,0.2),beta1=0.5]", "'beta1' is an entry of 'betas'; give one of the two"),
+    ],
+)
+def test_the_same_entry_twice_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse(text)
 
 

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 from . import drivers, rules
-from .fields import Field
 from .optimizer import Optimizer
 
 
@@ -73,11 +72,7 @@ class Recipe:
         """Check names and values at once, so that a study never fails late."""
         cls = find(self.name)
         for key in self.options:
-            declared, index = _find_field(cls, key)
-            if index is not None:
-                raise UnknownNameError(
-                    f"{key!r} is an entry of {declared.name!r}; give {declared.name} whole, as a tuple"
-                )
+            _check_name(cls, key)
         values = self.resolved()
         for key, value in values.items():
             cls.fields[key].validate(value)
@@ -99,7 +94,7 @@ class Recipe:
 
         The values are plain, and JSON can hold them (tuples become lists there).
         """
-        return {name: f.default for name, f in self.optimizer.fields.items()} | dict(self.options)
+        return defaults(self.optimizer) | dict(self.options)
 
     def with_defaults(self, options: Mapping[str, Any]) -> Recipe:
         """Return this recipe on top of ``options``; the options that the recipe was given win."""
@@ -128,61 +123,103 @@ def parse(text: str) -> Recipe:
         UnknownNameError: the optimizer or an option does not exist.
         ValueError: the text is not of this form, or a value is not allowed.
     """
-    match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
-    if not match:
-        raise ValueError(f"cannot read {text!r}; write NAME or NAME[key=value,...], such as adam[lr=0.01]")
-    name, body = match.groups()
+    name, given = read(text)
     cls = find(name)
-    options: dict[str, Any] = {}
-    given: set[str] = set()
-    for item in _split(body or ""):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not key or not value:
-            raise ValueError(f"cannot read {item.strip()!r} in {text!r}; write key=value")
-        _set(cls, options, given, key, value)
     try:
-        return Recipe(cls.__name__.lower(), options)
+        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), {}, given))
     except TypeError as error:
         raise ValueError(f"{cls.__name__}: {error}") from error
 
 
-def _split(body: str) -> list[str]:
-    """Split at commas that are outside parentheses."""
-    return [item for item in re.split(r",(?![^(]*\))", body) if item.strip()]
+def read(text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``NAME[key=value,...]`` into the name and the given options, whatever they name.
+
+    A value is a number, true, false, none, a word, a text in quotation marks, or a tuple of these.
+
+    Raises:
+        ValueError: the text is not of this form, or a key is given twice.
+    """
+    match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
+    if not match:
+        raise ValueError(f"cannot read {text!r}; write NAME or NAME[key=value,...], such as adam[lr=0.01]")
+    pairs = _pairs(text, match[2] or "")
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is given twice in {text!r}; give it once")
+    return match[1], dict(pairs)
 
 
-def _set(cls: type[Optimizer], options: dict[str, Any], given: set[str], key: str, text: str) -> None:
-    declared, index = _find_field(cls, key)
-    if key in given or (declared.name in options and index is None):
-        raise ValueError(f"{key!r} is given twice for {cls.__name__}")
-    given.add(key)
-    value = _value(declared, key, text)
-    if index is not None:
-        entries = list(options.get(declared.name, declared.default))
-        entries[index] = value
-        value = tuple(entries)
-    options[declared.name] = value
-
-
-def _find_field(cls: type[Optimizer], key: str) -> tuple[Field, int | None]:
-    free = {f.name: f for f in cls.fields.values() if not f.fixed}
-    if key in free:
-        return free[key], None
-    for declared in free.values():
-        if key in declared.names:
-            return declared, declared.names.index(key)
-    names = [n for f in free.values() for n in dict.fromkeys((f.name, *f.names))]
-    message = f"{cls.__name__} has no option {key!r}{suggest(key, names)} (it has: {', '.join(names)})"
-    raise UnknownNameError(message)
-
-
-def _value(declared: Field, key: str, text: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    if declared.choices:
-        return text.strip("'\"")
+def _pairs(text: str, body: str) -> list[tuple[str, Any]]:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise ValueError(f"{key}={text} is no value for {key}; it must be {declared.allowed}") from None
+        call = ast.parse(f"_({body})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("a bracket too many")
+        pairs = [(item.arg, ast.literal_eval(_Words().visit(item.value))) for item in call.keywords if item.arg]
+        if len(pairs) < len(call.args) + len(call.keywords):
+            raise ValueError("a value without a name")
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"cannot read the options of {text!r}; write key=value, separated by commas: "
+            "a value is a number, true, false, none, a word, a 'text', or a tuple such as (0.9,0.99)"
+        ) from error
+    return pairs
+
+
+class _Words(ast.NodeTransformer):
+    """Transformer that turns the words of a command line into constants."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        known = {"true": True, "false": False, "none": None}
+        return ast.Constant(known.get(node.id.lower(), node.id))
+
+
+def entries(cls: type[Optimizer]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the entries of every option of a class that is a tuple: ``beta1`` and ``beta2`` of betas."""
+    return {name: field.names for name, field in cls.fields.items() if len(field.names) > 1}
+
+
+def defaults(cls: type[Optimizer]) -> dict[str, Any]:
+    """Return the default of every option of a class."""
+    return {name: field.default for name, field in cls.fields.items()}
+
+
+def whole_tuples(
+    entries: Mapping[str, tuple[str, ...]],
+    defaults: Mapping[str, Any],
+    options: Mapping[str, Any],
+    others: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return ``options`` overridden by ``others``; both may name entries of tuples: ``beta2`` of ``betas``.
+
+    Args:
+        entries: the names of each tuple's entries.
+        defaults: the tuples of which neither gives a whole value.
+        options: options by name, or by the name of an entry.
+        others: options that win.
+
+    Raises:
+        ValueError: ``others`` give a tuple both whole and by an entry.
+    """
+    merged = {**options, **others}
+    for whole, names in entries.items():
+        single = [name for name in names if name in merged]
+        if single and whole in others:
+            raise ValueError(f"{single[0]!r} is an entry of {whole!r}; give one of the two")
+        if single:
+            values = dict(zip(names, merged.get(whole, defaults[whole]), strict=True))
+            merged[whole] = tuple((values | {name: merged.pop(name) for name in single}).values())
+    return merged
+
+
+def _check_name(cls: type[Optimizer], key: str) -> None:
+    """Raise `UnknownNameError` unless ``key`` names an option of the class as a whole."""
+    free = {f.name: f for f in cls.fields.values() if not f.fixed}
+    for declared in free.values():
+        if key in declared.names and key not in free:
+            raise UnknownNameError(f"{key!r} is an entry of {declared.name!r}; give {declared.name} whole, as a tuple")
+    if key not in free:
+        names = [n for f in free.values() for n in dict.fromkeys((f.name, *f.names))]
+        raise UnknownNameError(
+            f"{cls.__name__} has no option {key!r}{suggest(key, names)} (it has: {', '.join(names)})"
+        )

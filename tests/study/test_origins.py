@@ -192,7 +192,7 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
         ("torch.optim:AdamW[lr=1,lr=2]", "'lr' is given twice in 'torch.optim:AdamW[lr=1,lr=2]'; give it once"),
         (
             "torch.optim:AdamW[lr=0.01",
-            "cannot read 'torch.optim:AdamW[lr=0.01'; write NAME, MODULE:NAME or FILE.py:NAME",
+            "cannot read 'torch.optim:AdamW[lr=0.01'; write NAME or NAME[key=value,...]",
         ),
         ("torch.optim:AdamW[lr=0.1]x", "cannot read 'torch.optim:AdamW[lr=0.1]x'"),
         ("torch.optim:AdamW[lr]", "cannot read the options of 'torch.optim:AdamW[lr]'; write key=value"),

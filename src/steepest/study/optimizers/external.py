@@ -18,7 +18,7 @@ from steepest.optimizer import Optimizer
 from steepest.study import seeds
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import modules, settings, twins
-from steepest.study.optimizers.library import LibraryOptimizer, declared_entries, declared_ranges
+from steepest.study.optimizers.library import LibraryOptimizer, declared_ranges
 from steepest.study.optimizers.modules import HERE
 from steepest.study.optimizers.source import Options, storable, whole_tuples
 
@@ -72,7 +72,7 @@ class ExternalOptimizer:
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """Entries of tuples declared by a library class or a twin. Other optimizers take their tuples whole."""
         cls = self._own_class or self._twin_class
-        return {whole: names for whole, names in declared_entries(cls).items() if self._takes(whole)} if cls else {}
+        return {whole: names for whole, names in registry.entries(cls).items() if self._takes(whole)} if cls else {}
 
     @property
     def twin(self) -> str | None:

@@ -34,7 +34,7 @@ class LibraryOptimizer:
     @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """The declared tuples of the class."""
-        return declared_entries(self._class)
+        return registry.entries(self._class)
 
     @property
     def twin(self) -> str:
@@ -80,8 +80,3 @@ def declared_ranges(cls: type[Optimizer]) -> dict[str, Search]:
     """Return the search ranges that a library class declares, tuples entry by entry."""
     searched = [field for field in cls.fields.values() if field.search is not None]
     return {name: field.search for field in searched for name in field.names or (field.name,) if field.search}
-
-
-def declared_entries(cls: type[Optimizer]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the entries of every option that is a tuple of a library class."""
-    return {name: field.names for name, field in cls.fields.items() if len(field.names) > 1}

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from steepest import registry
 from steepest.fields import Search
 from steepest.study.errors import UsageError
 
@@ -63,15 +64,11 @@ def whole_tuples(origin: OptimizerSource, options: Options, others: Options) -> 
     Raises:
         UsageError: a tuple is given whole and by an entry, or a value cannot be stored in a record.
     """
-    merged = {key: storable(key, value) for key, value in {**options, **others}.items()}
-    for whole, names in origin.entries.items():
-        single = [name for name in names if name in merged]
-        if single and whole in others:
-            raise UsageError(f"{single[0]!r} is an entry of {whole!r}; give one of the two")
-        if single:
-            values = dict(zip(names, merged.get(whole, origin.resolved({})[whole]), strict=True))
-            merged[whole] = tuple((values | {name: merged.pop(name) for name in single}).values())
-    return merged
+    given, overriding = ({key: storable(key, value) for key, value in each.items()} for each in (options, others))
+    try:
+        return registry.whole_tuples(origin.entries, origin.resolved({}), given, overriding)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def storable(key: str, value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Lookup of a study's optimizers: in the library, in any module, or in a file of the user's."""
 
-import ast
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +24,11 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     >>> parse("AdamW[lr=1e-3,beta2=0.99]")
     ('adamw', {'lr': 0.001, 'beta2': 0.99})
     """
-    match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
-    if match is None:
-        raise UsageError(f"cannot read {text!r}; write NAME, MODULE:NAME or FILE.py:NAME, and [key=value,...] after it")
-    return canonical(match[1]), _options(text, match[2] or "")
+    try:
+        source, options = registry.read(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return canonical(source), options
 
 
 def canonical(source: str) -> str:
@@ -82,34 +82,3 @@ def _handed_over(source: str, name: str) -> OptimizerSource:
     if name not in modules.HANDED_OVER:
         raise UsageError(f"{name!r} was an object of the program that called compare; only that program can run it")
     return ExternalOptimizer(source, modules.HANDED_OVER[name])
-
-
-def _options(text: str, body: str) -> dict[str, Any]:
-    try:
-        call = ast.parse(f"_({body})", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise ValueError("a bracket too many")
-        pairs = [
-            (keyword.arg, ast.literal_eval(_Words().visit(keyword.value))) for keyword in call.keywords if keyword.arg
-        ]
-        if len(pairs) < len(call.args) + len(call.keywords):
-            raise ValueError("a value without a name")
-    except (ValueError, SyntaxError) as error:
-        raise UsageError(
-            f"cannot read the options of {text!r}; write key=value, separated by commas: "
-            "a value is a number, true, false, none, a word, a 'text', or a tuple such as (0.9,0.99)"
-        ) from error
-    options = dict(pairs)
-    if len(options) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{twice!r} is given twice in {text!r}; give it once")
-    return options
-
-
-class _Words(ast.NodeTransformer):
-    """A transformer that turns the words of a command line into constants."""
-
-    def visit_Name(self, node: ast.Name) -> ast.Constant:
-        known = {"true": True, "false": False, "none": None}
-        return ast.Constant(known.get(node.id.lower(), node.id))
