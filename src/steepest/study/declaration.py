@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -118,6 +118,16 @@ class Published:
     def read(cls, path: Path) -> "Published":
         """Return the figures in a JSON file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+class Size(TypedDict):
+    """The arguments of a `Workload` that differ from preset to preset."""
+
+    sizes: Sizes
+    horizon: int
+    seeds: int
+    trials: int
+    evaluations: NotRequired[int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # tensors among the fields have no single answer to ==

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from steepest.study.data import digits
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Workload
+from steepest.study.declaration import ACCURACY, Size, Workload
 
 TRAIN = 1_137
 
@@ -18,7 +18,7 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
     "quick": {"sizes": Sizes(TRAIN, 300, 360), "horizon": 10, "seeds": 3, "trials": 0},
     "full": {"sizes": Sizes(TRAIN, 300, 360), "horizon": 50, "seeds": 5, "trials": 0},

@@ -1,16 +1,17 @@
 """A deep autoencoder on Fashion-MNIST: the classic hard case for plain gradient descent."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor, nn
 
 from steepest.study.data import fashion_mnist
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import Metric, Workload, workload
+from steepest.study.declaration import Metric, Size, Workload, workload
 
 WIDTHS: Final = (784, 256, 64, 16)
 
@@ -44,7 +45,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return squared_error(outputs, targets).mean()
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(512, 256, 256), "horizon": 6, "evaluations": 2, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(6_000, 1_000, 1_000), "horizon": 10, "evaluations": 2, "seeds": 6, "trials": 8},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 20, "seeds": 10, "trials": 16},

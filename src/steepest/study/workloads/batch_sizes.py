@@ -1,16 +1,16 @@
 """The reference study's network with three batch sizes: all examples, 256, two."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import fashion_mnist as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Workload, workload
+from steepest.study.declaration import ACCURACY, Size, Workload, workload
 from steepest.study.workloads import fashion_mnist as reference
 
 # A full batch of this network takes 1.2 MB of activations per image: 2,000 images stay under 3 GB.
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(48, 48, 48), "horizon": 5, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(288, 150, 200), "horizon": 12, "seeds": 6, "trials": 4},
     "full": {"sizes": Sizes(2_000, 1_000, 2_000), "horizon": 40, "seeds": 10, "trials": 16},

@@ -1,13 +1,13 @@
 """Scikit-learn's digits with a tiny convolutional network: seconds per trial, every kind of layer."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import digits as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Workload, workload
+from steepest.study.declaration import ACCURACY, Size, Workload, workload
 
 
 def model() -> nn.Module:
@@ -23,7 +23,7 @@ def model() -> nn.Module:
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
     "quick": {"sizes": Sizes(1_137, 300, 360), "horizon": 10, "seeds": 3, "trials": 0},
     "full": {"sizes": Sizes(1_137, 300, 360), "horizon": 40, "seeds": 5, "trials": 0},

@@ -1,13 +1,13 @@
 """Scikit-learn's digits with a multilayer perceptron: the smallest network worth the name."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import digits as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Workload, workload
+from steepest.study.declaration import ACCURACY, Size, Workload, workload
 
 
 def model() -> nn.Module:
@@ -15,7 +15,7 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(256, 128, 128), "horizon": 8, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(1_137, 300, 360), "horizon": 20, "seeds": 10, "trials": 8},
     "full": {"sizes": Sizes(1_137, 300, 360), "horizon": 60, "seeds": 10, "trials": 16},

@@ -1,14 +1,14 @@
 """Fashion-MNIST with a small convolutional network: the reference study."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import fashion_mnist as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Published, Workload, workload
+from steepest.study.declaration import ACCURACY, Published, Size, Workload, workload
 
 
 def model() -> nn.Module:
@@ -29,7 +29,13 @@ def _block(channels: int, filters: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(channels, filters, 3), nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)
 
 
-SIZES: dict[str, dict[str, Any]] = {
+class SizeAndBatch(Size):
+    """A size with a batch size of its own: `quick` takes small batches for more updates."""
+
+    batch_size: int
+
+
+SIZES: Mapping[str, SizeAndBatch] = {
     "smoke": {"sizes": Sizes(512, 256, 256), "horizon": 1, "seeds": 1, "trials": 0, "batch_size": 256},
     "quick": {"sizes": Sizes(1_200, 400, 1_000), "horizon": 2, "seeds": 9, "trials": 0, "batch_size": 64},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 5, "seeds": 3, "trials": 0, "batch_size": 256},

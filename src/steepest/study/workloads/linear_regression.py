@@ -1,7 +1,7 @@
 """A straight line through noisy points: the literature's smallest example, with a known answer."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 from steepest.study import seeds
 from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import Metric, Workload, workload
+from steepest.study.declaration import Metric, Size, Workload, workload
 
 SLOPE, INTERCEPT, NOISE = 2.0, 1.0, 0.1
 TRAIN, TEST = 800, 200
@@ -42,7 +42,7 @@ def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).abs().mean(dim=1)
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(128, 64, 64), "horizon": 1, "seeds": 1, "trials": 0},
     "quick": {"sizes": Sizes(600, 200, 200), "horizon": 20, "seeds": 3, "trials": 0},
     "full": {"sizes": Sizes(600, 200, 200), "horizon": 100, "seeds": 10, "trials": 0},

@@ -1,6 +1,6 @@
 """Multinomial logistic regression on Fashion-MNIST: convex, so the true optimum is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from steepest.study.data import fashion_mnist as data
 from steepest.study.data.dataset import Splits
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import LOSS, Loss, Workload, workload
+from steepest.study.declaration import LOSS, Loss, Size, Workload, workload
 from steepest.study.errors import StudyError
 
 PENALTY: Final = 1e-2
@@ -79,7 +79,7 @@ def optimum(model: Callable[[], nn.Module], loss: Loss, splits: Splits) -> Optim
     return Optimum(float(solution.fun), gap, torch.from_numpy(solution.x))
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(512, 256, 256), "horizon": 6, "evaluations": 2, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(6_000, 2_000, 2_000), "horizon": 30, "seeds": 10, "trials": 8},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 30, "seeds": 10, "trials": 16},

@@ -1,13 +1,14 @@
 """Matrix factorisation with sparse gradients: every batch touches a few rows of two large tables."""
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from steepest.study.data import low_rank as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import Metric, Workload, workload
+from steepest.study.declaration import Metric, Size, Workload, workload
 
 SCALE: Final = 0.3  # of the initial weights; zero would be a saddle point
 
@@ -34,7 +35,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square()
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(25_600, 2_000, 2_000), "horizon": 2, "evaluations": 4, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(45_000, 5_000, 5_000), "horizon": 10, "evaluations": 2, "seeds": 10, "trials": 8},
     "full": {"sizes": Sizes(45_000, 5_000, 5_000), "horizon": 40, "seeds": 10, "trials": 16},

@@ -1,13 +1,13 @@
 """A residual network with batch normalisation on Fashion-MNIST."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
 from steepest.study.data import fashion_mnist as data
 from steepest.study.data.splits import Sizes
-from steepest.study.declaration import ACCURACY, Workload, workload
+from steepest.study.declaration import ACCURACY, Size, Workload, workload
 
 
 class Block(nn.Module):
@@ -45,7 +45,7 @@ def model() -> nn.Module:
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: Mapping[str, Size] = {
     "smoke": {"sizes": Sizes(384, 64, 64), "horizon": 3, "evaluations": 2, "seeds": 2, "trials": 2},
     "quick": {"sizes": Sizes(2_500, 500, 500), "horizon": 4, "evaluations": 3, "seeds": 6, "trials": 4},
     "full": {"sizes": Sizes(55_000, 5_000, 10_000), "horizon": 10, "evaluations": 2, "seeds": 10, "trials": 16},
