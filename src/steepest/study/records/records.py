@@ -10,6 +10,9 @@ Record = dict[str, Any]
 _LINE: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+
 def encode(record: Mapping[str, Any]) -> bytes:
     r"""Return one line of JSON with sorted keys; numbers that JSON lacks become the strings nan, inf and -inf.
 
@@ -46,8 +49,10 @@ def alike(left: Any, right: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """Return a value in JSON's types only. A declared object becomes a mapping of its entries."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    if type(value) in _PLAIN:  # most values of the line that every step writes
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

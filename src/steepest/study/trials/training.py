@@ -25,19 +25,17 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Stopwatch:
-    """Seconds spent inside `with stopwatch.running():` blocks, added up."""
+    """Seconds spent inside `with stopwatch:` blocks, added up."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._start = 0.0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the clock inside the block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._start
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,12 @@ class Trainer:
                 return closure()
 
         if self._asks_for_gradients:
-            with self._noise.active(), self.clock.running():
+            with self._noise.active(), self.clock:
                 self.optimizer.step(closure_within_step)  # type: ignore[arg-type]
         else:
-            with self.clock.running():
+            with self.clock:
                 closure()
-            with self._noise.active(), self.clock.running():
+            with self._noise.active(), self.clock:
                 self.optimizer.step()
         return seen
 
