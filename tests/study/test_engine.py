@@ -81,6 +81,24 @@ def test_two_runs_of_a_study_are_equal_bytes(plan: PlanMaker, tmp_path: Path, si
     assert contents(one) == contents(two)
 
 
+def test_checkpoints_of_trials_that_left_the_study_are_deleted(
+    plan: PlanMaker, folder: StudyFolder, silent: Silent
+) -> None:
+    """A search that ends after all changes the choice; the evaluation that had begun with the old one leaves a file."""
+    both = plan("sgd", "adam")
+    engine.run(both, folder, silent)
+    interrupted = evaluations(both)[1].id
+    records = folder.path / "trials" / f"{interrupted}.jsonl"
+    records.write_bytes(b"".join(records.read_bytes().splitlines(keepends=True)[:-1]))
+    checkpoints = folder.path / "checkpoints"
+    checkpoints.mkdir()
+    for name in (interrupted, "adam-lr0.5-evaluation-seed0-01234567"):
+        for suffix in (".pt", ".pt.new"):
+            (checkpoints / f"{name}{suffix}").touch()
+    engine.run(plan("sgd"), folder, silent)
+    assert {path.name for path in checkpoints.iterdir()} == {f"{interrupted}.pt", f"{interrupted}.pt.new"}
+
+
 def test_a_crash_is_recorded_and_the_study_goes_on(
     plan: PlanMaker, folder: StudyFolder, silent: Silent, break_later: Callable[[str], None]
 ) -> None:

@@ -244,7 +244,7 @@ def last_value(record: TrialRecords, key: str) -> float:
 
 
 def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
-    """Store the choices. Trials of a label whose choice has changed are dropped from the document."""
+    """Store the choices. Trials of a label whose choice has changed leave the document, and lose their checkpoints."""
 
     def change(document: StudyDocument) -> StudyDocument:
         known = document.chosen
@@ -254,6 +254,7 @@ def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
         return replace(document, trials=kept, chosen={**known, **new})
 
     folder.change_document(change)
+    folder.forget_checkpoints({trial.id for trial in folder.document().trials})
 
 
 def _choice(candidate: Candidate) -> Choice:

@@ -9,7 +9,7 @@ workers/<n>.txt      the output of a worker process, including the user's code
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,13 @@ class StudyFolder:
     def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
         """Return the file of a trial's checkpoint, which need not exist."""
         return CheckpointFile(self.path / "checkpoints" / f"{spec.id}.pt", spec)
+
+    def forget_checkpoints(self, kept: Collection[str]) -> None:
+        """Delete the checkpoints of all trials but those with the ids `kept`."""
+        for path in (self.path / "checkpoints").glob("*.pt*"):
+            if path.name.removesuffix(".new").removesuffix(".pt") not in kept:
+                with writing_to(path):
+                    path.unlink()
 
 
 class TrialLog:
