@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from ..views import compute_dtype, widen
 from . import coded
 from .base import Batch, Executor, runs
 from .partition import split
-from .plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 CHUNK = 512 * 1024
 """Elements per chunk on a CPU: few enough to stay in the cache, and many enough that a call's own cost stays small.
@@ -31,7 +33,9 @@ Slots = list[list[Tensor]]
 
 @cache
 def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
-    """Return the plan of a program, which is traced once."""
+    """Return the plan of a program, which is traced once. What plans is imported with the first plan."""
+    from .plan import make_plan
+
     return make_plan(trace(program, numbers))
 
 

@@ -1,8 +1,12 @@
-"""The native executor: generated C kernels on the CPU."""
+"""The native executor: generated C kernels on the CPU.
+
+What writes, compiles and runs the kernels is imported when a group first asks for them: a fifth of the library's start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
@@ -10,12 +14,16 @@ from ...group import GroupSpec, values
 from ...kinds import KINDS
 from ...rule import PLANNED_KINDS
 from ..base import PLAIN_TYPES, ActiveParams, Executor, UnsupportedError, suits_planned
-from .bucket import EXTENTS, KernelBucket, check_machine, kernel_like, make_buckets
-from .emit import Kernel
+
+if TYPE_CHECKING:
+    from .bucket import KernelBucket
+    from .emit import Kernel
 
 
 def refusal(spec: GroupSpec) -> str:
     """Return why the executor cannot run a group, as far as the group's options say; empty if it can."""
+    from .bucket import EXTENTS, check_machine
+
     params, fn = spec.options["params"], spec.rule.fn.__name__
     devices = {p.device.type for p in params}
     if spec.options.get("fused") and "meta" in devices:
@@ -40,6 +48,8 @@ def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
         RuntimeError: a parameter is on meta, in torch's words.
         UnsupportedError: some parameter cannot be run.
     """
+    from .bucket import make_buckets
+
     supported = _get_fused_kernels_supported_devices()
     for p in live.params:
         if p.is_meta:
@@ -54,6 +64,8 @@ def kernel_of(spec: GroupSpec) -> Kernel:
     Raises:
         RuntimeError: the executor cannot run the rule.
     """
+    from .bucket import kernel_like
+
     rule = spec.rule
     if rule.kind not in PLANNED_KINDS or rule.sparse == "lazy":
         kind = rule.sparse or rule.kind
