@@ -155,6 +155,32 @@ def test_tensor_betas_act_as_numbers(executor: str) -> None:
     assert_equal(moved(optimizer, 2), moved(plain, 2))
 
 
+@every_pointwise_executor
+def test_a_list_that_is_written_in_place_acts_on_the_next_step(executor: str) -> None:
+    edited, plain = (steepest.Adam(tensors(), **SWITCHES[executor]) for _ in range(2))
+    edited.param_groups[0]["betas"] = betas = [0.9, 0.999]
+    assert_equal(moved(edited, 3), moved(plain, 3))
+    edited.param_groups[0]["betas"] = betas
+    for optimizer in (edited, plain):
+        train(optimizer, 2)
+    betas[0] = 0.5
+    plain.param_groups[0]["betas"] = (0.5, 0.999)
+    assert_equal(moved(edited, 2), moved(plain, 2))
+
+
+@every_pointwise_executor
+def test_an_edit_that_a_step_refused_is_refused_again_and_can_be_taken_back(executor: str) -> None:
+    edited, plain = (steepest.Adam(tensors(), **SWITCHES[executor]) for _ in range(2))
+    for optimizer in (edited, plain):
+        train(optimizer, 3)
+    edited.param_groups[0]["parameter_rounding"] = "kahan"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="float32"):
+            train(edited, 1)
+    edited.param_groups[0]["parameter_rounding"] = None
+    assert_equal(moved(edited, 2), moved(plain, 2))
+
+
 @every_planned_class
 def test_keys_that_are_no_fields_do_nothing(cls: type[Optimizer]) -> None:
     """A recipe that puts weight_decay into every group may meet a class that has none; torch's ignores it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -44,6 +44,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Resolved:
+    """The values of a group's options, as numbers and switches.
+
+    Attributes:
+        options: the options as they were read.
+        numbers: the run-time numbers.
+        switches: the other options.
+    """
+
+    options: tuple[Any, ...]
+    numbers: Mapping[str, Any]
+    switches: Mapping[str, Any]
+
+    @property
+    def is_lasting(self) -> bool:
+        """True if the same objects always mean the same values. A tensor or a list may be written in place."""
+        return all(type(x) in LASTING or (type(x) is tuple and LASTING.issuperset(map(type, x))) for x in self.options)
+
+
+LASTING = frozenset({float, int, bool, str, type(None)})
+"""Types of options whose value cannot change in place."""
+
+
+@dataclass(frozen=True)
 class Known:
     """The buckets of a group at its last step.
 
@@ -74,6 +98,8 @@ class Dispatch:
     def __init__(self, cls: Any) -> None:
         """Remember nothing yet; ``cls`` is the optimizer's class."""
         self._cls = cls
+        self._read = itemgetter(*cls.fields)
+        self._resolved: dict[int, Resolved] = {}
         self.ran: dict[int, tuple[tuple[GroupSpec, ...], tuple[ExecutorChoice, ...]]] = {}
         self.forget_buckets()
 
@@ -105,47 +131,67 @@ class Dispatch:
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if not grads:
             return
-        numbers, switches = groups.values(self._cls.fields, group, step.shared)
-        storage.check_decays(self._cls.fields, group)
+        resolved, is_unchanged = self._resolve(group, step)
         known = self.known.get(id(group))
         live: list[Tensor] = group["params"]
         if len(grads) < len(live):
             live = [p for p in live if p.grad is not None]
-        if known is None or not self._is_ready(known, group, live, grads, switches, step):
-            known = self._cut(group, list(live), switches, tuple(numbers), step)
+        if (
+            known is None
+            or not (is_unchanged or self._means_the_same(known, group, resolved, step))
+            or not self._is_ready(known, live, grads, step)
+        ):
+            known = self._cut(group, list(live), resolved, step)
+        self._remember(group, resolved, step)
         for bucket in known.buckets:
-            bucket.step(numbers)
+            bucket.step(resolved.numbers)
 
-    def _is_ready(
-        self,
-        known: Known,
-        group: Group,
-        live: list[Tensor],
-        grads: list[Tensor],
-        switches: Mapping[str, Any],
-        step: Step,
-    ) -> bool:
-        """Return whether all that the buckets were made from is unchanged."""
+    def _resolve(self, group: Group, step: Step) -> tuple[Resolved, bool]:
+        """Return a group's numbers and switches, and whether every option is the object that it was at the last step.
+
+        Resolving takes as long as a small kernel, and most steps change nothing.
+        """
+        options = self._read(group)
+        last = self._resolved.get(id(group))
+        if last is not None and not step.shared and all(map(is_, options, last.options)):
+            return last, True
+        storage.check_decays(self._cls.fields, group)
+        return Resolved(options, *groups.values(self._cls.fields, group, step.shared)), False
+
+    def _remember(self, group: Group, resolved: Resolved, step: Step) -> None:
+        """Remember the options that the group's buckets are now known to follow."""
+        if self._resolved.get(id(group)) is not resolved:
+            self._resolved.pop(id(group), None)
+            if resolved.is_lasting and not step.shared:
+                self._resolved[id(group)] = resolved
+
+    def _means_the_same(self, known: Known, group: Group, resolved: Resolved, step: Step) -> bool:
+        """Return whether the group's options call for the rules and specifications that its buckets were made for."""
         if not all(self._cls.rule_for(group, p) is rule for p, rule in known.samples):
             return False
+        return all(
+            GroupSpec.under(self._cls, buckets.spec.rule, group, resolved.switches, step.shared) == buckets.spec
+            for buckets in known.of_rules
+        )
+
+    def _is_ready(self, known: Known, live: list[Tensor], grads: list[Tensor], step: Step) -> bool:
+        """Return whether the parameters and gradients are those that the buckets were made from."""
         if sum(map(len, known.places)) != len(live):
             return False
         for places, buckets in zip(known.places, known.of_rules, strict=True):
-            spec = GroupSpec.under(self._cls, buckets.spec.rule, group, switches, step.shared)
             is_whole = len(places) == len(live)
             own = (live, grads) if is_whole else ([live[i] for i in places], [grads[i] for i in places])
-            if not buckets.ready(*own, spec, step.mode):
+            if not buckets.ready(*own, step.mode):
                 return False
         return True
 
-    def _cut(
-        self, group: Group, live: list[Tensor], switches: Mapping[str, Any], numbers: tuple[str, ...], step: Step
-    ) -> Known:
+    def _cut(self, group: Group, live: list[Tensor], resolved: Resolved, step: Step) -> Known:
         """Make the buckets of a group, and the state that its parameters lack.
 
         Under a mode that intercepts operations, only buckets that the mode can see are made, and none are remembered.
         """
         settle(self._cls.fields, group)
+        numbers, switches = tuple(resolved.numbers), resolved.switches
         rules = groups.rules_of(self._cls, group, live)
         places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
         specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]

@@ -143,11 +143,11 @@ class Buckets:
     choice: ExecutorChoice
     buckets: list[Bucket]
 
-    def ready(self, live: list[Tensor], grads: list[Tensor], spec: Any, mode: Mode | None) -> bool:
+    def ready(self, live: list[Tensor], grads: list[Tensor], mode: Mode | None) -> bool:
         """Return whether the buckets still describe the group, and can run under ``mode``, if there is one."""
         if mode is not None and (mode.hides_values or self.choice.executor.is_opaque):
             return False
-        if spec != self.spec or len(live) != len(self.live) or not all(map(is_, live, self.live)):
+        if len(live) != len(self.live) or not all(map(is_, live, self.live)):
             return False
         if len(self.buckets) == 1:
             return self.buckets[0].ready(grads)
