@@ -69,6 +69,7 @@ class Field:
         aliases: other ways to write a value, each with the value that it stands for.
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
             raises `TypeError`.
+        words: the allowed values in words, for a ``convert`` that takes other things than numbers.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Field:
     is_decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
     convert: Callable[[Any], Any] | None = None
+    words: str = ""
 
     def named(self, name: str, keyword_only: bool) -> Field:
         """Return the declaration under the name that a class gives it."""
@@ -116,6 +118,8 @@ class Field:
     @property
     def allowed(self) -> str:
         """The allowed values in words."""
+        if self.words:
+            return self.words
         if self.choices:
             return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:

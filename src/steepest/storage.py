@@ -53,7 +53,11 @@ def parameter_rounding() -> Any:
 def seed() -> Any:
     """Declare ``seed``, which every optimizer takes."""
     return hyper(
-        0, "of stochastic rounding's random bits; torch's generators are not used", low=0, high=2**32, integer=True
+        0,
+        "seed of the random bits of stochastic rounding; independent of torch's generators",
+        low=0,
+        high=2**32,
+        integer=True,
     )
 
 

@@ -173,6 +173,7 @@ CLIP = Transform(
             None,
             "process group, or its name, over whose ranks max_norm adds up the norm; 'WORLD': all; None: this process",
             convert=group_name,
+            words="a process group, its name or None",
         ),
     },
     numbers=_numbers,
