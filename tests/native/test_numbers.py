@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cases import NATIVE, SWITCHES, Options, label, same, snapshot
 from steepest import Optimizer, Rule, State, fields
-from steepest.vocabulary import absolute, lerp, maximum, minimum, norm, sign, sqrt, where
+from steepest.vocabulary import absolute, atan2, exp, lerp, log, maximum, minimum, norm, sign, sqrt, where
 from test_executors import DTYPES, HALVES, ROWS, assert_agree, build, odd_gradients, odd_tensors, step, take_over
 from test_plan import NUMBERS, SHAPES, Drawn, largest, programs
 from test_plan import tensors as inputs_of_plans
@@ -244,6 +244,11 @@ WORDS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "root": lambda p, g, lr: sqrt(g),
     "absolute": lambda p, g, lr: absolute(g),
     "sign": lambda p, g, lr: sign(g),
+    "logarithm": lambda p, g, lr: log(g),
+    "exponential_of_e": lambda p, g, lr: exp(g),
+    "angle": lambda p, g, lr: atan2(p, g),
+    "angle_of_number": lambda p, g, lr: atan2(g, lr - 0.1),
+    "angle_to_number": lambda p, g, lr: atan2(lr * -1, g),
     "maximum": lambda p, g, lr: maximum(p, g),
     "minimum": lambda p, g, lr: minimum(p, g),
     "maximum_of_number": lambda p, g, lr: maximum(g, 0.0),
