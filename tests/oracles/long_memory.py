@@ -1,7 +1,7 @@
 """Rules with more than one memory of g.
 
-AdEMAMix (Pagliardini et al. 2024, Algorithm 1), its simplification (Morwani et al. 2025, Algorithm 1), QHM and QHAdam
-(Ma and Yarats 2018), aggregated momentum (Lucas et al. 2018, Algorithm 1).
+AdEMAMix (Pagliardini et al. 2024, Algorithm 1), its simplification (Morwani et al. 2025), QHM and QHAdam
+(Ma and Yarats 2018), aggregated momentum (Lucas et al. 2018).
 """
 
 import math

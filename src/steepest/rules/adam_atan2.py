@@ -24,7 +24,7 @@ class AdamAtan2(Optimizer):
     """Adam-atan2: the arctangent of Adam's ratio, which is bounded and needs no ε; the size of g does not matter.
 
     Source:
-        Everett et al. 2024, "Scaling exponents across parameterizations and optimizers", arXiv:2407.05872, section 4.3.
+        Everett et al. 2024, "Scaling exponents across parameterizations and optimizers", arXiv:2407.05872.
     Differs:
         torch has none. Same numbers as adam-atan2-pytorch; the compiled package adam-atan2 has other defaults. a is
         about 4/π, so that a ratio of 1 is a step of η; no step is longer than a·π/2 times η. atan2(0, 0) is 0: an

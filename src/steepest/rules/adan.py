@@ -32,7 +32,7 @@ class Adan(Optimizer):
         arXiv:2208.06677, Algorithm 1.
     Differs:
         torch has none. Same numbers as the authors' code and timm: βs are 1 - those of the paper, averages are
-        corrected, ε is outside the root, and there is no restart. optax's adan weighs the difference by 1 - β2. The
+        corrected, ε is outside the root, and nothing is restarted. optax's adan weighs the difference by 1 - β2. The
         last gradient is a copy, so gradients may be set to 0 in place. Decay is proximal, (θ - ηu)/(1 + ηλ); with
         ``prox=False`` (1 - ηλ)θ - ηu (no_prox in the authors' code). Their ``max_grad_norm`` is ``max_norm``.
     """

@@ -27,7 +27,7 @@ def simplified_ademamix(p, g, m, v, *, t, lr, beta1, beta2, eps, alpha, beta_min
     """p, g, m, v: same shape. Returns new (p, m, v). m is a sum, not an average, and is not corrected."""
     if total_steps is not None:
         beta1 = warmed(t, total_steps, beta_min, beta1)
-    m = beta1 * m + g
+    m = g + beta1 * m
     v = beta2 * v + (1 - beta2) * g * g
     return p - lr * (m + alpha * g) / (sqrt(v / (1 - beta2**t)) + eps), m, v
 
@@ -92,7 +92,7 @@ class SimplifiedAdEMAMix(Optimizer):
 
     Source:
         Morwani et al. 2025, "Connections between schedule-free optimizers, AdEMAMix, and accelerated SGD variants",
-        arXiv:2502.02431, Algorithm 1.
+        arXiv:2502.02431.
     Differs:
         torch has none. Same numbers as the authors' code and optax. m is a sum, so steps are up to 1/(1 - β1) times
         Adam's, and η must be as much smaller: about Adam's times √((1 - β_min)(1 - β1)). pytorch_optimizer takes an

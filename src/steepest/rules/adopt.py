@@ -29,12 +29,12 @@ class ADOPT(Optimizer):
 
     Source:
         Taniguchi et al. 2024, "ADOPT: modified Adam can converge with any β2 with the optimal rate",
-        arXiv:2411.02853v3, Algorithm 2 and the clipping of its section on practice.
+        arXiv:2411.02853v3, with the clipping of its third version.
     Differs:
         torch has none. Same numbers as the authors' code since its release with a clip; ``clip_exp=None`` is the one
         before, timm has 1/3. The first step sets v to g² and neither moves nor decays the weights; pytorch_optimizer
-        decays them, and its clip counts one step too many. The root is bounded by ε and not increased by it. There is
-        no correction for the start. Decay is coupled by default, as in the authors' code, and is then part of v.
+        decays them, and its clip counts one step too many. The root is bounded by ε and not increased by it. Nothing
+        is corrected for the start. Decay is coupled by default, as in the authors' code, and is then part of v.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

@@ -12,9 +12,9 @@ from ..rule import Rule
 
 def aggmo(p, g, v1, v2, v3, *, lr, beta1, beta2, beta3):
     """p, g, v1, v2, v3: same shape. Returns new (p, v1, v2, v3)."""
-    v1 = beta1 * v1 + g
-    v2 = beta2 * v2 + g
-    v3 = beta3 * v3 + g
+    v1 = g + beta1 * v1
+    v2 = g + beta2 * v2
+    v3 = g + beta3 * v3
     return p - lr / 3 * (v1 + v2 + v3), v1, v2, v3
 
 
@@ -22,7 +22,7 @@ class AggMo(Optimizer):
     """Aggregated momentum: the mean of three momenta, the fast ones against the oscillations of the slow.
 
     Source:
-        Lucas et al. 2018, "Aggregated momentum: stability through passive damping", arXiv:1804.00325, Algorithm 1.
+        Lucas et al. 2018, "Aggregated momentum: stability through passive damping", arXiv:1804.00325.
     Differs:
         torch has none. Same numbers as the authors' code with its default of three βs, 1 - 0.1^i; another number of βs
         needs a rule with as many buffers. Each buffer is a tensor of its own in the state; the authors' code keeps them

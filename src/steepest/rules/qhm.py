@@ -33,7 +33,7 @@ class QHM(Optimizer):
     """Quasi-hyperbolic momentum: ν of the average of g and 1 - ν of g itself; ν = 1 is momentum, ν = μ Nesterov's form.
 
     Source:
-        Ma and Yarats 2018, "Quasi-hyperbolic momentum and Adam for deep learning", arXiv:1810.06801, equations 3-4.
+        Ma and Yarats 2018, "Quasi-hyperbolic momentum and Adam for deep learning", arXiv:1810.06801.
     Differs:
         torch has none. Same numbers as the authors' code; the defaults of μ and ν are those that they recommend, where
         pytorch_optimizer's are plain descent. m is an average, so η is 1/(1 - μ) times that of SGD with momentum. It is
@@ -59,7 +59,7 @@ class QHAdam(Optimizer):
     """QHAdam: Adam whose averages are mixed with the newest g and g²; ν = (1, 1) is Adam.
 
     Source:
-        Ma and Yarats 2018, "Quasi-hyperbolic momentum and Adam for deep learning", arXiv:1810.06801, equations 10-12.
+        Ma and Yarats 2018, "Quasi-hyperbolic momentum and Adam for deep learning", arXiv:1810.06801.
     Differs:
         torch has none. Same numbers as the authors' code, which keeps corrected averages in its state; here they are
         Adam's. The defaults are Adam; the authors recommend ν = (0.7, 1) with β1 = 0.995. Decay is coupled by default.
