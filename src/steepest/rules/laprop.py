@@ -14,7 +14,7 @@ from ..vocabulary import lerp, sqrt, where
 def laprop(p, g, m, v, a, *, t, lr, beta1, beta2, eps):
     """p, g, m, v: same shape; a: the average of lr, a number. Returns new (p, m, v, a)."""
     v = beta2 * v + (1 - beta2) * g * g
-    a = lerp(a, lr, 1 - beta1)
+    a = beta1 * a + (1 - beta1) * lr
     m = lerp(m, lr * g / (sqrt(v / (1 - beta2**t)) + eps), 1 - beta1)
     return p - lr / where(a > 0, a, 1) * m, m, v, a
 
