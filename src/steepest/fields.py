@@ -295,7 +295,13 @@ def betas(
     *,
     search: Search | None = BETAS,
 ) -> Any:
-    """Declare ``betas``, a tuple as long as ``default``, which a rule reads as ``beta1``, ``beta2``, and so on."""
+    """Declare ``betas``, a tuple as long as ``default``, which a rule reads as ``beta1``, ``beta2``, and so on.
+
+    Raises:
+        ValueError: the default has fewer than two rates.
+    """
+    if len(default) < 2:
+        raise ValueError(f"betas has two rates or more, not {default!r}; declare a single rate with fields.momentum")
     message = "Invalid beta parameter at index {index}: {value}"
     names = tuple(f"beta{number}" for number in range(1, len(default) + 1))
     return hyper(default, doc, low=0.0, high=1.0, names=names, search=search, invalid=message, is_decay=True)

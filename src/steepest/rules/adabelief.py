@@ -20,7 +20,9 @@ def adabelief(p, g, m, s, smax, *, t, lr, beta1, beta2, eps, rectify):
     mhat = m / (1 - beta1**t)
     if rectify:
         rho, rho_inf = sample_sizes(t, beta2)
-        r = rectification(where(rho >= 5, rho, 5), rho_inf)
+        a = where(rho >= 5, rho, 5)
+        b = maximum(rho_inf, a)
+        r = rectification(a, b)
         return p - lr * where(rho >= 5, r * mhat / (sqrt(s) + eps), mhat), m, s, smax
     largest = s if smax is None else smax
     return p - lr * mhat / (sqrt(largest / (1 - beta2**t)) + eps), m, s, smax

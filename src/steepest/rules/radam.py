@@ -17,8 +17,10 @@ def radam(p, g, m, v, *, t, lr, beta1, beta2, eps, eps_hat, threshold):
     v = beta2 * v + (1 - beta2) * g * g
     mhat = m / (1 - beta1**t)
     rho, rho_inf = sample_sizes(t, beta2)
-    # r is used where rho > threshold >= 4 only; elsewhere 5 stands in so that no denominator is 0.
-    r = rectification(where(rho > threshold, rho, 5), rho_inf)
+    # r is used where rho_inf > rho > threshold >= 4 only; elsewhere 5 stands in so that no denominator is 0.
+    a = where(rho > threshold, rho, 5)
+    b = maximum(rho_inf, a)
+    r = rectification(a, b)
     c = sqrt(1 - beta2**t)
     l = c / (sqrt(v) + (eps if eps_hat else c * eps))  # noqa: E741 - the paper's letter
     return p - lr * where(rho > threshold, r * mhat * l, mhat), m, v
@@ -30,9 +32,8 @@ def sample_sizes(t, beta2):
     return rho_inf - 2 * t * beta2**t / (1 - beta2**t), rho_inf
 
 
-def rectification(a, rho_inf):
-    """Return r for a sample size a above 4. Below it ρ∞ is raised to a, for a rate of which r is not used."""
-    b = maximum(rho_inf, a)
+def rectification(a, b):
+    """Return r, for a sample size of a so far and b in the end, both above 4."""
     return sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
 
 
