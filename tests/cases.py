@@ -115,7 +115,7 @@ def alternatives(field: Field) -> list[Any]:
     if isinstance(field.default, tuple):
         return [tuple(telling(field) - 0.11 * index for index in range(len(field.default)))]
     if field.integer:
-        usual, least = field.default or 20, int(field.low or 0)
+        usual, least = field.default or 32, int(field.low or 0)
         return sorted({max(least, usual // 2), max(least, usual // 8)} - {field.default}, reverse=True)
     if isinstance(field.default, int) and field.default > 0:
         return [field.default + 1, max(int(field.low or 0), field.default // 8)]

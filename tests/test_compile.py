@@ -94,6 +94,11 @@ ROWS: list[tuple[type[Optimizer], Options]] = [
     (steepest.RAdam, {"weight_decay": 0.1}),
     (steepest.AdamW, {"capturable": True}),
     (steepest.Adam, {"maximize": True, "weight_decay": 0.1, "max_norm": 0.5, "ema_decay": 0.9}),
+    (steepest.AdEMAMix, {"total_steps": 4}),
+    (steepest.AdamAtan2, {}),
+    (steepest.LaProp, {}),
+    (steepest.ADOPT, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    (steepest.Adan, {"weight_decay": 0.1}),
     *WITH_FIRST,
 ]
 every_row = pytest.mark.parametrize(("cls", "options"), ROWS, ids=lambda x: getattr(x, "__name__", str(x)))

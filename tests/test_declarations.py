@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, alternatives, defaults, hyperparameters
+from cases import CLASSES, alternatives, defaults, hyperparameters, is_valid, pairwise
 from steepest import Optimizer
 from steepest.executors.choose import choose
 from steepest.group import GroupSpec
@@ -61,14 +61,15 @@ MOVED_BY_ONE_STEP = {"step", "mu_product", "eta", "mu", "ax", "exp_inf"}
 
 
 def options(cls: type[Optimizer]) -> dict[str, Any]:
-    """What brings all state to life."""
+    """What brings all state to life, and what that needs."""
     usual = defaults(cls)
-    return {
+    chosen = {
         name: value
         for name, field in hyperparameters(cls).items()
         for value in alternatives(field)[:1]
         if any(s.when({**usual, name: value}) and not s.when(usual) for s in cls.rule.state)
     }
+    return chosen if is_valid(cls, chosen) else next(row for row in pairwise(cls) if chosen.items() <= row.items())
 
 
 @pytest.mark.parametrize("cls", [c for c in TWINNED if c.rule.kind != "driver"], ids=lambda c: c.__name__)

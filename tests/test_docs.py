@@ -48,15 +48,15 @@ def test_the_rule_of_the_guide_works_as_one_file() -> None:
         source = source.replace(relative, absolute)
     namespace: dict[str, type[Optimizer]] = {}
     exec(compile(source, "write-a-rule.md", "exec", dont_inherit=True), namespace)
-    signum = namespace["Signum"]
+    addsign = namespace["AddSign"]
     results = []
     for foreach in (False, True):
         p = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
-        optimizer = signum([p], lr=0.5, foreach=foreach)
-        p.grad = torch.tensor([0.1, -5.0, 0.0])
+        optimizer = addsign([p], lr=0.5, foreach=foreach)
+        p.grad = torch.tensor([0.5, -5.0, 0.0])
         optimizer.step()
         results.append(p.tolist())
-    assert results == [[0.5, -1.5, 3.0]] * 2
+    assert results == [[0.5, 3.0, 3.0]] * 2
 
 
 def test_the_linear_regression_example_reaches_least_squares(capsys: pytest.CaptureFixture[str]) -> None:

@@ -221,3 +221,20 @@ def test_state_keeps_the_parameters_layout() -> None:
 
 def test_search_ranges_are_plain_numbers() -> None:
     assert Search(0.1, 1.0).scale == "log"
+
+
+def test_betas_are_as_many_as_the_default_has() -> None:
+    declared = fields.betas((0.9, 0.99, 0.999, 0.9999)).named("betas", keyword_only=False)
+    assert declared.unpack((0.1, 0.2, 0.3, 0.4)) == {"beta1": 0.1, "beta2": 0.2, "beta3": 0.3, "beta4": 0.4}
+    with pytest.raises(ValueError, match=r"betas must be 4 numbers >= 0 and < 1, not \(0.9, 0.99\)"):
+        declared.validate((0.9, 0.99))
+    with pytest.raises(ValueError, match=r"two rates or more, not \(0.9,\)"):
+        fields.betas((0.9,))
+
+
+def test_none_is_allowed_where_it_is_a_candidate() -> None:
+    declared = fields.hyper(0.25, "a number", low=0.0, candidates=(None, 0.5)).named("x", keyword_only=False)
+    declared.validate(None)
+    assert declared.allowed == "a number or None >= 0"
+    with pytest.raises(TypeError, match="x must be a number >= 0, not None"):
+        fields.hyper(0.25, "a number", low=0.0).named("x", keyword_only=False).validate(None)

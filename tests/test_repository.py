@@ -13,7 +13,7 @@ from cases import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-MADE_BY_READERS = {"benchmarks/results/step.json", "src/steepest/rules/signum.py"}
+MADE_BY_READERS = {"benchmarks/results/step.json", "src/steepest/rules/addsign.py"}
 CITED = re.compile(r"\b((?:tests|src|docs|benchmarks|examples)/[\w/.-]+\.(?:md|py|c|json|png|csv|toml))\b")
 
 

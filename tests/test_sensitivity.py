@@ -27,17 +27,19 @@ MOVES = [
 def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> torch.Tensor | str:
     """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys.
 
+    One direction is nearly flat: only there does a lower bound of a root matter.
     Half-way the rate is halved: only then does it matter whether a buffer holds it.
     """
-    p = torch.nn.Parameter(torch.tensor([-1.2, 1.0, 0.5, 0.7], dtype=torch.float64))
+    p = torch.nn.Parameter(torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3], dtype=torch.float64))
     optimizer = cls([p], **options)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         if optimizer.param_groups[0].get("line_search") == "exact":
-            loss = (torch.arange(1.0, 5.0, dtype=torch.float64) * p * p).sum()
+            loss = (torch.arange(1.0, 6.0, dtype=torch.float64) * p * p).sum()
         else:
-            loss = ((p[1:] - p[:-1] ** 2) ** 2).sum() * 10 + ((1 - p) ** 2).sum()
+            q, flat = p[:4], p[4]
+            loss = ((q[1:] - q[:-1] ** 2) ** 2).sum() * 10 + ((1 - q) ** 2).sum() + 1e-7 * flat
         backward(loss, optimizer)
         return loss
 

@@ -15,8 +15,11 @@ from steepest.vocabulary import (
     OPERATORS,
     WORDS,
     Word,
+    atan2,
     column_mean,
+    exp,
     lerp,
+    log,
     maximum,
     minimum,
     norm,
@@ -32,6 +35,9 @@ COUNT = {
     "sqrt": 1,
     "absolute": 1,
     "sign": 1,
+    "log": 1,
+    "exp": 1,
+    "atan2": 2,
     **REDUCING,
     "maximum": 2,
     "minimum": 2,
@@ -91,6 +97,22 @@ def test_extremes_of_a_tensor_and_a_number(word: Word, x: float) -> None:
     for y in SPECIAL:
         assert agree(word(x, y), word(tensor(x), y)[0])
         assert agree(word(x, y), word(x, tensor(y))[0])
+
+
+@pytest.mark.parametrize("y", SPECIAL, ids=repr)
+def test_the_angle_of_a_tensor_and_a_number(y: float) -> None:
+    for x in SPECIAL:
+        assert agree(atan2(y, x), atan2(tensor(y), x)[0])
+        assert agree(atan2(y, x), atan2(y, tensor(x))[0])
+
+
+def test_logarithm_and_exponential_have_values_everywhere() -> None:
+    """Python's raise instead. A decay rate of 0 has the logarithm -inf, and a half-life of 0."""
+    assert log(0) == -math.inf
+    assert math.isnan(log(-1.0))
+    assert exp(1e4) == math.inf
+    assert exp(log(0)) == 0.0
+    assert exp(1 / log(0.0)) == 1.0
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0.0, 1.0))

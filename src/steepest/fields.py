@@ -58,7 +58,8 @@ class Field:
         names: names that a rule has for the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
-        candidates: other values that are worth trying, where a range would not do.
+        candidates: other values that are worth trying, where a range would not do. With None among them the
+            hyperparameter may be None.
         invalid: torch's message for a value out of bounds, or for a word that is not allowed. ``{value}``, ``{index}``
             (in a tuple, from 0) and ``{number}`` (from 1) are filled in.
         keyword_only: whether the argument must be passed by name.
@@ -108,6 +109,11 @@ class Field:
         return not (self.is_flag or self.choices or self.convert)
 
     @property
+    def takes_none(self) -> bool:
+        """True where the value may be None: the default or a candidate is."""
+        return self.default is None or None in self.candidates
+
+    @property
     def is_hyperparameter(self) -> bool:
         """True for a value that changes the mathematics.
 
@@ -127,7 +133,7 @@ class Field:
         low = "" if self.low in (None, -math.inf) else f" {'>' if self.exclusive_low else '>='} {self.low:g}"
         high = "" if self.high is None else f" {'<=' if self.inclusive_high else '<'} {self.high:g}"
         numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.integer else "a number"
-        return numbers + (" or None" if self.default is None else "") + low + (" and" if low and high else "") + high
+        return numbers + (" or None" if self.takes_none else "") + low + (" and" if low and high else "") + high
 
     def settle(self, value: Any) -> Any:
         """Return the value as a group keeps it: an alias's meaning, a plain Python number, a tuple or a switch.
@@ -166,7 +172,7 @@ class Field:
                 raise UnknownWordError(f"{message}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
-        elif self.is_number and not (value is None and self.default is None):
+        elif self.is_number and not (value is None and self.takes_none):
             self._validate_numbers(value)
 
     def _validate_flag(self, value: Any) -> None:
@@ -283,13 +289,26 @@ def lr(
     )
 
 
-def betas(default: tuple[float, float], doc: str = "decay rates of the averages of g and of g²") -> Any:
-    """Declare torch's pair ``betas``, which a rule reads as ``beta1`` and ``beta2``."""
+BETAS = Search(1e-3, 0.3, complement=True)
+"""Range of the decay rates of averages of g and g²."""
+
+
+def betas(
+    default: tuple[float, ...],
+    doc: str = "decay rates of the averages of g and of g²",
+    *,
+    search: Search | None = BETAS,
+) -> Any:
+    """Declare ``betas``, a tuple as long as ``default``, which a rule reads as ``beta1``, ``beta2``, and so on.
+
+    Raises:
+        ValueError: the default has fewer than two rates.
+    """
+    if len(default) < 2:
+        raise ValueError(f"betas has two rates or more, not {default!r}; declare a single rate with fields.momentum")
     message = "Invalid beta parameter at index {index}: {value}"
-    search = Search(1e-3, 0.3, complement=True)
-    return hyper(
-        default, doc, low=0.0, high=1.0, names=("beta1", "beta2"), search=search, invalid=message, is_decay=True
-    )
+    names = tuple(f"beta{number}" for number in range(1, len(default) + 1))
+    return hyper(default, doc, low=0.0, high=1.0, names=names, search=search, invalid=message, is_decay=True)
 
 
 def check_tensor_numbers(options: Options, names: Iterable[str]) -> None:
@@ -308,11 +327,11 @@ def check_tensor_numbers(options: Options, names: Iterable[str]) -> None:
                 raise ValueError(f"{entry} as a Tensor is not supported for capturable=False and foreach=True")
 
 
-def eps(default: float, *, exclusive_low: bool = False) -> Any:
-    """Declare torch's ``eps``; 0 is not allowed if ``exclusive_low``."""
+def eps(default: float, low: float = 1e-10, high: float = 1e-3, *, exclusive_low: bool = False) -> Any:
+    """Declare torch's ``eps``, searched from ``low`` to ``high``; 0 is not allowed if ``exclusive_low``."""
     doc = "small constant ε that keeps the denominator away from zero"
     invalid = "Invalid epsilon value: {value}"
-    return hyper(default, doc, low=0.0, exclusive_low=exclusive_low, search=Search(1e-10, 1e-3), invalid=invalid)
+    return hyper(default, doc, low=0.0, exclusive_low=exclusive_low, search=Search(low, high), invalid=invalid)
 
 
 def eps_in_sqrt() -> Any:
@@ -331,16 +350,31 @@ def momentum(default: float, *, invalid: str = "") -> Any:
     return hyper(default, "momentum factor μ", low=0.0, search=search, is_decay=True, invalid=invalid)
 
 
+def averaging_momentum(default: float, low: float, high: float) -> Any:
+    """Declare ``momentum`` as the decay rate of an average of g; 1 - momentum is searched from ``low`` to ``high``."""
+    search = Search(low, high, complement=True)
+    return hyper(default, "decay rate μ of the average of g", low=0.0, high=1.0, search=search, is_decay=True)
+
+
 def weight_decay(
-    default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ", *, invalid: str = ""
+    default: float = 0,
+    doc: str = "L2 penalty λ, added to the gradient as λθ",
+    low: float = 1e-6,
+    high: float = 1e-1,
+    *,
+    invalid: str = "",
 ) -> Any:
-    """Declare torch's ``weight_decay``."""
-    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1), invalid=invalid)
+    """Declare torch's ``weight_decay``, searched from ``low`` to ``high``."""
+    return hyper(default, doc, low=0.0, search=Search(low, high), invalid=invalid)
 
 
-def decoupled_weight_decay() -> Any:
+OF_WEIGHTS = "decay λ of the weights themselves, θ ← θ - ηλθ before the step"
+"""Meaning of ``weight_decay`` in a class that decouples it by default."""
+
+
+def decoupled_weight_decay(default: bool = False) -> Any:
     """Declare torch's ``decoupled_weight_decay``."""
-    return hyper(False, "decay the weights themselves, as AdamW does")
+    return hyper(default, "decay the weights themselves, as AdamW does")
 
 
 def lr_in_decay() -> Any:

@@ -70,6 +70,17 @@ def _float_sign(x: float) -> float:
     return float((x > 0) - (x < 0))
 
 
+def _float_log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+def _float_exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
 def _tensor_max(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
@@ -86,6 +97,13 @@ def _tensor_min(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
     return _clamped(a, high=b) if isinstance(a, Tensor) else _clamped(b, high=a)
+
+
+def _tensor_atan2(y: Any, x: Any) -> Tensor:
+    """Return the angle of (x, y) by element; one of the two may be a number."""
+    if not isinstance(y, Tensor):
+        return torch.atan2(torch.full_like(x, y), x)
+    return torch.atan2(y, x if isinstance(x, Tensor) else torch.full_like(y, x))
 
 
 def _tensor_rms(x: Tensor) -> Tensor:
@@ -142,6 +160,9 @@ maximum = Word("maximum", _float_max, _tensor_max, "max({0}, {1})", r"\max({0},\
 minimum = Word("minimum", _float_min, _tensor_min, "min({0}, {1})", r"\min({0},\, {1})")
 absolute = Word("absolute", abs, torch.abs, "|{0}|", r"\lvert {0} \rvert")
 sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}}({0})")
+log = Word("log", _float_log, torch.log, "log({0})", r"\log({0})")
+exp = Word("exp", _float_exp, torch.exp, "exp({0})", r"\exp({0})")
+atan2 = Word("atan2", math.atan2, _tensor_atan2, "atan2({0}, {1})", r"\operatorname{{atan2}}({0},\, {1})")
 lerp = Word(
     "lerp",
     lambda a, b, w: a + w * (b - a),
@@ -180,7 +201,11 @@ column_mean = Word(
 )
 
 WORDS = {
-    w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
+    w.name: w
+    for w in (
+        *(sqrt, maximum, minimum, absolute, sign, log, exp, atan2, lerp, where, rescaled),
+        *(norm, rms, row_mean, column_mean),
+    )
 }
 """All words by name."""
 

@@ -107,8 +107,8 @@ def test_rules_that_need_a_closure_are_named(steepest: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
-        ("steepestdescent", "rules that take plain gradients: adadelta"),
+        ("adaam", "unknown optimizer 'adaam'; did you mean 'adam'?"),
+        ("steepestdescent", "rules that take plain gradients: ada"),
         ("sparseadam", "takes sparse gradients alone, and those of all cases are dense; rules that take plain"),
         ("sgd --case smal", "unknown case 'smal'; did you mean 'small'? (there are: small, cnn"),
         ("sgd --modes loop,fusd", "unknown mode 'fusd'; did you mean 'fused'?"),

@@ -16,7 +16,7 @@ Rate = float | Sequence[float]
 Steps = list[tuple[float, Array]]
 Result = dict[str, Any]
 
-FLOAT_STATE = ("step", "mu_product", "eta", "mu")
+FLOAT_STATE = ("step", "mu_product", "eta", "mu", "exp_avg_lr_1")
 
 
 def trace(

@@ -166,7 +166,7 @@ def test_code_without_lines_is_known_by_its_instructions() -> None:
         ("adamw", "not the text 'adamw'"),
         ([lambda p: torch.optim.SGD(p)], "has no name of its own"),
         ({"a": "adamw"}, "must be a class or a function"),
-        (["adan"], "did you mean 'adam'"),
+        (["adaam"], "did you mean 'adam'"),
         ([], "no optimizers"),
     ],
 )

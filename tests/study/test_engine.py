@@ -269,7 +269,7 @@ def test_labels_name_only_what_differs_from_the_setting() -> None:
         ({"precision": "fp23"}, r"unknown precision 'fp23'; did you mean 'fp32'\? Choose from fp32, bf16"),
         ({"epochs_wanted": 0}, "--epochs must be at least 1, not 0"),
         ({"seeds_wanted": -1}, "--seeds must be at least 1, not -1"),
-        ({"optimizers": ("adan",)}, "did you mean 'adam'.*sgd"),
+        ({"optimizers": ("adaam",)}, "did you mean 'adam'.*sgd"),
         ({"optimizers": ("adam[lrr=1]",)}, "did you mean 'lr'.*betas"),
         ({"optimizers": ("adam[lr=-1]",)}, "Invalid learning rate: -1"),
         ({"optimizers": ("adam", "adam[lr=0.01]")}, "is Adam, and so is .adam.; give each label once"),

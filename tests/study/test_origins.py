@@ -160,7 +160,7 @@ def test_any_class_or_factory_takes_part(text: str, label: str | None, cls: str,
         (":SGD", "':SGD' names no optimizer; write MODULE:NAME or FILE.py:NAME"),
         ("my_rules.py", "my_rules.py is a file; name the optimizer in it: my_rules.py:NAME"),
         ("torch.optim.AdamW", "what is in a module is written MODULE:NAME, here torch.optim:AdamW"),
-        ("adan", "unknown optimizer 'adan'; did you mean 'adam'?"),
+        ("adaam", "unknown optimizer 'adaam'; did you mean 'adam'?"),
         (
             "my_missing_rules:MyOpt",
             "No module named 'my_missing_rules'; install it, or name a file of yours with its ending, "

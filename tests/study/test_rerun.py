@@ -62,8 +62,8 @@ def test_the_beginning_of_a_name_is_enough(done: StudyFolder) -> None:
     assert find(done, "sgd-evaluation") == trials(done)[-1]
     with pytest.raises(UsageError, match=r"sgd-search.* begins several names"):
         find(done, "sgd-search")
-    with pytest.raises(UsageError, match=r"unknown trial of .*'adan-evaluation'"):
-        find(done, "adan-evaluation")
+    with pytest.raises(UsageError, match=r"unknown trial of .*'adaam-evaluation'"):
+        find(done, "adaam-evaluation")
 
 
 def test_other_versions_cannot_repeat_bits(done: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:

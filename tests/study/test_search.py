@@ -212,7 +212,7 @@ def test_a_file_of_spaces(tmp_path: Path) -> None:
         ("[torch.optim:AdamW]\nlr = [1]", 'a name with dots or colons must be quoted: ["torch.optim:AdamW"]'),
         ("[my_rules.py:MyOpt]\nlr = [1]", '["my_rules.py:MyOpt"]'),
         ("[torch.optim.AdamW]\nlr = [1]", "unknown optimizer 'torch'"),
-        ("[adan]\nlr = [1]", "did you mean 'adam'"),
+        ("[adaam]\nlr = [1]", "did you mean 'adam'"),
         ("[adamw]\nlr = [1]\n[AdamW]\nlr = [2]", "names adamw twice; put all of its hyperparameters under one [AdamW]"),
         ("adamw = 3", "[adamw] must be a table of hyperparameters, such as lr = { low = 1e-4, high = 1e-1 }; not 3"),
         ("[adamw]", "[adamw] must be a table of hyperparameters"),

@@ -202,11 +202,16 @@ class Dispatch:
             own = [live[i] for i in members]
             sparse.check(spec, own)
             spec.check_storage()
+            before = [set(step.state.get(p, ())) for p in own]
             first = [spec.create_state(step.state, p) for p in own]
             has_first = has_first or any(first)
             states = [step.state.get(p, {}) for p in own]
             params = ActiveParams(spec, own, states, first, [streams[i] for i in members], numbers)
-            made.append(self._buckets(params, step.mode))
+            try:
+                made.append(self._buckets(params, step.mode))
+            except BaseException:
+                _forget_new(step.state, own, before)
+                raise
         known = Known(self._samples(live, rules), list(places.values()), made)
         self.ran[id(group)] = tuple(specs), tuple(buckets.choice for buckets in made)
         if has_first or step.mode or switches.get("capturable") or switches.get("differentiable"):
@@ -236,6 +241,14 @@ class Dispatch:
     def _made(self, params: ActiveParams, choice: ExecutorChoice) -> Buckets:
         buckets = list(in_waves(params, make_buckets=choice.executor.make_buckets))
         return Buckets(params.params, params.spec, choice, buckets)
+
+
+def _forget_new(states: dict[Tensor, dict[str, Any]], params: list[Tensor], before: list[set[str]]) -> None:
+    """Forget state that was made for a step that cannot run, so that the next step is again the first."""
+    for p, known in zip(params, before, strict=True):
+        held = states.pop(p, {})
+        if kept := {name: value for name, value in held.items() if name in known}:
+            states[p] = kept
 
 
 def source(spec: GroupSpec) -> str:

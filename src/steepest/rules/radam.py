@@ -16,15 +16,25 @@ def radam(p, g, m, v, *, t, lr, beta1, beta2, eps, eps_hat, threshold):
     m = lerp(m, g, 1 - beta1)
     v = beta2 * v + (1 - beta2) * g * g
     mhat = m / (1 - beta1**t)
-    rho_inf = 2 / (1 - beta2) - 1
-    rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
-    # r is used where rho_inf > rho > threshold >= 4 alone; elsewhere 5 stands in so that no denominator is 0.
+    rho, rho_inf = sample_sizes(t, beta2)
+    # r is used where rho_inf > rho > threshold >= 4 only; elsewhere 5 stands in so that no denominator is 0.
     a = where(rho > threshold, rho, 5)
     b = maximum(rho_inf, a)
-    r = sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
+    r = rectification(a, b)
     c = sqrt(1 - beta2**t)
     l = c / (sqrt(v) + (eps if eps_hat else c * eps))  # noqa: E741 - the paper's letter
     return p - lr * where(rho > threshold, r * mhat * l, mhat), m, v
+
+
+def sample_sizes(t, beta2):
+    """Return ρ_t and ρ∞: the number of gradients that the average of g² rests on, so far and in the end."""
+    rho_inf = 2 / (1 - beta2) - 1
+    return rho_inf - 2 * t * beta2**t / (1 - beta2**t), rho_inf
+
+
+def rectification(a, b):
+    """Return r, for a sample size of a so far and b in the end, both above 4."""
+    return sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
 
 
 class RAdam(Optimizer):

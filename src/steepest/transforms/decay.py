@@ -6,6 +6,7 @@ independent of the rate is θ ← θ - λθ.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -26,18 +27,21 @@ def coupled_decay(update: Update) -> Update:
 
 def decoupled_decay(update: Update) -> Update:
     """Decay the weights themselves, ``p * (1 - lr * weight_decay)``, as in Loshchilov and Hutter 2019."""
-
-    def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p * (1 - scalars["lr"] * scalars["weight_decay"]), g, state, scalars)
-
-    return decayed
+    return _shrinking(update, lambda scalars: scalars["lr"] * scalars["weight_decay"])
 
 
 def independent_decay(update: Update) -> Update:
     """Decay the weights themselves whatever the rate, ``p * (1 - weight_decay)``."""
+    return _shrinking(update, lambda scalars: scalars["weight_decay"])
+
+
+def _shrinking(update: Update, part: Callable[[Values], Any]) -> Update:
+    """Let the rule see weights without a ``part`` of them. A step that returns them untouched does not decay them."""
 
     def decayed(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p * (1 - scalars["weight_decay"]), g, state, scalars)
+        shrunk = p * (1 - part(scalars))
+        new_p, new_state = update(shrunk, g, state, scalars)
+        return (p if new_p is shrunk else new_p), new_state
 
     return decayed
 

@@ -28,6 +28,12 @@ static inline float sqrt_f(float x) { return sqrtf(x); }
 static inline double sqrt_d(double x) { return sqrt(x); }
 static inline float abs_f(float x) { return fabsf(x); }
 static inline double abs_d(double x) { return fabs(x); }
+static inline float log_f(float x) { return logf(x); }
+static inline double log_d(double x) { return log(x); }
+static inline float exp_f(float x) { return expf(x); }
+static inline double exp_d(double x) { return exp(x); }
+static inline float atan2_f(float y, float x) { return atan2f(y, x); }
+static inline double atan2_d(double y, double x) { return atan2(y, x); }
 static inline float pow_f(float a, float b) { return powf(a, b); }
 static inline double pow_d(double a, double b) { return pow(a, b); }
 
@@ -35,7 +41,7 @@ static inline double pow_d(double a, double b) { return pow(a, b); }
 static inline float power_f(float a, float b) { return b == 0.5f ? sqrtf(a) : b == -0.5f ? 1 / sqrtf(a) : powf(a, b); }
 static inline double power_d(double a, double b) { return b == 0.5 ? sqrt(a) : b == -0.5 ? 1 / sqrt(a) : pow(a, b); }
 
-/* The words of host expressions, which are in double. */
+/* The words of host expressions, which are in double. Those that are not here are C's own: sqrt, log, exp, atan2. */
 static inline double maximum(double a, double b) { return a > b || a != a ? a : b; }
 static inline double minimum(double a, double b) { return a < b || a != a ? a : b; }
 static inline double absolute(double x) { return fabs(x); }
