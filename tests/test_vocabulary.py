@@ -18,6 +18,7 @@ from steepest.vocabulary import (
     column_mean,
     lerp,
     maximum,
+    mean,
     minimum,
     norm,
     rms,
@@ -27,11 +28,12 @@ from steepest.vocabulary import (
 )
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
-REDUCING = {"norm": 1, "rms": 1, "row_mean": 1, "column_mean": 1}
+REDUCING = {"norm": 1, "rms": 1, "mean": 1, "row_mean": 1, "column_mean": 1}
 COUNT = {
     "sqrt": 1,
     "absolute": 1,
     "sign": 1,
+    "sigmoid": 1,
     **REDUCING,
     "maximum": 2,
     "minimum": 2,
@@ -61,9 +63,18 @@ def test_what_words_make_one_number_of() -> None:
     assert {w.name for w in WORDS.values() if w.reduces != "nothing"} == REDUCING.keys()
     assert norm(x).item() == pytest.approx(math.sqrt(650))
     assert rms(x).item() == pytest.approx(math.sqrt(650 / 12))
+    assert mean(x).item() == 6.5
     assert row_mean(x).tolist() == [[[2.0], [5.0]], [[8.0], [11.0]]]
     assert column_mean(x).tolist() == [[[2.5, 3.5, 4.5]], [[8.5, 9.5, 10.5]]]
     assert rms(torch.ones(0)).isnan()
+    assert mean(torch.ones(0)).isnan()
+
+
+def test_a_mean_is_summed_in_double() -> None:
+    """In float32 the ones are lost next to 2^25, and the mean would be 0."""
+    x = torch.ones(1002)
+    x[0], x[1] = 2.0**25, -(2.0**25)
+    assert mean(x).item() == torch.tensor(1000 / 1002).item()
 
 
 def test_every_word_is_tested_and_every_operator_has_a_symbol() -> None:

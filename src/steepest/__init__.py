@@ -12,46 +12,68 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is found
     from .drivers.lbfgs import LBFGS as LBFGS
     from .drivers.steepest_descent import SteepestDescent as SteepestDescent
+    from .rules.adabound import AdaBound as AdaBound
     from .rules.adadelta import Adadelta as Adadelta
     from .rules.adafactor import Adafactor as Adafactor
     from .rules.adagrad import Adagrad as Adagrad
     from .rules.adam import Adam as Adam
     from .rules.adam import AdamW as AdamW
     from .rules.adamax import Adamax as Adamax
+    from .rules.adamod import AdaMod as AdaMod
+    from .rules.adams import AdamS as AdamS
     from .rules.asgd import ASGD as ASGD
+    from .rules.diffgrad import DiffGrad as DiffGrad
+    from .rules.grams import Grams as Grams
+    from .rules.lamb import LAMB as LAMB
+    from .rules.lars import LARS as LARS
+    from .rules.madgrad import MADGRAD as MADGRAD
+    from .rules.mars import MARS as MARS
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
     from .rules.muon import Muon as Muon
     from .rules.nadam import NAdam as NAdam
     from .rules.novograd import NovoGrad as NovoGrad
+    from .rules.padam import Padam as Padam
     from .rules.radam import RAdam as RAdam
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
     from .rules.sgd import SGD as SGD
     from .rules.sparse_adam import SparseAdam as SparseAdam
+    from .rules.stable_adamw import StableAdamW as StableAdamW
 
 __all__ = [
     "ASGD",
+    "LAMB",
+    "LARS",
     "LBFGS",
+    "MADGRAD",
+    "MARS",
     "NAG",
     "SGD",
+    "AdaBound",
+    "AdaMod",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
+    "AdamS",
     "AdamW",
     "Adamax",
+    "DiffGrad",
     "Field",
+    "Grams",
     "Momentum",
     "Muon",
     "NAdam",
     "NovoGrad",
     "Optimizer",
+    "Padam",
     "RAdam",
     "RMSprop",
     "Rprop",
     "Rule",
     "SparseAdam",
+    "StableAdamW",
     "State",
     "SteepestDescent",
     "__version__",

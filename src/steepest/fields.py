@@ -67,6 +67,7 @@ class Field:
         is_decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
             ema_decay). State in low precision must check such rates.
         aliases: other ways to write a value, each with the value that it stands for.
+        default_from: the argument whose value in the group None stands for, from when the group is made.
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
             raises `TypeError`.
     """
@@ -88,6 +89,7 @@ class Field:
     integer: bool = False
     is_decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
+    default_from: str = ""
     convert: Callable[[Any], Any] | None = None
 
     def named(self, name: str, keyword_only: bool) -> Field:
@@ -240,6 +242,13 @@ class Fields(dict[str, Field]):
         return f"Fields({', '.join(self)})"
 
 
+def complete(fields: Mapping[str, Field], options: dict[str, Any]) -> None:
+    """Replace None by the value that it stands for in a group with all its options; see `Field.default_from`."""
+    for name, field in fields.items():
+        if field.default_from and options[name] is None:
+            options[name] = options[field.default_from]
+
+
 def settle(fields: Mapping[str, Field], options: dict[str, Any]) -> None:
     """Replace values by the plain Python values that they stand for; see `Field.settle`."""
     options.update({name: field.settle(options[name]) for name, field in fields.items() if name in options})
@@ -334,9 +343,9 @@ def weight_decay(
     return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1), invalid=invalid)
 
 
-def decoupled_weight_decay() -> Any:
+def decoupled_weight_decay(default: bool = False) -> Any:
     """Declare torch's ``decoupled_weight_decay``."""
-    return hyper(False, "decay the weights themselves, as AdamW does")
+    return hyper(default, "decay the weights themselves, as AdamW does")
 
 
 def lr_in_decay() -> Any:

@@ -70,6 +70,11 @@ def _float_sign(x: float) -> float:
     return float((x > 0) - (x < 0))
 
 
+def _float_sigmoid(x: float) -> float:
+    small = math.exp(-abs(x))
+    return (small if x < 0 else 1.0) / (1.0 + small)
+
+
 def _tensor_max(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
@@ -95,6 +100,11 @@ def _tensor_rms(x: Tensor) -> Tensor:
     """
     root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
     return root
+
+
+def _tensor_mean(x: Tensor) -> Tensor:
+    """Return the mean of a whole tensor, 0-dim, summed in double; NaN for an empty one."""
+    return x.mean(dtype=torch.float64).to(x.dtype)
 
 
 def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
@@ -142,6 +152,7 @@ maximum = Word("maximum", _float_max, _tensor_max, "max({0}, {1})", r"\max({0},\
 minimum = Word("minimum", _float_min, _tensor_min, "min({0}, {1})", r"\min({0},\, {1})")
 absolute = Word("absolute", abs, torch.abs, "|{0}|", r"\lvert {0} \rvert")
 sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}}({0})")
+sigmoid = Word("sigmoid", _float_sigmoid, torch.sigmoid, "σ({0})", r"\sigma({0})")
 lerp = Word(
     "lerp",
     lambda a, b, w: a + w * (b - a),
@@ -162,6 +173,7 @@ rescaled = Word("rescaled", operator.mul, operator.mul, "{1}·{0}", r"{1} \cdot 
 No executor combines its factor with others, so that a value too large to be squared is made small first."""
 norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
 rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
+mean = Word("mean", float, _tensor_mean, "mean({0})", r"\operatorname{{mean}}({0})", reduces="tensor")
 row_mean = Word(
     "row_mean",
     float,
@@ -180,7 +192,11 @@ column_mean = Word(
 )
 
 WORDS = {
-    w.name: w for w in (sqrt, maximum, minimum, absolute, sign, lerp, where, rescaled, norm, rms, row_mean, column_mean)
+    w.name: w
+    for w in (
+        *(sqrt, maximum, minimum, absolute, sign, sigmoid, lerp, where, rescaled),
+        *(norm, rms, mean, row_mean, column_mean),
+    )
 }
 """All words by name."""
 

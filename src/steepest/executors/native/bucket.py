@@ -16,7 +16,6 @@ from torch.autograd.graph import increment_version
 from ...kinds import KINDS, Extent
 from ...rule import Program, TensorSlot
 from ...trace import Trace, trace
-from ...vocabulary import rms
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory
 from .accessors import DTYPES, FLOATS, Slot
@@ -64,8 +63,8 @@ EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
 
 def _check_extents(traced: Trace) -> None:
     for node in traced.graph.nodes:
-        if node.meta.get("extent", Extent.HOST) not in EXTENTS or node.target is rms:
-            raise UnsupportedError("the native executor knows elements, norms and numbers, no rows, columns or means")
+        if node.meta.get("extent", Extent.HOST) not in EXTENTS:
+            raise UnsupportedError("the native executor knows elements and whole tensors, no rows or columns")
 
 
 def _layout(stored: TensorSlot, program: Program) -> str:
