@@ -246,7 +246,8 @@ def test_coupled_decay_is_a_penalty_in_the_loss(cls: type[Optimizer], executor: 
     decay = 0.1
     target = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64)
     (p,), (q,) = parameters(problem(2, [(6,)], 1)[0]), parameters(problem(2, [(6,)], 1)[0])
-    first = cls([p], weight_decay=decay, **SWITCHES[executor])
+    flag = {"decoupled_weight_decay": False} if "decoupled_weight_decay" in cls.fields else {}
+    first = cls([p], weight_decay=decay, **flag, **SWITCHES[executor])
     second = cls([q], **SWITCHES[executor])
     for _ in range(STEPS):
         first.step(closure(first, p, lambda x: ((x - target) ** 4).sum()))

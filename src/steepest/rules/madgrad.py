@@ -31,7 +31,8 @@ class MADGRAD(Optimizer):
         torch has none. As in the official code, timm and optax, ε joins η, and nothing moves at η = 0, so a warm-up may
         start there; momentum is 1 - c of the paper. x0, the parameter at its first step, is kept only with momentum.
         Put new weights into the parameter during a run and x0 pulls them back: start anew then. The best η and λ
-        differ from those of SGD and Adam by orders of magnitude. Decay is coupled, as in the official code.
+        differ from those of SGD and Adam by orders of magnitude. Decay is coupled, as by default in the official code:
+        x0 would undo most of a decoupled one.
     """
 
     lr: fields.Rate = fields.lr(1e-2, 1e-4, 1e-1)
@@ -44,8 +45,6 @@ class MADGRAD(Optimizer):
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
-    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
-    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         madgrad,
