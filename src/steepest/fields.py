@@ -425,7 +425,8 @@ class State:
         if self.sparse and p.grad is not None and p.grad.is_sparse:
             return torch.zeros_like(p.grad, dtype=p.dtype)
         if self.init == "param":
-            return p.detach().clone(memory_format=torch.preserve_format)
+            start = p if options.get("differentiable") else p.detach()
+            return start.clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if isinstance(value, Tensor) and not options.get("differentiable"):
             value = value.detach()

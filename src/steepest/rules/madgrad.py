@@ -8,17 +8,22 @@ from .. import fields
 from ..fields import State
 from ..optimizer import Optimizer
 from ..rule import Rule
-from ..vocabulary import lerp, sqrt, where
+from ..vocabulary import lerp, maximum, sqrt, where
 
 
 def madgrad(p, g, n, s, x0, *, t, lr, momentum, eps):
     """p, g, n, s, x0: same shape; x0 is None without momentum, and then follows from p. Returns new (p, n, s, x0)."""
-    x = p + s / (n ** (1 / 3) + eps) if x0 is None else x0
+    x = p + s / root(n, eps) if x0 is None else x0
     a = where(lr > 0, (lr + eps) * sqrt(t), 0.0)
     s = s + a * g
     n = n + a * g * g
-    z = x - s / (n ** (1 / 3) + eps)
+    z = x - s / root(n, eps)
     return (z if x0 is None else lerp(p, z, 1 - momentum)), n, s, x0
+
+
+def root(n, eps):
+    """Return ∛n + ε; what is far below ε³ counts as 1e-36, so that the root has a derivative where n is 0."""
+    return maximum(n, 1e-36) ** (1 / 3) + eps
 
 
 class MADGRAD(Optimizer):

@@ -8,13 +8,15 @@ from .. import fields
 from ..fields import State
 from ..optimizer import Optimizer
 from ..rule import Rule
-from ..vocabulary import lerp, maximum, rms, sqrt
+from ..vocabulary import maximum, rms, sqrt
 
 
 def stable_adamw(p, g, m, v, *, t, lr, beta1, beta2, eps, weight_decay):
     """p, g, m, v: same shape; m and v hold corrected averages. Returns new (p, m, v)."""
-    m = lerp(m, g, (1 - beta1) / (1 - beta1**t))
-    v = lerp(v, g * g, (1 - beta2) / (1 - beta2**t))
+    beta1 = (beta1 - beta1**t) / (1 - beta1**t)
+    beta2 = (beta2 - beta2**t) / (1 - beta2**t)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
     eta = lr / maximum(1, rms(g / maximum(sqrt(v), eps)))
     return p * (1 - eta * weight_decay) - eta * m / (sqrt(v) + eps), m, v
 
