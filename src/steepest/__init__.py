@@ -18,8 +18,11 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adagrad import Adagrad as Adagrad
     from .rules.adam import Adam as Adam
     from .rules.adam import AdamW as AdamW
+    from .rules.adam_mini import AdamMini as AdamMini
     from .rules.adamax import Adamax as Adamax
     from .rules.adamod import AdaMod as AdaMod
+    from .rules.adamp import SGDP as SGDP
+    from .rules.adamp import AdamP as AdamP
     from .rules.adams import AdamS as AdamS
     from .rules.asgd import ASGD as ASGD
     from .rules.diffgrad import DiffGrad as DiffGrad
@@ -38,6 +41,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
     from .rules.sgd import SGD as SGD
+    from .rules.sm3 import SM3 as SM3
     from .rules.sparse_adam import SparseAdam as SparseAdam
     from .rules.stable_adamw import StableAdamW as StableAdamW
 
@@ -50,12 +54,16 @@ __all__ = [
     "MARS",
     "NAG",
     "SGD",
+    "SGDP",
+    "SM3",
     "AdaBound",
     "AdaMod",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
+    "AdamMini",
+    "AdamP",
     "AdamS",
     "AdamW",
     "Adamax",

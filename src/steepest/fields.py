@@ -122,6 +122,8 @@ class Field:
             return "one of " + ", ".join(map(repr, self.choices)) + (" or None" if self.default is None else "")
         if self.is_flag:
             return "True or False" + (" or None" if self.default is None else "")
+        if self.convert is not None:
+            return "a value as described" + (" or None" if self.default is None else "")
         low = "" if self.low in (None, -math.inf) else f" {'>' if self.exclusive_low else '>='} {self.low:g}"
         high = "" if self.high is None else f" {'<=' if self.inclusive_high else '<'} {self.high:g}"
         numbers = f"{len(self.names)} numbers" if len(self.names) > 1 else "an int" if self.integer else "a number"
@@ -337,10 +339,14 @@ def momentum(default: float, *, invalid: str = "") -> Any:
 
 
 def weight_decay(
-    default: float = 0, doc: str = "L2 penalty λ, added to the gradient as λθ", *, invalid: str = ""
+    default: float = 0,
+    doc: str = "L2 penalty λ, added to the gradient as λθ",
+    *,
+    invalid: str = "",
+    search: Search = Search(1e-6, 1e-1),
 ) -> Any:
     """Declare torch's ``weight_decay``."""
-    return hyper(default, doc, low=0.0, search=Search(1e-6, 1e-1), invalid=invalid)
+    return hyper(default, doc, low=0.0, search=search, invalid=invalid)
 
 
 def decoupled_weight_decay(default: bool = False) -> Any:

@@ -176,6 +176,17 @@ def _find_field(cls: type[Optimizer], key: str) -> tuple[Field, int | None]:
     raise UnknownNameError(message)
 
 
+def _worded(text: str) -> Any:
+    """Return a value that has words without quotes in it: ``(head,8)`` is ``("head", 8)``."""
+    entries = re.fullmatch(r"\((.*)\)", text)
+    if entries:
+        return tuple(_worded(entry.strip()) for entry in entries[1].split(","))
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def _value(declared: Field, key: str, text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
@@ -185,4 +196,6 @@ def _value(declared: Field, key: str, text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
+        if declared.convert is not None:
+            return _worded(text)
         raise ValueError(f"{key}={text} is no value for {key}; it must be {declared.allowed}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 
 from .. import fields
-from ..fields import State
+from ..fields import Search, State
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import lerp, norm, sqrt, where
@@ -38,7 +38,9 @@ class LAMB(Optimizer):
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 2e-2)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-6)
-    weight_decay: float = fields.weight_decay(1e-2, "decay λ, added to the direction as λθ before it is scaled")
+    weight_decay: float = fields.weight_decay(
+        1e-2, "decay λ, added to the direction before it is scaled", search=Search(1e-3, 1e-1)
+    )
     _: KW_ONLY
     maximize: bool = fields.maximize()
     foreach: bool | None = fields.foreach()

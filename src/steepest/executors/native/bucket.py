@@ -48,7 +48,8 @@ MENDED = {3, 5, 6}
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """Make the kernel of a program for these dtypes of tensors (p, g, stored state) and counters, only once."""
     traced = trace(program, numbers)
-    _check_extents(traced)
+    if refusal := _unknown_extents(traced):
+        raise UnsupportedError(refusal)
     stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
     parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
     parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
@@ -61,10 +62,16 @@ EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
 """Extents that the kernel's loops know: numbers, numbers per tensor, and elements."""
 
 
-def _check_extents(traced: Trace) -> None:
-    for node in traced.graph.nodes:
-        if node.meta.get("extent", Extent.HOST) not in EXTENTS:
-            raise UnsupportedError("the native executor knows elements and whole tensors, no rows or columns")
+def _unknown_extents(traced: Trace) -> str:
+    if all(node.meta.get("extent", Extent.HOST) in EXTENTS for node in traced.graph.nodes):
+        return ""
+    return "the native executor knows elements and whole tensors, no rows or columns"
+
+
+@cache
+def unknown_extents(program: Program, numbers: tuple[str, ...]) -> str:
+    """Return why the kernel's loops cannot run a program; empty if they can."""
+    return _unknown_extents(trace(program, numbers))
 
 
 def _layout(stored: TensorSlot, program: Program) -> str:

@@ -28,10 +28,11 @@ SUMS = {
     "norm": ("{0} * {0}", "sqrt({0})"),
     "rms": ("{0} * {0}", "sqrt({0} / (double)item->size)"),
     "mean": ("{0}", "{0} / (double)item->size"),
+    "total": ("{0}", "{0}"),
 }
 """Reductions of a whole tensor: the term that each element adds to a sum, and the result of the sum."""
 
-ALONE = {"norm": "abs", "rms": "abs", "mean": "same"}
+ALONE = {"norm": "abs", "rms": "abs", "mean": "same", "total": "same"}
 """Functions that reductions are of one number."""
 
 FOLDED = {"addcmul": "*", "addcdiv": "/"}

@@ -10,7 +10,7 @@ from ...group import GroupSpec, values
 from ...kinds import KINDS
 from ...rule import PLANNED_KINDS
 from ..base import PLAIN_TYPES, ActiveParams, Executor, UnsupportedError, suits_planned
-from .bucket import EXTENTS, KernelBucket, check_machine, kernel_like, make_buckets
+from .bucket import EXTENTS, KernelBucket, check_machine, kernel_like, make_buckets, unknown_extents
 from .emit import Kernel
 
 
@@ -22,6 +22,8 @@ def refusal(spec: GroupSpec) -> str:
         return ""  # a model may be made there, and its parameters put somewhere before the first step
     if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
         return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
+    if spec.rule.kind == "per_tensor" and (reason := unknown_extents(spec.program(), _names(spec))):
+        return f"`fused=True` cannot run {fn}: {reason}; leave fused=None"
     if other := sorted(devices - {"cpu"}):
         return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
@@ -31,6 +33,11 @@ def refusal(spec: GroupSpec) -> str:
     except UnsupportedError as error:
         return str(error)
     return ""
+
+
+def _names(spec: GroupSpec) -> tuple[str, ...]:
+    numbers = values(spec.fields, spec.options)[0]
+    return (*numbers, *(["t"] if any(s.kind == "step" for s in spec.existing) else []))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
