@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY
-from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -38,10 +37,15 @@ BLOCKS = {
 }
 
 
-@cache
+HEADS: dict[int, Rule] = {}
+"""Rules by their number of heads, each made when it is first asked for."""
+
+
 def heads(n: int) -> Rule:
     """Return the rule with a block for each of ``n`` heads, which are runs of rows."""
-    return blockwise(lambda x: head_mean(x, n), State("vmean", "row", nonnegative=True))
+    if n not in HEADS:
+        HEADS[n] = blockwise(lambda x: head_mean(x, n), State("vmean", "row", nonnegative=True))
+    return HEADS[n]
 
 
 def block_of(value: Any) -> Any:

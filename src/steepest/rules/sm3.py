@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from functools import cache, reduce
+from functools import reduce
 
 from torch import Tensor
 
@@ -28,14 +28,17 @@ def sm3(p, g, b, *a, lr, momentum, beta, eps):
 
 
 BUFFER = State("momentum_buffer", when=lambda o: o["momentum"] != 0)
-VECTOR = Rule(sm3, "pointwise", (BUFFER, State("accumulator_0", nonnegative=True)))
 
 
-@cache
 def axes(count: int) -> Rule:
     """Return the rule of a tensor with ``count`` dimensions."""
     a = (State(f"accumulator_{i}", f"axis_{i}", nonnegative=True) for i in range(count))
     return Rule(sm3, "per_tensor", (BUFFER, *a), is_real=True)
+
+
+VECTOR = Rule(sm3, "pointwise", (BUFFER, State("accumulator_0", nonnegative=True)))
+RULES = (VECTOR, VECTOR, *(axes(count) for count in range(2, AXES + 1)))
+"""Rules by the number of dimensions."""
 
 
 class SM3(Optimizer):
@@ -66,12 +69,12 @@ class SM3(Optimizer):
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 
-    rule = axes(2)
+    rule = RULES[2]
 
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """Return the rule for the parameter's number of dimensions; without a parameter, a matrix's."""
-        return axes(2) if p is None else axes(p.dim()) if p.dim() > 1 else VECTOR
+        return RULES[2 if p is None else min(p.dim(), AXES)]
 
     @classmethod
     def check_parameter(cls, p: Tensor) -> None:
