@@ -66,7 +66,7 @@ def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
 
 def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
     """Where to look: the defaults first, then one other option moved (dampening needs momentum, c2 a Wolfe search),
-    then two (lr_in_decay needs a decay, and a decoupled one), then three (wd_ratio a decay and steps that are projected).
+    then two (lr_in_decay needs a decay, and a decoupled one), then three (wd_ratio: a decay and projected steps).
     """
     others = {n: alternatives(field) for n, field in hyperparameters(cls).items() if n != name}
     for size in range(4):

@@ -166,6 +166,8 @@ class Field:
                 raise UnknownWordError(f"{message}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
+        elif self.convert and value is None and self.default is not None:
+            raise TypeError(f"{self.name} must be {self.allowed}, not None")
         elif self.is_number and not (value is None and self.default is None):
             self._validate_numbers(value)
 
