@@ -433,16 +433,16 @@ def test_adam_minis_state_is_as_small_as_its_blocks() -> None:
 def test_blocks_without_rows_have_kernels(block: str) -> None:
     theta0, grads = matrices()
     options: Options = {"block": block, "weight_decay": 0.1}
-    native = path(steepest.AdamMini, grads, theta0, fused=True, **options)
+    native = path(steepest.AdamMini, grads, theta0, **options)
     assert_near(native, path(steepest.AdamMini, grads, theta0, foreach=False, **options))
-    assert steepest.AdamMini([torch.nn.Parameter(torch.ones(2, 2))], fused=True, **options).executor == "native"
+    assert steepest.AdamMini([torch.nn.Parameter(torch.ones(2, 2))], **options).executor == "native"
 
 
 @pytest.mark.parametrize("cls", [steepest.AdamMini, steepest.SM3, steepest.AdamP, steepest.SGDP])
 def test_rows_have_no_kernels_and_say_so(cls: type[Optimizer]) -> None:
-    with pytest.raises(RuntimeError, match=r"`fused=True` cannot run .*; leave fused=None"):
-        cls([torch.nn.Parameter(torch.ones(2, 2))], fused=True)
-    assert "cannot run" in cls([torch.nn.Parameter(torch.ones(2, 2))]).executor.reason
+    executor = cls([torch.nn.Parameter(torch.ones(2, 2))]).executor
+    assert executor == "foreach"
+    assert "cannot run" in executor.reason
 
 
 # -- projections -----------------------------------------------------------------------------------------------------

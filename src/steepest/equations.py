@@ -38,6 +38,13 @@ GREEK = {
     "t0": ("t₀", "t_0"),
     "beta1": ("β₁", r"\beta_1"),
     "beta2": ("β₂", r"\beta_2"),
+    "beta3": ("β₃", r"\beta_3"),
+    "gamma": ("γ", r"\gamma"),
+    "delta": ("δ", r"\delta"),
+    "xi": ("ξ", r"\xi"),
+    "x0": ("x₀", "x_0"),
+    "base_lr": ("η₀", r"\eta_0"),
+    "final_lr": ("η*", r"\eta^*"),
     "eps": ("ε", r"\epsilon"),
     "rho": ("ρ", r"\rho"),
     "rho_inf": ("ρ∞", r"\rho_\infty"),
@@ -142,7 +149,7 @@ class Printer:
         order = {node: index for index, node in enumerate(self.trace.graph.nodes)}
         for name, new in self.outputs.items():
             old = inputs[name]
-            if isinstance(new, fx.Node) and any(order[user] > order[new] for user in old.users):
+            if isinstance(new, fx.Node) and new is not old and any(order[user] > order[new] for user in old.users):
                 self.inputs[old] += OLD
 
     def equations(self) -> list[str]:

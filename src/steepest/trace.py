@@ -211,14 +211,18 @@ def worded(extent: Extent) -> str:
 def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
     """Collect a function's local variables when it returns, so that equations print with the rule's names.
 
+    Values that helper functions in the same file give a name are collected too; their arguments are not.
+
     Nothing is collected under a profiler: the profiler stays on, and cProfile's could not be put back from Python.
     """
     names: dict[str, fx.Node] = {}
 
     def watch(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            held = frame.f_locals.items()
-            names.update({name: value.node for name, value in held if isinstance(value, fx.Proxy)})
+        own = frame.f_code
+        if event == "return" and own.co_filename == code.co_filename:
+            arguments = own.co_varnames[: own.co_argcount] if own is not code else ()
+            held = {name: x for name, x in frame.f_locals.items() if name not in arguments}
+            names.update({name: value.node for name, value in held.items() if isinstance(value, fx.Proxy)})
 
     if sys.getprofile() is not None:
         yield names

@@ -31,15 +31,15 @@ def projected(u, p, g, delta, wd_ratio, eps):
 
 def adamp(p, g, m, v, *, t, lr, beta1, beta2, eps, weight_decay, delta, wd_ratio, nesterov):
     """p, g, m, v: same shape. Returns new (p, m, v)."""
-    u, m, v = adam_direction(g, m, v, t, beta1, beta2, eps, nesterov)
-    u, rho = projected(u, p, g, delta, wd_ratio, eps)
+    d, m, v = adam_direction(g, m, v, t, beta1, beta2, eps, nesterov)
+    u, rho = projected(d, p, g, delta, wd_ratio, eps)
     return p * (1 - lr * weight_decay * rho) - lr * u, m, v
 
 
 def adamp_vector(p, g, m, v, *, t, lr, beta1, beta2, eps, weight_decay, nesterov):
     """p, g, m, v: same shape, a vector or a number. Returns new (p, m, v)."""
-    u, m, v = adam_direction(g, m, v, t, beta1, beta2, eps, nesterov)
-    return p * (1 - lr * weight_decay) - lr * u, m, v
+    d, m, v = adam_direction(g, m, v, t, beta1, beta2, eps, nesterov)
+    return p * (1 - lr * weight_decay) - lr * d, m, v
 
 
 def adam_direction(g, m, v, t, beta1, beta2, eps, nesterov):
@@ -52,15 +52,15 @@ def adam_direction(g, m, v, t, beta1, beta2, eps, nesterov):
 
 def sgdp(p, g, b, *, lr, momentum, dampening, nesterov, weight_decay, delta, wd_ratio, eps):
     """p, g, b: same shape; b is None without momentum. Returns new (p, b)."""
-    u, b = momentum_direction(g, b, momentum, dampening, nesterov)
-    u, rho = projected(u, p, g, delta, wd_ratio, eps)
+    d, b = momentum_direction(g, b, momentum, dampening, nesterov)
+    u, rho = projected(d, p, g, delta, wd_ratio, eps)
     return p * (1 - lr * weight_decay * rho / (1 - momentum)) - lr * u, b
 
 
 def sgdp_vector(p, g, b, *, lr, momentum, dampening, nesterov, weight_decay):
     """p, g, b: same shape, a vector or a number; b is None without momentum. Returns new (p, b)."""
-    u, b = momentum_direction(g, b, momentum, dampening, nesterov)
-    return p * (1 - lr * weight_decay / (1 - momentum)) - lr * u, b
+    d, b = momentum_direction(g, b, momentum, dampening, nesterov)
+    return p * (1 - lr * weight_decay / (1 - momentum)) - lr * d, b
 
 
 def momentum_direction(g, b, momentum, dampening, nesterov):
@@ -111,7 +111,6 @@ class AdamP(Optimizer):
     foreach: bool | None = fields.foreach()
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
-    fused: bool | None = fields.fused()
 
     rule = Rule(adamp, "per_tensor", MOMENTS)
     vector = Rule(adamp_vector, "pointwise", MOMENTS)
@@ -152,7 +151,6 @@ class SGDP(Optimizer):
     maximize: bool = fields.maximize()
     foreach: bool | None = fields.foreach()
     differentiable: bool = fields.differentiable()
-    fused: bool | None = fields.fused()
 
     rule = Rule(sgdp, "per_tensor", (BUFFER,))
     vector = Rule(sgdp_vector, "pointwise", (BUFFER,))

@@ -15,8 +15,8 @@ def mars(p, g, m, v, h, *, t, lr, beta1, beta2, eps, gamma, initial_last_grad, f
     """p, g, m, v, h: same shape; h is the gradient of the step before. Returns new (p, m, v, h)."""
     if first and initial_last_grad == "gradient":
         h = g
-    c = g + gamma * beta1 / (1 - beta1) * (g - h)
-    c = c / maximum(norm(c), 1)
+    d = g + gamma * beta1 / (1 - beta1) * (g - h)
+    c = d / maximum(norm(d), 1)
     m = lerp(m, c, 1 - beta1)
     v = beta2 * v + (1 - beta2) * c * c
     mhat = m / (1 - beta1**t)

@@ -65,7 +65,6 @@ class SM3(Optimizer):
     maximize: bool = fields.maximize()
     foreach: bool | None = fields.foreach()
     differentiable: bool = fields.differentiable()
-    fused: bool | None = fields.fused()
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 
