@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
@@ -22,7 +23,7 @@ def refusal(spec: GroupSpec) -> str:
         return ""  # a model may be made there, and its parameters put somewhere before the first step
     if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
         return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
-    if spec.rule.kind == "per_tensor" and (reason := unknown_extents(spec.program(), _names(spec))):
+    if spec.rule.kind == "per_tensor" and (reason := _unknown_extents(spec)):
         return f"`fused=True` cannot run {fn}: {reason}; leave fused=None"
     if other := sorted(devices - {"cpu"}):
         return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
@@ -35,9 +36,10 @@ def refusal(spec: GroupSpec) -> str:
     return ""
 
 
-def _names(spec: GroupSpec) -> tuple[str, ...]:
+def _unknown_extents(spec: GroupSpec) -> str:
+    """Return why the loops cannot run the rule itself. The transforms around it have numbers of the step."""
     numbers = values(spec.fields, spec.options)[0]
-    return (*numbers, *(["t"] if any(s.kind == "step" for s in spec.existing) else []))
+    return unknown_extents(replace(spec, wrappers=()).program(), (*numbers, "t"))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
