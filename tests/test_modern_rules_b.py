@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import KW_ONLY
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 import steepest
 from cases import SWITCHES, Options, buckets_of, executors_of, parameters
 from oracles import problem
-from steepest import Optimizer
+from steepest import Optimizer, Rule, fields
+from steepest.vocabulary import absolute, axis_max, axis_mean, axis_total, head_mean, mean, norm, rms, sigmoid, total
 from test_identities import assert_near, differ, every_switch, path, start_and_gradients
 
 CLASSES = [
@@ -571,3 +573,69 @@ def test_vectors_of_a_group_run_natively_beside_matrices_that_cannot() -> None:
     optimizer.step()
     assert optimizer.executor == "foreach and native"
     assert [type(bucket).__name__ for bucket in buckets_of(optimizer)] == ["BatchBucket", "KernelBucket"]
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def of_whole_tensors(p, g, *, lr):  # type: ignore[no-untyped-def]
+    """p, g: same shape. Every number of a whole tensor, one inside another, and a sigmoid."""
+    a = mean(g * g)
+    b = rms(g - a) + total(p * g) / (1 + norm(p))
+    return p - lr * sigmoid(b * g) * mean(absolute(g - b)) - lr * rms(a) * total(b) * mean(b)
+
+
+def of_axes(p, g, *, lr):  # type: ignore[no-untyped-def]
+    """p, g: same shape, a matrix."""
+    rows = axis_total(p * g, 0) / (1 + axis_max(absolute(g), 1))
+    return p - lr * rows * axis_mean(g, 1) - lr * head_mean(g, 2) * axis_max(rows, 0)
+
+
+class WholeTensors(Optimizer):
+    """Rule of this file."""
+
+    lr: float = fields.lr(0.1)
+    _: KW_ONLY
+    foreach: bool | None = fields.foreach()
+    fused: bool | None = fields.fused()
+
+    rule = Rule(of_whole_tensors, "per_tensor")
+
+
+class Axes(Optimizer):
+    """Rule of this file."""
+
+    lr: float = fields.lr(0.1)
+    _: KW_ONLY
+    foreach: bool | None = fields.foreach()
+
+    rule = Rule(of_axes, "per_tensor")
+
+
+@pytest.mark.parametrize("executor", ["foreach", "native"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.bfloat16], ids=str)
+def test_words_of_whole_tensors_are_alike_in_every_executor(executor: str, dtype: torch.dtype) -> None:
+    """More than a block of the kernel, one element, and none. 64 eps of the largest element, 8 of half types."""
+    shapes = [(5_000,), (3, 7), (1,), (), (0, 2)]
+    results = []
+    for switch in (SWITCHES[executor], {"foreach": False}):
+        source = torch.Generator().manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(shape, generator=source).to(dtype)) for shape in shapes]
+        optimizer = WholeTensors(params, **switch)
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=source).to(dtype)
+        optimizer.step()
+        results.append([p.detach() for p in params])
+    factor = (8 if dtype == torch.bfloat16 else 64) * torch.finfo(dtype).eps
+    for ours, theirs in zip(*results, strict=True):
+        largest = theirs.abs().max().item() if theirs.numel() else 1.0
+        torch.testing.assert_close(ours, theirs, rtol=factor, atol=factor * largest)
+
+
+def test_words_of_axes_are_alike_in_both_executors() -> None:
+    theta0, grads = problem(9, [(4, 3), (2, 5), (2, 0)], 3)
+    given = [[torch.as_tensor(g) for g in of_step] for of_step in grads]
+    listed, plain = (path(Axes, given, theta0, foreach=foreach) for foreach in (True, False))
+    assert_near(listed[:2], plain[:2], 1e-12)
+    assert listed[2].shape == (2, 0)
+    assert Axes([torch.nn.Parameter(torch.ones(4, 3))]).executor == "foreach"
