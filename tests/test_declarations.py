@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, alternatives, defaults, hyperparameters, is_valid, pairwise
+from cases import CLASSES, NATIVE, alternatives, defaults, hyperparameters, is_valid, pairwise
 from steepest import Optimizer
 from steepest.executors.choose import choose
 from steepest.group import GroupSpec
@@ -123,6 +123,5 @@ def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
     if cls.rule.sparse == "lazy":
         assert ran.name == "sparse"
         return
-    has_rows = any(s.kind in ("row", "column") for s in cls.rule.state)
-    planned = {"pointwise": "native", "per_tensor": "foreach" if has_rows else "native"}
+    planned = {"pointwise": "native", "per_tensor": "native" if cls in NATIVE.values() else "foreach"}
     assert ran.name == {**planned, "matrix": "stacked", "driver": "driver"}[cls.rule_for(optimizer.defaults).kind]

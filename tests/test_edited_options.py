@@ -49,6 +49,8 @@ def check_edit(cls: type[Optimizer], name: str, value: Any, executor: str) -> No
     train(optimizer, 3)
     other = cls([torch.nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]], **{name: value})
     other.param_groups[0].update(SWITCHES[executor])
+    settled = {n for n, f in cls.fields.items() if f.default_from} - {name}  # by the lr that the group was made with
+    other.param_groups[0].update({n: optimizer.param_groups[0][n] for n in settled})
     for p, q in zip(optimizer.param_groups[0]["params"], other.param_groups[0]["params"], strict=True):
         if p in optimizer.state:
             other.state[q] = copy.deepcopy(optimizer.state[p])
@@ -79,8 +81,9 @@ def test_options_turned_on_later_make_their_state_then(
     optimizer.param_groups[0][name] = value
     train(optimizer, 1)
     train(plain, 1)
-    wanted = [s.name for s in cls.rule.state if s.when(optimizer.param_groups[0])]
-    for (_, held), (_, before) in zip(snapshot(optimizer), snapshot(plain), strict=True):
+    group = optimizer.param_groups[0]
+    for (p, held), (_, before) in zip(snapshot(optimizer), snapshot(plain), strict=True):
+        wanted = [s.name for s in cls.rule_for(group, p).state if s.when(group)]
         assert set(wanted) == set(wanted) & set(held)
         assert all(same(held[k], before[k]) for k in before if k in wanted)
     optimizer.param_groups[0][name] = cls.fields[name].default

@@ -37,14 +37,13 @@ from cases import (
     label,
     same,
     snapshot,
-    spec_of,
 )
 from shapes import fitted
 from steepest import Optimizer, Rule, State, fields
 from steepest.executors import choose, foreach, reference
 from steepest.executors.base import Executor
 from steepest.executors.plan import make_plan
-from steepest.group import values
+from steepest.group import GroupSpec, values
 from steepest.trace import trace
 from steepest.vocabulary import absolute, column_mean, lerp, maximum, norm, rms, row_mean, sign, sqrt, where
 
@@ -433,7 +432,8 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = cls([p], **options)
     numbers, _ = values(cls.fields, optimizer.param_groups[0])
-    return make_plan(trace(spec_of(optimizer).program(p), (*numbers, "t"))).source.count(" for x0")
+    program = GroupSpec.of(cls, optimizer.param_groups[0], p).program(p)
+    return make_plan(trace(program, (*numbers, "t"))).source.count(" for x0")
 
 
 @every_planned_row

@@ -27,10 +27,11 @@ MOVES = [
 def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> torch.Tensor | str:
     """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys.
 
-    One direction is nearly flat: only there does a lower bound of a root matter.
-    Half-way the rate is halved: only then does it matter whether a buffer holds it.
+    Half-way the rate is halved: only then does it matter whether a buffer holds it. One direction is nearly flat: only
+    there does a lower bound of a root matter. Rules of whole tensors get a matrix.
     """
-    p = torch.nn.Parameter(torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3], dtype=torch.float64))
+    start = torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3, 0.4], dtype=torch.float64)
+    p = torch.nn.Parameter(start.view(2, 3) if cls.rule.kind == "per_tensor" else start)
     optimizer = cls([p], **options)
 
     def closure() -> torch.Tensor:
@@ -38,7 +39,8 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
         if optimizer.param_groups[0].get("line_search") == "exact":
             loss = (torch.arange(1.0, 6.0, dtype=torch.float64) * p * p).sum()
         else:
-            q, flat = p[:4], p[4]
+            x = p.reshape(-1)
+            q, flat = x[:-1], x[-1]
             loss = ((q[1:] - q[:-1] ** 2) ** 2).sum() * 10 + ((1 - q) ** 2).sum() + 1e-7 * flat
         backward(loss, optimizer)
         return loss
@@ -52,7 +54,7 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
         return str(error)
     held = optimizer.state.get(p, {})
     seen = [x.reshape(-1).double() for name, x in held.items() if with_state or name == "ema"]
-    return torch.cat([p.detach(), *seen])
+    return torch.cat([p.detach().reshape(-1), *seen])
 
 
 def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
@@ -65,10 +67,10 @@ def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
 
 def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
     """Where to look: the defaults first, then one other option moved (dampening needs momentum, c2 a Wolfe search),
-    then two (lr_in_decay needs a decay, and a decoupled one).
+    then two (lr_in_decay needs a decay, and a decoupled one), then three (wd_ratio: a decay and projected steps).
     """
     others = {n: alternatives(field) for n, field in hyperparameters(cls).items() if n != name}
-    for size in range(3):
+    for size in range(4):
         for chosen in itertools.combinations(others, size):
             for picked in itertools.product(*(others[n] for n in chosen)):
                 yield dict(zip(chosen, picked, strict=True))

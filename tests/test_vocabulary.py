@@ -18,19 +18,28 @@ from steepest.vocabulary import (
     atan2,
     column_mean,
     exp,
+    axis_max,
+    axis_mean,
+    axis_total,
+    column_mean,
+    head_mean,
     lerp,
     log,
     maximum,
+    mean,
     minimum,
     norm,
     rms,
     row_mean,
     sqrt,
+    total,
     where,
 )
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
-REDUCING = {"norm": 1, "rms": 1, "row_mean": 1, "column_mean": 1}
+EXTRA = {"head_mean": (1,), "axis_max": (0,), "axis_total": (0,), "axis_mean": (0,)}
+"""Numbers that some words take after their tensor."""
+REDUCING = dict.fromkeys(("norm", "rms", "mean", "total", "row_mean", "column_mean", *EXTRA), 1)
 COUNT = {
     "sqrt": 1,
     "absolute": 1,
@@ -38,6 +47,7 @@ COUNT = {
     "log": 1,
     "exp": 1,
     "atan2": 2,
+    "sigmoid": 1,
     **REDUCING,
     "maximum": 2,
     "minimum": 2,
@@ -58,8 +68,10 @@ def tensor(x: float) -> torch.Tensor:
 
 
 def check(word: Word, numbers: tuple[float, ...]) -> None:
-    on_tensors = word(*map(tensor, numbers)) if word.reduces == "nothing" else word(tensor(numbers[0])[:1, None])
-    assert agree(word(*numbers), on_tensors.reshape(-1)[0]), (word.name, numbers, on_tensors)
+    extra = EXTRA.get(word.name, ())
+    one = tensor(numbers[0])[:1, None]
+    on_tensors = word(*map(tensor, numbers)) if word.reduces == "nothing" else word(one, *extra)
+    assert agree(word(*numbers, *extra), on_tensors.reshape(-1)[0]), (word.name, numbers, on_tensors)
 
 
 def test_what_words_make_one_number_of() -> None:
@@ -67,9 +79,24 @@ def test_what_words_make_one_number_of() -> None:
     assert {w.name for w in WORDS.values() if w.reduces != "nothing"} == REDUCING.keys()
     assert norm(x).item() == pytest.approx(math.sqrt(650))
     assert rms(x).item() == pytest.approx(math.sqrt(650 / 12))
+    assert mean(x).item() == 6.5
+    assert total(x).item() == 78.0
+    assert axis_max(x, 1).tolist() == [[[9.0], [12.0]]]
+    assert axis_total(x, 0).tolist() == [[[21.0]], [[57.0]]]
+    assert axis_mean(x, 2).tolist() == [[[5.5, 6.5, 7.5]]]
+    assert head_mean(torch.arange(12.0).view(4, 3), 2).tolist() == [[2.5], [2.5], [8.5], [8.5]]
     assert row_mean(x).tolist() == [[[2.0], [5.0]], [[8.0], [11.0]]]
     assert column_mean(x).tolist() == [[[2.5, 3.5, 4.5]], [[8.5, 9.5, 10.5]]]
     assert rms(torch.ones(0)).isnan()
+    assert mean(torch.ones(0)).isnan()
+    assert axis_max(torch.ones(0, 2), 1).tolist() == [[0.0, 0.0]]
+
+
+def test_a_mean_is_summed_in_double() -> None:
+    """In float32 the ones are lost next to 2^25, and the mean would be 0."""
+    x = torch.ones(1002)
+    x[0], x[1] = 2.0**25, -(2.0**25)
+    assert mean(x).item() == torch.tensor(1000 / 1002).item()
 
 
 def test_every_word_is_tested_and_every_operator_has_a_symbol() -> None:
@@ -191,14 +218,14 @@ def test_half_precision_words_keep_their_dtype() -> None:
     x = torch.tensor([[0.5, 2.0]], dtype=torch.bfloat16)
     for name, count in COUNT.items():
         arguments = [x] * count if name != "where" else [x > 1, x, x]
-        assert WORDS[name](*arguments).dtype == torch.bfloat16, name
+        assert WORDS[name](*arguments, *EXTRA.get(name, ())).dtype == torch.bfloat16, name
 
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=list(WORDS))
 def test_templates_take_every_argument(word: Word) -> None:
     letters = "uvw"[: COUNT[word.name]]
     for template in (word.plain, word.latex):
-        shown = template.format(*letters)
+        shown = template.format(*letters, *EXTRA.get(word.name, ()))
         assert all(letter in shown for letter in letters)
 
 

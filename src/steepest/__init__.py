@@ -13,55 +13,83 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .drivers.lbfgs import LBFGS as LBFGS
     from .drivers.steepest_descent import SteepestDescent as SteepestDescent
     from .rules.adabelief import AdaBelief as AdaBelief
+    from .rules.adabound import AdaBound as AdaBound
     from .rules.adadelta import Adadelta as Adadelta
     from .rules.adafactor import Adafactor as Adafactor
     from .rules.adagrad import Adagrad as Adagrad
     from .rules.adam import Adam as Adam
     from .rules.adam import AdamW as AdamW
     from .rules.adam_atan2 import AdamAtan2 as AdamAtan2
+    from .rules.adam_mini import AdamMini as AdamMini
     from .rules.adamax import Adamax as Adamax
+    from .rules.adamod import AdaMod as AdaMod
+    from .rules.adamp import AdamP as AdamP
+    from .rules.adamp import SGDP as SGDP
+    from .rules.adams import AdamS as AdamS
     from .rules.adan import Adan as Adan
     from .rules.ademamix import AdEMAMix as AdEMAMix
     from .rules.ademamix import SimplifiedAdEMAMix as SimplifiedAdEMAMix
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
     from .rules.asgd import ASGD as ASGD
+    from .rules.diffgrad import DiffGrad as DiffGrad
+    from .rules.grams import Grams as Grams
+    from .rules.lamb import LAMB as LAMB
     from .rules.laprop import LaProp as LaProp
+    from .rules.lars import LARS as LARS
     from .rules.lion import Lion as Lion
+    from .rules.madgrad import MADGRAD as MADGRAD
+    from .rules.mars import MARS as MARS
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
     from .rules.muon import Muon as Muon
     from .rules.nadam import NAdam as NAdam
     from .rules.novograd import NovoGrad as NovoGrad
-    from .rules.qhm import QHM as QHM
+    from .rules.padam import Padam as Padam
     from .rules.qhm import QHAdam as QHAdam
+    from .rules.qhm import QHM as QHM
     from .rules.radam import RAdam as RAdam
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
+    from .rules.sm3 import SM3 as SM3
     from .rules.sparse_adam import SparseAdam as SparseAdam
+    from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
 
 __all__ = [
     "ADOPT",
     "ASGD",
+    "LAMB",
+    "LARS",
     "LBFGS",
+    "MADGRAD",
+    "MARS",
     "NAG",
     "QHM",
     "SGD",
     "AdEMAMix",
     "AdaBelief",
+    "AdaBound",
+    "AdaMod",
+    "SGDP",
+    "SM3",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamAtan2",
+    "AdamMini",
+    "AdamP",
+    "AdamS",
     "AdamW",
     "Adamax",
     "Adan",
     "AggMo",
+    "DiffGrad",
     "Field",
+    "Grams",
     "LaProp",
     "Lion",
     "Momentum",
@@ -69,6 +97,7 @@ __all__ = [
     "NAdam",
     "NovoGrad",
     "Optimizer",
+    "Padam",
     "QHAdam",
     "RAdam",
     "RMSprop",
@@ -77,6 +106,7 @@ __all__ = [
     "Signum",
     "SimplifiedAdEMAMix",
     "SparseAdam",
+    "StableAdamW",
     "State",
     "SteepestDescent",
     "Yogi",

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY
 from typing import Any, dataclass_transform
 
 from . import fields as fields_module
-from .fields import Field, Fields, fixed, settle, signature
+from .fields import Field, Fields, complete, fixed, settle, signature
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(fixed,))
@@ -67,6 +67,7 @@ def resolved(cls: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     refuse_unknown(cls.__name__, cls.fields, options)
     values = validated(cls.fields, options)
+    complete(cls.fields, values)
     settle(cls.fields, values)
     cls.check(values)
     return values

@@ -44,6 +44,12 @@ GREEK = {
     "nu1": ("ν₁", r"\nu_1"),
     "nu2": ("ν₂", r"\nu_2"),
     "total_steps": ("T", "T"),
+    "gamma": ("γ", r"\gamma"),
+    "delta": ("δ", r"\delta"),
+    "xi": ("ξ", r"\xi"),
+    "x0": ("x₀", "x_0"),
+    "base_lr": ("η₀", r"\eta_0"),
+    "final_lr": ("η*", r"\eta^*"),
     "eps": ("ε", r"\epsilon"),
     "rho": ("ρ", r"\rho"),
     "rho_inf": ("ρ∞", r"\rho_\infty"),
@@ -154,7 +160,7 @@ class Printer:
         order = {node: index for index, node in enumerate(self.trace.graph.nodes)}
         for name, new in self.outputs.items():
             old = inputs[name]
-            if isinstance(new, fx.Node) and any(order[user] > order[new] for user in old.users):
+            if isinstance(new, fx.Node) and new is not old and any(order[user] > order[new] for user in old.users):
                 self.inputs[old] += OLD
 
     def equations(self) -> list[str]:

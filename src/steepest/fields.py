@@ -68,6 +68,7 @@ class Field:
         is_decay: whether the value, or each entry of it, is the decay rate of a moving average (betas, momentum,
             ema_decay). State in low precision must check such rates.
         aliases: other ways to write a value, each with the value that it stands for.
+        default_from: the argument whose value in the group None stands for, from when the group is made.
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
             raises `TypeError`.
         words: the allowed values in words, for a ``convert`` that takes other things than numbers.
@@ -90,6 +91,7 @@ class Field:
     integer: bool = False
     is_decay: bool = False
     aliases: tuple[tuple[Any, Any], ...] = ()
+    default_from: str = ""
     convert: Callable[[Any], Any] | None = None
     words: str = ""
 
@@ -172,6 +174,8 @@ class Field:
                 raise UnknownWordError(f"{message}; {self.name} must be {self.allowed}")
         elif self.is_flag:
             self._validate_flag(value)
+        elif self.convert and value is None and not self.takes_none:
+            raise TypeError(f"{self.name} must be {self.allowed}, not None")
         elif self.is_number and not (value is None and self.takes_none):
             self._validate_numbers(value)
 
@@ -248,6 +252,13 @@ class Fields(dict[str, Field]):
 
     def __repr__(self) -> str:
         return f"Fields({', '.join(self)})"
+
+
+def complete(fields: Mapping[str, Field], options: dict[str, Any]) -> None:
+    """Replace None by the value that it stands for in a group with all its options; see `Field.default_from`."""
+    for name, field in fields.items():
+        if field.default_from and options[name] is None:
+            options[name] = options[field.default_from]
 
 
 def settle(fields: Mapping[str, Field], options: dict[str, Any]) -> None:
@@ -454,7 +465,8 @@ class State:
         if self.sparse and p.grad is not None and p.grad.is_sparse:
             return torch.zeros_like(p.grad, dtype=p.dtype)
         if self.init == "param":
-            return p.detach().clone(memory_format=torch.preserve_format)
+            start = p if options.get("differentiable") else p.detach()
+            return start.clone(memory_format=torch.preserve_format)
         value: Any = options[self.init] if isinstance(self.init, str) else self.init
         if isinstance(value, Tensor) and not options.get("differentiable"):
             value = value.detach()

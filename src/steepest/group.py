@@ -157,6 +157,8 @@ def values(
             switches[name] = value if kind is bool or kind is str or value is None else declared.settle(value)
         elif kind is float or kind is int:
             numbers[name] = value
+        elif value is None and declared.default_from:
+            numbers[name] = options[declared.default_from]
         elif value is None:
             switches[name] = value
         else:

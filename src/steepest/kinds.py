@@ -13,16 +13,23 @@ class Extent(IntFlag):
     """Dimensions along which a value changes; HOST is a number of the host.
 
     REDUCED is one number per tensor. MATRIX is one number for each matrix of a tensor with more than two dimensions.
-    ROW is one number for each row, COLUMN one for each column. FULL is a tensor like the parameter. The union of two
-    extents is the extent that broadcasting makes of the two values: ``ROW | COLUMN == FULL``.
+    ROW is one number for each row, COLUMN one for each column. ``axis(i)`` is one number for each index of dimension i,
+    counted from the front. FULL is a tensor like the parameter. The union of two extents is the extent that
+    broadcasting makes of the two values: ``ROW | COLUMN == FULL``.
     """
 
     HOST = 0
     REDUCED = 0b0001
-    MATRIX = 0b0011
-    ROW = 0b0111
-    COLUMN = 0b1011
-    FULL = 0b1111
+    AXES = 0xFF0
+    MATRIX = 0b0011 | AXES
+    ROW = 0b0111 | AXES
+    COLUMN = 0b1011 | AXES
+    FULL = 0b1111 | AXES
+
+    @classmethod
+    def axis(cls, index: int) -> Extent:
+        """Return the extent of one number for each index of a dimension."""
+        return cls.REDUCED | cls(1 << (index + 4))
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,21 @@ class Kind:
         return self.extent == Extent.HOST
 
 
+AXES = 8
+"""Largest number of dimensions of a tensor that has state for each of them."""
+
+
+def _axis(index: int) -> Kind:
+    words = f"one number per index of dimension {index}"
+    return Kind(words, lambda p: tuple(n if i == index else 1 for i, n in enumerate(p.shape)), Extent.axis(index))
+
+
 KINDS = {
     "like": Kind("like the parameter", lambda p: tuple(p.shape), Extent.FULL),
     "tensor_scalar": Kind("one number per tensor", lambda p: (), Extent.REDUCED),
     "row": Kind("one number per row", lambda p: (*p.shape[:-1], 1), Extent.ROW),
     "column": Kind("one number per column", lambda p: (*p.shape[:-2], 1, *p.shape[-1:]), Extent.COLUMN),
+    **{f"axis_{index}": _axis(index) for index in range(AXES)},
     "step": Kind("the tensor's own step count", lambda p: (), Extent.HOST),
     "scalar": Kind("one number per tensor, the same for all of equal age", lambda p: (), Extent.HOST),
     "shared": Kind("one for all parameters, made as it runs", None),

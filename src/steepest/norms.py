@@ -18,7 +18,8 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
     All tensors have one device and dtype.
     """
     if tensors[0].dtype == torch.float64:
-        return list(torch._foreach_norm(tensors))
+        # The function for one tensor can be mapped over by torch.func; it has the same numbers.
+        return list(torch._foreach_norm(tensors)) if len(tensors) > 1 else [torch.linalg.vector_norm(tensors[0])]
     if not _may_look(tensors[0]):
         return [_in_double(x) for x in tensors]
     fast = torch._foreach_norm(tensors, 2, torch.float32)

@@ -18,7 +18,7 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, settle
+from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
@@ -160,6 +160,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         settle(self.fields, options)
 
     def _finish_group(self, group: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+        complete(self.fields, group)
         self._settle(group)
         self.check(group)
         check_group(type(self).__name__, group, len(groups), self.needs_closure(group))

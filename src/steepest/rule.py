@@ -42,11 +42,11 @@ class Rule:
 
     Attributes:
         fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
-            order: ``None`` where ``State.when`` says no, and never ``step``, which is ``t``. By keyword it gets what
-            its signature names: fields, ``t``, ``first``, ``machine_eps``, ``precision``. ``t`` is the parameter's step
-            count, from 1. ``first`` is true where the parameter's state is just made. ``machine_eps`` is the distance
-            from 1 to the next number of the parameter's dtype. A driver is a generator ``fn(x, *state, ...)`` that
-            yields trial points and is sent ``(loss, gradient)``.
+            order (``*a`` takes all that is left): ``None`` where ``State.when`` says no, and never ``step``, which is
+            ``t``. By keyword it gets what its signature names: fields, ``t``, ``first``, ``machine_eps``,
+            ``precision``. ``t`` is the parameter's step count, from 1. ``first`` is true where the parameter's state is
+            just made. ``machine_eps`` is the distance from 1 to the next number of the parameter's dtype. A driver is a
+            generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: the scope of the rule; an executor refuses a kind that it cannot run exactly.
         state: the rule's state, in torch's order.
         sparse: the treatment of sparse gradients; None refuses them.
@@ -79,8 +79,9 @@ class Rule:
             )
         arguments = inspect.signature(self.fn).parameters.values()
         positional = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        takes_more = any(a.kind is a.VAR_POSITIONAL for a in arguments)
         expected = (1 if self.kind == "driver" else 2) + len(self.arguments)
-        if len(positional) != expected:
+        if len(positional) != expected and not (takes_more and len(positional) < expected):
             raise TypeError(
                 f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
                 f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
@@ -96,8 +97,11 @@ class Rule:
     @cached_property
     def letters(self) -> dict[str, str]:
         """The paper's letter of each state name."""
-        positional = list(inspect.signature(self.fn).parameters)
-        return dict(zip(self.arguments, positional[1 if self.kind == "driver" else 2 :], strict=False))
+        arguments = list(inspect.signature(self.fn).parameters.values())[1 if self.kind == "driver" else 2 :]
+        own = [a.name for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD]
+        more = next((a.name for a in arguments if a.kind is a.VAR_POSITIONAL), "")
+        rest = range(len(self.arguments) - len(own)) if more else ()
+        return dict(zip(self.arguments, [*own, *(f"{more}{i}" for i in rest)], strict=False))
 
     @cached_property
     def names(self) -> frozenset[str]:

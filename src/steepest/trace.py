@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, fx
 from torch.fx.proxy import GraphAppendingTracer, TraceError
@@ -96,8 +96,10 @@ class _Tracer(GraphAppendingTracer):
             return extent
         if target.reduces in ("rows", "columns") and not extent & ~AVERAGED[target.reduces]:
             raise RuleError(
-                f"{self.rule} takes {target.name} of {WORDED[extent]}, which has no {target.reduces} to average"
+                f"{self.rule} takes {target.name} of {worded(extent)}, which has no {target.reduces} to average"
             )
+        if target.reduces == "other axes":
+            return extent & Extent.axis(cast(int, node.args[1]))
         return extent & AVERAGED[target.reduces]
 
     def to_bool(self, obj: fx.Proxy) -> bool:
@@ -181,8 +183,8 @@ def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> N
     for state in (*program.tensors, *program.scalars):
         extent, declared = _extent_of(new_state[state.name]), extent_of(state)
         if (extent == Extent.HOST) != (declared == Extent.HOST) or extent & ~declared:
-            wanted = f"for state {state.name!r}, declared {WORDED[declared]}"
-            raise RuleError(f"{rule} returns {WORDED[extent]} {wanted}")
+            wanted = f"for state {state.name!r}, declared {worded(declared)}"
+            raise RuleError(f"{rule} returns {worded(extent)} {wanted}")
 
 
 def _extent_of(value: Any) -> Extent:
@@ -197,21 +199,30 @@ WORDED = {
     Extent.COLUMN: "one number per column",
     Extent.FULL: "a tensor like p",
 }
-"""Words for a value of each extent."""
+"""Words for a value of each extent; another is one number for each index of some dimensions."""
+
+
+def worded(extent: Extent) -> str:
+    """Return an extent in words."""
+    return WORDED.get(extent, "one number per index of some dimensions")
 
 
 @contextmanager
 def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
     """Collect a function's local variables when it returns, so that equations print with the rule's names.
 
+    Values that helper functions in the same file give a name are collected too; their arguments are not.
+
     Nothing is collected under a profiler: the profiler stays on, and cProfile's could not be put back from Python.
     """
     names: dict[str, fx.Node] = {}
 
     def watch(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            held = frame.f_locals.items()
-            names.update({name: value.node for name, value in held if isinstance(value, fx.Proxy)})
+        own = frame.f_code
+        if event == "return" and own.co_filename == code.co_filename:
+            arguments = own.co_varnames[: own.co_argcount] if own is not code else ()
+            held = {name: x for name, x in frame.f_locals.items() if name not in arguments}
+            names.update({name: value.node for name, value in held.items() if isinstance(value, fx.Proxy)})
 
     if sys.getprofile() is not None:
         yield names

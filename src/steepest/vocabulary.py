@@ -18,8 +18,10 @@ from torch.fx import Proxy
 
 from . import norms
 
-Reduced = Literal["nothing", "tensor", "rows", "columns"]
-"""Dimensions that a word reduces to one number: a whole tensor, all rows (per column), or all columns (per row)."""
+Reduced = Literal["nothing", "tensor", "rows", "columns", "other axes"]
+"""Dimensions that a word reduces to one number: a whole tensor, all rows (per column), or all columns (per row).
+
+A word that reduces all other axes is told, by its second argument, which dimension it keeps."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ def _float_exp(x: float) -> float:
         return math.inf
 
 
+def _float_sigmoid(x: float) -> float:
+    small = math.exp(-abs(x))
+    return (small if x < 0 else 1.0) / (1.0 + small)
+
+
 def _tensor_max(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
@@ -113,6 +120,29 @@ def _tensor_rms(x: Tensor) -> Tensor:
     """
     root: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
     return root
+
+
+def _tensor_mean(x: Tensor) -> Tensor:
+    """Return the mean of a whole tensor, 0-dim, summed in double; NaN for an empty one."""
+    return x.mean(dtype=torch.float64).to(x.dtype)
+
+
+def _along(reduction: Callable[..., Tensor], x: Tensor, axis: Any) -> Tensor:
+    """Reduce all dimensions but one, and keep them, with size 1."""
+    others = [d for d in range(x.dim()) if d != int(axis)]
+    return reduction(x, others, keepdim=True) if others else x
+
+
+def _axis_max(x: Tensor, axis: Any) -> Tensor:
+    """Return the maximum of each index of a dimension; 0 for a maximum of nothing."""
+    return _along(torch.amax if x.numel() else torch.sum, x, axis)
+
+
+def _head_mean(x: Tensor, heads: Any) -> Tensor:
+    """Return the mean of each head, a run of rows, in all of its rows; see `row_mean`."""
+    n, count = int(heads), x.shape[-2]
+    rows = x.mean(-1, keepdim=True).reshape(*x.shape[:-2], n, count // n, 1)
+    return rows.mean(-2, keepdim=True).expand_as(rows).reshape(*x.shape[:-1], 1)
 
 
 def _tensor_lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
@@ -163,6 +193,7 @@ sign = Word("sign", _float_sign, torch.sign, "sign({0})", r"\operatorname{{sign}
 log = Word("log", _float_log, torch.log, "log({0})", r"\log({0})")
 exp = Word("exp", _float_exp, torch.exp, "exp({0})", r"\exp({0})")
 atan2 = Word("atan2", math.atan2, _tensor_atan2, "atan2({0}, {1})", r"\operatorname{{atan2}}({0},\, {1})")
+sigmoid = Word("sigmoid", _float_sigmoid, torch.sigmoid, "σ({0})", r"\sigma({0})")
 lerp = Word(
     "lerp",
     lambda a, b, w: a + w * (b - a),
@@ -183,6 +214,8 @@ rescaled = Word("rescaled", operator.mul, operator.mul, "{1}·{0}", r"{1} \cdot 
 No executor combines its factor with others, so that a value too large to be squared is made small first."""
 norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
 rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
+total = Word("total", float, torch.sum, "Σ({0})", r"\sum({0})", reduces="tensor")
+mean = Word("mean", float, _tensor_mean, "mean({0})", r"\operatorname{{mean}}({0})", reduces="tensor")
 row_mean = Word(
     "row_mean",
     float,
@@ -199,12 +232,44 @@ column_mean = Word(
     r"\operatorname{{colmean}}({0})",
     reduces="rows",
 )
+head_mean = Word(
+    "head_mean",
+    lambda x, heads: float(x),
+    _head_mean,
+    "headmean({0}, {1})",
+    r"\operatorname{{headmean}}({0}, {1})",
+    reduces="columns",
+)
+axis_max = Word(
+    "axis_max",
+    lambda x, axis: float(x),
+    _axis_max,
+    "max_axis{1}({0})",
+    r"\max_{{\mathrm{{axis}}\,{1}}}({0})",
+    reduces="other axes",
+)
+axis_total = Word(
+    "axis_total",
+    lambda x, axis: float(x),
+    lambda x, axis: _along(torch.sum, x, axis),
+    "Σ_axis{1}({0})",
+    r"\sum_{{\mathrm{{axis}}\,{1}}}({0})",
+    reduces="other axes",
+)
+axis_mean = Word(
+    "axis_mean",
+    lambda x, axis: float(x),
+    lambda x, axis: _along(torch.mean, x, axis),
+    "mean_axis{1}({0})",
+    r"\operatorname{{mean}}_{{\mathrm{{axis}}\,{1}}}({0})",
+    reduces="other axes",
+)
 
 WORDS = {
     w.name: w
     for w in (
-        *(sqrt, maximum, minimum, absolute, sign, log, exp, atan2, lerp, where, rescaled),
-        *(norm, rms, row_mean, column_mean),
+        *(sqrt, maximum, minimum, absolute, sign, log, exp, atan2, sigmoid, lerp, where, rescaled),
+        *(norm, rms, mean, total, row_mean, column_mean, head_mean, axis_max, axis_total, axis_mean),
     )
 }
 """All words by name."""

@@ -296,6 +296,7 @@ SPECIAL: dict[Any, Callable[..., Scaled]] = {
     WORDS["sqrt"]: lambda self, a: self.unary("sqrt")(a),
     WORDS["absolute"]: lambda self, a: self.unary("abs")(a),
     WORDS["sign"]: lambda self, a: self.unary("sign")(a),
+    WORDS["sigmoid"]: lambda self, a: self.unary("sigmoid")(a),
     WORDS["rescaled"]: lambda self, a, b: (ONE, self.op("mul", (self.plain(self.tensor[a]),), (self.number(b),))),
     WORDS["norm"]: lambda self, a: (ONE, self.op("norm", (self.plain(self.tensor[a]),), averaged=Extent.REDUCED)),
     WORDS["maximum"]: lambda self, a, b: self.extreme("maximum", a, b),

@@ -16,7 +16,6 @@ from torch.autograd.graph import increment_version
 from ...kinds import KINDS, Extent
 from ...rule import Program, TensorSlot
 from ...trace import Trace, trace
-from ...vocabulary import rms
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory
 from .accessors import DTYPES, FLOATS, Slot
@@ -49,7 +48,8 @@ MENDED = {3, 5, 6}
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """Make the kernel of a program for these dtypes of tensors (p, g, stored state) and counters, only once."""
     traced = trace(program, numbers)
-    _check_extents(traced)
+    if refusal := _unknown_extents(traced):
+        raise UnsupportedError(refusal)
     stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
     parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
     parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
@@ -62,10 +62,16 @@ EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
 """Extents that the kernel's loops know: numbers, numbers per tensor, and elements."""
 
 
-def _check_extents(traced: Trace) -> None:
-    for node in traced.graph.nodes:
-        if node.meta.get("extent", Extent.HOST) not in EXTENTS or node.target is rms:
-            raise UnsupportedError("the native executor knows elements, norms and numbers, no rows, columns or means")
+def _unknown_extents(traced: Trace) -> str:
+    if all(node.meta.get("extent", Extent.HOST) in EXTENTS for node in traced.graph.nodes):
+        return ""
+    return "the native executor knows elements and whole tensors, no rows or columns"
+
+
+@cache
+def unknown_extents(program: Program, numbers: tuple[str, ...]) -> str:
+    """Return why the kernel's loops cannot run a program; empty if they can."""
+    return _unknown_extents(trace(program, numbers))
 
 
 def _layout(stored: TensorSlot, program: Program) -> str:

@@ -24,6 +24,17 @@ LANES = 16
 """Number of parallel partial sums within a block, with which a reduction vectorises in a fixed order."""
 
 INFIX = {"mul": "*", "div": "/"}
+SUMS = {
+    "norm": ("{0} * {0}", "sqrt({0})"),
+    "rms": ("{0} * {0}", "sqrt({0} / (double)item->size)"),
+    "mean": ("{0}", "{0} / (double)item->size"),
+    "total": ("{0}", "{0}"),
+}
+"""Reductions of a whole tensor: the term that each element adds to a sum, and the result of the sum."""
+
+ALONE = {"norm": "abs", "rms": "abs", "mean": "same", "total": "same"}
+"""Functions that reductions are of one number."""
+
 FOLDED = {"addcmul": "*", "addcdiv": "/"}
 """Sums with a product or quotient, and the sign between the last two operands."""
 
@@ -93,10 +104,10 @@ class _Emitter:
         self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
         self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
         self.level = _levels(self.ops)
-        self.norms = [op for op in self.ops if op.word == "norm" and op.args[0].extent == Extent.FULL]
+        self.sums = [op for op in self.ops if _is_summed(op)]
         reduced = [op for op in (*self.inputs.values(), *self.ops) if op.extent == Extent.REDUCED]
         self.reduced = {op: i for i, op in enumerate(reduced)}
-        self.phases = 1 + max((self.level[op] for op in self.norms), default=0)
+        self.phases = 1 + max((self.level[op] for op in self.sums), default=0)
         counted = {name for name, _ in self.counters}
         self.numbers = tuple(name for name in self.trace.numbers if name not in counted)
         (p, *beside), (g,), *state = self.parts.values()
@@ -120,7 +131,7 @@ class _Emitter:
             self.numbers,
             max(1, len(self.constants)),
             len(self.reduced),
-            len(self.norms),
+            len(self.sums),
             bool(self.storage),
         )
 
@@ -132,7 +143,7 @@ class _Emitter:
             "STEP": names.index("t") if "t" in names else -1,
             "CONSTANTS": max(1, len(self.constants)),
             "REDUCTIONS": len(self.reduced),
-            "SUMS": len(self.norms),
+            "SUMS": len(self.sums),
             "PHASES": self.phases,
             "BLOCK": BLOCK,
             "STORAGE_BLOCK": codecs.BLOCK,
@@ -168,7 +179,7 @@ class _Emitter:
         """Spell ``op`` as a C expression in float (suffix f) or double (d)."""
         args = [self.names[a] for a in op.args]
         numbers = [self._constant(n) for n in _numbers(op)]
-        if op.pattern:
+        if op.pattern and op.word not in ALONE:
             tensors, scalars = iter(args), iter(numbers)
             spelled = [next(tensors if is_tensor else scalars) for is_tensor in op.pattern]
             return f"{op.word}_{suffix}({', '.join(spelled)})"
@@ -182,7 +193,7 @@ class _Emitter:
             return f"1 / {args[0]}"
         if op.word == "select":
             return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
-        word = {"norm": "abs", "pow": "power"}.get(op.word, op.word)  # the norm of one number; a power by a number
+        word = {**ALONE, "pow": "power"}.get(op.word, op.word)  # a power by a number
         return f"{word}_{suffix}({', '.join(args + numbers)})"
 
     def _cone(self, targets: Iterable[Op]) -> list[Op]:
@@ -229,24 +240,23 @@ class _Emitter:
     def _reduce(self) -> str:
         lines = []
         for phase in range(1, self.phases):
-            norms = [op for op in self.norms if self.level[op] == phase]
-            lines += [f"if (phase == {phase}) {{", *_indented(self._reduce_phase(norms)), "}"]
+            sums = [op for op in self.sums if self.level[op] == phase]
+            lines += [f"if (phase == {phase}) {{", *_indented(self._reduce_phase(sums)), "}"]
         arguments = "int phase, const Item *item, const double *constants, const double *reduced"
         return _function(f"void reduce({arguments}, int64_t low, int64_t high, double *sums)", lines)
 
-    def _reduce_phase(self, norms: list[Op]) -> list[str]:
-        before, read, computed = self._body([op.args[0] for op in norms])
+    def _reduce_phase(self, ops: list[Op]) -> list[str]:
+        before, read, computed = self._body([op.args[0] for op in ops])
         inside = self._declared({accessor.name: accessor.load_alone() for accessor in read}) + computed
-        names = [self.names[op.args[0]] for op in norms]
-        inside += [f"lanes{n}[j] += (double){name} * {name};" for n, name in enumerate(names)]
+        terms = [SUMS[op.word][0].format(f"(double){self.names[op.args[0]]}") for op in ops]
+        inside += [f"lanes{n}[j] += {term};" for n, term in enumerate(terms)]
         yields = [
-            f"for (int j = 0; j < {LANES}; j++) sums[{self.norms.index(op)}] += lanes{n}[j];"
-            for n, op in enumerate(norms)
+            f"for (int j = 0; j < {LANES}; j++) sums[{self.sums.index(op)}] += lanes{n}[j];" for n, op in enumerate(ops)
         ]
         return [
             *before,
             *self._pointers(read, (), "low"),
-            *(f"double lanes{n}[{LANES}] = {{0}};" for n in range(len(norms))),
+            *(f"double lanes{n}[{LANES}] = {{0}};" for n in range(len(ops))),
             f"const int64_t whole = (high - low) / {LANES} * {LANES};",
             f"for (int64_t start = 0; start < whole; start += {LANES})",
             f"  for (int j = 0; j < {LANES}; j++) {{",
@@ -256,7 +266,7 @@ class _Emitter:
             "for (int64_t i = whole, j = 0; i < high - low; i++, j++) {",
             *_indented(inside),
             "}",
-            *(f"sums[{self.norms.index(op)}] = 0;" for op in norms),
+            *(f"sums[{self.sums.index(op)}] = 0;" for op in ops),
             *yields,
         ]
 
@@ -284,7 +294,9 @@ class _Emitter:
         return lines
 
     def _combined(self, op: Op) -> str:
-        return f"sqrt(sums[{self.norms.index(op)}])" if op in self.norms else self._spell(op, "d")
+        if op not in self.sums:
+            return self._spell(op, "d")
+        return SUMS[op.word][1].format(f"sums[{self.sums.index(op)}]")
 
     def _number_at(self, slot: Slot) -> str:
         return f"*({slot.c_type} *)item->data[{self.slots.index(slot)}]"
@@ -343,8 +355,12 @@ def _levels(ops: list[Op]) -> dict[Op, int]:
     levels: dict[Op, int] = {}
     for op in ops:
         below = max((levels.get(a, 0) for a in op.args), default=0)
-        levels[op] = below + (op.word == "norm" and op.args[0].extent == Extent.FULL)
+        levels[op] = below + _is_summed(op)
     return levels
+
+
+def _is_summed(op: Op) -> bool:
+    return op.word in SUMS and op.args[0].extent == Extent.FULL
 
 
 def _function(signature: str, lines: list[str]) -> str:

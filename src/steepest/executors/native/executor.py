@@ -6,6 +6,7 @@ What writes, compiles and runs the kernels is imported when a group first asks f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
@@ -30,6 +31,8 @@ def refusal(spec: GroupSpec) -> str:
         return ""  # a model may be made there, and its parameters put somewhere before the first step
     if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
         return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
+    if spec.rule.kind == "per_tensor" and (reason := _unknown_extents(spec)):
+        return f"`fused=True` cannot run {fn}: {reason}; leave fused=None"
     if other := sorted(devices - {"cpu"}):
         return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
@@ -39,6 +42,14 @@ def refusal(spec: GroupSpec) -> str:
     except UnsupportedError as error:
         return str(error)
     return ""
+
+
+def _unknown_extents(spec: GroupSpec) -> str:
+    """Return why the loops cannot run the rule itself. The transforms around it have numbers of the step."""
+    from .bucket import unknown_extents
+
+    numbers = values(spec.fields, spec.options)[0]
+    return unknown_extents(replace(spec, wrappers=()).program(), (*numbers, "t"))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:

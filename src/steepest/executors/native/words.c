@@ -10,6 +10,7 @@
 #define WORDS(T, SUFFIX)                                                                                              \
   static inline T maximum_##SUFFIX(T a, T b) { return b > a || b != b ? b : a; }                                      \
   static inline T minimum_##SUFFIX(T a, T b) { return b < a || b != b ? b : a; }                                      \
+  static inline T same_##SUFFIX(T x) { return x; }                                                                    \
   static inline T sign_##SUFFIX(T x) { return (T)((x > 0) - (x < 0)); }                                               \
   static inline T where_##SUFFIX(T condition, T a, T b) { return condition != 0 ? a : b; }                            \
   static inline T filled_##SUFFIX(T like, T value) { return (void)like, value; }                                      \
@@ -34,6 +35,8 @@ static inline float exp_f(float x) { return expf(x); }
 static inline double exp_d(double x) { return exp(x); }
 static inline float atan2_f(float y, float x) { return atan2f(y, x); }
 static inline double atan2_d(double y, double x) { return atan2(y, x); }
+static inline float sigmoid_f(float x) { return 1 / (1 + expf(-x)); }
+static inline double sigmoid_d(double x) { return 1 / (1 + exp(-x)); }
 static inline float pow_f(float a, float b) { return powf(a, b); }
 static inline double pow_d(double a, double b) { return pow(a, b); }
 
@@ -46,6 +49,7 @@ static inline double maximum(double a, double b) { return a > b || a != a ? a : 
 static inline double minimum(double a, double b) { return a < b || a != a ? a : b; }
 static inline double absolute(double x) { return fabs(x); }
 static inline double sign(double x) { return sign_d(x); }
+static inline double sigmoid(double x) { return sigmoid_d(x); }
 static inline double lerp(double a, double b, double w) { return a + w * (b - a); }
 static inline double select(double condition, double a, double b) { return condition != 0 ? a : b; }
 static inline double where(double condition, double a, double b) { return select(condition, a, b); }
