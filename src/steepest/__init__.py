@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adam_mini import AdamMini as AdamMini
     from .rules.adamax import Adamax as Adamax
     from .rules.adamod import AdaMod as AdaMod
-    from .rules.adamp import AdamP as AdamP
     from .rules.adamp import SGDP as SGDP
+    from .rules.adamp import AdamP as AdamP
     from .rules.adams import AdamS as AdamS
     from .rules.adan import Adan as Adan
     from .rules.ademamix import AdEMAMix as AdEMAMix
@@ -46,8 +46,8 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.nadam import NAdam as NAdam
     from .rules.novograd import NovoGrad as NovoGrad
     from .rules.padam import Padam as Padam
-    from .rules.qhm import QHAdam as QHAdam
     from .rules.qhm import QHM as QHM
+    from .rules.qhm import QHAdam as QHAdam
     from .rules.radam import RAdam as RAdam
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
@@ -69,12 +69,12 @@ __all__ = [
     "NAG",
     "QHM",
     "SGD",
+    "SGDP",
+    "SM3",
     "AdEMAMix",
     "AdaBelief",
     "AdaBound",
     "AdaMod",
-    "SGDP",
-    "SM3",
     "Adadelta",
     "Adafactor",
     "Adagrad",

@@ -87,6 +87,7 @@ class AdamMini(Optimizer):
         "weights that share a second moment: 'row', 'tensor', 'element' or ('head', number of heads)",
         candidates=("tensor", "element", ("head", 1)),
         convert=block_of,
+        words="'row', 'tensor', 'element' or ('head', number of heads)",
     )
     _: KW_ONLY
     maximize: bool = fields.maximize()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 
 from .. import fields
-from ..fields import Search, State
+from ..fields import State
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import lerp, norm, sqrt, where
