@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 
 from ...kinds import KINDS, Extent
 from ...rule import Program, TensorSlot
-from ...trace import Trace, trace
+from ...trace import RuleError, Trace, trace
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory
 from .accessors import DTYPES, FLOATS, Slot
@@ -70,8 +70,14 @@ def _unknown_extents(traced: Trace) -> str:
 
 @cache
 def unknown_extents(program: Program, numbers: tuple[str, ...]) -> str:
-    """Return why the kernel's loops cannot run a program; empty if they can."""
-    return _unknown_extents(trace(program, numbers))
+    """Return why the kernel's loops cannot run a program; empty if they can.
+
+    It is empty too for a rule with a mistake in it, about which the first step teaches.
+    """
+    try:
+        return _unknown_extents(trace(program, numbers))
+    except RuleError:
+        return ""
 
 
 def _layout(stored: TensorSlot, program: Program) -> str:
