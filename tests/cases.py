@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from oracles import ORACLES
-from steepest import Field, Optimizer, fields, registry
+from steepest import Field, Optimizer, fields, registry, transforms
 from steepest.group import GroupSpec
 
 Options = dict[str, Any]
@@ -95,12 +95,18 @@ NATIVE = {name: cls for name, cls in PLANNED.items() if "native" in executors_of
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
+OF_TRANSFORMS = transforms.options().keys() - {"ema_decay", "max_norm"}
+"""Options of transforms that test_transforms.py tries with every class."""
+
+
 def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
-    """The arguments that change the mathematics; how state is kept is tested in test_storage.py."""
+    """The arguments that change the mathematics; how state is kept is tested in test_storage.py, most transforms in
+    test_transforms.py.
+    """
     return {
         name: f
         for name, f in cls.fields.items()
-        if f.is_hyperparameter and not f.fixed and name not in fields.STORAGE_OPTIONS
+        if f.is_hyperparameter and not f.fixed and name not in fields.STORAGE_OPTIONS | OF_TRANSFORMS
     }
 
 

@@ -320,9 +320,9 @@ def test_parameters_inside_foreign_state_stay_the_same_objects() -> None:
     optimizer.step()
     saved = optimizer.state_dict()
     slow = torch.zeros(3)
-    saved["state"]["lookahead"] = {p: slow, "owners": [p]}
+    saved["state"]["true_lookahead"] = {p: slow, "owners": [p]}
     optimizer.load_state_dict(saved)
-    held = optimizer.state["lookahead"]
+    held = optimizer.state["true_lookahead"]
     assert next(iter(held)) is p
     assert held["owners"][0] is p
     assert torch.equal(held[p], slow)

@@ -435,7 +435,7 @@ def test_lookahead_is_the_oracles() -> None:
     A, b, start = quadratic(9, 4)
     rates = [0.05, 0.02, 0.08, 0.01, 0.03]
     p = parameter(start)
-    optimizer = steepest.NAG([p], lr=rates[0], momentum=0.8, lookahead=True)
+    optimizer = steepest.NAG([p], lr=rates[0], momentum=0.8, true_lookahead=True)
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step(closure_of(optimizer, quadratic_loss(A, b)))

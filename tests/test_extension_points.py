@@ -198,7 +198,7 @@ def test_a_rule_for_that_takes_no_parameter_is_refused() -> None:
 # -- a transform -------------------------------------------------------------------------------------------------------
 
 
-def cautious(update: Update) -> Update:
+def staying(update: Update) -> Update:
     """Leave out what moves against the gradient, and remember how often that was."""
 
     def careful(p: Any, g: Any, state: Mapping[str, Any], scalars: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -209,31 +209,31 @@ def cautious(update: Update) -> Update:
     return careful
 
 
-def _cautious(rule: Rule, options: Options) -> Wrapper | None:
-    return cautious if options.get("cautious") else None
+def _staying(rule: Rule, options: Options) -> Wrapper | None:
+    return staying if options.get("stays") else None
 
 
-STOPPED = State("stopped", when=lambda options: options.get("cautious", False))
+STOPPED = State("stopped", when=lambda options: options.get("stays", False))
 
 
 class Careful(Signum):
     """Signum with the switch of a transform."""
 
     _: KW_ONLY
-    cautious: bool = fields.hyper(False, "leave out what moves against the gradient")
+    stays: bool = fields.hyper(False, "leave out what moves against the gradient")
 
 
 @pytest.mark.parametrize("switch", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
 def test_a_transform_with_state_runs_in_every_executor(switch: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transforms, "AFTER_RULE", (Transform(_cautious, state=(STOPPED,)), *transforms.AFTER_RULE))
+    monkeypatch.setattr(transforms, "AFTER_RULE", (Transform(_staying, state=(STOPPED,)), *transforms.AFTER_RULE))
     p = torch.nn.Parameter(torch.zeros(2))
-    optimizer = Careful([p], lr=1.0, beta=0.9, cautious=True, ema_decay=0.5, **switch)
+    optimizer = Careful([p], lr=1.0, beta=0.9, stays=True, ema_decay=0.5, **switch)
     for g in ([1.0, 1.0], [-0.5, 1.0]):  # the average of the first entry still points the other way
         p.grad = torch.tensor(g)
         optimizer.step()
     assert p.tolist() == [-1.0, -2.0]
     assert optimizer.state[p]["stopped"].tolist() == [1.0, 0.0]
-    again = Careful([torch.nn.Parameter(torch.zeros(2))], cautious=True, ema_decay=0.5)
+    again = Careful([torch.nn.Parameter(torch.zeros(2))], stays=True, ema_decay=0.5)
     again.load_state_dict(optimizer.state_dict())
     assert again.state_dict()["state"][0]["stopped"].tolist() == [1.0, 0.0]
     plain = Careful([p], lr=1.0, **switch)

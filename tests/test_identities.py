@@ -101,7 +101,7 @@ def test_nag_rewritten_is_lookahead_at_the_point_ahead(switch: Options) -> None:
 
     (rewritten,), (ahead,) = parameters(start), parameters(start)
     first = steepest.NAG([rewritten], lr=lr, momentum=mu, **switch)
-    second = steepest.NAG([ahead], lr=lr, momentum=mu, lookahead=True)
+    second = steepest.NAG([ahead], lr=lr, momentum=mu, true_lookahead=True)
     for _ in range(20):
         for optimizer, p in ((first, rewritten), (second, ahead)):
             optimizer.step(closure(optimizer, p, loss))

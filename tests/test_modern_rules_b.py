@@ -306,9 +306,7 @@ def test_mars_first_gradients_show_from_the_second_step_on(switch: Options) -> N
     grads = small(grads)
     options: Options = {"gamma": 0.1, "eps": 0.0, **switch}
     for steps, same in ((1, True), (2, False)):
-        zero, gradient = (
-            path(steepest.MARS, grads[:steps], **options, initial_last_grad=word) for word in ("zero", "gradient")
-        )
+        zero, gradient = (path(steepest.MARS, grads[:steps], **options, first=word) for word in ("zero", "gradient"))
         assert all(torch.allclose(a, b, rtol=1e-12, atol=0.0) for a, b in zip(zero, gradient, strict=True)) == same
 
 
@@ -414,7 +412,7 @@ def test_unknown_blocks_are_told(block: Any) -> None:
 
 
 def test_a_block_is_never_none() -> None:
-    with pytest.raises(TypeError, match="block must be a value as described, not None"):
+    with pytest.raises(TypeError, match="block must be 'row', 'tensor', 'element' or"):
         steepest.AdamMini([torch.nn.Parameter(torch.ones(2, 2))], block=None)
 
 

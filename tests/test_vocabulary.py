@@ -32,13 +32,17 @@ from steepest.vocabulary import (
     row_mean,
     sqrt,
     total,
+    unit_mean,
+    unit_norm,
     where,
 )
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.5, -0.3, 1e-300, 1e300, math.inf, -math.inf, math.nan]
 EXTRA = {"head_mean": (1,), "axis_max": (0,), "axis_total": (0,), "axis_mean": (0,)}
 """Numbers that some words take after their tensor."""
-REDUCING = dict.fromkeys(("norm", "rms", "mean", "total", "row_mean", "column_mean", *EXTRA), 1)
+REDUCING = dict.fromkeys(
+    ("norm", "rms", "mean", "total", "row_mean", "column_mean", "unit_norm", "unit_mean", *EXTRA), 1
+)
 COUNT = {
     "sqrt": 1,
     "absolute": 1,
@@ -86,6 +90,11 @@ def test_what_words_make_one_number_of() -> None:
     assert head_mean(torch.arange(12.0).view(4, 3), 2).tolist() == [[2.5], [2.5], [8.5], [8.5]]
     assert row_mean(x).tolist() == [[[2.0], [5.0]], [[8.0], [11.0]]]
     assert column_mean(x).tolist() == [[[2.5, 3.5, 4.5]], [[8.5, 9.5, 10.5]]]
+    assert unit_norm(x).flatten().tolist() == pytest.approx([math.sqrt(91), math.sqrt(559)])
+    assert unit_mean(x).tolist() == [[[3.5]], [[9.5]]]
+    assert unit_norm(x[0, 0]).item() == pytest.approx(math.sqrt(14))  # a vector is a unit, and has no mean to lose
+    assert unit_mean(x[0, 0]).tolist() == 0.0
+    assert unit_norm(torch.ones(2, 0)).tolist() == [[0.0], [0.0]]
     assert rms(torch.ones(0)).isnan()
     assert mean(torch.ones(0)).isnan()
     assert axis_max(torch.ones(0, 2), 1).tolist() == [[0.0, 0.0]]

@@ -56,6 +56,7 @@ class Field:
         low, high: bounds of the value (of each entry, for a tuple). ``low`` itself is allowed unless ``exclusive_low``,
             ``high`` only if ``inclusive_high``.
         names: names that a rule has for the entries of a tuple, such as ``("beta1", "beta2")``; ``(name,)`` otherwise.
+            A switch may have another name for the rule.
         choices: the allowed words, for an option that is a word.
         search: the range that a study searches, if the hyperparameter is worth tuning.
         candidates: other values that are worth trying, where a range would not do. With None among them the

@@ -14,7 +14,7 @@ from . import storage, transforms
 from .codecs import Codec, stream_of
 from .fields import Fields, Options, State
 from .modes import intercepting
-from .rule import Program, Rule, Structure, Wrapper, assembled, program
+from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, program
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -30,6 +30,8 @@ class GroupSpec:
         declared: all state that the rule and the transforms declare.
         existing: the declared state that exists under the options.
         wrappers: the transforms that do something under the options, from the rule outwards.
+        kind: the scope of the rule in its transforms.
+        is_real: whether the rule or a transform refuses complex parameters.
         switches: the options that are not numbers, and numbers that are None, by the names that rules use.
         options: the group itself.
     """
@@ -40,6 +42,8 @@ class GroupSpec:
     declared: tuple[State, ...]
     existing: tuple[State, ...]
     wrappers: tuple[Wrapper, ...]
+    kind: Kind
+    is_real: bool
     switches: Mapping[str, Any]
     options: Options = field(compare=False)
 
@@ -61,9 +65,14 @@ class GroupSpec:
         own.update(shared)
         declared = declared_by(rule)
         existing = tuple([state for state in declared if state.when(options)])
-        wrappers = [transform.wrapper(rule, own) for transform in transforms.order()]
-        active = tuple([wrapper for wrapper in wrappers if wrapper is not None])
-        return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, active, switches, options)
+        wrapping = [(transform, transform.wrapper(rule, own)) for transform in transforms.order()]
+        active = [(transform, wrapper) for transform, wrapper in wrapping if wrapper is not None]
+        wrappers = tuple([wrapper for _, wrapper in active])
+        kind = rule.kind
+        if kind == "pointwise" and any(transform.kind != kind for transform, _ in active):
+            kind = "per_tensor"
+        is_real = rule.is_real or any(transform.is_real for transform, _ in active)
+        return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options)
 
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:
         """Return the state that exists for ``p``, or for any parameter."""
@@ -85,7 +94,7 @@ class GroupSpec:
             RuntimeError: the parameter is complex and the rule is for real numbers, in torch's words.
         """
         rule = self.rule
-        if rule.is_real and p is not None and p.is_complex():
+        if self.is_real and p is not None and p.is_complex():
             raise RuntimeError(f"{self.name} does not support complex parameters; give them to another class")
         eps = torch.finfo(torch.get_default_dtype() if p is None else p.dtype).eps
         settled = {**self.switches, "first": first, "machine_eps": eps, "precision": rule.precision}
@@ -94,10 +103,13 @@ class GroupSpec:
         codecs = {} if p is None else storage.coding(existing, self.options, p)
         state = (*storage.counts(existing, codecs), *existing)
         make = assembled if torch.compiler.is_compiling() else program
-        return make(Structure(rule, state, self.wrappers, named, tuple(codecs.items())))
+        return make(Structure(rule, state, self.wrappers, named, tuple(codecs.items()), self.kind))
 
-    def check_storage(self) -> None:
-        """Raise `ValueError` where parameters and state cannot be kept as the options say."""
+    def check(self) -> None:
+        """Raise `ValueError` for options that the transforms, or the storage of state, cannot do with the rule."""
+        for transform in transforms.order():
+            if transform.check is not None:
+                transform.check(self.rule, self.options)
         storage.check(self.name, self.rule, self.fields, self.options)
 
     def create_state(self, states: Any, p: Tensor, *, at_construction: bool = False) -> bool:
@@ -154,7 +166,9 @@ def values(
         value = options[name]
         kind = type(value)
         if name not in fields.numbers:
-            switches[name] = value if kind is bool or kind is str or value is None else declared.settle(value)
+            switches[declared.names[-1]] = (
+                value if kind is bool or kind is str or value is None else declared.settle(value)
+            )
         elif kind is float or kind is int:
             numbers[name] = value
         elif value is None and declared.default_from:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import torch
@@ -12,19 +11,20 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
-from . import checkpoint, storage, transforms
-from .construction import Declared, check_group, collect_fields, constructor, refuse_unknown, validate_group, validated
+from . import checkpoint, storage
+from .common import CommonOptions
+from .construction import check_group, collect_fields, constructor, refuse_unknown, validate_group, validated
 from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .fields import STORAGE_OPTIONS, Field, Fields, Options, State, complete, settle
+from .fields import STORAGE_OPTIONS, Field, Options, State, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
-from .transforms.average import EMA, Averaging, holds_averages
-from .transforms.decay import check_decay
+from .transforms.average import Averaging, holds_averages
+from .transforms.skip import Skipping
 from .transforms.unscale import GradScaling
 
 NOT_COPIED = {"_zero_grad_profile_name", "_dispatch", "_holder", "step"}
@@ -37,7 +37,7 @@ def _break_graph() -> None:
         torch._dynamo.graph_break()
 
 
-class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
+class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares only its arguments, as fields, and its rule.
 
     Example:
@@ -56,17 +56,8 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
 
     Args:
         params: parameters, named parameters or groups, as in torch.
-        ema_decay: decay of an exponential moving average of the weights (see `averaged`); None keeps no average.
-        max_norm: largest norm of the gradient over all groups that set one; the gradients themselves stay as they are.
-        norm_group: a `torch.distributed` process group, its name, or ``"WORLD"``. The norm is then that of the
-            gradients of all its ranks. This is for an optimizer that holds a part of the parameters
-            (ZeroRedundancyOptimizer). Every rank must then step as often as the others.
-        state_dtype: keep state like the parameter in fewer bytes: ``"bfloat16"`` or ``"int8"`` (or torch's dtypes).
-            Tensors under 4,096 elements keep their state as it is. `convert_state` changes the dtype later.
-        state_rounding: rounding of coded state: ``"stochastic"`` or ``"nearest"``.
-        parameter_rounding: how bfloat16 parameters keep updates smaller than their last bit: ``"stochastic"`` or
-            ``"kahan"``; None rounds to nearest, as torch does.
-        seed: seed of the random bits used for stochastic rounding.
+
+    Every optimizer also takes the keyword arguments of `steepest.common.CommonOptions`.
 
     Raises:
         ValueError: a value out of bounds (torch's message, then what is allowed), no parameters, non-leaf or integer
@@ -74,8 +65,6 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         TypeError: an argument that does not exist (with the close match), or a value of another type.
     """
 
-    fields: ClassVar[Fields] = Fields({})
-    """Declared arguments by name, in the constructor's order."""
     rule: ClassVar[Rule]
     """The update rule."""
     has_one_rule: ClassVar[bool] = True
@@ -84,14 +73,6 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
     """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 
     params: ParamsT
-    _: KW_ONLY
-    ema_decay: float | None = EMA.options["ema_decay"]
-    max_norm: float | None = clip.CLIP.options["max_norm"]
-    norm_group: Any = clip.CLIP.options["norm_group"]
-    state_dtype: torch.dtype | str | None = storage.state_dtype()
-    state_rounding: str = storage.state_rounding()
-    parameter_rounding: str | None = storage.parameter_rounding()
-    seed: int = storage.seed()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Collect the declared fields and give the class a constructor with their signature."""
@@ -114,7 +95,6 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
     @classmethod
     def check(cls, options: Options) -> None:
         """Raise `ValueError` for options that do not go together. A class with checks of its own extends this."""
-        check_decay(options)
 
     @classmethod
     def check_parameter(cls, p: Tensor) -> None:
@@ -137,7 +117,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         self._forget()
         refuse_two_executors(values)
         self.check(values)
-        super().__init__(params, values)
+        torch.optim.Optimizer.__init__(self, params, values)
         for group in self.param_groups:
             for spec in self._specs(group).values():
                 choose(spec)
@@ -168,7 +148,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
             self.check_parameter(p)
         specs = self._specs(group)
         for spec in specs.values():
-            spec.check_storage()
+            spec.check()
             if spec.rule.sparse == "lazy":
                 sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
         for p in group["params"]:
@@ -267,7 +247,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
             self._settle(group)
             self.check(group)
             for spec in self._specs(group).values():
-                spec.check_storage()
+                spec.check()
         for group, new in zip(self.param_groups, changed, strict=True):
             group.update({name: new[name] for name in STORAGE_OPTIONS})
             for p in (p for p in group["params"] if p in self.state):
@@ -339,7 +319,7 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._found_inf():
+        if not self._found_inf() and not self._is_skipped():
             self._step_groups()
         return loss
 
@@ -378,7 +358,5 @@ class Optimizer(Declared, Averaging, GradScaling, torch.optim.Optimizer):
         numbers, switches = values(self.fields, group)
         return driver.step(GroupSpec.of(type(self), group), closure, {**switches, **numbers}, self.state)
 
-
-Optimizer.fields = collect_fields(Optimizer, transforms.options())
 
 __all__ = ["Field", "Optimizer", "Rule", "State"]

@@ -216,7 +216,7 @@ def _check_name(cls: type[Optimizer], key: str) -> None:
     """Raise `UnknownNameError` unless ``key`` names an option of the class as a whole."""
     free = {f.name: f for f in cls.fields.values() if not f.fixed}
     for declared in free.values():
-        if key in declared.names and key not in free:
+        if len(declared.names) > 1 and key in declared.names and key not in free:
             raise UnknownNameError(f"{key!r} is an entry of {declared.name!r}; give {declared.name} whole, as a tuple")
     if key not in free:
         names = [n for f in free.values() for n in dict.fromkeys((f.name, *f.names))]

@@ -123,6 +123,7 @@ class Structure:
     wrappers: tuple[Wrapper, ...]
     static: tuple[tuple[str, Any], ...]
     storage: tuple[tuple[str, Codec], ...] = ()
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class Program:
         rule: the rule.
         state: the state that the update works on, by its own names.
         storage: the codecs of coded state by its name, and of the parameter under ``"p"``. Plain state is not in it.
+        kind: the scope of the update: that of the rule, or a larger one that its transforms need.
         tensors: the state that executors hand over as tensors.
         scalars: the state that is a number of its own per parameter.
         counted: step count and scalar state, under the names that a rule sees.
@@ -160,6 +162,7 @@ class Program:
     rule: Rule
     state: tuple[State, ...]
     storage: Mapping[str, Codec] = field(default_factory=dict)
+    kind: Kind | None = None
     tensors: tuple[State, ...] = field(init=False)
     scalars: tuple[State, ...] = field(init=False)
     counted: dict[str, State] = field(init=False)
@@ -173,6 +176,7 @@ class Program:
         object.__setattr__(self, "tensors", tuple(s for s in self.state if not KINDS[s.kind].is_number))
         object.__setattr__(self, "scalars", tuple(s for s in self.state if s.kind == "scalar"))
         object.__setattr__(self, "counted", counted)
+        object.__setattr__(self, "kind", self.kind or self.rule.kind)
 
     @cached_property
     def stored(self) -> tuple[TensorSlot, ...]:
@@ -203,7 +207,7 @@ def assembled(structure: Structure) -> Program:
     update = bind(structure.rule, dict(structure.static))
     for wrapper in structure.wrappers:
         update = wrapper(update)
-    return Program(update, structure.rule, structure.state, dict(structure.storage))
+    return Program(update, structure.rule, structure.state, dict(structure.storage), structure.kind)
 
 
 program = cache(assembled)

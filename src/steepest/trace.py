@@ -25,6 +25,7 @@ AVERAGED: dict[Reduced, Extent] = {
     "tensor": Extent.REDUCED,
     "rows": Extent.COLUMN,
     "columns": Extent.ROW,
+    "units": Extent.axis(0),
 }
 """Dimensions along which the result of a word may still change."""
 
@@ -170,7 +171,7 @@ def _run(program: Program, tracer: _Tracer, inputs: tuple[Any, ...]) -> tuple[fx
 
 def _check_kind(program: Program, graph: fx.Graph) -> None:
     reductions = [n.name for n in graph.nodes if isinstance(n.target, Word) and n.target.reduces != "nothing"]
-    if program.rule.kind == "pointwise" and reductions:
+    if program.kind == "pointwise" and reductions:
         rule = program.rule.fn.__name__
         raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
 

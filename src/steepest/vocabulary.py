@@ -18,10 +18,11 @@ from torch.fx import Proxy
 
 from . import norms
 
-Reduced = Literal["nothing", "tensor", "rows", "columns", "other axes"]
+Reduced = Literal["nothing", "tensor", "rows", "columns", "units", "other axes"]
 """Dimensions that a word reduces to one number: a whole tensor, all rows (per column), or all columns (per row).
 
-A word that reduces all other axes is told, by its second argument, which dimension it keeps."""
+A unit is all that one index of the first dimension holds; a vector is a unit. A word that reduces all other axes is
+told, by its second argument, which dimension it keeps."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,20 @@ def _axis_max(x: Tensor, axis: Any) -> Tensor:
     return _along(torch.amax if x.numel() else torch.sum, x, axis)
 
 
+def _unit_norm(x: Tensor) -> Tensor:
+    """Return the norm of what each index of the first dimension holds, kept as size 1; of a vector its whole norm."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), keepdim=True) if x.dim() > 1 else norms.norm(x)
+
+
+def _unit_mean(x: Tensor) -> Tensor:
+    """Return the mean of what each index of the first dimension holds, kept as size 1; 0 for a vector."""
+    return (
+        x.mean(tuple(range(1, x.dim())), keepdim=True)
+        if x.dim() > 1
+        else torch.zeros((), dtype=x.dtype, device=x.device)
+    )
+
+
 def _head_mean(x: Tensor, heads: Any) -> Tensor:
     """Return the mean of each head, a run of rows, in all of its rows; see `row_mean`."""
     n, count = int(heads), x.shape[-2]
@@ -240,6 +255,8 @@ head_mean = Word(
     r"\operatorname{{headmean}}({0}, {1})",
     reduces="columns",
 )
+unit_norm = Word("unit_norm", abs, _unit_norm, "‖{0}‖_unit", r"\lVert {0} \rVert_{{\mathrm{{unit}}}}", reduces="units")
+unit_mean = Word("unit_mean", float, _unit_mean, "unitmean({0})", r"\operatorname{{unitmean}}({0})", reduces="units")
 axis_max = Word(
     "axis_max",
     lambda x, axis: float(x),
@@ -269,7 +286,20 @@ WORDS = {
     w.name: w
     for w in (
         *(sqrt, maximum, minimum, absolute, sign, log, exp, atan2, sigmoid, lerp, where, rescaled),
-        *(norm, rms, mean, total, row_mean, column_mean, head_mean, axis_max, axis_total, axis_mean),
+        *(
+            norm,
+            rms,
+            mean,
+            total,
+            row_mean,
+            column_mean,
+            head_mean,
+            unit_norm,
+            unit_mean,
+            axis_max,
+            axis_total,
+            axis_mean,
+        ),
     )
 }
 """All words by name."""

@@ -53,7 +53,7 @@ def test_options_are_part_of_a_rule() -> None:
         ({"rules": ["adaam"]}, r"unknown optimizer 'adaam'; did you mean 'adam'\? \(there are: ada"),
         ({"rules": ["adam[lrr=1]"]}, "did you mean 'lr'"),
         ({"rules": ["steepestdescent"]}, "asks for new gradients .* rules that take plain gradients: ada"),
-        ({"rules": ["nag[lookahead=true]"]}, r"NAG\[lookahead=true\] asks for new gradients"),
+        ({"rules": ["nag[true_lookahead=true]"]}, r"NAG\[true_lookahead=true\] asks for new gradients"),
         ({"case_names": ["gpt2"]}, r"unknown case 'gpt2'; did you mean 'gpt2-small'\?"),
         (
             {"modes": ["fuse"]},

@@ -111,7 +111,7 @@ def mars(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     gamma: float = 0.025,
-    initial_last_grad: str = "zero",
+    first: str = "zero",
     maximize: bool = False,
     decoupled_weight_decay: bool = True,
     lr_in_decay: bool = True,
@@ -123,7 +123,7 @@ def mars(
         m, v, before = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
         for t, (rate, g) in enumerate(steps, start=1):
             theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
-            if t == 1 and initial_last_grad == "gradient":
+            if t == 1 and first == "gradient":
                 before = g
             c = g + gamma * b1 / (1.0 - b1) * (g - before)
             if length(c) > 1.0:

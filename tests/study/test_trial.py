@@ -204,7 +204,7 @@ def test_a_rule_that_asks_for_gradients_gets_a_closure_and_is_counted(plan: Plan
 
 
 def test_look_ahead_takes_its_gradient_in_the_same_trial(plan: PlanMaker) -> None:
-    end = lines(run(plan("nag[lookahead=true]")))[-1]
+    end = lines(run(plan("nag[true_lookahead=true]")))[-1]
     assert (end["status"], end["step"]) == ("finished", 2)
 
 

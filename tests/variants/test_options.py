@@ -22,7 +22,7 @@ REFUSED: list[tuple[type[Optimizer], dict[str, Any], str]] = [
     (steepest.Adam, {"amsgrad_corrected": True}, "give amsgrad=True too"),
     (steepest.RMSprop, {"lr_in_momentum": True}, "give momentum > 0 too"),
     (steepest.RAdam, {"threshold": 3.9}, "threshold must be a number >= 4"),
-    (steepest.NAG, {"lookahead": True, "decoupled_weight_decay": True}, "no decoupled decay"),
+    (steepest.NAG, {"true_lookahead": True, "decoupled_weight_decay": True}, "no decoupled decay"),
 ]
 COUPLED = [
     (cls, {"lr_in_decay": False, "decoupled_weight_decay": False}, "give decoupled_weight_decay=True too")

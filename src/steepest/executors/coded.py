@@ -134,7 +134,7 @@ def _columns(batch: Batch, most: int) -> Iterator[ParamSlice]:
 
 def _slices(program: Program, column: ParamSlice, most: int) -> list[ParamSlice]:
     """Cut a column into slices of ``most`` elements. Return an empty list if it fits whole or cannot be cut."""
-    if not 0 < most < column.p.numel() or program.rule.kind != "pointwise":
+    if not 0 < most < column.p.numel() or program.kind != "pointwise":
         return []
     # A codec's further parts of another size, such as scales, are flat already.
     like = {key: x for key, x in column.stored.items() if x.shape == column.p.shape}

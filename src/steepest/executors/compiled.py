@@ -21,6 +21,9 @@ from . import reference
 from .base import Executor, ExecutorChoice
 from .sparse import keeps_sparse
 
+NOT_TRACED = ("state_dtype", "parameter_rounding", "skip_nonfinite")
+"""Options with which a step is not traced: coded state, and steps that depend on the values of gradients."""
+
 
 def can_trace(optimizer: Any) -> bool:
     """Return whether the next step may become a graph.
@@ -33,7 +36,7 @@ def can_trace(optimizer: Any) -> bool:
 
 def _can_trace_group(optimizer: Any, group: Options) -> bool:
     live = [p for p in group["params"] if p.grad is not None]
-    if group["state_dtype"] or group["parameter_rounding"] or any(p.grad.is_sparse for p in live):
+    if any(group[option] for option in NOT_TRACED) or any(p.grad.is_sparse for p in live):
         return False
     rules = dict.fromkeys(groups.rules_of(type(optimizer), group, group["params"]))
     return all(_can_trace_rule(optimizer, rule, group, live) for rule in rules)

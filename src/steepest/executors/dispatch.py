@@ -201,7 +201,7 @@ class Dispatch:
         for spec, members in zip(specs, places.values(), strict=True):
             own = [live[i] for i in members]
             sparse.check(spec, own)
-            spec.check_storage()
+            spec.check()
             before = [set(step.state.get(p, ())) for p in own]
             first = [spec.create_state(step.state, p) for p in own]
             has_first = has_first or any(first)

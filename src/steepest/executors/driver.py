@@ -165,7 +165,7 @@ def step(
         missing = f"{spec.name}.step() missing 1 required positional argument: 'closure'"
         needed = "a closure that zeroes the gradients, computes the loss, calls backward() and returns the loss"
         raise TypeError(f"{missing}; {spec.name} evaluates new points, so step() needs {needed}")
-    spec.check_storage()
+    spec.check()
     for p in spec.options["params"]:
         spec.create_state(states, p)
     with torch.no_grad():

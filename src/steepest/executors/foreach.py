@@ -81,7 +81,7 @@ def chunks(batch: Batch) -> Iterator[Slots]:
 def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
     """Yield each parameter with its gradient and state. A large parameter of a pointwise rule comes in slices."""
     for column in zip(*batch.slots, strict=True):
-        is_large = column[0].numel() > CHUNK and batch.program.rule.kind == "pointwise"
+        is_large = column[0].numel() > CHUNK and batch.program.kind == "pointwise"
         if is_large and (views := flat(column)):
             yield from zip(*(torch.split(x, CHUNK) for x in views), strict=True)
         else:

@@ -34,7 +34,7 @@ class MARS(Optimizer):
         torch has none. The last gradient is that of the last batch at the last weights, as in all code; exact MARS
         evaluates the new batch there. It is kept as a copy: the official code keeps the gradient itself, and gradients
         zeroed in place turn it into AdamW. Before the first step it is 0, as in the official code;
-        ``initial_last_grad="gradient"`` takes the first gradient, as timm does. Every tensor is corrected and clipped;
+        ``first="gradient"`` takes the first gradient, as timm does. Every tensor is corrected and clipped;
         official code gives all but matrices to AdamW, with options of their own.
     """
 
@@ -49,8 +49,11 @@ class MARS(Optimizer):
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
-    initial_last_grad: str = fields.hyper(
-        "zero", "the last gradient before the first step: 0, or the first one", choices=("zero", "gradient")
+    first: str = fields.hyper(
+        "zero",
+        "the last gradient before the first step: 0, or the first one",
+        choices=("zero", "gradient"),
+        names=("initial_last_grad",),
     )
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()

@@ -62,8 +62,8 @@ class NAG(Momentum):
     """Nesterov's accelerated gradient: rewritten at the stored point, or as true look-ahead (``step`` needs a closure).
 
     Rewritten: v ← μv + ηg, θ ← θ - (ηg + μv). Look-ahead: v ← μv + η∇J(θ - μv), θ ← θ - v. With constant μ the
-    rewritten form's θ is the look-ahead form's point ahead, θ - μv. With ``lookahead=True`` weight decay and maximize
-    act on the function whose gradient is taken ahead, and there is one parameter group.
+    rewritten form's θ is the look-ahead form's point ahead, θ - μv. With ``true_lookahead=True`` weight decay and
+    maximize act on the function whose gradient is taken ahead, and there is one parameter group.
 
     Source:
         Nesterov 1983; look-ahead form: Sutskever et al. 2013, eq. 3-4; rewritten form: Bengio et al. 2013, eq. 7.
@@ -73,7 +73,7 @@ class NAG(Momentum):
     """
 
     _: KW_ONLY
-    lookahead: bool = fields.hyper(False, "take the gradient at the point ahead, θ - μv; step() then needs a closure")
+    true_lookahead: bool = fields.hyper(False, "take the gradient at the point ahead, θ - μv; step() needs a closure")
 
     ahead = Rule(nag_lookahead, "driver", (VELOCITY,))
     rule = Rule(nag, "pointwise", (VELOCITY,))
@@ -81,11 +81,13 @@ class NAG(Momentum):
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """Return the rule of the look-ahead form, which asks for gradients, or that of the rewritten form."""
-        return cls.ahead if options["lookahead"] else cls.rule
+        return cls.ahead if options["true_lookahead"] else cls.rule
 
     @classmethod
     def check(cls, options: Options) -> None:
         """Refuse decoupled decay for the look-ahead form, which decays through the function that it evaluates."""
         super().check(options)
-        if options["lookahead"] and options["decoupled_weight_decay"]:
-            raise ValueError("lookahead=True takes the decay's gradient at the point ahead; it has no decoupled decay")
+        if options["true_lookahead"] and options["decoupled_weight_decay"]:
+            raise ValueError(
+                "true_lookahead=True takes the decay's gradient at the point ahead; it has no decoupled decay"
+            )

@@ -1,4 +1,9 @@
-"""Transforms that surround every rule, in one fixed order. Each file holds one transform."""
+"""Transforms: what surrounds every rule, in the one order in which it happens.
+
+A step with a gradient that is not finite may be left out. Any other unscales the gradient, flips its sign to maximize,
+clips it (by the norm of all gradients, by value, unit by unit), centralises it, and decays. Then the rule makes the new
+weights. Its update is masked and clipped. Afterwards the slow weights and the average follow the new weights.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,30 @@ from typing import Any
 
 from .average import EMA
 from .base import Transform
+from .cautious import CAUTIOUS, UPDATE_RMS
 from .clip import CLIP
+from .clip_value import CLIP_VALUE
 from .decay import DECAY
+from .lookahead import LOOKAHEAD
 from .maximize import MAXIMIZE
+from .skip import SKIP
+from .units import AGC, CENTRALIZE
 from .unscale import UNSCALE
+from .zclip import ZCLIP
 
-BEFORE_RULE: tuple[Transform, ...] = (UNSCALE, MAXIMIZE, CLIP, DECAY)
+BEFORE_RULE: tuple[Transform, ...] = (SKIP, UNSCALE, MAXIMIZE, CLIP, ZCLIP, CLIP_VALUE, AGC, CENTRALIZE, DECAY)
 """Transforms of the gradient and the weights before the rule sees them, first to last, in torch's order."""
 
-AFTER_RULE: tuple[Transform, ...] = (EMA,)
+OF_UPDATE: tuple[Transform, ...] = (CAUTIOUS, UPDATE_RMS)
+"""Transforms of the update that the rule has made, first to last. They see the gradient that the rule saw."""
+
+AFTER_RULE: tuple[Transform, ...] = (LOOKAHEAD, EMA)
 """Transforms of the new weights, first to last."""
 
 
 def order() -> tuple[Transform, ...]:
     """Return all transforms, from the rule outwards."""
-    return *reversed(BEFORE_RULE), *AFTER_RULE
+    return *OF_UPDATE, *reversed(BEFORE_RULE), *AFTER_RULE
 
 
 def options() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..fields import Options, State
-from ..rule import Rule, Values, Wrapper
+from ..rule import PLANNED_KINDS, Kind, Rule, Values, Wrapper
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,10 @@ class Transform:
         numbers: ``numbers(options, shared)`` returns the run-time numbers that the wrapper reads in addition to the
             group's own; None for a wrapper that reads no others. ``shared`` holds a step's numbers for all groups.
         takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
+        kind: the least kind of rule that the transform makes of a pointwise one: ``"per_tensor"`` if it looks at more
+            than one element at a time.
+        is_real: whether complex parameters are refused, because the transform looks at their dimensions.
+        check: ``check(rule, options)`` raises `ValueError` for options that the transform cannot do with the rule.
     """
 
     wrapper: Callable[[Rule, Options], Wrapper | None]
@@ -31,3 +35,19 @@ class Transform:
     state: tuple[State, ...] = ()
     numbers: Callable[[Options, Values], dict[str, Any]] | None = None
     takes_elements: bool = True
+    kind: Kind = "pointwise"
+    is_real: bool = False
+    check: Callable[[Rule, Options], None] | None = None
+
+
+def check_planned(name: str, rule: Rule, options: Options) -> None:
+    """Raise `ValueError` if option ``name`` is asked of a rule that is not traced: one for matrices, or a driver.
+
+    A matrix rule is run on stacks of matrices, and a driver evaluates the closure itself: neither has one gradient and
+    one update for each tensor.
+    """
+    if options[name] and rule.kind not in PLANNED_KINDS:
+        raise ValueError(
+            f"{name}={options[name]!r} works with pointwise and per_tensor rules, and {rule.fn.__name__} is a "
+            f"{rule.kind} rule; leave {name} out"
+        )

@@ -51,8 +51,8 @@ def _numbers(options: Options, shared: Values) -> dict[str, Any]:
 
 
 def clipping(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups that set ``max_norm``."""
-    return [group for group in groups if group["max_norm"] is not None]
+    """Return the groups that clip by the norm of all their gradients."""
+    return [group for group in groups if group["max_norm"] is not None or group["zclip"] is not None]
 
 
 def shared_norm(groups: list[dict[str, Any]], scale: Any, holder: str) -> Tensor | None:

@@ -9,22 +9,25 @@ from ..rule import Rule, Update, Values, Wrapper
 from ..vocabulary import rescaled
 from .base import Transform
 
+GRAD_SCALE = "grad_scale"
+"""Name of the number by which gradients are still multiplied, in torch's word."""
+
 
 def unscaled(update: Update) -> Update:
     """Let the rule see ``g / grad_scale``."""
 
     def unscale(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        return update(p, rescaled(g, 1 / scalars["grad_scale"]), state, scalars)
+        return update(p, rescaled(g, 1 / scalars[GRAD_SCALE]), state, scalars)
 
     return unscale
 
 
 def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
-    return unscaled if "grad_scale" in options else None
+    return unscaled if GRAD_SCALE in options else None
 
 
 def _numbers(options: Options, shared: Values) -> dict[str, Any]:
-    return {"grad_scale": shared["grad_scale"]} if "grad_scale" in shared else {}
+    return {GRAD_SCALE: shared[GRAD_SCALE]} if GRAD_SCALE in shared else {}
 
 
 UNSCALE = Transform(_wrapper, numbers=_numbers)

@@ -6,7 +6,6 @@ What writes, compiles and runs the kernels is imported when a group first asks f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
@@ -14,6 +13,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from ...group import GroupSpec, values
 from ...kinds import KINDS
 from ...rule import PLANNED_KINDS
+from ...transforms.unscale import GRAD_SCALE
 from ..base import PLAIN_TYPES, ActiveParams, Executor, UnsupportedError, suits_planned
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def refusal(spec: GroupSpec) -> str:
         return ""  # a model may be made there, and its parameters put somewhere before the first step
     if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
         return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
-    if spec.rule.kind == "per_tensor" and (reason := _unknown_extents(spec)):
+    if spec.kind == "per_tensor" and (reason := _unknown_extents(spec)):
         return f"`fused=True` cannot run {fn}: {reason}; leave fused=None"
     if other := sorted(devices - {"cpu"}):
         return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
@@ -45,11 +45,11 @@ def refusal(spec: GroupSpec) -> str:
 
 
 def _unknown_extents(spec: GroupSpec) -> str:
-    """Return why the loops cannot run the rule itself. The transforms around it have numbers of the step."""
+    """Return why the loops cannot run the rule in its transforms."""
     from .bucket import unknown_extents
 
     numbers = values(spec.fields, spec.options)[0]
-    return unknown_extents(replace(spec, wrappers=()).program(), (*numbers, "t"))
+    return unknown_extents(spec.program(), (*numbers, "t", GRAD_SCALE))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
