@@ -89,6 +89,13 @@ def test_a_float_rate_costs_one_more_graph(cls: type[Optimizer]) -> None:
 
 
 WITH_FIRST = [(steepest.SGD, {"momentum": 0.9, "dampening": 0.3}), (steepest.NovoGrad, {})]
+SURROUNDED: list[Options] = [
+    {"max_value": 0.1, "agc": 0.1},
+    {"centralize": True, "cautious": True},
+    {"update_rms": 0.1, "lookahead": (2, 0.5)},
+    {"zclip": 2.0, "cautious_weight_decay": True},
+]
+"""What surrounds a rule."""
 ROWS: list[tuple[type[Optimizer], Options]] = [
     (steepest.AdamW, {"amsgrad": True}),
     (steepest.RAdam, {"weight_decay": 0.1}),
@@ -99,6 +106,7 @@ ROWS: list[tuple[type[Optimizer], Options]] = [
     (steepest.LaProp, {}),
     (steepest.ADOPT, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     (steepest.Adan, {"weight_decay": 0.1}),
+    *((steepest.AdamW, options) for options in SURROUNDED),
     *WITH_FIRST,
 ]
 every_row = pytest.mark.parametrize(("cls", "options"), ROWS, ids=lambda x: getattr(x, "__name__", str(x)))

@@ -281,7 +281,7 @@ def test_skipping_and_a_gradient_scaler() -> None:
 def test_sparse_and_complex_gradients_are_looked_at() -> None:
     table = torch.nn.Parameter(torch.zeros(4, 2))
     optimizer = steepest.SGD([table], skip_nonfinite=True)
-    table.grad = torch.sparse_coo_tensor([[1]], [[math.nan, 0.0]], (4, 2))
+    table.grad = torch.sparse_coo_tensor([[1]], [[math.nan, 0.0]], (4, 2), check_invariants=True)
     optimizer.step()
     wave = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
     other = steepest.SGD([wave], skip_nonfinite=True)
@@ -423,20 +423,6 @@ def test_checkpoints_go_on_as_they_were(options: Options) -> None:
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("options", [*GRADIENT_OPTIONS, {"cautious_weight_decay": True}], ids=str)
-def test_compiled_steps_are_the_same(options: Options) -> None:
-    eager, compiled = (steepest.AdamW(parameters(shapes=[(3, 4), (5,)]), lr=0.1, **options) for _ in range(2))
-    torch._dynamo.reset()
-    step = torch.compile(compiled.step, backend="eager")
-    for index in range(4):
-        for optimizer in (eager, compiled):
-            feed(optimizer, index)
-        eager.step()
-        step()
-    ours = [p.detach() for p in compiled.param_groups[0]["params"]]
-    assert_close(ours, [p.detach() for p in eager.param_groups[0]["params"]], 256)
-
-
 @pytest.mark.parametrize("options", GRADIENT_OPTIONS, ids=str)
 def test_derivatives_pass_through(options: Options) -> None:
     """A step of a differentiable optimizer has the derivative that central differences have."""
@@ -472,7 +458,7 @@ def test_derivatives_pass_through(options: Options) -> None:
         (
             steepest.AdamW,
             {"corrected_weight_decay": True, "lr_max": 1.0, "lr_in_decay": False},
-            "give one of them",
+            "give one",
         ),
         (steepest.Adam, {"cautious_weight_decay": True}, "give decoupled_weight_decay=True too"),
         (steepest.Adam, {"lr_in_decay": False}, "give decoupled_weight_decay=True too"),
@@ -508,7 +494,7 @@ def test_whole_tensors_are_not_looked_at_with_sparse_gradients(option: str) -> N
     table = torch.nn.Parameter(torch.zeros(4, 2))
     value = next(options[option] for options in GRADIENT_OPTIONS if option in options)
     optimizer = steepest.SGD([table], **{option: value})
-    table.grad = torch.sparse_coo_tensor([[1]], [[1.0, 0.0]], (4, 2))
+    table.grad = torch.sparse_coo_tensor([[1]], [[1.0, 0.0]], (4, 2), check_invariants=True)
     with pytest.raises(RuntimeError, match=f"does not support sparse gradients with {option}="):
         optimizer.step()
 

@@ -8,7 +8,6 @@ update agree.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -49,7 +48,6 @@ def corrected(scalars: Values) -> Any:
     return scalars["lr"] * scalars["lr"] / scalars["lr_max"] * scalars["weight_decay"]
 
 
-@cache
 def decoupled(share: Share) -> Wrapper:
     """Return the decay of the weights themselves. A step that returns them untouched does not decay them."""
 
@@ -64,7 +62,6 @@ def decoupled(share: Share) -> Wrapper:
     return decay
 
 
-@cache
 def cautious(share: Share) -> Wrapper:
     """Return the decay where u·θ ≥ 0 for the update u of θ ← θ - ηu, by sign; an entry that rests decays.
 
@@ -84,6 +81,12 @@ def cautious(share: Share) -> Wrapper:
     return decay
 
 
+SHARES: dict[str, Share] = {"by rate": by_rate, "independent": independent, "corrected": corrected}
+DECOUPLED = {name: decoupled(share) for name, share in SHARES.items()}
+CAUTIOUS = {name: cautious(share) for name, share in SHARES.items()}
+"""Decays by the name of their share: made once, since equal programs have the same wrappers."""
+
+
 def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
     """Return the decay that the switches name."""
     decay = options.get("weight_decay")
@@ -92,10 +95,10 @@ def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
     if not options.get("decoupled_weight_decay"):
         return coupled_decay
     if options.get("corrected_weight_decay"):
-        share = corrected
+        share = "corrected"
     else:
-        share = by_rate if options.get("lr_in_decay", True) else independent
-    return (cautious if options.get("cautious_weight_decay") else decoupled)(share)
+        share = "by rate" if options.get("lr_in_decay", True) else "independent"
+    return (CAUTIOUS if options.get("cautious_weight_decay") else DECOUPLED)[share]
 
 
 def _check(rule: Rule, options: Options) -> None:

@@ -43,7 +43,7 @@ def zclipped(update: Update) -> Update:
         deviation = sqrt(v)
         z = (x - m) / maximum(deviation, TINY)
         is_warm = count >= WARM_UP
-        kept = where(is_warm, where(z > most, m + most * most / z * deviation, x), x)
+        kept = where(is_warm, where(z > most, m + most * most / maximum(z, most) * deviation, x), x)
         new_m = m + where(is_warm, 1 - DECAY, 1 / (count + 1)) * (kept - m)
         spread = (kept - new_m) * where(is_warm, kept - new_m, kept - m)
         new_v = v + where(is_warm, 1 - DECAY, 1 / (count + 1)) * (spread - v)
