@@ -33,8 +33,17 @@ def defaults(cls: type[Optimizer]) -> Options:
 LAZY = {name: cls for name, cls in CLASSES.items() if cls.rule_for(defaults(cls)).sparse == "lazy"}
 """Classes that take sparse gradients alone; see test_sparse.py."""
 
-PLANNED = {name: cls for name, cls in CLASSES.items() if not (cls.needs_closure(defaults(cls)) or name in LAZY)}
-"""Classes that step on a dense ``.grad`` alone."""
+COMPOSED = {
+    name: cls
+    for name, cls in CLASSES.items()
+    if any(cls.fields[option].default != Optimizer.fields[option].default for option in transforms.options())
+}
+"""Classes that are another class in transforms; see test_transforms.py."""
+
+PLANNED = {
+    name: cls for name, cls in CLASSES.items() if not (cls.needs_closure(defaults(cls)) or name in {*LAZY, *COMPOSED})
+}
+"""Classes that step on a dense ``.grad`` alone, as their rule says."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 

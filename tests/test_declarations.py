@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, NATIVE, alternatives, defaults, hyperparameters, is_valid, pairwise
+from cases import CLASSES, COMPOSED, NATIVE, alternatives, defaults, hyperparameters, is_valid, pairwise
 from steepest import Optimizer
 from steepest.executors.choose import choose
 from steepest.group import GroupSpec
@@ -120,6 +120,9 @@ def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
     """Each kind is either run or refused by name; none is run inexactly."""
     optimizer = cls(parameters(cls))
     ran = choose(GroupSpec.of(cls, optimizer.param_groups[0])).executor
+    if cls in COMPOSED.values():
+        assert ran.name == "foreach"  # Ranger's units
+        return
     if cls.rule.sparse == "lazy":
         assert ran.name == "sparse"
         return

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import steepest
-from cases import CLASSES, PLANNED, SWITCHES, Options, executors_of, is_valid
+from cases import CLASSES, COMPOSED, PLANNED, SWITCHES, Options, executors_of, is_valid
+from oracles import ORACLES
 from steepest import Optimizer, transforms
 
 EXECUTORS = ("reference", "foreach", "native")
@@ -406,21 +407,24 @@ def test_every_planned_class_takes_every_option(options: Options) -> None:
         assert all(p.detach().isfinite().all() for p in params)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("keep_dtype", [False, True], ids=["cast", "kept"])
 @pytest.mark.parametrize("options", GRADIENT_OPTIONS, ids=str)
-def test_checkpoints_go_on_as_they_were(options: Options) -> None:
-    first, second = (steepest.AdamW(parameters(), lr=0.1, **options) for _ in range(2))
+def test_checkpoints_go_on_as_they_were(options: Options, dtype: torch.dtype, keep_dtype: bool) -> None:
+    """Counts and averages of norms stay numbers of their own dtype: bfloat16 counts to 256."""
+    first, second = (steepest.AdamW(parameters(dtype), lr=0.1, **options) for _ in range(2))
     for step in range(3):
         feed(first, step)
         first.step()
-    second.load_state_dict(first.state_dict())
-    for p, q in zip(first.param_groups[0]["params"], second.param_groups[0]["params"], strict=True):
+    second.load_state_dict(first.state_dict(), keep_dtype=keep_dtype)
+    for p, q in _pairs(first, second):
         q.data.copy_(p.data)
+        assert {name: x.dtype for name, x in first.state[p].items()} == {n: x.dtype for n, x in second.state[q].items()}
     for step in range(3, 6):
         for optimizer in (first, second):
             feed(optimizer, step)
             optimizer.step()
-    for p, q in zip(first.param_groups[0]["params"], second.param_groups[0]["params"], strict=True):
-        assert torch.equal(p, q)
+    assert all(torch.equal(p, q) for p, q in _pairs(first, second))
 
 
 @pytest.mark.parametrize("options", GRADIENT_OPTIONS, ids=str)
@@ -442,6 +446,32 @@ def test_derivatives_pass_through(options: Options) -> None:
         h = 1e-6
         up, down = (after(torch.tensor(0.1 + d, dtype=F64)) for d in (h, -h))
     assert slope.item() == pytest.approx(((up - down) / (2 * h)).item(), rel=1e-6)
+
+
+# -- compositions with a name ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "eps": 1e-3}, {"maximize": True}], ids=str)
+@pytest.mark.parametrize("executor", ["reference", "foreach"])
+def test_ranger_is_its_oracle(options: Options, executor: str) -> None:
+    params = parameters()
+    grads = [[numbers(p.shape, 1000 + 100 * step + i).numpy() for i, p in enumerate(params)] for step in range(14)]
+    wanted = ORACLES["ranger"]([p.detach().numpy() for p in params], grads, lr=0.1, **options)
+    ours = trained(steepest.Ranger, 14, lr=0.1, **options, **SWITCHES[executor])
+    assert_close(ours, [torch.from_numpy(np.asarray(result["param"])) for result in wanted], 256)
+
+
+def test_ranger_is_radam_in_transforms() -> None:
+    options = {"betas": (0.95, 0.999), "eps": 1e-5, "decoupled_weight_decay": True, "weight_decay": 0.1, "lr": 0.1}
+    by_hand = trained(steepest.RAdam, 14, **options, centralize=True, lookahead=(6, 0.5))
+    ours = trained(steepest.Ranger, 14, weight_decay=0.1, lr=0.1)
+    bare = trained(steepest.Ranger, 14, weight_decay=0.1, lr=0.1, centralize=False, lookahead=None)
+    assert all(torch.equal(a, b) for a, b in zip(ours, by_hand, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(bare, trained(steepest.RAdam, 14, **options), strict=True))
+
+
+def test_every_composition_is_tested_here() -> None:
+    assert COMPOSED.keys() == {"ranger"}
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------------------

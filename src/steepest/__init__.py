@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.qhm import QHM as QHM
     from .rules.qhm import QHAdam as QHAdam
     from .rules.radam import RAdam as RAdam
+    from .rules.radam import Ranger as Ranger
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
     from .rules.sgd import SGD as SGD
@@ -101,6 +102,7 @@ __all__ = [
     "QHAdam",
     "RAdam",
     "RMSprop",
+    "Ranger",
     "Rprop",
     "Rule",
     "Signum",

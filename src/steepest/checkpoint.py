@@ -98,7 +98,7 @@ def restore(cls: Any, groups: list[Group], state: Any) -> None:
                 group[name] = field.default
         for p in (p for p in group["params"] if p in state):
             storage.unseal(state[p], p)
-            storage.restore_counters(cls.rule_for(group, p), state[p], p, group)
+            storage.restore_counters(declared_by(cls.rule_for(group, p)), state[p], p, group)
 
 
 def _loadable(rule: Rule, held: Mapping[str, Any], p: Tensor, group: Group, keep_dtype: bool) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _loadable(rule: Rule, held: Mapping[str, Any], p: Tensor, group: Group, keep
     """
     declared = declared_by(rule)
     held = storage.converted(held, declared, group, p)
-    numbers = {s.name: s.kind for s in rule.state if KINDS[s.kind].is_number}
+    numbers = {s.name: s.kind for s in declared if KINDS[s.kind].is_number}
     coded = {key for name, codec in storage.coding(declared, group, p).items() for key in codec.keys(name)}
     scalars = {name for name, kind in numbers.items() if kind == "scalar"}
     sealed = storage.sealed(held, held.keys() - numbers if keep_dtype else coded)
@@ -149,7 +149,7 @@ def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Ten
         f"{_name(p, group)} has shape {tuple(p.shape)}, its {declared.name} {tuple(held[declared.name].shape)}"
         for i, (p, group) in owners.items()
         if isinstance(held := state.get(i), dict)
-        for declared in cls.rule_for(group, p).state
+        for declared in declared_by(cls.rule_for(group, p))
         if isinstance(x := held.get(declared.name), Tensor) and _is_reshaped(declared, x, p)
     ]
 

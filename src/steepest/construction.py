@@ -25,7 +25,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
 
     Positional fields are the parent's first (a redeclared one keeps its place), then the class's own. Keyword-only
     fields are the class's own first, then the parent's, then the common ones. So a class can have torch's order without
-    repeating a field.
+    repeating a field. A class may redeclare a common field, to give it another default.
     """
     own: dict[str, Field] = {}
     keyword_only = False
@@ -35,10 +35,10 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
         elif isinstance(declared := cls.__dict__.get(name), Field):
             own[name] = declared.named(name, keyword_only)
             delattr(cls, name)
-    inherited = {name: f for name, f in cls.fields.items() if name not in common}
+    inherited = {name: f for name, f in cls.fields.items() if f is not common.get(name)}
     positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
     named = {name: f for name, f in (own | (inherited | own)).items() if f.keyword_only}
-    return Fields(positional | named | dict(common))
+    return Fields(positional | named | {name: f for name, f in common.items() if name not in named})
 
 
 def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:

@@ -124,7 +124,7 @@ class GroupSpec:
             Whether any of the rule's own state was created. State of a transform may be created later.
         """
         held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
-        storage.restore_counters(self.rule, held, p, self.options)
+        storage.restore_counters(self.declared, held, p, self.options)
         lacking = [
             state
             for state in (*storage.counts(existing, codecs), *existing)

@@ -156,12 +156,12 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
                 )
 
 
-def restore_counters(rule: Rule, held: dict[str, Any], p: Tensor, options: Options) -> None:
+def restore_counters(states: Iterable[State], held: dict[str, Any], p: Tensor, options: Options) -> None:
     """Make floating-point 0-dim tensors of step counts and scalars that are numbers or other tensors.
 
     Such values come from older files of torch, or were put there by hand.
     """
-    for declared in rule.state:
+    for declared in states:
         value: Any = held.get(declared.name)
         if KINDS[declared.kind].is_number and _is_misplaced_number(value):
             held[declared.name] = replace(declared, init=float(value)).create(p, options)

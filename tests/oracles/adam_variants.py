@@ -93,6 +93,50 @@ def radam(
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
 
 
+def ranger(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 1e-3,
+    betas: tuple[float, float] = (0.95, 0.999),
+    eps: float = 1e-5,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = True,
+    lr_in_decay: bool = True,
+    maximize: bool = False,
+    eps_hat: bool = True,
+    threshold: float = 5.0,
+) -> list[Result]:
+    """RAdam on gradients without their mean over all dimensions but the first; every six steps half-way to slow."""
+    b1, b2 = betas
+
+    def one(theta: Array, steps: Steps) -> Result:
+        m, v, slow, age = np.zeros_like(theta), np.zeros_like(theta), theta.copy(), 0
+        for t, (rate, gradient) in enumerate(steps, start=1):
+            g = gradient - gradient.mean(tuple(range(1, theta.ndim)), keepdims=True) if theta.ndim > 1 else gradient
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
+            m = b1 * m + (1.0 - b1) * g
+            v = b2 * v + (1.0 - b2) * g * g
+            correction = math.sqrt(1.0 - b2**t)
+            d = (np.sqrt(v) + eps) / correction if eps_hat else np.sqrt(v) / correction + eps
+            r = rectification(t, b2, threshold)
+            theta = theta - rate * m / (1.0 - b1**t) * (1.0 if r is None else r / d)
+            age = age + 1
+            if age == 6:
+                theta = slow = slow + 0.5 * (theta - slow)
+                age = 0
+        return {
+            "param": theta,
+            "step": len(steps),
+            "exp_avg": m,
+            "exp_avg_sq": v,
+            "slow": slow,
+            "slow_age": age,
+        }
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
 def rectification(t: int, b2: float, threshold: float) -> float | None:
     """The variance rectification r_t, or None while the variance of v is not tractable (rho_t <= threshold)."""
     rho_inf = 2.0 / (1.0 - b2) - 1.0

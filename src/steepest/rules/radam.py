@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 
 from .. import fields
 from ..fields import State
 from ..optimizer import Optimizer
 from ..rule import Rule
+from ..transforms.lookahead import LOOKAHEAD
+from ..transforms.units import CENTRALIZE
 from ..vocabulary import lerp, maximum, sqrt, where
 
 
@@ -64,3 +66,23 @@ class RAdam(Optimizer):
     lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)))
+
+
+class Ranger(RAdam):
+    """Ranger: RAdam on centralised gradients, with slow weights that its own return to every six steps.
+
+    Source:
+        Wright 2019, "Ranger, a synergistic optimizer" (repository); gradient centralisation: Yong et al. 2020,
+        arXiv:2004.01461; Lookahead: Zhang et al. 2019, arXiv:1907.08610.
+    Differs:
+        torch has none. It is a composition: RAdam(centralize=True, lookahead=(6, 0.5)) with other defaults, and any of
+        them can be turned off. pytorch_optimizer makes no step while ρ ≤ 5, unless degenerated_to_sgd=True; here
+        momentum moves then, as in the author's code. optimi's Ranger centralises nothing and has β = (0.9, 0.99).
+    """
+
+    betas: tuple[float, float] = fields.betas((0.95, 0.999))
+    eps: float = fields.eps(1e-5)
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
+    _: KW_ONLY
+    centralize: bool = replace(CENTRALIZE.options["centralize"], default=True)
+    lookahead: tuple[int, float] | None = replace(LOOKAHEAD.options["lookahead"], default=(6, 0.5), candidates=(None,))
