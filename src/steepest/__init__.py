@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
+    from .rules.sophia import Sophia as Sophia
     from .rules.sparse_adam import SparseAdam as SparseAdam
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
@@ -107,6 +108,7 @@ __all__ = [
     "Rule",
     "Signum",
     "SimplifiedAdEMAMix",
+    "Sophia",
     "SparseAdam",
     "StableAdamW",
     "State",

@@ -203,6 +203,11 @@ def create_compensation(states: dict[Tensor, Any], p: Tensor, codecs: Mapping[st
         )
 
 
+def kept(state: State, codec: Codec | None, values: Tensor, p: Tensor) -> dict[str, Any]:
+    """Return new values of one state as it is kept, by its keys. Coded values are rounded to nearest."""
+    return {state.name: values.to(p.dtype)} if codec is None else _encoded(state, codec, values, p)
+
+
 def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str, Any]:
     """Encode ``values`` in the layout of ``p``, rounded to nearest, since they are rounded only this once."""
     if values.shape != p.shape:
@@ -307,7 +312,7 @@ def _kept(state: State, held: Mapping[str, Any], codec: Codec | None, p: Tensor)
     values = read(state, held)
     if values is None:
         return {}
-    return {state.name: values.to(p.dtype)} if codec is None else _encoded(state, codec, values, p)
+    return kept(state, codec, values, p)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
