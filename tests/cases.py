@@ -40,8 +40,13 @@ COMPOSED = {
 }
 """Classes that are another class in transforms; see test_transforms.py."""
 
+FED = {name: cls for name, cls in CLASSES.items() if hasattr(cls, "update_hessian")}
+"""Classes that need more than gradients between their steps; see test_sophia.py."""
+
 PLANNED = {
-    name: cls for name, cls in CLASSES.items() if not (cls.needs_closure(defaults(cls)) or name in {*LAZY, *COMPOSED})
+    name: cls
+    for name, cls in CLASSES.items()
+    if not (cls.needs_closure(defaults(cls)) or name in {*LAZY, *COMPOSED, *FED})
 }
 """Classes that step on a dense ``.grad`` alone, as their rule says."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import steepest
 from cases import CLASSES as ALL_CLASSES
 from cases import (
     SWITCHES,
@@ -274,3 +275,134 @@ def test_the_averaged_state_dict_is_a_copy_to_save() -> None:
     assert torch.equal(model[0].weight, saved["0.weight"])
     with pytest.raises(RuntimeError, match="no averaged weights are kept"):
         ALL_CLASSES["sgd"](model.parameters()).averaged_state_dict(model)
+
+
+# -- schedules, several averages, starts and intervals -----------------------------------------------------------------
+
+
+def paths(steps: int, **options: Any) -> tuple[Optimizer, list[torch.Tensor]]:
+    """An optimizer after some steps, and the weights after each of them; the first are those before."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = steepest.SGD([p], lr=0.1, **options)
+    path = [p.detach().clone()]
+    for step in range(steps):
+        p.grad = torch.tensor([0.5, float(step)], dtype=torch.float64)
+        optimizer.step()
+        path.append(p.detach().clone())
+    return optimizer, path
+
+
+def read(optimizer: Optimizer, name: str | None = None) -> torch.Tensor:
+    (p,) = optimizer.param_groups[0]["params"]
+    with optimizer.averaged(name):
+        return p.detach().clone()
+
+
+def by_hand(path: list[torch.Tensor], decay: Any, start: int = 0, every: int = 1) -> torch.Tensor:
+    average, n = path[0].clone(), 0
+    for t, weights in enumerate(path[1:], 1):
+        if t <= start:
+            average = weights.clone()
+        elif (t - start) % every == 0:
+            n += 1
+            average = decay(n) * average + (1 - decay(n)) * weights
+    return average
+
+
+DECAYS: dict[str, tuple[Any, Any]] = {
+    "number": (0.75, lambda n: 0.75),
+    "warmup": ("warmup", lambda n: min(0.9999, (1 + n) / (10 + n))),
+    "karras": ("karras", lambda n: (1 - 1 / n) ** 7.94),
+    "swa": ("swa", lambda n: 1 - 1 / n),
+    "function": (lambda n: 1 - 1 / (n + 1) ** 0.5, lambda n: 1 - 1 / (n + 1) ** 0.5),
+}
+
+
+@pytest.mark.parametrize("name", DECAYS)
+@pytest.mark.parametrize(("start", "every"), [(0, 1), (3, 1), (0, 2), (2, 3)])
+@pytest.mark.parametrize("switch", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
+def test_a_decay_of_any_form_starts_and_pauses_as_asked(name: str, start: int, every: int, switch: Any) -> None:
+    given, meant = DECAYS[name]
+    optimizer, path = paths(9, ema_decay=given, ema_start=start, ema_every=every, **switch)
+    torch.testing.assert_close(read(optimizer), by_hand(path, meant, start, every), rtol=1e-13, atol=1e-14)
+
+
+def test_equal_weights_are_torchs_swa() -> None:
+    p = torch.nn.Parameter(torch.zeros(2))
+    optimizer = steepest.SGD([p], lr=0.1, ema_decay="swa", ema_start=2)
+    model = torch.nn.ParameterList([p])
+    theirs = torch.optim.swa_utils.AveragedModel(model)
+    for step in range(6):
+        p.grad = torch.tensor([1.0, float(step)])
+        optimizer.step()
+        if step >= 2:
+            theirs.update_parameters(model)
+    torch.testing.assert_close(read(optimizer), next(theirs.parameters()).detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_several_averages_at_once_have_names() -> None:
+    optimizer, path = paths(7, ema_decay={"fast": 0.5, "equal": "swa", "slow": 0.9})
+    for name, decay in (("fast", lambda n: 0.5), ("equal", lambda n: 1 - 1 / n), ("slow", lambda n: 0.9)):
+        torch.testing.assert_close(read(optimizer, name), by_hand(path, decay), rtol=1e-13, atol=1e-14)
+    assert torch.equal(read(optimizer), read(optimizer, "fast"))
+    (p,) = optimizer.param_groups[0]["params"]
+    assert torch.equal(p, path[-1])
+    model = torch.nn.Module()
+    model.weight = p
+    assert torch.equal(optimizer.averaged_state_dict(model, "slow")["weight"], read(optimizer, "slow"))
+    with pytest.raises(ValueError, match=r"no average is called 'slower'; there are: 'fast', 'equal', 'slow'"):
+        read(optimizer, "slower")
+
+
+def test_averages_go_through_checkpoints() -> None:
+    options = {"ema_decay": {"a": 0.5, "b": "warmup"}, "ema_start": 2, "ema_every": 2}
+    optimizer, path = paths(5, **options)
+    p = torch.nn.Parameter(path[-1].clone())
+    again = steepest.SGD([p], lr=0.1, **options)
+    again.load_state_dict(optimizer.state_dict())
+    for each in (optimizer, again):
+        (x,) = each.param_groups[0]["params"]
+        for _ in range(3):
+            x.grad = torch.ones_like(x)
+            each.step()
+    assert torch.equal(read(optimizer, "b"), read(again, "b"))
+    assert again.state[p]["ema_count"].item() == 3
+
+
+def too_much(n: float) -> float:
+    return n / 10
+
+
+@pytest.mark.parametrize(
+    ("decay", "error", "message"),
+    [
+        (1.0, ValueError, "Invalid ema_decay value: 1.0"),
+        (-0.1, ValueError, "Invalid ema_decay value: -0.1"),
+        ("swaa", ValueError, "Invalid ema_decay value: 'swaa'.*'swa'"),
+        (too_much, ValueError, "too_much.* at n = 10 is 1.0"),
+        (lambda n: "a", TypeError, "ema_decay must be"),
+        ({}, ValueError, "must name 1 to 4 averages"),
+        (dict.fromkeys("abcde", 0.5), ValueError, "must name 1 to 4 averages"),
+        ({"a": 2.0}, ValueError, "Invalid ema_decay value: 2.0"),
+        (True, TypeError, "ema_decay must be"),
+        ([0.5, 0.9], TypeError, "ema_decay must be"),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_decays_that_are_none_are_refused(decay: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        steepest.SGD([torch.nn.Parameter(torch.zeros(2))], ema_decay=decay)
+
+
+def test_a_function_that_branches_on_the_count_is_told_what_to_write() -> None:
+    p = torch.nn.Parameter(torch.zeros(2))
+    optimizer = steepest.SGD([p], ema_decay=lambda n: min(0.99, n / (n + 1)), foreach=True)
+    p.grad = torch.ones(2)
+    with pytest.raises(TypeError, match=r"minimum|maximum"):
+        optimizer.step()
+
+
+def test_a_schedule_is_not_rounded_to_nearest() -> None:
+    params = [torch.nn.Parameter(torch.zeros(80, 80))]
+    with pytest.raises(ValueError, match="'swa' comes close to 1"):
+        steepest.AdamW(params, betas=(0.9, 0.99), ema_decay="swa", state_dtype="bfloat16", state_rounding="nearest")

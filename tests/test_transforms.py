@@ -48,6 +48,16 @@ def trained(cls: type[Optimizer], steps: int = 4, dtype: torch.dtype = F64, **op
     return [p.detach() for p in optimizer.param_groups[0]["params"]]
 
 
+def trained_with_averages(cls: type[Optimizer], steps: int = 4, **options: Any) -> list[Tensor]:
+    """The parameters, then all of their averages."""
+    optimizer = cls(parameters(), **options)
+    for step in range(steps):
+        feed(optimizer, step)
+        optimizer.step()
+    averages = [x for state in optimizer.state.values() for name, x in state.items() if name.startswith("ema")]
+    return [*(p.detach() for p in optimizer.param_groups[0]["params"]), *averages]
+
+
 def assert_close(ours: Sequence[Tensor], theirs: Sequence[Tensor], k: float = 64) -> None:
     for a, b in zip(ours, theirs, strict=True):
         eps = torch.finfo(a.dtype).eps
@@ -309,7 +319,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "corrected_weight_decay": (False, True),
     "lr_max": (None, 0.2),
     "lookahead": (None, (2, 0.4)),
-    "ema_decay": (None, 0.8),
+    "ema_decay": (None, 0.8, "warmup", {"slow": 0.9, "equal": "swa"}),
+    "ema_every": (1, 2),
+    "ema_start": (0, 1),
     "maximize": (False, True),
     "skip_nonfinite": (False, True),
 }
@@ -329,14 +341,14 @@ def test_random_compositions_run_alike_in_every_executor(name: str, options: Opt
     options = fitting(cls, options)
     if not is_valid(cls, options):
         return
-    wanted = trained(cls, **options, **SWITCHES["reference"])
+    wanted = trained_with_averages(cls, **options, **SWITCHES["reference"])
     for executor in executors_of(cls):
         switch = SWITCHES[executor]
         if executor == "native" and (options["agc"] is not None or options["centralize"]):
             with pytest.raises(RuntimeError, match="elements and whole tensors, no rows or columns"):
                 trained(cls, **options, **switch)
             continue
-        assert_close(trained(cls, **options, **switch), wanted, 256)
+        assert_close(trained_with_averages(cls, **options, **switch), wanted, 256)
 
 
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "int8"])

@@ -21,7 +21,9 @@ class CommonOptions(Declared):
 
     Args:
         ema_decay: decay of an exponential moving average of the weights (see `Optimizer.averaged`); None keeps no
-            average.
+            average. It is a number, ``"warmup"``, ``"karras"``, ``"swa"`` (equal weights), a function of the number of
+            averagings so far, or a mapping from names to several of these.
+        ema_every, ema_start: steps between two averagings; steps in which the average is the weights themselves.
         lookahead: ``(k, alpha)`` keeps slow weights, which move a part ``alpha`` of the way to the fast ones every
             ``k`` steps, and restarts the fast ones there.
         skip_nonfinite: leave out a step if a gradient of a group that sets this is NaN or infinite. Parameters, state
@@ -53,7 +55,9 @@ class CommonOptions(Declared):
     """Declared arguments by name, in the constructor's order."""
 
     _: KW_ONLY
-    ema_decay: float | None = _OF["ema_decay"]
+    ema_decay: Any = _OF["ema_decay"]
+    ema_every: int = _OF["ema_every"]
+    ema_start: int = _OF["ema_start"]
     lookahead: tuple[int, float] | None = _OF["lookahead"]
     skip_nonfinite: bool = _OF["skip_nonfinite"]
     skip_limit: int = _OF["skip_limit"]

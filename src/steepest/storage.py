@@ -147,13 +147,21 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
         return
     for declared in (f for f in fields.values() if f.is_decay):
         values = options[declared.name]
-        for value in values if isinstance(values, (tuple, list)) else (values,):
-            if value is not None and 1 - float(value) < SLOWEST:
+        for value in _numbers_in(values):
+            if 1 - value < SLOWEST:
                 raise ValueError(
-                    f"state_rounding='nearest' with {declared.name}={values!r}: an average that keeps {float(value):g} "
+                    f"state_rounding='nearest' with {declared.name}={values!r}: an average that keeps {value:g} "
                     f"of itself moves by less than bfloat16 can hold, so it would never decay; decays up to "
                     f"{1 - SLOWEST:g} are allowed, and any with state_rounding='stochastic'"
                 )
+
+
+def _numbers_in(values: Any) -> list[float]:
+    """Return the decays among an option's values; of a schedule that of its last step."""
+    if isinstance(values, Mapping):
+        values = tuple(values.values())
+    each = values if isinstance(values, (tuple, list)) else (values,)
+    return [float(value) for value in each if isinstance(value, (int, float, Tensor))]
 
 
 def restore_counters(states: Iterable[State], held: dict[str, Any], p: Tensor, options: Options) -> None:

@@ -61,10 +61,11 @@ def _refusal(spec: GroupSpec) -> str:
         return "weight_decay option is not compatible with sparse gradients: it moves all of a parameter; leave it 0"
     if options.get("fused"):
         return f"`_fused_{spec.rule.fn.__name__}` does not support sparse gradients; leave fused=None"
-    whole = [name for transform in transforms.order() if not transform.takes_elements for name in transform.options]
-    for option in (*whole, *NOT_WITH_SPARSE):
+    whole = [transform.options for transform in transforms.order() if not transform.takes_elements]
+    usual = {name: declared.default for each in whole for name, declared in each.items()}
+    for option in (*usual, *NOT_WITH_SPARSE):
         value = options.get(option)
-        if value is not None and value is not False:
+        if value is not None and value is not False and value != usual.get(option):
             return f"{spec.name} does not support sparse gradients with {option}={value!r}; leave {option} out"
     return ""
 

@@ -1,9 +1,14 @@
-"""Exponential moving average of the weights, after the rule, and the context that swaps it in."""
+"""Averages of the weights, after the rule, and the context that swaps one in.
+
+An average is ema ← d·ema + (1 - d)·θ. Its decay d is a number, or a function of the number of times that it has been
+averaged so far, from 1: that makes warm-ups, Karras's power law and equal weights (SWA).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,25 +17,204 @@ from torch import Tensor
 from .. import storage
 from ..fields import Options, State, hyper
 from ..rule import Rule, Update, Values, Wrapper
-from ..vocabulary import lerp
+from ..vocabulary import lerp, maximum, minimum, where
 from .base import Transform
 
-AVERAGE = State("ema", init="param", when=lambda options: options["ema_decay"] is not None)
-"""The averaged parameter. It starts as the parameter's value before the first step."""
+MOST = 4
+"""Largest number of averages at once."""
+
+Decay = Any
+"""A number, the name of a schedule, or a function from the number of averagings so far, from 1, to a number."""
 
 
-def averaged(update: Update) -> Update:
-    """Average the new weights: ``ema = d * ema + (1 - d) * p``."""
+@dataclass(frozen=True)
+class Warmup:
+    """Decay min(decay, (1 + n) / (10 + n)), with which a slow average forgets its start soon."""
 
-    def averaging(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
-        p, state = update(p, g, state, scalars)
-        return p, {**state, AVERAGE.name: lerp(state[AVERAGE.name], p, 1 - scalars["ema_decay"])}
+    decay: float = 0.9999
 
-    return averaging
+    def __call__(self, n: Any) -> Any:
+        """Return the decay at the n-th averaging."""
+        return minimum(self.decay, (1 + n) / (10 + n))
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """Decay (1 - 1/n)^(gamma + 1): an average whose memory grows with the training.
+
+    Source: Karras et al. 2024, "Analyzing and improving the training dynamics of diffusion models", arXiv:2312.02696,
+    equation 2; ``gamma=6.94`` is a relative width of 0.1.
+    """
+
+    gamma: float = 6.94
+
+    def __call__(self, n: Any) -> Any:
+        """Return the decay at the n-th averaging."""
+        return (1 - 1 / n) ** (self.gamma + 1)
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Decay 1 - 1/n, which weighs all averaged weights alike.
+
+    Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization", arXiv:1803.05407.
+    """
+
+    def __call__(self, n: Any) -> Any:
+        """Return the decay at the n-th averaging."""
+        return 1 - 1 / n
+
+
+SCHEDULES: Mapping[str, Callable[[Any], Any]] = {"warmup": Warmup(), "karras": PowerLaw(), "swa": Equal()}
+"""Decays by name."""
+
+WORDS = (
+    "a number >= 0 and < 1, 'warmup', 'karras', 'swa', a function of the number of averagings so far, "
+    f"a mapping from names to up to {MOST} of these, or None"
+)
+TRIED = (1.0, 2.0, 10.0, 1e3, 1e6)
+"""Numbers of averagings at which a function's decay is looked at beforehand."""
+
+
+def average_of(value: Any) -> Any:
+    """Return an ``ema_decay`` as a group keeps it: a number, a name, a function, or a mapping to these.
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: a decay is out of bounds, a name is unknown, or there are too many averages.
+    """
+    if isinstance(value, Mapping):
+        if not 0 < len(value) <= MOST or not all(isinstance(name, str) for name in value):
+            raise ValueError(
+                f"ema_decay={value!r} must name 1 to {MOST} averages, such as {{'fast': 0.99, 'swa': 'swa'}}"
+            )
+        return {name: _decay_of(decay) for name, decay in value.items()}
+    return _decay_of(value)
+
+
+def _decay_of(value: Any) -> Decay:
+    if isinstance(value, str):
+        if value not in SCHEDULES:
+            raise ValueError(f"Invalid ema_decay value: {value!r}; ema_decay must be {WORDS}")
+        return value
+    if isinstance(value, Tensor) or not callable(value):
+        return _number(value, value)
+    for n in TRIED:
+        _number(value(n), f"{value!r} at n = {n:g}")
+    return value
+
+
+def _number(value: Any, given: Any) -> Any:
+    if hasattr(value, "item") and not isinstance(value, Tensor):  # NumPy's
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+        raise TypeError(f"ema_decay must be {WORDS}, not {given!r}")
+    if not 0 <= value < 1:
+        told = f"{given!r}" if value is given else f"{given} is {value!r}"
+        raise ValueError(f"Invalid ema_decay value: {told} (ema_decay must be {WORDS})")
+    return value if isinstance(value, Tensor) else float(value)
+
+
+def decays_of(options: Options) -> tuple[Decay, ...]:
+    """Return the decays of all averages that a group keeps."""
+    value = options["ema_decay"]
+    return () if value is None else tuple(value.values()) if isinstance(value, Mapping) else (value,)
+
+
+def names_of(options: Options) -> tuple[str | None, ...]:
+    """Return the names of all averages that a group keeps; None for the only one."""
+    value = options["ema_decay"]
+    return () if value is None else tuple(value) if isinstance(value, Mapping) else (None,)
+
+
+def _function(decay: Decay) -> Callable[[Any], Any] | None:
+    if isinstance(decay, str):
+        return SCHEDULES[decay]
+    return decay if callable(decay) and not isinstance(decay, Tensor) else None
+
+
+def _is_counted(options: Options) -> bool:
+    """Return whether the averages need to know how often they have been averaged."""
+    if options["ema_decay"] is None:
+        return False
+    has_function = any(_function(decay) is not None for decay in decays_of(options))
+    return has_function or options["ema_every"] != 1 or options["ema_start"] != 0
+
+
+def _average(index: int) -> State:
+    name = "ema" if index == 0 else f"ema_{index + 1}"
+    return State(name, init="param", when=lambda options: len(decays_of(options)) > index)
+
+
+AVERAGES = tuple(_average(index) for index in range(MOST))
+"""The averaged parameter, once for each average. They start as the parameter's value before the first step."""
+
+STEPS = State("ema_steps", "scalar", when=_is_counted)
+COUNT = State("ema_count", "scalar", when=_is_counted)
+"""Numbers of steps and of averagings so far."""
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Wrapper that averages the new weights: ``ema = d * ema + (1 - d) * p``.
+
+    Attributes:
+        decays: the function of each average's decay; None for a decay that is a number.
+        is_counted: whether the averages count, because of a function, a start or an interval.
+    """
+
+    decays: tuple[Callable[[Any], Any] | None, ...]
+    is_counted: bool
+
+    def __call__(self, update: Update) -> Update:
+        """Return the update with averages after it."""
+
+        def averaging(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
+            p, state = update(p, g, state, scalars)
+            counts, weigh = self._counted(state, scalars) if self.is_counted else ({}, lambda decay, n: 1 - decay)
+            n = counts.get(COUNT.name)
+            averages = {}
+            for index, function in enumerate(self.decays):
+                name = AVERAGES[index].name
+                decay = scalars[_numbered(index)] if function is None else function(maximum(n, 1))
+                averages[name] = lerp(state[name], p, weigh(decay, n))
+            return p, {**state, **averages, **counts}
+
+        return averaging
+
+    def _counted(self, state: Values, scalars: Values) -> tuple[dict[str, Any], Callable[[Any, Any], Any]]:
+        """Count a step. Return the new counts, and the function from a decay to the weight of the new weights."""
+        t, before = state[STEPS.name] + 1, state[COUNT.name]
+        is_due = t >= scalars["ema_start"] + (before + 1) * scalars["ema_every"]
+        n = where(is_due, before + 1, before)
+
+        def weigh(decay: Any, n: Any) -> Any:
+            return where(t <= scalars["ema_start"], 1.0, where(is_due, 1 - decay, 0.0))
+
+        return {STEPS.name: t, COUNT.name: n}, weigh
+
+
+def _numbered(index: int) -> str:
+    return f"ema_decay_{index + 1}"
 
 
 def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
-    return None if options.get("ema_decay") is None else averaged
+    if options.get("ema_decay") is None:
+        return None
+    return Averaged(tuple(map(_function, decays_of(options))), _is_counted(options))
+
+
+def _check(rule: Rule, options: Options) -> None:
+    functions = [decay for decay in decays_of(options) if _function(decay) is not None]
+    if functions and options["state_dtype"] is not None and options["state_rounding"] == "nearest":
+        raise ValueError(
+            f"ema_decay={functions[0]!r} comes close to 1, and an average in {options['state_dtype']} that is rounded "
+            "to nearest then stands still; leave state_rounding='stochastic'"
+        )
+
+
+def _numbers(options: Options, shared: Values) -> dict[str, Any]:
+    return {_numbered(i): d for i, d in enumerate(decays_of(options)) if _function(d) is None}
 
 
 EMA = Transform(
@@ -39,13 +223,18 @@ EMA = Transform(
         "ema_decay": hyper(
             None,
             "decay d of the averaged weights, ema ← d·ema + (1 - d)·θ after each step; None keeps no average",
-            low=0.0,
-            high=1.0,
+            convert=average_of,
+            words=WORDS,
+            candidates=(0.5,),
             is_decay=True,
-        )
+        ),
+        "ema_every": hyper(1, "number of steps between two averagings", low=1, integer=True),
+        "ema_start": hyper(0, "number of steps in which the average is the weights themselves", low=0, integer=True),
     },
-    (AVERAGE,),
+    (*AVERAGES, STEPS, COUNT),
+    numbers=_numbers,
     takes_elements=False,
+    check=_check,
 )
 
 _SWAPPED: dict[int, Tensor] = {}
@@ -82,7 +271,7 @@ class Averaging:
     state: Any
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self, name: str | None = None) -> Iterator[None]:
         """Use the averaged weights inside the block. The parameters' own values come back afterwards in any case.
 
         Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with these
@@ -93,30 +282,51 @@ class Averaging:
         ``model.state_dict()`` holds the parameters themselves, so it changes back as they do. Save it inside the block,
         or take `averaged_state_dict`.
 
+        Args:
+            name: the average, where ``ema_decay`` names several; None is each group's first.
+
         Raises:
             RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
+            ValueError: no group has an average of this name.
         """
         groups = self.param_groups
         if holds_averages(groups):
             raise RuntimeError("already inside `with optimizer.averaged():`")
         if all(group["ema_decay"] is None for group in groups):
-            name = type(self).__name__
-            raise RuntimeError(f"no averaged weights are kept; construct {name}(params, ema_decay=0.999) to keep them")
-        pairs = ((p, storage.read(AVERAGE, self.state.get(p, {}))) for group in groups for p in group["params"])
+            optimizer = type(self).__name__
+            raise RuntimeError(
+                f"no averaged weights are kept; construct {optimizer}(params, ema_decay=0.999) to keep them"
+            )
+        known = dict.fromkeys(each for group in groups for each in names_of(group) if each is not None)
+        if name is not None and name not in known:
+            told = ", ".join(map(repr, known)) or "a single one, without a name"
+            raise ValueError(f"no average is called {name!r}; there are: {told}")
+        pairs = ((p, self._average_of(group, p, name)) for group in groups for p in group["params"])
         with swapped((p, weights) for p, weights in pairs if weights is not None):
             yield
 
-    def averaged_state_dict(self, model: torch.nn.Module) -> dict[str, Any]:
+    def _average_of(self, group: dict[str, Any], p: Tensor, name: str | None) -> Tensor | None:
+        names = names_of(group)
+        if not names or (name is not None and name not in names):
+            return None
+        return storage.read(AVERAGES[0 if name is None else names.index(name)], self.state.get(p, {}))
+
+    def averaged_state_dict(self, model: torch.nn.Module, name: str | None = None) -> dict[str, Any]:
         """Return the state dict of ``model`` with averaged weights, to be saved. Its tensors are copies.
 
         ``model.state_dict()`` holds the parameters themselves, not copies. Taken inside `averaged` and saved after the
         block, it would save the trained weights.
 
+        Args:
+            model: the model.
+            name: the average; see `averaged`.
+
         Raises:
             RuntimeError: no group has an ``ema_decay``.
+            ValueError: no group has an average of this name.
         """
-        with self.averaged():
+        with self.averaged(name):
             saved: dict[str, Any] = model.state_dict()
-            for name, value in saved.items():
-                saved[name] = value.detach().clone() if isinstance(value, Tensor) else value
+            for key, value in saved.items():
+                saved[key] = value.detach().clone() if isinstance(value, Tensor) else value
         return saved
