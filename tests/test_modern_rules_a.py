@@ -474,7 +474,7 @@ def test_adabelief_of_constant_gradients_walks_ever_faster(executor: str) -> Non
 
 @every_way
 def test_rectified_adabelief_corrects_s(executor: str) -> None:
-    """At the sixth step of beta2 = 0.999 the step is r mhat / sqrt(s / (1 - b2^6)); uncorrected, it is 13 times that."""
+    """At the sixth step of beta2 = 0.999 by r mhat / sqrt(s / (1 - b2^6)); without the correction by 13 times that."""
     g, b1, b2, t = numbers(1.0), 0.9, 0.999, 6
     before, after = steps(steepest.AdaBelief, [g] * t, lr=1.0, **SWITCHES[executor])[-2:]
     s = sum((1 - b2) * b2 ** (t - k) * b1 ** (2 * k) for k in range(1, t + 1))

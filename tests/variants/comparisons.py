@@ -19,26 +19,15 @@ TORCH = [
 
 FORMULAS = [
     Comparison(
-        "v starts at 1, ε inside, η inside the buffer (TensorFlow 1; timm's RMSpropTF)",
-        "formula.rmsprop(alpha=0.9, eps=1e-10, momentum=0.9, eps_in_sqrt=True, lr_in_momentum=True, "
-        "initial_accumulator_value=1.0)",
-        "RMSprop",
-        {"lr": 0.001, "alpha": 0.9, "eps": 1e-10, "momentum": 0.9},
-        {"eps_in_sqrt": True, "lr_in_momentum": True, "initial_accumulator_value": 1.0},
+        "warm-up of β1 (the authors' code)",
+        "formula.simplifiedademamix(alpha=2.0, weight_decay=0.1, total_steps=40)",
+        "SimplifiedAdEMAMix",
+        {"alpha": 2.0, "weight_decay": 0.1},
+        {"total_steps": 40},
     ),
+    Comparison("the paper's", "formula.adams(weight_decay=0.1)", "AdamS", {"weight_decay": 0.1}),
     Comparison(
-        "constant β1, simple form (timm's NAdamW)",
-        "formula.nadam(momentum_schedule='constant')",
-        "NAdam",
-        {},
-        {"momentum_schedule": "constant"},
-    ),
-    Comparison(
-        "new term weighed by 1 - β1 (Apex, and Jasper on request)",
-        "formula.novograd(betas=(0.9, 0.999), grad_averaging=True)",
-        "NovoGrad",
-        {"betas": (0.9, 0.999)},
-        {"grad_averaging": True},
+        "with AMSGrad's maximum (the authors' code)", "formula.padam(weight_decay=0.1)", "Padam", {"weight_decay": 0.1}
     ),
 ]
 
@@ -47,7 +36,16 @@ COMPARISONS = [*TORCH, *KERAS, *OPTAX, *TIMM, *ZIJ, *OTHERS, *FORMULAS]
 NOT_COMPARED: dict[str, str] = {
     "adafactor": "Keras's and optax's add ε1 to g²; torch's, which we follow, bounds the mean of rows and the root",
     "lbfgs": "optax's has another line search and is given the function, not gradients",
-    "muon": "Keras's iterates in the parameter's dtype, torch's and ours in bfloat16",
+    "muon": "Keras's and optax's iterate in the parameter's dtype, torch's and ours in bfloat16",
     "rprop": "optax's, like ours, reads the rate once, and cannot follow the schedule of the measurement",
 }
-"""Our classes, in small letters, that a library has under the same name and that are not compared: why."""
+"""Our classes, in small letters, that Keras or optax has under the same name and that are not compared: why."""
+
+NO_PEER: dict[str, str] = {
+    "adams": "no package has it; pytorch_optimizer's AdamS is another method",
+    "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
+    "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
+    "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
+    "steepestdescent": "needs a closure, and no package has its line searches",
+}
+"""Our classes, in small letters, without a row that is equal to another library's: why."""

@@ -96,9 +96,12 @@ def _measure_under(comparison: Comparison, schedule: Schedule) -> dict[str, floa
 
 
 def _offered() -> dict[str, list[str]]:
-    modules = {"keras": "keras.optimizers", "optax": "optax"}
-    found = {library: dir(import_module(name)) for library, name in modules.items() if not lacking(library)}
-    return {library: sorted({name.lower() for name in names}) for library, names in found.items()}
+    modules = {"keras": ["keras.optimizers"], "optax": ["optax", "optax.contrib"]}
+    return {
+        library: sorted({name.lower() for module in names for name in dir(import_module(module))})
+        for library, names in modules.items()
+        if not lacking(library)
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Libraries that hold one rule exactly (adam-mini, optimi), and two collections, pytorch_optimizer and torch_optimizer."""
+"""Libraries of one rule (adam-mini), of a few (optimi), and the collections pytorch_optimizer and torch_optimizer."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ TORCH_OPTIMIZER = [
     Comparison("its numbers", "torch_optimizer.AdaMod(params, weight_decay=0.1)", "AdaMod", DECAY),
     Comparison("decay coupled", "torch_optimizer.DiffGrad(params, weight_decay=0.1)", "DiffGrad", DECAY),
     Comparison(
-        "neither average corrected, ‖θ‖ at most 10",
+        "neither average corrected",
         "torch_optimizer.Lamb(params, weight_decay=0.1)",
         "LAMB",
         DECAY,
-        apart=1e-2,
+        apart=0.026,
     ),
 ]
 
@@ -83,13 +83,13 @@ PYTORCH_OPTIMIZER = [
         "pytorch_optimizer.SimplifiedAdEMAMix(params, weight_decay=0.1, foreach=False)",
         "SimplifiedAdEMAMix",
         DECAY,
-        apart=1e-2,
+        apart=0.04,
     ),
     Comparison(
         "the clip counts one step more",
         "pytorch_optimizer.ADOPT(params, foreach=False)",
         "ADOPT",
-        apart=1e-3,
+        apart=0.00039,
     ),
     Comparison(
         "its clip counted as in the paper",
@@ -100,7 +100,7 @@ PYTORCH_OPTIMIZER = [
         "ε added before the correction, 1e-15 under the root",
         "pytorch_optimizer.LaProp(params, foreach=False)",
         "LaProp",
-        apart=1e-7,
+        apart=4.6e-06,
     ),
     Comparison(
         "decay coupled",
@@ -117,18 +117,18 @@ PYTORCH_OPTIMIZER = [
         {"decoupled_weight_decay": True},
     ),
     Comparison(
-        "1 / (1 - β1^t) outside the ratio, ‖θ‖ at most 10, decay outside",
+        "1 / (1 - β1^t) outside the ratio, decay decoupled",
         "pytorch_optimizer.Lamb(params, weight_decay=0.1, max_grad_norm=0.0, foreach=False)",
         "LAMB",
         DECAY,
-        apart=1e-2,
+        apart=0.055,
     ),
     Comparison(
         "vectors neither scaled nor decayed",
         "pytorch_optimizer.LARS(params, lr=1.0, weight_decay=0.1, foreach=False)",
         "LARS",
         DECAY,
-        apart=1.0,
+        apart=8.9,
     ),
     Comparison(
         "its numbers",
@@ -141,7 +141,7 @@ PYTORCH_OPTIMIZER = [
         "pytorch_optimizer.MARS(params, weight_decay=0.1, optimize_1d=True, foreach=False)",
         "MARS",
         DECAY,
-        apart=1e-6,
+        apart=0.0001,
     ),
     Comparison("its numbers", "pytorch_optimizer.Grams(params, weight_decay=0.1)", "Grams", DECAY),
     Comparison(
@@ -162,7 +162,7 @@ PYTORCH_OPTIMIZER = [
         "pytorch_optimizer.DiffGrad(params, weight_decay=0.1, foreach=False)",
         "DiffGrad",
         {**DECAY, "decoupled_weight_decay": True},
-        apart=1e-8,
+        apart=3.6e-06,
     ),
     Comparison(
         "its numbers",
@@ -182,7 +182,7 @@ PYTORCH_OPTIMIZER = [
         "pytorch_optimizer.AdamP(params, weight_decay=0.1)",
         "AdamP",
         DECAY,
-        apart=1e-6,
+        apart=0.00011,
     ),
     Comparison(
         "its numbers",
@@ -195,7 +195,7 @@ PYTORCH_OPTIMIZER = [
         "pytorch_optimizer.AdamS(params, weight_decay=0.1, foreach=False)",
         "AdamS",
         DECAY,
-        apart=1e-2,
+        apart=0.038,
     ),
 ]
 

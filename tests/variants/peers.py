@@ -134,7 +134,9 @@ def _optax(comparison: Comparison, base: float, schedule: Schedule) -> Path:
 def _formula(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """The oracle of that name, stopped after every step."""
     start, grads = start_and_gradients()
-    oracle = eval(comparison.theirs, {"formula": SimpleNamespace(**{n: partial(partial, f) for n, f in ORACLES.items()})})
+    oracle = eval(
+        comparison.theirs, {"formula": SimpleNamespace(**{n: partial(partial, f) for n, f in ORACLES.items()})}
+    )
     rates = [base * multiplier for multiplier in schedule]
     ends = (oracle(start, grads[:count], lr=rates[:count]) for count in range(1, len(grads) + 1))
     return [[result["param"] for result in end] for end in ends]
@@ -152,7 +154,7 @@ PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
     "pytorch_optimizer": _in_torch,
     "formula": _formula,
 }
-"""The path of a comparison's other side under a base rate and a schedule, by the library that the expression starts with."""
+"""The path of the other side at a base rate under a schedule, by the library that its expression starts with."""
 
 
 def largest_difference(path: Path, other: Path) -> float:

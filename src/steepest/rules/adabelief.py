@@ -38,8 +38,8 @@ class AdaBelief(Optimizer):
         torch has none. Same numbers as the authors' code since 0.1, which rectifies; timm's ``adabelief`` does not,
         ``rectify=False``. ε is added to s at every step and stays in it, as in the authors' code, timm and optax; the
         paper's appendix adds it once. It is added to the root too. g - m has the new m, so the first step is η/β1. The
-        rectified step begins at ρ ≥ 5 and adds ε before s is corrected, as RAdam's does. Constant gradients lengthen the steps
-        until ε stops it; for convolutional networks the authors take 1e-8.
+        rectified step begins at ρ ≥ 5 and adds ε before s is corrected, as RAdam's does. Constant gradients lengthen
+        the steps until ε stops it; for convolutional networks the authors take 1e-8.
     """
 
     lr: fields.Rate = fields.lr(1e-3)
