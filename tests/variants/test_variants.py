@@ -80,6 +80,13 @@ def test_every_class_is_equal_to_another_librarys() -> None:
     assert CLASSES.keys() - equal == NO_PEER.keys(), "add a Comparison, or the reason to NO_PEER"
 
 
+def test_the_page_explains_every_known_difference() -> None:
+    """The distances in the last column of the hand-written table are those that the rows declare."""
+    section = PAGE.read_text("utf-8").partition("## Rules that torch does not have")[2].partition("\n## ")[0]
+    told = re.findall(r"(\d\.\d(?:e-\d+)?) \|$", section, re.MULTILINE)
+    assert {float(text) for text in told} == {c.apart for c in COMPARISONS if c.apart is not None}
+
+
 STALE = "run python benchmarks/parity_table.py"
 
 
