@@ -75,11 +75,10 @@ def ours(comparison: Comparison, options: Mapping[str, Any], schedule: Schedule)
 
 def _in_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """At the rate in the expression; ``named`` pairs the two parameters with the names that it is given."""
-    module = import_module(comparison.theirs.partition("(")[0].rpartition(".")[0])
+    import_module(comparison.theirs.partition("(")[0].rpartition(".")[0])
     params = _parameters()
-    library = sys.modules[module.__name__.partition(".")[0]]
     names = {"params": params, "named": lambda *names: list(zip(names, params, strict=True))}
-    optimizer = eval(comparison.theirs, {comparison.library: library, **names})
+    optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
     return _run(optimizer, params, schedule)
 
 
