@@ -1,4 +1,4 @@
-"""Where ours and the optimizers of Keras 3, optax and torch go, measured: the tables of docs/variants.md.
+"""Where our optimizers and those of other libraries go, measured: the tables of docs/variants.md.
 
 Run it as ``python benchmarks/parity_table.py`` in an environment with the extra "parity": it writes the tables into the
 page, between its two marks. What is compared is in tests/variants, where each comparison is a test as well.

@@ -206,6 +206,8 @@ def madgrad(
     weight_decay: float = 0.0,
     eps: float = 1e-6,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    lr_in_decay: bool = True,
 ) -> list[Result]:
     """a = (lr + eps) sqrt(t), 0 if lr is; s += a g; n += a g^2; z = x0 - s / (cbrt(n) + eps);
     theta = mu theta + (1 - mu) z. Without momentum x0 is not kept: it is theta + s / (cbrt(n) + eps) before the step.
@@ -214,7 +216,7 @@ def madgrad(
     def one(theta: Array, steps: Steps) -> Result:
         start, n, s = theta, np.zeros_like(theta), np.zeros_like(theta)
         for t, (rate, g) in enumerate(steps, start=1):
-            g = g + weight_decay * theta
+            theta, g = decayed(theta, g, rate, weight_decay, decoupled_weight_decay, lr_in_decay)
             x0 = start if momentum else theta + s / (np.cbrt(n) + eps)
             a = (rate + eps) * math.sqrt(t) if rate else 0.0
             s = s + a * g

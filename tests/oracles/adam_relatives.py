@@ -157,7 +157,7 @@ def adabelief(
     lr_in_decay: bool = True,
 ) -> list[Result]:
     """s = b2 s + (1 - b2) (g - m)^2 + eps with the new m; theta -= lr mhat / (sqrt(s / (1 - b2^t)) + eps). Rectified:
-    while rho < 5 theta -= lr mhat, then lr r mhat / (sqrt(s) + eps).
+    while rho < 5 theta -= lr mhat, then lr r sqrt(1 - b2^t) mhat / (sqrt(s) + eps).
     """
     b1, b2 = betas
     limit = 2.0 / (1.0 - b2) - 1.0
@@ -175,7 +175,7 @@ def adabelief(
                 theta = theta - rate * mhat / (np.sqrt((largest if amsgrad else s) / (1.0 - b2**t)) + eps)
             elif rho >= 5.0:
                 square = (rho - 4.0) * (rho - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * rho)
-                theta = theta - rate * math.sqrt(square) * mhat / (np.sqrt(s) + eps)
+                theta = theta - rate * math.sqrt(square * (1.0 - b2**t)) * mhat / (np.sqrt(s) + eps)
             else:
                 theta = theta - rate * mhat
         state = {"param": theta, "step": len(steps), "exp_avg": m, "exp_avg_var": s}

@@ -12,7 +12,6 @@ import sys
 import tempfile
 from functools import cache
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,36 @@ import torch
 
 from cases import CLASSES
 
-from .comparisons import COMPARISONS, Comparison
-from .peers import PEERS, largest_difference, ours, start_and_gradients
+from .comparison import Comparison
+from .comparisons import COMPARISONS
+from .peers import PEERS, SCHEDULES, Schedule, largest_difference, ours, start_and_gradients
 
-NEEDS = {"keras": ("keras", "jax"), "optax": ("optax", "jax"), "torch": ("torch",), "formula": ("numpy",)}
-"""The distributions that each side needs."""
+LIBRARIES = {
+    "torch": ["torch"],
+    "keras": ["keras", "jax"],
+    "optax": ["optax", "jax"],
+    "timm": ["timm"],
+    "zij": ["zij"],
+    "adam_mini": ["adam-mini"],
+    "optimi": ["torch-optimi"],
+    "torch_optimizer": ["torch-optimizer"],
+    "pytorch_optimizer": ["pytorch_optimizer"],
+    "formula": ["numpy"],
+}
+"""The distributions that each side needs; the first is the library itself."""
+
+
+def version(distribution: str) -> str | None:
+    """The installed version; None without one."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def lacking(library: str) -> list[str]:
     """Which distributions are not installed."""
-    return [name for name in NEEDS[library] if find_spec(name) is None]
-
-
-def versions() -> dict[str, str]:
-    """The installed versions of the compared libraries."""
-    return {name: metadata.version(name) for name in ("torch", "keras", "optax", "jax") if find_spec(name)}
+    return [name for name in LIBRARIES[library] if version(name) is None]
 
 
 @cache
@@ -60,25 +74,34 @@ def measured() -> dict[str, Any]:
 
 
 def _measure(comparison: Comparison) -> dict[str, float]:
-    """``difference`` between the paths; ``without`` what selects the convention; the ``largest`` parameter; the ``way``
-    of the parameter that went farthest.
+    """``constant`` and ``changing``: the difference between the paths under each schedule. Over both: ``without`` what
+    selects the convention; the ``largest`` parameter; the ``way`` of the parameter that went farthest.
     """
+    each = {name: _measure_under(comparison, schedule) for name, schedule in SCHEDULES.items()}
+    over_both = {name: max(found[name] for found in each.values()) for name in ("without", "largest", "way")}
+    return {name: found["difference"] for name, found in each.items()} | over_both
+
+
+def _measure_under(comparison: Comparison, schedule: Schedule) -> dict[str, float]:
     options: dict[str, Any] = {**comparison.numbers, **comparison.selecting}
     base = options.get("lr", CLASSES[comparison.name.lower()].fields["lr"].default)
-    theirs = PEERS[comparison.library](comparison.theirs, base)
+    theirs = PEERS[comparison.library](comparison, base, schedule)
     start, _ = start_and_gradients()
     return {
-        "difference": largest_difference(ours(comparison.name, options), theirs),
-        "without": largest_difference(ours(comparison.name, comparison.numbers), theirs),
+        "difference": largest_difference(ours(comparison, options, schedule), theirs),
+        "without": largest_difference(ours(comparison, comparison.numbers, schedule), theirs),
         "largest": largest_difference(theirs, [[0 * x for x in start]] * len(theirs)),
         "way": largest_difference(theirs, [start] * len(theirs)),
     }
 
 
 def _offered() -> dict[str, list[str]]:
-    modules = {"keras": "keras.optimizers", "optax": "optax"}
-    found = {library: dir(import_module(name)) for library, name in modules.items() if not lacking(library)}
-    return {library: sorted({name.lower() for name in names}) for library, names in found.items()}
+    modules = {"keras": ["keras.optimizers"], "optax": ["optax", "optax.contrib"]}
+    return {
+        library: sorted({name.lower() for module in names for name in dir(import_module(module))})
+        for library, names in modules.items()
+        if not lacking(library)
+    }
 
 
 def main() -> None:

@@ -1,14 +1,17 @@
-"""Where each side goes from the same start with the same gradients, in float64, under a rate that changes half-way.
+"""Where each side goes from the same start with the same gradients: fifty steps in float64, under a schedule.
 
-The rate changes because a constant one cannot tell whether a buffer holds it. Gradients have sizes from 1e-5 to 1, so
-that it matters where ε is added.
+One schedule is constant. It cannot tell whether a buffer holds the rate, so the other rises and falls. Gradients have
+sizes from 1e-5 to 1, so that it matters where ε is added.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import SimpleNamespace
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,19 @@ import torch
 import steepest
 from oracles import ORACLES
 
-SHAPES = [(3, 4), (5,)]
-MULTIPLIERS = [1.0] * 8 + [0.25] * 8
+from .comparison import Comparison
+
+SHAPES = [(4, 6), (5,)]
+STEPS = 50
+SCHEDULES = {
+    "constant": [1.0] * STEPS,
+    "changing": [min((step + 1) / 10, (60 - step) / 50) for step in range(STEPS)],
+}
 """What the base rate is multiplied by, step by step."""
 
 Point = list[npt.NDArray[np.float64]]
 Path = list[Point]
+Schedule = list[float]
 
 
 def start_and_gradients() -> tuple[Point, list[Point]]:
@@ -35,18 +45,19 @@ def start_and_gradients() -> tuple[Point, list[Point]]:
 
     sizes = [10.0 ** rng.uniform(-5.0, 0.0, shape) for shape in SHAPES]
     start = [drawn(shape, 1.0) for shape in SHAPES]
-    return start, [[drawn(shape, size) for shape, size in zip(SHAPES, sizes, strict=True)] for _ in MULTIPLIERS]
+    return start, [[drawn(shape, size) for shape, size in zip(SHAPES, sizes, strict=True)] for _ in range(STEPS)]
 
 
 def _parameters() -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.tensor(x)) for x in start_and_gradients()[0]]
 
 
-def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> Path:
+def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter], schedule: Schedule) -> Path:
     base = optimizer.param_groups[0]["lr"]
     path: Path = []
-    for multiplier, of_step in zip(MULTIPLIERS, start_and_gradients()[1], strict=True):
-        optimizer.param_groups[0]["lr"] = base * multiplier
+    for multiplier, of_step in zip(schedule, start_and_gradients()[1], strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = base * multiplier
         for p, g in zip(params, of_step, strict=True):
             p.grad = torch.tensor(g)
         optimizer.step()
@@ -54,43 +65,60 @@ def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> 
     return path
 
 
-def ours(name: str, options: Mapping[str, Any]) -> Path:
-    """The path of our class ``name``."""
+def ours(comparison: Comparison, options: Mapping[str, Any], schedule: Schedule) -> Path:
+    """The path of our class with these arguments."""
+    matrix, vector = params = _parameters()
+    groups: list[dict[str, Any]] = [{"params": [matrix]}, {"params": [vector], **comparison.vector}]
+    optimizer = getattr(steepest, comparison.name)(groups, **options)
+    return _run(optimizer, params, schedule)
+
+
+def _in_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
+    """At the rate in the expression; ``named`` pairs the two parameters with the names that it is given."""
+    import_module(comparison.theirs.partition("(")[0].rpartition(".")[0])
     params = _parameters()
-    return _run(getattr(steepest, name)(params, **options), params)
+    names = {"params": params, "named": lambda *names: list(zip(names, params, strict=True))}
+    optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
+    return _run(optimizer, params, schedule)
 
 
-def _torchs(theirs: str, base: float) -> Path:
-    params = _parameters()
-    return _run(eval(theirs, {"torch": torch, "params": params}), params)
+def _timm(comparison: Comparison, base: float, schedule: Schedule) -> Path:
+    """From the optimizer's own file alone: timm imports torchvision, whose build must be that of torch."""
+    if "timm" not in sys.modules:
+        (folder,) = find_spec("timm").submodule_search_locations
+        for name, path in (("timm", folder), ("timm.optim", f"{folder}/optim")):
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__path__ = [path]
+        sys.modules["timm"].optim = sys.modules["timm.optim"]
+    return _in_torch(comparison, base, schedule)
 
 
-def _keras(theirs: str, base: float) -> Path:
+def _keras(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """At Keras's own default rate: that ours is the same shows in the result."""
     import keras
 
     keras.config.set_floatx("float64")
-    optimizer = eval(theirs, {"keras": keras})
+    optimizer = eval(comparison.theirs, {"keras": keras})
     start, grads = start_and_gradients()
     variables = [keras.Variable(x, dtype="float64") for x in start]
     own = float(optimizer.learning_rate)
     path: Path = []
-    for multiplier, of_step in zip(MULTIPLIERS, grads, strict=True):
+    for multiplier, of_step in zip(schedule, grads, strict=True):
         optimizer.learning_rate = own * multiplier
         optimizer.apply([keras.ops.convert_to_tensor(g, dtype="float64") for g in of_step], variables)
         path.append([np.array(x) for x in variables])
     return path
 
 
-def _optax(theirs: str, base: float) -> Path:
+def _optax(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """With our rate, as a schedule named ``lr``; ``multiplier`` is the same schedule without the base rate."""
     import jax.numpy as jnp
     import optax
 
-    def schedule(base: float) -> Callable[[Any], Any]:
-        return lambda count: jnp.asarray([base * multiplier for multiplier in MULTIPLIERS])[count]
+    def rates(base: float) -> Callable[[Any], Any]:
+        return lambda count: jnp.asarray([base * multiplier for multiplier in schedule])[count]
 
-    transformation = eval(theirs, {"optax": optax, "lr": schedule(base), "multiplier": schedule(1.0)})
+    transformation = eval(comparison.theirs, {"optax": optax, "lr": rates(base), "multiplier": rates(1.0)})
     start, grads = start_and_gradients()
     params = [jnp.asarray(x) for x in start]
     state = transformation.init(params)
@@ -102,22 +130,30 @@ def _optax(theirs: str, base: float) -> Path:
     return path
 
 
-def _formula(theirs: str, base: float) -> Path:
+def _formula(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """The oracle of that name, stopped after every step."""
     start, grads = start_and_gradients()
-    oracle = eval(theirs, {"formula": SimpleNamespace(**{n: partial(partial, f) for n, f in ORACLES.items()})})
-    rates = [base * multiplier for multiplier in MULTIPLIERS]
+    oracle = eval(
+        comparison.theirs, {"formula": SimpleNamespace(**{n: partial(partial, f) for n, f in ORACLES.items()})}
+    )
+    rates = [base * multiplier for multiplier in schedule]
     ends = (oracle(start, grads[:count], lr=rates[:count]) for count in range(1, len(grads) + 1))
     return [[result["param"] for result in end] for end in ends]
 
 
-PEERS: dict[str, Callable[[str, float], Path]] = {
-    "torch": _torchs,
+PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
+    "torch": _in_torch,
     "keras": _keras,
     "optax": _optax,
+    "timm": _timm,
+    "zij": _in_torch,
+    "adam_mini": _in_torch,
+    "optimi": _in_torch,
+    "torch_optimizer": _in_torch,
+    "pytorch_optimizer": _in_torch,
     "formula": _formula,
 }
-"""The path of an expression with a base rate, by the library that the expression starts with."""
+"""The path of the other side at a base rate under a schedule, by the library that its expression starts with."""
 
 
 def largest_difference(path: Path, other: Path) -> float:

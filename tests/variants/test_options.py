@@ -58,7 +58,7 @@ def test_each_form_of_decay_alone(cls: type[Optimizer]) -> None:
     It is the second step's, because some rules only fill their state at the first.
     """
     decoupled = {} if cls.fields["decoupled_weight_decay"].fixed else {"decoupled_weight_decay": True}
-    own = {"lambd", "initial_accumulator_value"}  # ASGD's own decay; Yogi's momentum is not 0 without a gradient
+    own = {"lambd", "initial_accumulator_value", "momentum"}  # ASGD's own decay, what Yogi starts at, MADGRAD's x0
     decoupled |= {name: 0.0 for name in own if name in cls.fields}
     for options, factor in (({}, 1 - 0.5 * 0.25), ({"lr_in_decay": False}, 1 - 0.25)):
         (p,) = params = parameters([[2.0, -4.0]])

@@ -22,7 +22,7 @@ def adabelief(p, g, m, s, smax, *, t, lr, beta1, beta2, eps, rectify):
         rho, rho_inf = sample_sizes(t, beta2)
         a = where(rho >= 5, rho, 5)
         b = maximum(rho_inf, a)
-        r = rectification(a, b)
+        r = rectification(a, b) * sqrt(1 - beta2**t)
         return p - lr * where(rho >= 5, r * mhat / (sqrt(s) + eps), mhat), m, s, smax
     largest = s if smax is None else smax
     return p - lr * mhat / (sqrt(largest / (1 - beta2**t)) + eps), m, s, smax
@@ -38,8 +38,8 @@ class AdaBelief(Optimizer):
         torch has none. Same numbers as the authors' code since 0.1, which rectifies; timm's ``adabelief`` does not,
         ``rectify=False``. ε is added to s at every step and stays in it, as in the authors' code, timm and optax; the
         paper's appendix adds it once. It is added to the root too. g - m has the new m, so the first step is η/β1. The
-        rectified step begins at ρ ≥ 5 and does not correct s, because r does. Constant gradients lengthen the steps
-        until ε stops it; for convolutional networks the authors take 1e-8.
+        rectified step begins at ρ ≥ 5 and adds ε before s is corrected, as RAdam's does. Constant gradients lengthen
+        the steps until ε stops it; for convolutional networks the authors take 1e-8.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

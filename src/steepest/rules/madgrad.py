@@ -36,8 +36,8 @@ class MADGRAD(Optimizer):
         torch has none. As in the official code, timm and optax, ε joins η, and nothing moves at η = 0, so a warm-up may
         start there; momentum is 1 - c of the paper. x0, the parameter at its first step, is kept only with momentum.
         Put new weights into the parameter during a run and x0 pulls them back: start anew then. The best η and λ
-        differ from those of SGD and Adam by orders of magnitude. Decay is coupled, as by default in the official code:
-        x0 would undo most of a decoupled one.
+        differ from those of SGD and Adam by orders of magnitude. Decay is coupled, as by default in the official code
+        and timm; of a decoupled one (timm's ``madgradw``) x0 undoes the part 1 - μ at every step.
     """
 
     lr: fields.Rate = fields.lr(1e-2, 1e-4, 1e-1)
@@ -50,6 +50,8 @@ class MADGRAD(Optimizer):
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
     fused: bool | None = fields.fused()
+    decoupled_weight_decay: bool = fields.decoupled_weight_decay()
+    lr_in_decay: bool = fields.lr_in_decay()
 
     rule = Rule(
         madgrad,
