@@ -124,8 +124,14 @@ def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
     }
 
 
+ALTERNATIVES: Options = {"ema_decay": 0.5, "lookahead": (6, 0.5), "hessian_interval": 100}
+"""A value of each option whose bounds do not tell what to try."""
+
+
 def alternatives(field: Field) -> list[Any]:
     """Values beside the default that matter, inside the declared bounds."""
+    if field.name in ALTERNATIVES:
+        return [ALTERNATIVES[field.name]] if field.default is None or field.integer else [None]
     if field.candidates:
         return list(field.candidates)
     if field.choices:

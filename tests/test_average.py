@@ -41,6 +41,7 @@ def switch(cls: type[Optimizer], executor: str) -> Options:
     return SWITCHES[executor] if "foreach" in cls.fields else {}
 
 
+@pytest.mark.thin("structure", "executor")
 @every_class
 @every_executor
 def test_it_is_the_oracles_average(cls: type[Optimizer], executor: str) -> None:

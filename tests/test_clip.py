@@ -44,6 +44,7 @@ def assert_close(ours: Any, theirs: Any) -> None:
 # -- clipping --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("structure", "executor")
 @every_executor
 @every_planned_class
 def test_max_norm_is_clip_grad_norm(cls: type[Optimizer], executor: str) -> None:

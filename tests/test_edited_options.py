@@ -34,6 +34,7 @@ from shell import (
 from steepest import Optimizer
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_every_number_edited_in_the_group_acts_on_the_next_step(cls: type[Optimizer], executor: str) -> None:
@@ -109,6 +110,7 @@ def test_averaging_turned_on_later_leaves_the_rule_alone(cls: type[Optimizer], e
         assert all(same(held[k], other[k]) for k in other)
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_a_tensor_learning_rate(cls: type[Optimizer], executor: str) -> None:

@@ -276,6 +276,7 @@ def test_what_a_class_does_not_offer_is_refused(cls: type[Optimizer]) -> None:
         assert p.ne(1).all()
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_what_was_asked_for_really_runs(cls: type[Optimizer], executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +328,7 @@ def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], mo
     assert_agree(capturable, plain, torch.float32)
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_a_step_draws_no_random_numbers(cls: type[Optimizer], executor: str) -> None:

@@ -25,6 +25,7 @@ from shell import (
 from steepest import Optimizer, registry
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> None:
@@ -44,6 +45,7 @@ def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> N
         assert_equal(params, [*alone[:1], *other[1:]])
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], executor: str) -> None:
@@ -59,6 +61,7 @@ def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], execu
     assert_equal(params[1:], alone[1:])
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_frozen_parameters_rest_and_count_their_own_steps(cls: type[Optimizer], executor: str) -> None:
@@ -98,6 +101,7 @@ def at_construction(cls: type[Optimizer]) -> set[str]:
     return {s.name for s in cls.rule.state if s.at_construction}
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_two_optimizers_may_share_a_gradient(cls: type[Optimizer], executor: str) -> None:

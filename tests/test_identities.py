@@ -222,6 +222,7 @@ def test_radam_becomes_adam(switch: Options) -> None:
         torch.testing.assert_close(a, b, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_maximizing_is_minimizing_the_negative(cls: type[Optimizer], executor: str) -> None:
@@ -297,6 +298,7 @@ def test_a_rate_of_zero_moves_nothing(cls: type[Optimizer], executor: str) -> No
     assert all(torch.equal(p, torch.as_tensor(q)) for p, q in zip(stayed, theta0, strict=True))
 
 
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 def test_tensors_of_a_list_do_not_meet(cls: type[Optimizer], executor: str) -> None:

@@ -59,7 +59,7 @@ class Sophia(Optimizer):
     _: KW_ONLY
     batch_size: float = fields.hyper(1.0, "examples (tokens) that the mean loss averages, for estimator G", low=0.0)
     hessian_interval: int = fields.hyper(
-        10, "steps after which a missing first estimate is an error", low=1, integer=True, candidates=(100,)
+        10, "steps after which a missing first estimate is an error", low=1, integer=True
     )
     maximize: bool = fields.maximize()
     foreach: bool | None = fields.foreach()

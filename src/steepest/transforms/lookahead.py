@@ -58,7 +58,6 @@ LOOKAHEAD = Transform(
             "(k, α): slow weights move a part α towards θ every k steps, and θ restarts there; None: no slow weights",
             low=0.0,
             names=("lookahead_k", "lookahead_alpha"),
-            candidates=((6, 0.5),),
         )
     },
     (SLOW, SINCE),
