@@ -10,6 +10,9 @@ from .rule import Rule
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is found
+    from .catalogue import create as create
+    from .catalogue import info as info
+    from .catalogue import names as names
     from .drivers.lbfgs import LBFGS as LBFGS
     from .drivers.steepest_descent import SteepestDescent as SteepestDescent
     from .rules.adabelief import AdaBelief as AdaBelief
@@ -111,13 +114,22 @@ __all__ = [
     "SteepestDescent",
     "Yogi",
     "__version__",
+    "create",
+    "info",
+    "names",
 ]
+
+_HOMES = {"create": "catalogue", "info": "catalogue", "names": "catalogue"}
+"""Functions by the module that has them, which is imported when it is first asked for."""
 
 
 if not TYPE_CHECKING:  # with it every name would be right to a type checker
 
     def __getattr__(name: str) -> Any:
-        """Find an optimizer's class, in rules/ and drivers/, when it is first asked for."""
+        """Find a function, or an optimizer's class in rules/ and drivers/, when it is first asked for."""
+        if name in _HOMES:
+            globals()[name] = getattr(import_module(f"steepest.{_HOMES[name]}"), name)
+            return globals()[name]
         registry = import_module("steepest.registry")
         if name not in __all__:
             hint = "" if name.startswith("_") else registry.suggest(name, __all__)

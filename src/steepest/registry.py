@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from . import drivers, rules
+from .fields import Options
 from .optimizer import Optimizer
 
 
@@ -29,6 +30,12 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
 
 @cache
 def optimizers() -> dict[str, type[Optimizer]]:
+    """Return every optimizer by its lower-case name."""
+    return built_in()
+
+
+@cache
+def built_in() -> dict[str, type[Optimizer]]:
     """Return every optimizer of the library by its lower-case name.
 
     Optimizers are found in rules/ and drivers/, and listed nowhere.
@@ -42,18 +49,77 @@ def optimizers() -> dict[str, type[Optimizer]]:
     return dict(sorted(found.items()))
 
 
-def find(name: str) -> type[Optimizer]:
-    """Return the optimizer of that name; case, ``-`` and ``_`` do not matter.
+@dataclass(frozen=True)
+class Meaning:
+    """Meaning of a name: a class, and the options that the name stands for. A class's own name has no options."""
+
+    cls: type[Optimizer]
+    options: Options
+
+
+@cache
+def aliases() -> dict[str, Meaning]:
+    """Return the meaning of every alias, which classes declare as `Optimizer.aliases`. A class's own name comes first.
+
+    An alias is inherited by no subclass.
+    """
+    found: dict[str, Meaning] = {}
+    for cls in optimizers().values():
+        for name, options in declared_aliases(cls).items():
+            if name not in optimizers():
+                found.setdefault(name, Meaning(cls, options))
+    return dict(sorted(found.items()))
+
+
+def declared_aliases(cls: type[Optimizer]) -> Mapping[str, Options]:
+    """Return the aliases that a class itself declares, with the options that they stand for."""
+    own: Mapping[str, Options] = vars(cls).get("aliases", {})
+    return own
+
+
+def in_words(aliases: Mapping[str, Options]) -> str:
+    """Return aliases with what they stand for: ``signsgd (momentum=0), tiger (momentum=0.965)``."""
+    given = {name: ", ".join(f"{key}={spell(value)}" for key, value in o.items()) for name, o in aliases.items()}
+    return ", ".join(f"{name} ({options})" if options else name for name, options in given.items())
+
+
+def look_up(name: str) -> Meaning:
+    """Return the meaning of a class's name or an alias; case, ``-`` and ``_`` do not matter.
 
     Raises:
         UnknownNameError: no optimizer has that name.
     """
     plain = re.sub(r"[-_\s]", "", name).lower()
-    known = optimizers()
-    if plain not in known:
-        hint = suggest(plain, known)
-        raise UnknownNameError(f"unknown optimizer {name!r}{hint} (there are: {', '.join(known)})")
-    return known[plain]
+    if plain in built_in():
+        return Meaning(built_in()[plain], {})
+    if plain in optimizers():
+        return Meaning(optimizers()[plain], {})
+    if plain in aliases():
+        return aliases()[plain]
+    hint = suggest(plain, [*optimizers(), *aliases()])
+    raise UnknownNameError(f"unknown optimizer {name!r}{hint} (there are: {', '.join(optimizers())})")
+
+
+def find(name: str) -> type[Optimizer]:
+    """Return the class of that name. Of an alias it is the class only; `look_up` and `parse` return the options too.
+
+    Raises:
+        UnknownNameError: no optimizer has that name.
+    """
+    return look_up(name).cls
+
+
+def expand(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a class's lower-case name, and ``given`` on top of the options that ``name`` stands for.
+
+    Raises:
+        UnknownNameError: no optimizer has that name.
+    """
+    meaning = look_up(name)
+    cls, options = meaning.cls, dict(given)
+    if meaning.options:
+        options = whole_tuples(entries(cls), defaults(cls), meaning.options, given)
+    return cls.__name__.lower(), options
 
 
 @dataclass(frozen=True)
@@ -61,7 +127,7 @@ class Recipe:
     """Optimizer and the options that were given for it.
 
     Attributes:
-        name: the optimizer's lower-case name.
+        name: the optimizer's lower-case name. An alias is replaced by the class and options that it stands for.
         options: the options that were given; all others keep their defaults.
     """
 
@@ -70,7 +136,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check names and values at once, so that a study never fails late."""
-        cls = find(self.name)
+        name, options = expand(self.name, self.options)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "options", options)
+        cls = find(name)
         for key in self.options:
             _check_name(cls, key)
         values = self.resolved()
@@ -124,9 +193,20 @@ def parse(text: str) -> Recipe:
         ValueError: the text is not of this form, or a value is not allowed.
     """
     name, given = read(text)
-    cls = find(name)
+    return recipe(name, given)
+
+
+def recipe(name: str, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a name and options; an option such as ``beta2`` sets one entry of a tuple.
+
+    Raises:
+        UnknownNameError: the optimizer or an option does not exist.
+        ValueError: a value is not allowed.
+    """
+    meaning = look_up(name)
+    cls = meaning.cls
     try:
-        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), {}, given))
+        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), meaning.options, given))
     except TypeError as error:
         raise ValueError(f"{cls.__name__}: {error}") from error
 

@@ -73,6 +73,7 @@ class Adam(Optimizer):
     amsgrad_corrected: bool = fields.hyper(False, "amsgrad's maximum is of the corrected v")
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(amsgrad={"amsgrad": True})
     rule = Rule(adam, "pointwise", MOMENTS)
 
     @classmethod

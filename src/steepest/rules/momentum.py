@@ -75,6 +75,7 @@ class NAG(Momentum):
     _: KW_ONLY
     lookahead: bool = fields.hyper(False, "take the gradient at the point ahead, θ - μv; step() then needs a closure")
 
+    aliases = fields.aliases(nesterov={})
     ahead = Rule(nag_lookahead, "driver", (VELOCITY,))
     rule = Rule(nag, "pointwise", (VELOCITY,))
 
