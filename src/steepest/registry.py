@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from . import drivers, rules
+from . import drivers, plugins, rules
 from .fields import Options
 from .optimizer import Optimizer
 
@@ -30,8 +30,9 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
 
 @cache
 def optimizers() -> dict[str, type[Optimizer]]:
-    """Return every optimizer by its lower-case name."""
-    return built_in()
+    """Return every optimizer by its lower-case name: the library's, and those of other packages (see `plugins`)."""
+    others = plugins.optimizers({**{name: m.cls for name, m in _aliases(built_in()).items()}, **built_in()})
+    return dict(sorted({**others, **built_in()}.items()))
 
 
 @cache
@@ -43,9 +44,8 @@ def built_in() -> dict[str, type[Optimizer]]:
     found: dict[str, type[Optimizer]] = {}
     for package in (rules, drivers):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            held = vars(importlib.import_module(module.name)).values()
-            own = (c for c in held if isinstance(c, type) and c.__module__ == module.name)
-            found.update({c.__name__.lower(): c for c in own if issubclass(c, Optimizer)})
+            own = plugins.own_classes(importlib.import_module(module.name))
+            found.update({cls.__name__.lower(): cls for cls in own})
     return dict(sorted(found.items()))
 
 
@@ -59,16 +59,18 @@ class Meaning:
 
 @cache
 def aliases() -> dict[str, Meaning]:
-    """Return the meaning of every alias, which classes declare as `Optimizer.aliases`. A class's own name comes first.
+    """Return the meaning of every alias, which classes declare as `Optimizer.aliases`.
 
-    An alias is inherited by no subclass.
+    An alias of another package's class is left out if the library has the name.
     """
-    found: dict[str, Meaning] = {}
-    for cls in optimizers().values():
-        for name, options in declared_aliases(cls).items():
-            if name not in optimizers():
-                found.setdefault(name, Meaning(cls, options))
-    return dict(sorted(found.items()))
+    own = _aliases(built_in())
+    others = {name: m for name, m in _aliases(optimizers()).items() if name not in optimizers()}
+    return dict(sorted({**others, **own}.items()))
+
+
+def _aliases(classes: Mapping[str, type[Optimizer]]) -> dict[str, Meaning]:
+    declared = ((cls, declared_aliases(cls)) for cls in classes.values())
+    return {name: Meaning(cls, options) for cls, names in declared for name, options in names.items()}
 
 
 def declared_aliases(cls: type[Optimizer]) -> Mapping[str, Options]:
@@ -89,11 +91,10 @@ def look_up(name: str) -> Meaning:
     Raises:
         UnknownNameError: no optimizer has that name.
     """
-    plain = re.sub(r"[-_\s]", "", name).lower()
-    if plain in built_in():
-        return Meaning(built_in()[plain], {})
-    if plain in optimizers():
-        return Meaning(optimizers()[plain], {})
+    plain = plugins.plain(name)
+    for known in (built_in, optimizers):  # the library's names first: no other package is imported for them
+        if plain in known():
+            return Meaning(known()[plain], {})
     if plain in aliases():
         return aliases()[plain]
     hint = suggest(plain, [*optimizers(), *aliases()])
