@@ -117,9 +117,7 @@ def test_an_entry_point_that_cannot_be_imported_is_named_and_the_others_stay(ins
 @pytest.mark.parametrize(("name", "holder"), [("Adam", "adam.Adam"), ("SignSGD", "signum.Signum")])
 def test_the_librarys_own_name_wins_with_a_warning(install: Install, name: str, holder: str) -> None:
     install("rival", {"rival": f"rival_rules:{name}"}, rival_rules=rule(name))
-    with pytest.warns(
-        PluginWarning, match=f"has the class {name}, but .* is steepest.rules.{holder}; that one"
-    ):
+    with pytest.warns(PluginWarning, match=f"has the class {name}, but .* is steepest.rules.{holder}; that one"):
         registry.optimizers()
     assert registry.find(name).__module__.startswith("steepest.rules.")
 
