@@ -10,6 +10,7 @@ from .rule import Rule
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is found
+    from . import param_groups as groups
     from .catalogue import create as create
     from .catalogue import info as info
     from .catalogue import names as names
@@ -115,20 +116,23 @@ __all__ = [
     "Yogi",
     "__version__",
     "create",
+    "groups",
     "info",
     "names",
 ]
 
-_HOMES = {"create": "catalogue", "info": "catalogue", "names": "catalogue"}
-"""Functions by the module that has them, which is imported when it is first asked for."""
+_HOMES = {"create": "catalogue:create", "groups": "param_groups", "info": "catalogue:info", "names": "catalogue:names"}
+"""Functions and modules with their places; they are imported when they are first asked for."""
 
 
 if not TYPE_CHECKING:  # with it every name would be right to a type checker
 
     def __getattr__(name: str) -> Any:
-        """Find a function, or an optimizer's class in rules/ and drivers/, when it is first asked for."""
+        """Find a function, a module, or an optimizer's class in rules/ and drivers/, when it is first asked for."""
         if name in _HOMES:
-            globals()[name] = getattr(import_module(f"steepest.{_HOMES[name]}"), name)
+            place, _, function = _HOMES[name].partition(":")
+            module = import_module(f"steepest.{place}")
+            globals()[name] = getattr(module, function) if function else module
             return globals()[name]
         registry = import_module("steepest.registry")
         if name not in __all__:
