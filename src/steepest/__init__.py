@@ -61,6 +61,8 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.sparse_adam import SparseAdam as SparseAdam
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
+    from .sweep import LrRange as LrRange
+    from .sweep import lr_range as lr_range
 
 __all__ = [
     "ADOPT",
@@ -96,6 +98,7 @@ __all__ = [
     "Grams",
     "LaProp",
     "Lion",
+    "LrRange",
     "Momentum",
     "Muon",
     "NAdam",
@@ -118,10 +121,18 @@ __all__ = [
     "create",
     "groups",
     "info",
+    "lr_range",
     "names",
 ]
 
-_HOMES = {"create": "catalogue:create", "groups": "param_groups", "info": "catalogue:info", "names": "catalogue:names"}
+_HOMES = {
+    "LrRange": "sweep:LrRange",
+    "create": "catalogue:create",
+    "groups": "param_groups",
+    "info": "catalogue:info",
+    "lr_range": "sweep:lr_range",
+    "names": "catalogue:names",
+}
 """Functions and modules with their places; they are imported when they are first asked for."""
 
 
