@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import steepest
 from steepest import LrRange, groups, lr_range
-from steepest.sweep import Watch, smooth, steepest_rate
+from steepest.sweep import Curve, Watch, _median, _result, smooth, steepest_rate
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -168,6 +168,21 @@ def test_a_bump_on_the_way_is_no_fall() -> None:
     assert steepest_rate(rates, sorted(curve), sorted(curve)) is None
 
 
+def test_a_tenth_of_the_diverging_rate_is_the_most_that_is_recommended() -> None:
+    rates = tuple(10 ** (k / 10) for k in range(40))
+    cliff = Curve(start=10.0, losses=[10.0] * 30 + [1.0] * 5, limit=20.0)
+    calm = Curve(start=10.0, losses=[10.0] * 30 + [1.0] * 10, limit=None)
+    found = _result("x", rates, [cliff, calm])
+    assert found.diverges == (rates[34], None)
+    assert found.candidates == pytest.approx((rates[34] / 10, found.steepest[1]))
+    assert rates[25] < found.steepest[0] < rates[34]
+
+
+def test_the_recommendation_is_the_median_of_the_candidates() -> None:
+    assert _median([1.0, 5.0, 100.0]) == 5.0
+    assert _median([1.0, 100.0]) == pytest.approx(10.0)
+
+
 def test_smoothing_keeps_constants_and_straight_lines() -> None:
     assert smooth([3.0] * 9, 1.5) == pytest.approx([3.0] * 9)
     line = [float(i) for i in range(30)]
@@ -200,6 +215,14 @@ def generators() -> tuple[Any, ...]:
     return torch.get_rng_state().tolist(), numbers[1].tolist(), numbers[2:], random.getstate()
 
 
+@pytest.fixture
+def _own_seeds() -> None:
+    """Generators in a state that no repeat leaves behind."""
+    random.seed(12345)
+    np.random.seed(12345)
+
+
+@pytest.mark.usefixtures("_own_seeds")
 def test_the_model_is_as_it_was() -> None:
     model = net()
     model.frozen.eval()
@@ -231,6 +254,7 @@ def test_it_trains_in_training_mode_but_leaves_frozen_parts_frozen(is_training: 
     assert model.training == is_training
 
 
+@pytest.mark.usefixtures("_own_seeds")
 def test_an_error_on_the_way_leaves_everything_as_it_was_too() -> None:
     model, calls = net().eval(), iter(range(7))
     before = copy.deepcopy(model.state_dict())
@@ -262,6 +286,14 @@ def test_training_goes_on_bit_by_bit_as_if_there_had_been_no_test(cls: Any) -> N
         assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.01]
         outcomes.append([p.detach().clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+def test_a_rate_in_a_tensor_stays_the_same_tensor() -> None:
+    model, rate = net(), torch.tensor(0.01)
+    optimizer = steepest.create("sgd", model, lr=rate)
+    lr_range(model, mse_loss, data(), optimizer, steps=10, repeats=1)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate == torch.tensor(0.01)
 
 
 def test_a_loader_is_as_it_was() -> None:

@@ -123,8 +123,8 @@ def test_the_librarys_own_name_wins_with_a_warning(install: Install, name: str, 
 
 
 def test_the_librarys_alias_wins(install: Install) -> None:
-    install("rival", {"rival": "rival_rules"}, rival_rules=rule("Aaa", signsgd={"tilt": 1.0}, adam={"tilt": 2.0}))
-    assert registry.find("aaa") is not None
+    install("rival", {"rival": "rival_rules"}, rival_rules=rule("Zzz", signsgd={"tilt": 1.0}, adam={"tilt": 2.0}))
+    assert registry.find("zzz") is not None
     assert registry.find("signsgd") is steepest.Signum
     assert registry.find("adam") is steepest.Adam
     assert "adam" not in registry.aliases()
