@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -124,7 +125,14 @@ def test_the_librarys_own_name_wins_with_a_warning(install: Install, name: str, 
 
 def test_the_librarys_alias_wins(install: Install) -> None:
     install("rival", {"rival": "rival_rules"}, rival_rules=rule("Zzz", signsgd={"tilt": 1.0}, adam={"tilt": 2.0}))
-    assert registry.find("zzz") is not None
+    with pytest.warns(PluginWarning) as caught:
+        assert registry.aliases()["signsgd"].cls is steepest.Signum
+    told = sorted(str(warning.message) for warning in caught)
+    assert [re.findall("'(.*?)', but that is (.*?),", text) for text in told] == [
+        [("adam", "steepest.rules.adam.Adam")],
+        [("signsgd", "steepest.rules.signum.Signum")],
+    ]
+    assert registry.find("zzz").__name__ == "Zzz"
     assert registry.find("signsgd") is steepest.Signum
     assert registry.find("adam") is steepest.Adam
     assert "adam" not in registry.aliases()

@@ -46,9 +46,19 @@ def optimizers(taken: Mapping[str, type[Optimizer]]) -> dict[str, type[Optimizer
             if holder is cls:
                 found[name] = cls
             else:
-                whose = f"{holder.__module__}.{holder.__name__}"
-                _warn(point, f"has the class {cls.__name__}, but {name!r} is {whose}; that one is used. Rename yours")
+                problem = f"has the class {cls.__name__}, but {name!r} is {_place(holder)}; that one is used"
+                _warn(point, f"{problem}. Rename yours")
     return found
+
+
+def warn_of_alias(alias: str, cls: type[Optimizer], holder: type[Optimizer]) -> None:
+    """Warn of an alias of another package's class that is another optimizer's name."""
+    problem = f"has the alias {alias!r}, but that is {_place(holder)}, which is used; rename the alias"
+    warnings.warn(f"{_place(cls)} {problem}", PluginWarning, stacklevel=2)
+
+
+def _place(cls: type[Optimizer]) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
 
 
 def _classes(point: metadata.EntryPoint) -> Iterator[type[Optimizer]]:

@@ -61,11 +61,17 @@ class Meaning:
 def aliases() -> dict[str, Meaning]:
     """Return the meaning of every alias, which classes declare as `Optimizer.aliases`.
 
-    An alias of another package's class is left out if the library has the name.
+    An alias of another package's class is left out with a `PluginWarning` if it is another optimizer's name.
     """
-    own = _aliases(built_in())
-    others = {name: m for name, m in _aliases(optimizers()).items() if name not in optimizers()}
-    return dict(sorted({**others, **own}.items()))
+    found = _aliases(built_in())
+    names = {**{name: m.cls for name, m in found.items()}, **optimizers()}
+    added = {name: cls for name, cls in optimizers().items() if name not in built_in()}
+    for name, meaning in _aliases(added).items():
+        if name in names:
+            plugins.warn_of_alias(name, meaning.cls, names[name])
+        else:
+            found[name] = meaning
+    return dict(sorted(found.items()))
 
 
 def _aliases(classes: Mapping[str, type[Optimizer]]) -> dict[str, Meaning]:
