@@ -156,7 +156,7 @@ def test_the_text_has_the_rate_and_its_uncertainty() -> None:
     text = str(found)
     assert text.startswith("Adam[eps=1e-06,betas=(0.9,0.9)]: a learning rate of ")
     assert f"in 3 repeats, a factor of {found.spread:.2g}" in text
-    assert text.splitlines()[2].split() == ["repeat", "steepest", "fall", "diverges", "lowest", "loss"]
+    assert text.splitlines()[2].split() == ["repeat", "steepest", "fall", "lowest", "loss", "diverges"]
     assert found.optimizer == "Adam[eps=1e-06,betas=(0.9,0.9)]"
 
 
@@ -174,8 +174,9 @@ def test_a_tenth_of_the_diverging_rate_is_the_most_that_is_recommended() -> None
     calm = Curve(start=10.0, losses=[10.0] * 30 + [1.0] * 10, limit=None)
     found = _result("x", rates, [cliff, calm])
     assert found.diverges == (rates[34], None)
-    assert found.candidates == pytest.approx((rates[34] / 10, found.steepest[1]))
-    assert rates[25] < found.steepest[0] < rates[34]
+    assert found.candidates == pytest.approx((rates[34] / 10, math.sqrt(found.steepest[1] * found.lowest[1])))
+    assert rates[25] < found.steepest[0] < found.lowest[0] == rates[34]
+    assert found.candidates[1] < found.lowest[1]
 
 
 def test_the_recommendation_is_the_median_of_the_candidates() -> None:

@@ -57,9 +57,10 @@ class LrRange:
         mean: mean of the smoothed curves, as far as every repeat came.
         steepest: for each repeat the rate at which its smoothed curve falls fastest over log(rate), to values that it
             has not had before; None if it does not fall by more than its noise.
+        lowest: for each repeat the rate at which its smoothed curve is lowest.
         diverges: for each repeat the rate at which training diverged; None if it did not.
-        candidates: for each repeat its recommendation: the steepest rate, but at most a tenth of the rate at which it
-            diverged.
+        candidates: for each repeat with a steepest rate its recommendation: the geometric mean of the steepest and the
+            lowest rate, but at most a tenth of the rate at which it diverged.
         recommended: median of the candidates; None without any.
     """
 
@@ -69,6 +70,7 @@ class LrRange:
     smoothed: tuple[tuple[float, ...], ...] = field(repr=False)
     mean: tuple[float, ...] = field(repr=False)
     steepest: tuple[float | None, ...]
+    lowest: tuple[float, ...]
     diverges: tuple[float | None, ...]
     candidates: tuple[float, ...]
     recommended: float | None
@@ -88,7 +90,7 @@ class LrRange:
                 f"in {repeats - found} of {repeats} repeats the loss fell by no more than its noise: "
                 "try a wider range, more steps or larger batches"
             )
-        if any(rate <= self.rates[0] * (self.rates[-1] / self.rates[0]) ** 0.1 for rate in self.candidates):
+        if any(rate <= self.rates[0] * (self.rates[-1] / self.rates[0]) ** 0.1 for rate in self.steepest if rate):
             remarks.append("the loss falls fastest where the range begins: try a smaller low")
         if found and self.spread > 3:
             remarks.append(f"the repeats differ by a factor of {self.spread:.2g}: try more steps or repeats")
@@ -97,11 +99,10 @@ class LrRange:
         return tuple(remarks)
 
     def __str__(self) -> str:
-        """Return the recommendation, each repeat's figures, and remarks."""
-        rows = [("repeat", "steepest fall", "diverges", "lowest loss")]
-        for number, curve in enumerate(self.smoothed, 1):
-            figures = (in_words(self.steepest[number - 1]), in_words(self.diverges[number - 1]))
-            rows.append((str(number), *figures, f"{min(curve):.4g}"))
+        """Return the recommendation, each repeat's rates, and remarks."""
+        rows: list[tuple[str, ...]] = [("repeat", "steepest fall", "lowest loss", "diverges")]
+        figures = zip(self.steepest, self.lowest, self.diverges, strict=True)
+        rows += [(str(number), *map(in_words, rates)) for number, rates in enumerate(figures, 1)]
         return "\n".join([self._headline(), "", *table(rows), *self.remarks])
 
     def _headline(self) -> str:
@@ -416,8 +417,9 @@ def _result(label: str, rates: tuple[float, ...], curves: Sequence[Curve]) -> Lr
     smoothed = [smooth(curve, WIDTH * len(rates)) for curve in capped]
     steepest = [steepest_rate(rates, curve, even) for curve, even in zip(capped, smoothed, strict=True)]
     diverges = [None if curve.limit is None else rates[max(0, len(curve.losses) - 1)] for curve in curves]
-    pairs = zip(steepest, diverges, strict=True)
-    candidates = [min(s, d / MARGIN) if d else s for s, d in pairs if s is not None]
+    lowest = [rates[_place_of_lowest(curve)] for curve in smoothed]
+    found = [_candidate(*each) for each in zip(steepest, lowest, diverges, strict=True)]
+    candidates = [rate for rate in found if rate is not None]
     shortest = min(map(len, smoothed))
     return LrRange(
         optimizer=label,
@@ -426,10 +428,23 @@ def _result(label: str, rates: tuple[float, ...], curves: Sequence[Curve]) -> Lr
         smoothed=tuple(map(tuple, smoothed)),
         mean=tuple(statistics.fmean(curve[i] for curve in smoothed) for i in range(shortest)),
         steepest=tuple(steepest),
+        lowest=tuple(lowest),
         diverges=tuple(diverges),
         candidates=tuple(candidates),
         recommended=_median(candidates) if candidates else None,
     )
+
+
+def _candidate(steepest: float | None, lowest: float, diverges: float | None) -> float | None:
+    """Return what one repeat recommends, by the rule of `LrRange.candidates`."""
+    if steepest is None:
+        return None
+    between = math.sqrt(steepest * lowest)
+    return between if diverges is None else min(between, diverges / MARGIN)
+
+
+def _place_of_lowest(curve: Sequence[float]) -> int:
+    return min(range(len(curve)), key=curve.__getitem__)
 
 
 def _median(rates: Sequence[float]) -> float:
@@ -463,7 +478,7 @@ def steepest_rate(rates: Sequence[float], losses: Sequence[float], smoothed: Seq
     So a fall that only makes up for a bump does not count. It is None if the curve falls by less than `CLEAR` standard
     deviations of the losses around it.
     """
-    lowest = min(range(len(smoothed)), key=smoothed.__getitem__, default=0)
+    lowest = _place_of_lowest(smoothed)
     falls = {i: min(smoothed[:i]) - smoothed[i + 1] for i in range(1, lowest)}
     noise = _spread([a - b for a, b in zip(losses, smoothed, strict=True)][: lowest + 1])
     if not falls or smoothed[0] - smoothed[lowest] <= CLEAR * noise:
