@@ -43,7 +43,15 @@ def test_names_are_found_however_they_are_written(cls: type[Optimizer]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("adm", "'adam'"), ("Nesterov", None), ("rms-prob", "'rmsprop'"), ("", None), ("sgdd", "'sgd'")]
+    ("name", "hint"),
+    [
+        ("adm", "'adam'"),
+        ("sgdx", "'sgd'"),
+        ("momentim", "'momentum'"),
+        ("rms-prob", "'rmsprop'"),
+        ("", None),
+        ("sgdd", "'sgd'"),
+    ],
 )
 def test_unknown_names(name: str, hint: str | None) -> None:
     with pytest.raises(UnknownNameError) as raised:

@@ -10,6 +10,10 @@ from .rule import Rule
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is found
+    from . import param_groups as groups
+    from .catalogue import create as create
+    from .catalogue import info as info
+    from .catalogue import names as names
     from .drivers.lbfgs import LBFGS as LBFGS
     from .drivers.steepest_descent import SteepestDescent as SteepestDescent
     from .rules.adabelief import AdaBelief as AdaBelief
@@ -59,6 +63,8 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.sparse_adam import SparseAdam as SparseAdam
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
+    from .sweep import LrRange as LrRange
+    from .sweep import lr_range as lr_range
 
 __all__ = [
     "ADOPT",
@@ -94,6 +100,7 @@ __all__ = [
     "Grams",
     "LaProp",
     "Lion",
+    "LrRange",
     "Momentum",
     "Muon",
     "NAdam",
@@ -115,13 +122,33 @@ __all__ = [
     "SteepestDescent",
     "Yogi",
     "__version__",
+    "create",
+    "groups",
+    "info",
+    "lr_range",
+    "names",
 ]
+
+_HOMES = {
+    "LrRange": "sweep:LrRange",
+    "create": "catalogue:create",
+    "groups": "param_groups",
+    "info": "catalogue:info",
+    "lr_range": "sweep:lr_range",
+    "names": "catalogue:names",
+}
+"""Functions and modules with their places; they are imported when they are first asked for."""
 
 
 if not TYPE_CHECKING:  # with it every name would be right to a type checker
 
     def __getattr__(name: str) -> Any:
-        """Find an optimizer's class, in rules/ and drivers/, when it is first asked for."""
+        """Find a function, a module, or an optimizer's class in rules/ and drivers/, when it is first asked for."""
+        if name in _HOMES:
+            place, _, function = _HOMES[name].partition(":")
+            module = import_module(f"steepest.{place}")
+            globals()[name] = getattr(module, function) if function else module
+            return globals()[name]
         registry = import_module("steepest.registry")
         if name not in __all__:
             hint = "" if name.startswith("_") else registry.suggest(name, __all__)

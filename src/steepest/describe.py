@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 from . import registry
+from .catalogue import state_in_words
 from .equations import equations
-from .fields import Field, State
+from .fields import Field
 from .group import GroupSpec, values
 from .kinds import KINDS
 from .optimizer import Optimizer
 from .rule import Program, Rule
+from .text import range_in_words, table
 from .trace import trace
 
 
@@ -36,14 +36,19 @@ def describe(text: str, latex: bool = False) -> str:
     rule = cls.rule_for(options)
     about = inspect.cleandoc(cls.__doc__ or "")
     parts = [
-        f"{recipe.label} ({rule.kind.replace('_', '-')} rule)",
+        "\n".join([f"{recipe.label} ({rule.kind.replace('_', '-')} rule)", *_other_names(cls)]),
         about,
         _section("Update" + (" (LaTeX)" if latex else ""), update_equations(cls, options, latex)),
-        _section("Hyperparameters", _table(_hyperparameter_rows(cls.fields.values(), options))),
-        _section("State", _state_lines(cls, options)),
+        _section("Hyperparameters", table(_hyperparameter_rows(cls.fields.values(), options))),
+        _section("State", _state_lines(recipe, rule)),
         _section("Rule", _source(rule)),
     ]
     return "\n\n".join(parts)
+
+
+def _other_names(cls: type[Optimizer]) -> list[str]:
+    aliases = registry.declared_aliases(cls)
+    return [f"Also called: {registry.in_words(aliases)}"] if aliases else []
 
 
 def _source(rule: Rule) -> list[str]:
@@ -84,38 +89,17 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return "\n".join([title, *(f"    {line}".rstrip() for line in lines)])
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _hyperparameter_rows(fields: Iterable[Field], options: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("name", "value", "default", "allowed", "searched", "meaning")]
     for f in fields:
         if not f.fixed:
-            rows.append((f.name, str(options[f.name]), str(f.default), f.allowed, _range(f), f.doc))
+            rows.append((f.name, str(options[f.name]), str(f.default), f.allowed, range_in_words(f), f.doc))
     return rows
 
 
-def _range(declared: Field) -> str:
-    search = declared.search
-    if search is None:
-        return ", ".join(map(str, (declared.default, *declared.candidates))) if declared.candidates else "-"
-    what = "1 - " if search.complement else ""
-    return f"{what}[{search.low:g}, {search.high:g}] {search.scale}"
-
-
-def _state_lines(cls: type[Optimizer], options: dict[str, Any]) -> list[str]:
-    rule = cls.rule_for(options)
-    held = [s for s in rule.state if s.when(options)]
+def _state_lines(recipe: registry.Recipe, rule: Rule) -> list[str]:
+    held = [s for s in rule.state if s.when(recipe.resolved())]
     if not held:
         return ["none: 0 bytes per parameter"]
-    per_element = sum(_bytes_per_element(s) for s in held)
-    shared = " and what all share, which grows as it runs" if any(s.kind == "shared" for s in held) else ""
-    lines = [f"{per_element:g} bytes per float32 parameter{shared}"]
-    return lines + _table([(s.name, rule.letters.get(s.name, "t"), KINDS[s.kind].words) for s in held])
-
-
-def _bytes_per_element(state: State) -> float:
-    probe = torch.zeros(1000, 1000)
-    return round(state.nbytes(probe) / probe.numel(), 2)
+    lines = [state_in_words(recipe)]
+    return lines + table([(s.name, rule.letters.get(s.name, "t"), KINDS[s.kind].words) for s in held])

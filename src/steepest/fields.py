@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -285,6 +286,11 @@ def fixed(*, default: Any, doc: str, init: Literal[False] = False) -> Any:
     ``init`` is for type checkers, which read its default.
     """
     return Field("", default, doc, fixed=not init)
+
+
+def aliases(**options: Options) -> Mapping[str, Options]:
+    """Declare other names of a class, in lower case without ``_``, each with the options that it stands for."""
+    return MappingProxyType(options)
 
 
 def lr(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .fields import STORAGE_OPTIONS, Field, Options, State, complete, settle
+from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
@@ -69,6 +69,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
     """The update rule."""
     has_one_rule: ClassVar[bool] = True
     """True unless a subclass overrides `rule_for`."""
+    aliases: ClassVar[Mapping[str, Options]] = aliases()
+    """Other names of the class, each with the options that it stands for. Subclasses do not inherit them."""
     takes_schedule: ClassVar[bool] = True
     """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
 

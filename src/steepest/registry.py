@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from . import drivers, rules
+from . import drivers, plugins, rules
+from .fields import Options
 from .optimizer import Optimizer
 
 
@@ -29,6 +30,13 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
 
 @cache
 def optimizers() -> dict[str, type[Optimizer]]:
+    """Return every optimizer by its lower-case name: the library's, and those of other packages (see `plugins`)."""
+    others = plugins.optimizers({**{name: m.cls for name, m in _aliases(built_in()).items()}, **built_in()})
+    return dict(sorted({**others, **built_in()}.items()))
+
+
+@cache
+def built_in() -> dict[str, type[Optimizer]]:
     """Return every optimizer of the library by its lower-case name.
 
     Optimizers are found in rules/ and drivers/, and listed nowhere.
@@ -36,24 +44,89 @@ def optimizers() -> dict[str, type[Optimizer]]:
     found: dict[str, type[Optimizer]] = {}
     for package in (rules, drivers):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            held = vars(importlib.import_module(module.name)).values()
-            own = (c for c in held if isinstance(c, type) and c.__module__ == module.name)
-            found.update({c.__name__.lower(): c for c in own if issubclass(c, Optimizer)})
+            own = plugins.own_classes(importlib.import_module(module.name))
+            found.update({cls.__name__.lower(): cls for cls in own})
     return dict(sorted(found.items()))
 
 
-def find(name: str) -> type[Optimizer]:
-    """Return the optimizer of that name; case, ``-`` and ``_`` do not matter.
+@dataclass(frozen=True)
+class Meaning:
+    """Meaning of a name: a class, and the options that the name stands for. A class's own name has no options."""
+
+    cls: type[Optimizer]
+    options: Options
+
+
+@cache
+def aliases() -> dict[str, Meaning]:
+    """Return the meaning of every alias, which classes declare as `Optimizer.aliases`.
+
+    An alias of another package's class is left out with a `PluginWarning` if it is another optimizer's name.
+    """
+    found = _aliases(built_in())
+    names = {**{name: m.cls for name, m in found.items()}, **optimizers()}
+    added = {name: cls for name, cls in optimizers().items() if name not in built_in()}
+    for name, meaning in _aliases(added).items():
+        if name in names:
+            plugins.warn_of_alias(name, meaning.cls, names[name])
+        else:
+            found[name] = meaning
+    return dict(sorted(found.items()))
+
+
+def _aliases(classes: Mapping[str, type[Optimizer]]) -> dict[str, Meaning]:
+    declared = ((cls, declared_aliases(cls)) for cls in classes.values())
+    return {name: Meaning(cls, options) for cls, names in declared for name, options in names.items()}
+
+
+def declared_aliases(cls: type[Optimizer]) -> Mapping[str, Options]:
+    """Return the aliases that a class itself declares, with the options that they stand for."""
+    own: Mapping[str, Options] = vars(cls).get("aliases", {})
+    return own
+
+
+def in_words(aliases: Mapping[str, Options]) -> str:
+    """Return aliases with what they stand for: ``signsgd (momentum=0), tiger (momentum=0.965)``."""
+    given = {name: ", ".join(f"{key}={spell(value)}" for key, value in o.items()) for name, o in aliases.items()}
+    return ", ".join(f"{name} ({options})" if options else name for name, options in given.items())
+
+
+def look_up(name: str) -> Meaning:
+    """Return the meaning of a class's name or an alias; case, ``-`` and ``_`` do not matter.
 
     Raises:
         UnknownNameError: no optimizer has that name.
     """
-    plain = re.sub(r"[-_\s]", "", name).lower()
-    known = optimizers()
-    if plain not in known:
-        hint = suggest(plain, known)
-        raise UnknownNameError(f"unknown optimizer {name!r}{hint} (there are: {', '.join(known)})")
-    return known[plain]
+    plain = plugins.plain(name)
+    for known in (built_in, optimizers):  # the library's names first: no other package is imported for them
+        if plain in known():
+            return Meaning(known()[plain], {})
+    if plain in aliases():
+        return aliases()[plain]
+    hint = suggest(plain, [*optimizers(), *aliases()])
+    raise UnknownNameError(f"unknown optimizer {name!r}{hint} (there are: {', '.join(optimizers())})")
+
+
+def find(name: str) -> type[Optimizer]:
+    """Return the class of that name. Of an alias it is the class only; `look_up` and `parse` return the options too.
+
+    Raises:
+        UnknownNameError: no optimizer has that name.
+    """
+    return look_up(name).cls
+
+
+def expand(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a class's lower-case name, and ``given`` on top of the options that ``name`` stands for.
+
+    Raises:
+        UnknownNameError: no optimizer has that name.
+    """
+    meaning = look_up(name)
+    cls, options = meaning.cls, dict(given)
+    if meaning.options:
+        options = whole_tuples(entries(cls), defaults(cls), meaning.options, given)
+    return cls.__name__.lower(), options
 
 
 @dataclass(frozen=True)
@@ -61,7 +134,7 @@ class Recipe:
     """Optimizer and the options that were given for it.
 
     Attributes:
-        name: the optimizer's lower-case name.
+        name: the optimizer's lower-case name. An alias is replaced by the class and options that it stands for.
         options: the options that were given; all others keep their defaults.
     """
 
@@ -70,7 +143,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check names and values at once, so that a study never fails late."""
-        cls = find(self.name)
+        name, options = expand(self.name, self.options)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "options", options)
+        cls = find(name)
         for key in self.options:
             _check_name(cls, key)
         values = self.resolved()
@@ -124,9 +200,20 @@ def parse(text: str) -> Recipe:
         ValueError: the text is not of this form, or a value is not allowed.
     """
     name, given = read(text)
-    cls = find(name)
+    return recipe(name, given)
+
+
+def recipe(name: str, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a name and options; an option such as ``beta2`` sets one entry of a tuple.
+
+    Raises:
+        UnknownNameError: the optimizer or an option does not exist.
+        ValueError: a value is not allowed.
+    """
+    meaning = look_up(name)
+    cls = meaning.cls
     try:
-        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), {}, given))
+        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), meaning.options, given))
     except TypeError as error:
         raise ValueError(f"{cls.__name__}: {error}") from error
 

@@ -36,6 +36,19 @@ def library() -> None:
     steepest.Adamw(model.parameters())  # refused: an unknown class
 
 
+def by_name() -> None:
+    """Build by name, make groups, and search a rate."""
+    steepest.create("adamw", model, lr=1e-3)
+    steepest.create("adamw", steepest.groups.no_decay(model, weight_decay=0.1))
+    steepest.names("adam*")
+    steepest.info("adam").state_bytes / 2
+    rate = steepest.lr_range(model, torch.nn.functional.mse_loss, [], "lion", steps=10).recommended
+    rate / 2  # refused: there may be no rate
+    steepest.create(model, "adamw")  # refused: the name comes first
+    steepest.groups.layerwise(model)  # refused: a rate is needed
+    steepest.lr_range(model)  # refused: no loss and no data
+
+
 def descent(p: Any, g: Any, *, lr: float, scale: float) -> Any:
     return p - lr * scale * g
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, planning, run_study, upkeep
+from steepest.cli import bench, listing, lr_range, planning, run_study, upkeep
 from steepest.cli.preparation import Arguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
@@ -193,6 +193,36 @@ def rerun(
 ) -> None:
     """Run one stored trial again and say whether every record is equal, bit by bit."""
     raise typer.Exit(upkeep.rerun(folder, trial, data_dir))
+
+
+@app.command("lr-range")
+def lr_range_(
+    workload: WorkloadName,
+    optimizers: Optimizers = None,
+    preset: Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the workload.")] = "quick",
+    low: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Lowest rate. Default: where the optimizer's range begins.")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Highest rate. Default: ten times where its range ends.")
+    ] = None,
+    steps: Annotated[int, typer.Option(metavar="N", help="Number of rates, one step each.")] = 100,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Repeats, each with an order of its own.")] = 3,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and of the first repeat.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the curves; one file per optimizer if there are several."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate in a few steps: the rate grows from step to step, and the loss falls, then diverges.
+
+    Prints for every optimizer a rate to start from, its range over the repeats, and where training diverged.
+    """
+    declared = workloads.find(workload)
+    wanted = tuple(optimizers or ())
+    lr_range.run(lr_range.Arguments(declared, wanted, preset, low, high, steps, repeats, seed, plot, data_dir, as_json))
 
 
 @app.command("list")

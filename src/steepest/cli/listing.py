@@ -49,6 +49,7 @@ def _optimizers() -> list[dict[str, Any]]:
             "name": name,
             "class": cls.__name__,
             "title": inspect.cleandoc(cls.__doc__ or "").partition("\n")[0],
+            "aliases": dict(registry.declared_aliases(cls)),
             "kind": cls.rule.kind,
             "options": {field.name: field.default for field in cls.fields.values() if not field.fixed},
         }

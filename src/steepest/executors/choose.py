@@ -49,6 +49,11 @@ def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorCh
     return _first(spec, suited)
 
 
+def runnable(spec: GroupSpec) -> tuple[str, ...]:
+    """Return the names of the executors that can run a group on this machine, in order of preference."""
+    return tuple(e.name for e in EXECUTORS if e.suits(spec) and not e.refusal(spec))
+
+
 def _asked_for(spec: GroupSpec, suited: list[Executor], switch: str) -> ExecutorChoice:
     """Return the first executor that ``switch`` asks for."""
     executor = next((executor for executor in suited if executor.switch == switch), None)

@@ -73,6 +73,7 @@ class Adam(Optimizer):
     amsgrad_corrected: bool = fields.hyper(False, "amsgrad's maximum is of the corrected v")
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(amsgrad={"amsgrad": True})
     rule = Rule(adam, "pointwise", MOMENTS)
 
     @classmethod
@@ -107,3 +108,5 @@ class AdamW(Adam):
     _: KW_ONLY
     maximize: bool = fields.maximize()
     decoupled_weight_decay: bool = fields.fixed(default=True, doc="decay the weights themselves")
+
+    aliases = fields.aliases(cadamw={"cautious": True}, adamwcautious={"cautious": True})

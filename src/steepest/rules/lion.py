@@ -42,4 +42,6 @@ class Lion(Optimizer):
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(clion={"cautious": True})
+
     rule = Rule(lion, "pointwise", (State("exp_avg"),))

@@ -75,6 +75,7 @@ class NAG(Momentum):
     _: KW_ONLY
     true_lookahead: bool = fields.hyper(False, "take the gradient at the point ahead, θ - μv; step() needs a closure")
 
+    aliases = fields.aliases(nesterov={})
     ahead = Rule(nag_lookahead, "driver", (VELOCITY,))
     rule = Rule(nag, "pointwise", (VELOCITY,))
 

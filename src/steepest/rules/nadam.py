@@ -59,6 +59,7 @@ class NAdam(Optimizer):
     )
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(nadamw={"decoupled_weight_decay": True})
     rule = Rule(
         nadam,
         "pointwise",

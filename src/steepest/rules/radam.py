@@ -65,6 +65,7 @@ class RAdam(Optimizer):
     threshold: float = fields.hyper(5, "the rectified step begins at ρ above it (paper: 4)", low=4.0)
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(radamw={"decoupled_weight_decay": True})
     rule = Rule(radam, "pointwise", (State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)))
 
 

@@ -45,6 +45,7 @@ class Signum(Optimizer):
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 
+    aliases = fields.aliases(signsgd={"momentum": 0}, tiger={"momentum": 0.965})
     rule = Rule(signum, "pointwise", (State("momentum_buffer", when=lambda o: o["momentum"] != 0),))
 
     @classmethod

@@ -28,7 +28,8 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         source, options = registry.read(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return canonical(source), options
+    name = canonical(source)
+    return (name, options) if ":" in name else registry.expand(source, options)
 
 
 def canonical(source: str) -> str:
