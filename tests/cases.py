@@ -40,7 +40,7 @@ COMPOSED = {
 }
 """Classes that are another class in transforms; see test_transforms.py."""
 
-FED = {name: cls for name, cls in CLASSES.items() if hasattr(cls, "update_hessian")}
+FED = {name: cls for name, cls in CLASSES.items() if cls.takes_estimates}
 """Classes that need more than gradients between their steps; see test_sophia.py."""
 
 PLANNED = {

@@ -97,7 +97,7 @@ def test_names_are_those_of_the_classes() -> None:
     assert steepest.names() == sorted(CLASSES)
     assert steepest.names("Sgd*") == ["sgd", "sgdp"]
     assert steepest.names("adam_w") == ["adamw"]
-    assert steepest.names("[q-r]*") == ["qhadam", "qhm", "radam", "rmsprop", "rprop"]
+    assert steepest.names("[q-r]*") == ["qhadam", "qhm", "radam", "ranger", "rmsprop", "rprop"]
     assert steepest.names("nothing*") == []
 
 
@@ -202,7 +202,7 @@ def test_matrices_and_closures_are_needs() -> None:
     assert steepest.info("muon").needs == ("matrices",)
     assert steepest.info("lbfgs").needs == ("closure",)
     assert steepest.info("nag").needs == ()
-    assert steepest.info("nag[lookahead=true]").needs == ("closure",)
+    assert steepest.info("nag[true_lookahead=true]").needs == ("closure",)
 
 
 def test_info_of_an_unknown_name() -> None:

@@ -19,6 +19,7 @@ PARITY = 1e-12
 MOVES = [
     (cls, name, value)
     for cls in CLASSES.values()
+    if not cls.takes_estimates
     for name, field in hyperparameters(cls).items()
     for value in alternatives(field)
 ]
@@ -37,7 +38,7 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         if optimizer.param_groups[0].get("line_search") == "exact":
-            loss = (torch.arange(1.0, 6.0, dtype=torch.float64) * p * p).sum()
+            loss = (torch.arange(1.0, 7.0, dtype=torch.float64) * p * p).sum()
         else:
             x = p.reshape(-1)
             q, flat = x[:-1], x[-1]

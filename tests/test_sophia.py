@@ -13,6 +13,8 @@ import steepest
 from cases import SWITCHES
 from oracles import ORACLES
 from steepest import Sophia
+from steepest.study.errors import UsageError
+from steepest.study.optimizers.config import parse_config
 
 STEPS = 12
 every_executor = pytest.mark.parametrize("executor", ["reference", "foreach", "native"])
@@ -139,3 +141,9 @@ def test_it_finds_the_way_down_a_narrow_valley_with_its_exact_curvature() -> Non
         p.grad = curvature * p.detach()
         optimizer.step()
     assert p.detach().abs().max() < 1e-6
+
+
+def test_a_study_says_that_it_cannot_feed_it() -> None:
+    with pytest.raises(UsageError, match="sophia is fed with estimates of the curvature between its steps"):
+        parse_config("sophia", {})
+    assert steepest.info("sophia").needs == ("estimates",)

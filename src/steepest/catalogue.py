@@ -21,12 +21,13 @@ from .group import GroupSpec
 from .optimizer import Optimizer
 from .text import range_in_words, table
 
-Need = Literal["closure", "sparse", "matrices"]
+Need = Literal["closure", "sparse", "matrices", "estimates"]
 NEEDS: Mapping[Need, str] = MappingProxyType(
     {
         "closure": "step() takes a closure, which evaluates the loss anew",
         "sparse": "gradients are sparse tensors",
         "matrices": "parameters are matrices",
+        "estimates": "estimates of the Hessian's diagonal are fed between steps (update_hessian)",
     }
 )
 """Demands that an optimizer may have, in words."""
@@ -200,6 +201,7 @@ def _needs(cls: type[Optimizer], options: Options) -> list[Need]:
         "closure": cls.needs_closure(options),
         "sparse": cls.rule_for(options).sparse == "lazy",
         "matrices": not _takes_vectors(cls),
+        "estimates": cls.takes_estimates,
     }
     return [need for need, is_needed in found.items() if is_needed]
 

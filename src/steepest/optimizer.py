@@ -73,6 +73,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
     """Other names of the class, each with the options that it stands for. Subclasses do not inherit them."""
     takes_schedule: ClassVar[bool] = True
     """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
+    takes_estimates: ClassVar[bool] = False
+    """True for a class that is fed with more than gradients between its steps, by its method ``update_hessian``."""
 
     params: ParamsT
 

@@ -11,7 +11,7 @@ import torch
 from steepest import registry
 from steepest.bench import implementations as field
 from steepest.bench import peers
-from steepest.bench.implementations import LEARNING_RATE, arguments, implementations
+from steepest.bench.implementations import arguments, implementations, slow_rate
 from steepest.bench.peers import Peer
 from steepest.bench.plan import rules_to_time
 
@@ -69,7 +69,7 @@ def test_every_rule_is_built_as_it_was_asked_for(recipe: registry.Recipe) -> Non
         optimizer: Any = ours.build(TINY.parameters("cpu"))
         assert type(optimizer) is recipe.optimizer
         group = optimizer.param_groups[0]
-        assert group["lr"] == LEARNING_RATE
+        assert group["lr"] == slow_rate(recipe)
         assert {name: group[name] for name in recipe.options} == dict(recipe.options)
         assert group["foreach"] == {"default": None, "loop": False, "foreach": True}[mode]
         assert optimizer.executor == {"loop": "reference", "foreach": "foreach"}.get(mode, optimizer.executor)
@@ -94,7 +94,7 @@ def test_a_peer_is_constructed_as_declared(faraway: Peer) -> None:
     taking_part = named("sgd[momentum=0.9]")
     optimizer: Any = taking_part["far-away Slow"].build(TINY.parameters("cpu"))
     group = optimizer.param_groups[0]
-    assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.9, 0, LEARNING_RATE)
+    assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.9, 0, slow_rate(registry.parse("sgd")))
     assert (optimizer.wanted, optimizer.ready) == (3, True)
     assert "far-away Slow" not in named("adam")
     assert "far-away Slow" not in named("sgd", peers=False)

@@ -17,11 +17,13 @@ def test_nothing_given_means_everything_that_takes_plain_gradients() -> None:
     timed = {recipe.name for recipe in plan.recipes}
     rules = {name: cls.rule_for(registry.parse(name).resolved()) for name, cls in registry.optimizers().items()}
     others = {name for name, rule in rules.items() if rule.kind in ("driver", "matrix") or rule.sparse == "lazy"}
+    others |= {name for name, cls in registry.optimizers().items() if cls.takes_estimates}
     assert timed == registry.optimizers().keys() - others
     assert {name.lower() for name in plan.left_out} == others
     assert "new gradients" in plan.left_out["SteepestDescent"]
     assert "sparse gradients alone" in plan.left_out["SparseAdam"]
     assert "matrices alone" in plan.left_out["Muon"]
+    assert "fed with estimates" in plan.left_out["Sophia"]
     assert "SGD[momentum=0.9]" in [recipe.label for recipe in plan.recipes]
     assert plan.cases == tuple(CASES.values())
     assert plan.modes == tuple(MODES)

@@ -23,8 +23,10 @@ MODES: Final[dict[str, dict[str, bool]]] = {
 """The switches of each mode, ours and torch's alike."""
 OWN: Final = "steepest"
 TORCH: Final = "torch"
-LEARNING_RATE: Final = 1e-6
-"""Small enough that the parameters stay where they are, large enough that a step visibly changes them."""
+SHARE_OF_RATE: Final = 1e-3
+"""Part of a rule's usual learning rate that it is timed with.
+
+It is small enough that the parameters stay where they are, and large enough that a step visibly changes them."""
 
 Build = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 Constructor = Callable[..., torch.optim.Optimizer]
@@ -54,13 +56,18 @@ def implementations(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: 
     """Return every implementation of the rule of ``recipe``.
 
     Args:
-        recipe: an optimizer and its options; a learning rate that it does not give is `LEARNING_RATE`.
+        recipe: an optimizer and its options; a learning rate that it does not give is `slow_rate`.
         modes: which of our own modes take part. torch's all do, since the ratio to its best needs them.
         peers: whether installed libraries take part.
     """
-    slow = recipe.with_defaults({"lr": LEARNING_RATE})
+    slow = recipe.with_defaults({"lr": slow_rate(recipe)})
     ours = [Implementation(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
     return ours + _torchs(slow) + (_peers(slow) if peers else [])
+
+
+def slow_rate(recipe: Recipe) -> float:
+    """Return the learning rate that a rule is timed with."""
+    return float(SHARE_OF_RATE * recipe.optimizer.fields["lr"].default)
 
 
 def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

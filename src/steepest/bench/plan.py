@@ -107,6 +107,8 @@ def rules_to_time() -> tuple[list[Recipe], dict[str, str]]:
 def _cannot_be_timed(recipe: Recipe) -> str:
     """Return the reason why a rule cannot be timed; empty for a rule that can be."""
     rule = recipe.optimizer.rule_for(recipe.resolved())
+    if recipe.optimizer.takes_estimates:
+        return "is fed with estimates of the curvature between its steps, whose time is the model's"
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"
     if rule.kind == "matrix":

@@ -69,6 +69,7 @@ class Sophia(Optimizer):
 
     rule = Rule(sophia, "pointwise", (State("exp_avg"), HESSIAN))
 
+    takes_estimates = True
     _steps_unfed: float = 0
     """Steps before the first estimate; minus infinity after it."""
 

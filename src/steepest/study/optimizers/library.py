@@ -12,6 +12,7 @@ from steepest.fields import Search
 from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
 from steepest.study import source_code
+from steepest.study.errors import UsageError
 from steepest.study.optimizers.source import Options, whole_tuples
 
 
@@ -54,7 +55,12 @@ class LibraryOptimizer:
         return Recipe(self.name, options).resolved()
 
     def merged(self, options: Options, others: Options) -> dict[str, Any]:
-        """Override options, and check names and values."""
+        """Override options, and check names and values. Refuse a class that the loop of a trial cannot feed."""
+        if self._class.takes_estimates:
+            raise UsageError(
+                f"{self.name} is fed with estimates of the curvature between its steps, and a study's loop makes none; "
+                "compare it in a loop of your own"
+            )
         whole = whole_tuples(self, options, others)
         return dict(Recipe(self.name, whole).options)
 
