@@ -99,6 +99,8 @@ class Dispatch:
         """Remember nothing yet; ``cls`` is the optimizer's class."""
         self._cls = cls
         self._read = itemgetter(*cls.fields)
+        stands_alone = "lr" in cls.fields and not any(field.default_from for field in cls.fields.values())
+        self._rate = list(cls.fields).index("lr") if stands_alone else None
         self._resolved: dict[int, Resolved] = {}
         self.ran: dict[int, tuple[tuple[GroupSpec, ...], tuple[ExecutorChoice, ...]]] = {}
         self.forget_buckets()
@@ -147,14 +149,20 @@ class Dispatch:
             bucket.step(resolved.numbers)
 
     def _resolve(self, group: Group, step: Step) -> tuple[Resolved, bool]:
-        """Return a group's numbers and switches, and whether every option is the object that it was at the last step.
+        """Return a group's numbers and switches, and whether its rules must be those of the last step.
 
-        Resolving takes as long as a small kernel, and most steps change nothing.
+        Resolving takes as long as a small kernel, and most steps change nothing, or the learning rate only. That never
+        decides about rules, state or transforms.
         """
         options = self._read(group)
         last = self._resolved.get(id(group))
-        if last is not None and not step.shared and all(map(is_, options, last.options)):
-            return last, True
+        if last is not None and not step.shared:
+            same = list(map(is_, options, last.options))
+            if all(same):
+                return last, True
+            rate = self._rate
+            if rate is not None and sum(same) == len(same) - 1 and not same[rate] and type(options[rate]) is float:
+                return Resolved(options, {**last.numbers, "lr": options[rate]}, last.switches), True
         storage.check_decays(self._cls.fields, group)
         return Resolved(options, *groups.values(self._cls.fields, group, step.shared)), False
 
