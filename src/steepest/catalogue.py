@@ -195,8 +195,11 @@ def sections(cls: type[Optimizer]) -> dict[str, str]:
 
 
 def state_bytes(recipe: registry.Recipe) -> float:
-    """Return the bytes of state per parameter of a float32 matrix of a million elements, to two places."""
-    probe = torch.zeros(1000, 1000)
+    """Return the bytes of state per parameter of a float32 matrix of a million elements, to two places.
+
+    The matrix is on the meta device, so that no memory is taken.
+    """
+    probe = torch.zeros(1000, 1000, device="meta")
     states: dict[Any, dict[str, Any]] = {probe: {}}
     _spec(recipe, probe).create_state(states, probe)
     held = [value for value in states[probe].values() if isinstance(value, torch.Tensor)]
