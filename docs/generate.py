@@ -35,7 +35,7 @@ MARK = f"<!-- {COMMAND} writes this page -->"
 ADAM = steepest.info("adam").state_bytes
 
 GROUPS = {
-    "In torch too": "Arguments, numbers, state names and errors are those of torch's class of the same name.",
+    "In torch too": "Arguments, numbers and state names are torch's; [what deviates](../versus-torch.md).",
     "With a closure": "They ask for new gradients during a step, so `step()` takes a closure that evaluates the loss.",
     "Less state than Adam": "",
     "As much state as Adam": "",
