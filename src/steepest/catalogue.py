@@ -107,6 +107,8 @@ class Info:
             words (``choices``), search range (``search``) and meaning (``doc``).
         needs: what a training loop or a model must have for it; see `NEEDS`.
         source: the citation.
+        use: when to choose it, and over which other one; empty where its class does not say.
+        caveats: evidence against it, with its source; empty where its class names none.
         aliases: other names, with the options that they stand for.
     """
 
@@ -120,6 +122,8 @@ class Info:
     fields: Mapping[str, Field] = field(repr=False)
     needs: tuple[Need, ...]
     source: str
+    use: str
+    caveats: str
     aliases: Mapping[str, Options]
 
     def __str__(self) -> str:
@@ -131,6 +135,7 @@ class Info:
             "needs": "; ".join(NEEDS[need] for need in self.needs) or "nothing special",
             "aliases": registry.in_words(self.aliases) or "none",
             "source": self.source,
+            **{title: text for title, text in (("use", self.use), ("caveats", self.caveats)) if text},
         }
         head = [self._recipe.label, self.title, "", *table(list(facts.items()))]
         rows = [("option", "default", "allowed", "searched")]
@@ -160,25 +165,42 @@ def info(name: str) -> Info:
     """
     recipe = registry.parse(name)
     cls, options = recipe.optimizer, recipe.resolved()
-    about = inspect.cleandoc(cls.__doc__ or "")
+    about = sections(cls)
     return Info(
         name=recipe.name,
         optimizer=cls,
-        title=about.partition("\n")[0],
+        title=about[""].partition("\n")[0],
         options=dict(recipe.options),
         kind=cls.rule_for(options).kind,
         executors=runnable(_spec(recipe, torch.zeros(2, 2))),
         state_bytes=state_bytes(recipe),
         fields=MappingProxyType({f.name: f for f in cls.fields.values() if not f.fixed}),
         needs=tuple(_needs(cls, options)),
-        source=_section(about, "Source"),
+        source=about.get("Source", ""),
+        use=about.get("Use", ""),
+        caveats=about.get("Caveats", ""),
         aliases=registry.declared_aliases(cls),
     )
 
 
+def sections(cls: type[Optimizer]) -> dict[str, str]:
+    """Return the sections of a class's docstring by title, each as one line; under ``""`` the text before the first.
+
+    Example:
+        >>> sections(registry.find("adamw"))["Use"].partition(":")[0]
+        'Choose it first for transformers and everything with embeddings'
+    """
+    before, *parts = re.split(r"^(\w+):\n(?=[ \t])", inspect.cleandoc(cls.__doc__ or ""), flags=re.MULTILINE)
+    titled = zip(parts[::2], parts[1::2], strict=True)
+    return {"": before.strip(), **{title: " ".join(text.split()) for title, text in titled}}
+
+
 def state_bytes(recipe: registry.Recipe) -> float:
-    """Return the bytes of state per parameter of a float32 matrix of a million elements, to two places."""
-    probe = torch.zeros(1000, 1000)
+    """Return the bytes of state per parameter of a float32 matrix of a million elements, to two places.
+
+    The matrix is on the meta device, so that no memory is taken.
+    """
+    probe = torch.zeros(1000, 1000, device="meta")
     states: dict[Any, dict[str, Any]] = {probe: {}}
     _spec(recipe, probe).create_state(states, probe)
     held = [value for value in states[probe].values() if isinstance(value, torch.Tensor)]
@@ -212,9 +234,3 @@ def _takes_vectors(cls: type[Optimizer]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _section(about: str, title: str) -> str:
-    """Return the text of a section of a docstring as one line; empty without the section."""
-    found = re.search(rf"^{title}:\n((?:[ \t]+.*\n?|\n)*)", about, re.MULTILINE)
-    return " ".join(found[1].split()) if found else ""

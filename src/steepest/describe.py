@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from . import registry
@@ -17,6 +18,14 @@ from .optimizer import Optimizer
 from .rule import Program, Rule
 from .text import range_in_words, table
 from .trace import trace
+
+NOT_TRACED: Mapping[str, str] = MappingProxyType(
+    {
+        "driver": "This rule asks for new gradients on its way: read it below; each yield is a point to evaluate.",
+        "matrix": "This rule multiplies matrices, and has a loop: read it below.",
+    }
+)
+"""Sentence that stands in place of equations, by the kind of a rule that is not traced."""
 
 
 def describe(text: str, latex: bool = False) -> str:
@@ -41,7 +50,7 @@ def describe(text: str, latex: bool = False) -> str:
         _section("Update" + (" (LaTeX)" if latex else ""), update_equations(cls, options, latex)),
         _section("Hyperparameters", table(_hyperparameter_rows(cls.fields.values(), options))),
         _section("State", _state_lines(recipe, rule)),
-        _section("Rule", _source(rule)),
+        _section("Rule", source_lines(rule)),
     ]
     return "\n\n".join(parts)
 
@@ -51,7 +60,7 @@ def _other_names(cls: type[Optimizer]) -> list[str]:
     return [f"Also called: {registry.in_words(aliases)}"] if aliases else []
 
 
-def _source(rule: Rule) -> list[str]:
+def source_lines(rule: Rule) -> list[str]:
     """Return the lines of the rule's code.
 
     For a matrix rule, the functions of its file are included, which hold the mathematics.
@@ -69,10 +78,8 @@ def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool 
     A rule that is not traced gets a sentence in words instead, which points to its code.
     """
     rule = cls.rule_for(options)
-    if rule.kind == "driver":
-        return ["This rule asks for new gradients on its way: read it below; each yield is a point to evaluate."]
-    if rule.kind == "matrix":
-        return ["This rule multiplies matrices, and has a loop: read it below."]
+    if rule.kind in NOT_TRACED:
+        return [NOT_TRACED[rule.kind]]
     program, numbers = _program(cls, options)
     letters = rule.letters
     return equations(trace(program, numbers), letters, latex)

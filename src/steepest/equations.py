@@ -93,7 +93,8 @@ class Style:
             return GREEK[name][self.column]
         if name.endswith("hat") and len(name) == 4:
             return (name[0] + "\u0302", rf"\hat{{{name[0]}}}")[self.column]
-        return name if len(name) == 1 or not self.column else rf"\mathrm{{{name.replace('_', ' ')}}}"
+        spaced = name.replace("_", r"\ ")
+        return name if len(name) == 1 or not self.column else rf"\mathrm{{{spaced}}}"
 
     def word(self, word: Word) -> str:
         """Return the template of a word."""

@@ -40,6 +40,11 @@ class AdaBelief(Optimizer):
         paper's appendix adds it once. It is added to the root too. g - m has the new m, so the first step is η/β1. The
         rectified step begins at ρ ≥ 5 and adds ε before s is corrected, as RAdam's does. Constant gradients lengthen
         the steps until ε stops it; for convolutional networks the authors take 1e-8.
+    Use:
+        Choose it over Adam where others do: in adversarial networks and reinforcement learning. Rates are Adam's;
+        search ε too, from 1e-16 to 1e-6.
+    Caveats:
+        Half of the published gain may be the choice of ε (Adabelief-Optimizer #23). float16 cannot hold an ε of 1e-16.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

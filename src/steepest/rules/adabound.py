@@ -39,6 +39,10 @@ class AdaBound(Optimizer):
         hold 1 - β₂ in place of γ, and its rate falls as 1/√t. The official code keeps the first rate in a list outside
         of groups and state, where copies and new groups lose it, and divides by it: here ``base_lr`` is an option of
         the group. AMSBound keeps the maximum of the uncorrected v. Decay is coupled, as in the official code.
+    Use:
+        Choose it to begin with steps like Adam's and to end with SGD's. Search ``final_lr`` from 0.01 to 10.
+    Caveats:
+        It is here for its reputation: we know of no independent evidence for it.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

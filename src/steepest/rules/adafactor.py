@@ -53,6 +53,8 @@ class Adafactor(Optimizer):
         by 0. Tensors of more than two dimensions are stacks of matrices. torch's default is a loop, for memory; ours is
         foreach, with temporaries of one chunk (2 MiB, or the largest tensor) on a CPU, and of all tensors elsewhere:
         foreach=False is the loop.
+    Use:
+        Choose it over AdamW where memory is scarce: a matrix keeps one number per row and one per column.
     """
 
     lr: fields.Rate = fields.lr(1e-2, invalid="Learning rate should be >= 0 but is: {value}")

@@ -29,6 +29,9 @@ class AdamAtan2(Optimizer):
         torch has none. Same numbers as adam-atan2-pytorch; the compiled package adam-atan2 has other defaults. a is
         about 4/π, so that a ratio of 1 is a step of η; no step is longer than a·π/2 times η. atan2(0, 0) is 0: an
         element without any gradient stays.
+    Use:
+        Choose it over AdamW to have no ε to tune, and steps that do not depend on the scale of the loss. Decay and
+        schedule are AdamW's; the recursive models HRM and TRM are trained with it.
     """
 
     lr: fields.Rate = fields.lr(1e-4, 1e-4, 3e-3)

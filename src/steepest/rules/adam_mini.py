@@ -76,6 +76,11 @@ class AdamMini(Optimizer):
         for what it does not know, convolutions among them. Its earlier versions, and pytorch_optimizer, take embedding
         and output elementwise. The numbers of a head are kept once per row. Biases and norms decay like all others;
         official code leaves them out by name.
+    Use:
+        Choose it over AdamW for half of its state in transformers. Rates, betas and decay are AdamW's.
+    Caveats:
+        It was worse at 8 billion parameters in an independent test (Adam-mini #7). Grouped-query attention has fewer
+        heads of keys than of queries: give each its own number (Adam-mini #25).
     """
 
     lr: fields.Rate = fields.lr(1e-3)

@@ -97,6 +97,8 @@ class AdamP(Optimizer):
         it), rows before the whole tensor, in tensors of two dimensions and more. pytorch_optimizer adds ε before v is
         corrected. The step is chosen by values, without a branch, so that it can be compiled and captured. Decay is
         decoupled.
+    Use:
+        Choose it over AdamW for networks with batch normalisation. Rates are AdamW's, and λ is larger: 0.01 to 0.1.
     """
 
     lr: fields.Rate = fields.lr(1e-3)
@@ -135,6 +137,8 @@ class SGDP(Optimizer):
         projects the buffer itself in place, by accident; timm and pytorch_optimizer copy it. The buffer starts at 0, so
         dampening acts on the first step too, which SGD skips. Decay is decoupled and divided by 1 - μ, as in the
         official code. See AdamP for the comparison.
+    Use:
+        Choose it over SGD for networks with batch normalisation. Rates are SGD's, and λ is larger: 0.01 to 0.1.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 10.0)

@@ -28,6 +28,8 @@ class AdamS(Optimizer):
         torch has none, and no package that we know of has this rule: pytorch_optimizer's AdamS is another method,
         stable weight decay. Nothing is corrected for its start at zero, as in the paper: the first step has length
         η(1 - β₁)/√(1 - β₂), 0.45η at the defaults. AdamW's learning rates and decay suit it.
+    Use:
+        Choose it over AdamW for half of its state; published runs reach 13 billion parameters.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

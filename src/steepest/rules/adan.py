@@ -35,6 +35,9 @@ class Adan(Optimizer):
         corrected, ε is outside the root, and nothing is restarted. optax's adan weighs the difference by 1 - β2. The
         last gradient is a copy, so gradients may be set to 0 in place. Decay is proximal, (θ - ηu)/(1 + ηλ); with
         ``prox=False`` (1 - ηλ)θ - ηu (no_prox in the authors' code). Their ``max_grad_norm`` is ``max_norm``.
+    Use:
+        Choose it over AdamW where others do: in vision, and in super-resolution by diffusion. Start from 2 to 10 times
+        AdamW's η. For fine-tuning language models take 2 to 4 times, with λ = 0.005 (Adan #43).
     """
 
     lr: fields.Rate = fields.lr(1e-3, 3e-4, 2e-2)

@@ -54,6 +54,13 @@ class AdEMAMix(Optimizer):
         8. With ``total_steps`` α and the half-life of β3 grow linearly until then, and stay; the authors' code adds
         1e-8 inside the logarithm of the half-life. They follow the parameter's own step count, which a checkpoint
         keeps. The fast average is dropped at β1 = 0. Decay is decoupled; pytorch_optimizer couples it by default.
+    Use:
+        Choose it over AdamW for long pretraining: it was the best elementwise rule of a language-model benchmark
+        (arXiv:2509.01440). That benchmark had η = 1e-3, α = 8, β3 = 0.999, and ``total_steps`` of the whole run. The
+        memory of the slow average, 1/(1 - β3), must be far shorter than the run.
+    Caveats:
+        For fine-tuning ``total_steps`` is the length of that run, not of pretraining. A run that resumes without its
+        step counts starts α and β3 anew. Clip gradients to a norm of 0.1 to 0.5.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
@@ -99,6 +106,12 @@ class SimplifiedAdEMAMix(Optimizer):
         average, and divides by √(1 - β2^t) where it must multiply. With ``total_steps`` the half-life of β1 grows
         linearly from that of ``beta_min``. The authors' code keeps the sums of weights in its state; they are closed
         forms of the step count.
+    Use:
+        Choose it over AdEMAMix for its quality in Adam's memory (arXiv:2502.02431). The best α depends on the batch: 0
+        to 0.05 at a million tokens, about 100 at 32 thousand.
+    Caveats:
+        Next to the paper, the evidence that we know of is reports of users (OneTrainer #1318). Adam's η is far too
+        large for it.
     """
 
     lr: fields.Rate = fields.lr(1e-4, 1e-5, 3e-4)

@@ -35,6 +35,11 @@ class ADOPT(Optimizer):
         before, timm has 1/3. The first step sets v to g² and neither moves nor decays the weights; pytorch_optimizer
         decays them, and its clip counts one step too many. The root is bounded by ε and not increased by it. Nothing
         is corrected for the start. Decay is coupled by default, as in the authors' code, and is then part of v.
+    Use:
+        Choose it over Adam where β2 is hard to choose: it converges with any (arXiv:2411.02853). Rates are AdamW's; try
+        β2 = 0.99, 0.999 and 0.9999.
+    Caveats:
+        Without the clip, ``clip_exp=None``, it is sensitive to layers that start at zero.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

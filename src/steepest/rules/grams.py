@@ -30,6 +30,12 @@ class Grams(Optimizer):
         torch has none. ε is added to the corrected root, as in torch's Adam and pytorch_optimizer; the official code
         adds it before the correction. The official code also writes into the gradients. Decay is decoupled, as there.
         Sign of a complex gradient is by parts.
+    Use:
+        Choose it over AdamW where its momentum disagrees with the gradient too often; compare it with AdamW and
+        ``cautious=True``.
+    Caveats:
+        Testers found it worse than the plain and the cautious rule (OneTrainer). The option ``cautious`` is pointless
+        here, since signs agree already.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

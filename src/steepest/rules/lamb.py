@@ -33,6 +33,9 @@ class LAMB(Optimizer):
         times too long. The decay is part of the scaled direction, as in the paper. Every tensor is scaled: timm scales
         only tensors with decay, and the paper's recipes leave biases and norms out (give them a group of AdamW). timm
         and NVIDIA's code clip the global norm first: ``max_norm=1.0``.
+    Use:
+        Choose it over AdamW for very large batches, as in MLPerf. Scale η by the root of the batch size, and warm up
+        for 5 to 30 % of the run.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 2e-2)

@@ -30,6 +30,8 @@ class LaProp(Optimizer):
         would be NaN. ε is 1e-15, added to the root. Decay is ηλ before the step, as in AdamW; timm and
         pytorch_optimizer decay after it, the authors' code after it and by λ itself. ``centered`` and ``amsgrad`` are
         not offered. The authors' ``exp_avg_lr_2`` is 1 - β2^t, a closed form of the step count.
+    Use:
+        Choose it over Adam to combine a long momentum with a short memory of g²: β1 may be above β2. Rates are Adam's.
     """
 
     lr: fields.Rate = fields.lr(4e-4)

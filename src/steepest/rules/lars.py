@@ -33,6 +33,11 @@ class LARS(Optimizer):
         torch's SGD and timm; the paper and optax have it inside. The ratio's denominator is ‖g‖ + λ‖θ‖, as in the
         paper; optax takes the norm of g + λθ. Every tensor is scaled: common recipes leave biases and norms out (give
         them a group of SGD). Where θ or g is zero, the ratio is 1, as in timm.
+    Use:
+        Choose it over SGD for very large batches of images, and for self-supervised learning. Search η from 0.1 to 30;
+        ``trust_coefficient`` is 1e-3, or 2e-2 for self-supervised learning.
+    Caveats:
+        Biases and norms nearly freeze, since their ratio is tiny: give them a group of SGD.
     """
 
     lr: fields.Rate = fields.lr(1.0, 1e-2, 100.0)

@@ -38,6 +38,9 @@ class MADGRAD(Optimizer):
         Put new weights into the parameter during a run and x0 pulls them back: start anew then. The best η and λ
         differ from those of SGD and Adam by orders of magnitude. Decay is coupled, as by default in the official code
         and timm; of a decoupled one (timm's ``madgradw``) x0 undoes the part 1 - μ at every step.
+    Use:
+        Choose it over SGD and Adam where others do: in the reconstruction of MRI images (fastMRI). Search η from 1e-4
+        to 0.1, whatever was best for another rule.
     """
 
     lr: fields.Rate = fields.lr(1e-2, 1e-4, 1e-1)

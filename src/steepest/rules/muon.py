@@ -60,6 +60,11 @@ class Muon(Optimizer):
         bfloat16, whatever the parameter's dtype. Decay is decoupled, by ηλ with the rate before it is adjusted.
         torch divides the buffer of bfloat16 parameters in place when nesterov=False; ours keeps it. Equal shapes are
         stacked and run at once (`steepest.executors.stacked`); torch loops.
+    Use:
+        Choose it over AdamW for the hidden matrices of transformers: with equal tuning rules of matrices win
+        (arXiv:2509.02046). Give all other parameters a group of AdamW.
+    Caveats:
+        Gains over AdamW shrink as models grow: see `AdamW`.
     """
 
     lr: fields.Rate = fields.lr(1e-3, invalid="Learning rate should be >= 0 but is: {value}")

@@ -38,6 +38,8 @@ class NAdam(Optimizer):
         (1 - β1)·g/(1 - β1^t); ``"dozat"`` divides m by 1 - β1^(t+1), as Dozat's constant-momentum form and optax do.
         momentum_decay = 0 gives μ = β1/2, not β1. Keras's schedule, 0.96^t, is ``momentum_decay=1``; it decouples its
         decay, torch does not.
+    Use:
+        Choose it over Adam for Nesterov's look-ahead in its momentum.
     """
 
     lr: fields.Rate = fields.lr(2e-3)

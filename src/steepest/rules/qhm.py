@@ -38,6 +38,9 @@ class QHM(Optimizer):
         torch has none. Same numbers as the authors' code; the defaults of μ and ν are those that they recommend, where
         pytorch_optimizer's are plain descent. m is an average, so η is 1/(1 - μ) times that of SGD with momentum. It is
         not corrected for its start at 0.
+    Use:
+        Choose it over SGD with momentum to tune how much the newest gradient counts. Search ν from 0.5 to 1 and μ from
+        0.9 to 0.999.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 10.0)
@@ -63,6 +66,9 @@ class QHAdam(Optimizer):
     Differs:
         torch has none. Same numbers as the authors' code, which keeps corrected averages in its state; here they are
         Adam's. The defaults are Adam; the authors recommend ν = (0.7, 1) with β1 = 0.995. Decay is coupled by default.
+    Use:
+        Choose it over Adam to tune how much the newest gradient counts. Search ν from 0.5 to 1 and β1 from 0.9 to
+        0.999.
     """
 
     lr: fields.Rate = fields.lr(1e-3)

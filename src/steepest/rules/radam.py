@@ -48,6 +48,8 @@ class RAdam(Optimizer):
         torch: same numbers. As in torch and optax the rectified step begins at ρ > 5; in the paper at ρ > 4,
         ``threshold=4``. The paper has no ε; torch adds it to the root of the uncorrected v, as here; optax to that of
         the corrected v, ``eps_hat=False``.
+    Use:
+        Choose it over Adam to do without a warm-up of η: it takes Adam's step only once v can be trusted.
     """
 
     lr: fields.Rate = fields.lr(1e-3)
@@ -79,6 +81,9 @@ class Ranger(RAdam):
         torch has none. It is a composition: RAdam(centralize=True, lookahead=(6, 0.5)) with other defaults, and any of
         them can be turned off. pytorch_optimizer makes no step while ρ ≤ 5, unless degenerated_to_sgd=True; here
         momentum moves then, as in the author's code. optimi's Ranger centralises nothing and has β = (0.9, 0.99).
+    Use:
+        Choose it over RAdam for an old recipe in one name. In a new one, add its parts to the optimizer that you have:
+        ``centralize``, ``lookahead``.
     """
 
     betas: tuple[float, float] = fields.betas((0.95, 0.999))

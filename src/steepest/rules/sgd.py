@@ -32,6 +32,11 @@ class SGD(Optimizer):
         what its elements cost; its momentum buffer is sparse and grows to all elements that any gradient has had, as in
         torch. Where torch fails, a sparse buffer becomes dense with the first dense gradient, and a dense one takes
         sparse gradients with Nesterov's form too.
+    Use:
+        Choose it for convolutional networks with batch normalisation, where you can afford to tune η. Nesterov's
+        momentum of 0.9 with η = 0.1 for batches of 256 is a start.
+    Caveats:
+        Without momentum the option ``cautious`` is pointless: update and gradient always agree.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 10.0)

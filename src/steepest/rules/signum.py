@@ -31,6 +31,11 @@ class Signum(Optimizer):
         sign of μ·m + (1 - μ)·g, and there the two differ. Some implementations start m at the weights, which then decay
         for the first 1/(1 - μ) steps. sign(0) is 0. A complex parameter takes the sign of both its parts. MXNet has a
         decay that is independent of η, ``lr_in_decay=False``.
+    Use:
+        Choose it over Lion to tune one decay rate and not two; half of Adam's state. Its rates are Lion's, and 0.95 is
+        a tuned value of μ.
+    Caveats:
+        It falls behind in long runs of language models (arXiv:2509.01440).
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-5, 1e-3)

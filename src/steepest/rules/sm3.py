@@ -52,6 +52,8 @@ class SM3(Optimizer):
         For a vector SM3 is Adagrad from 0. Momentum averages the scaled gradient; the paper's experiments have 0.9.
         ``beta`` > 0 averages the squares in place of the sum, as in pytorch_optimizer and torch-SM3. Decay is
         decoupled; the official code has none. A warm-up of the learning rate helps.
+    Use:
+        Choose it over Adagrad where memory is scarce. Search η from 0.01 to 1, with a warm-up.
     """
 
     lr: fields.Rate = fields.lr(0.1, 1e-2, 1.0)

@@ -32,6 +32,9 @@ class StableAdamW(Optimizer):
         AdamW's checkpoints hold other values. The lowered rate scales the decay too, as in the paper, optimi and
         pytorch_optimizer; timm decays by the whole rate. ε bounds √v from below in RMS and is added to it in the step.
         Clipping gradients in addition (``max_norm``) is not needed.
+    Use:
+        Choose it over AdamW with clipped gradients: there is one threshold less to tune. Rates are AdamW's, and β2 is
+        between 0.95 and 0.99; ModernBERT was trained with it.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
