@@ -92,7 +92,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """Return the rule of a parameter under its group's options; a class with several rules chooses here.
 
-        The choice may depend on the parameter's shape and dtype, and on every option but the learning rate. Without a parameter the rule is that of a typical one.
+        The choice may depend on the parameter's shape and dtype, and on every option but the learning rate. Without a
+        parameter the rule is that of a typical one.
         """
         return cls.rule
 
