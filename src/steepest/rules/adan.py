@@ -37,7 +37,7 @@ class Adan(Optimizer):
         ``prox=False`` (1 - ηλ)θ - ηu (no_prox in the authors' code). Their ``max_grad_norm`` is ``max_norm``.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 3e-4, 2e-2)
+    lr: fields.Rate = fields.lr(1e-3, 3e-4, 1e-1)
     betas: tuple[float, float, float] = fields.betas(
         (0.98, 0.92, 0.99), "decay rates of the averages of g, of its differences and of the square"
     )

@@ -56,7 +56,7 @@ class AdEMAMix(Optimizer):
         keeps. The fast average is dropped at β1 = 0. Decay is decoupled; pytorch_optimizer couples it by default.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(1e-3, 1e-4, 1e-1)
     betas: tuple[float, float, float] = fields.betas(
         (0.9, 0.999, 0.9999),
         "decay rates of the fast average of g, of the average of g² and of the slow average of g",

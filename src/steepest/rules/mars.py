@@ -38,7 +38,7 @@ class MARS(Optimizer):
         official code gives all but matrices to AdamW, with options of their own.
     """
 
-    lr: fields.Rate = fields.lr(3e-3, 5e-4, 1e-2)
+    lr: fields.Rate = fields.lr(3e-3, 5e-4, 1e-1)
     betas: tuple[float, float] = fields.betas((0.95, 0.99), "decay rates of the averages of c and of c²")
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

@@ -31,7 +31,7 @@ class Yogi(Optimizer):
         nothing. Decay is coupled by default, as in torch_optimizer; pytorch_optimizer decouples it.
     """
 
-    lr: fields.Rate = fields.lr(1e-2, 1e-3, 3e-2)
+    lr: fields.Rate = fields.lr(1e-2, 1e-3, 1e-1)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-3, 1e-8, 1e-3)
     weight_decay: float = fields.weight_decay()
