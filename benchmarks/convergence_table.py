@@ -20,9 +20,9 @@ PAGE = ROOT / "docs" / "convergence.md"
 INTRODUCTION = f"""# What trains, at which rates
 
 Measured by `python benchmarks/convergence_table.py`, which writes this page; `tests/test_convergence.py` holds every
-optimizer to it. Each is built over a built-in workload's own model with {RATES} learning rates, the middles of equal parts
-of the range that the class declares for `lr`, and its defaults. It trains with one seed and a constant rate until the
-validation metric reaches the workload's first, easiest target. A class passes if some rate does.
+optimizer to it. Each is built over a built-in workload's own model with {RATES} learning rates, the middles of equal
+parts of the range that the class declares for `lr`, and its defaults. It trains with one seed and a constant rate until
+the validation metric reaches the workload's first, easiest target. A class passes if some rate does.
 
 **This is a gate, not a ranking.** The targets are easy, the horizons are short, and there is one seed: 30 steps and 60
 are alike here. For a comparison on your task run `steepest study`.
@@ -82,7 +82,7 @@ def cell(made: Sequence[Run]) -> str:
     """Return the best rate with its steps, and how many rates reached the target."""
     good = sorted((run for run in made if run.steps), key=lambda run: run.steps or 0)
     if not good:
-        return f"not reached ({max(made, key=lambda run: run.metric).metric:.3g})"
+        return "**not reached**"
     return f"{good[0].lr:.2g}, {good[0].steps} steps ({len(good)} of {len(made)})"
 
 

@@ -102,7 +102,7 @@ LARGE = (
     Work("fashion-mnist", steps=36, every=4, examples=400)
     if fashion_mnist.find()
     else Work("digits", steps=180, every=6),  # its network is small, and its data are always there
-    Work("char-transformer", steps=128, every=8, examples=64),
+    Work("char-transformer", steps=192, every=8, examples=64),
 )
 """Every class is tried on one of them, until a rate is found."""
 
