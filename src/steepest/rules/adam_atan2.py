@@ -34,7 +34,7 @@ class AdamAtan2(Optimizer):
         schedule are AdamW's; the recursive models HRM and TRM are trained with it.
     """
 
-    lr: fields.Rate = fields.lr(1e-4, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(1e-4, 1e-4, 1e-1)
     betas: tuple[float, float] = fields.betas((0.9, 0.99))
     weight_decay: float = fields.weight_decay(0, fields.OF_WEIGHTS)
     a: float = fields.hyper(1.27, "factor of the arctangent", low=0.0)

@@ -40,7 +40,7 @@ class Adan(Optimizer):
         AdamW's η. For fine-tuning language models take 2 to 4 times, with λ = 0.005 (Adan #43).
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 3e-4, 2e-2)
+    lr: fields.Rate = fields.lr(1e-3, 3e-4, 1e-1)
     betas: tuple[float, float, float] = fields.betas(
         (0.98, 0.92, 0.99), "decay rates of the averages of g, of its differences and of the square"
     )

@@ -63,7 +63,7 @@ class AdEMAMix(Optimizer):
         step counts starts α and β3 anew. Clip gradients to a norm of 0.1 to 0.5.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(1e-3, 1e-4, 1e-1)
     betas: tuple[float, float, float] = fields.betas(
         (0.9, 0.999, 0.9999),
         "decay rates of the fast average of g, of the average of g² and of the slow average of g",

@@ -36,7 +36,7 @@ class ASGD(Optimizer):
         it NaN at once. The rule never reads ``ax``: use it in the model's place.
     """
 
-    lr: fields.Rate = fields.lr(1e-2)
+    lr: fields.Rate = fields.lr(1e-2, 1e-4, 10.0)
     lambd: float = fields.hyper(1e-4, "decay term λ: of the weights, and of the rate", search=Search(1e-6, 1e-1))
     alpha: float = fields.hyper(
         0.75, "power with which the rate falls, η / (1 + ληt)^α", search=Search(0.5, 1.0, "linear")

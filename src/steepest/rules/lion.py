@@ -37,7 +37,7 @@ class Lion(Optimizer):
         high a rate: lower η by 3 to 10 times (lion-pytorch #33, llm-foundry #317). β = (0.95, 0.98) is more stable.
     """
 
-    lr: fields.Rate = fields.lr(1e-4, 1e-5, 1e-3)
+    lr: fields.Rate = fields.lr(1e-4, 1e-5, 1e-2)
     betas: tuple[float, float] = fields.betas((0.9, 0.99), "decay rates of the direction and of the average of g")
     weight_decay: float = fields.weight_decay(0, fields.OF_WEIGHTS, 0.03, 3.0)
     _: KW_ONLY

@@ -43,7 +43,7 @@ class MARS(Optimizer):
         Gains over AdamW shrink as models grow: see `AdamW`.
     """
 
-    lr: fields.Rate = fields.lr(3e-3, 5e-4, 1e-2)
+    lr: fields.Rate = fields.lr(3e-3, 5e-4, 1e-1)
     betas: tuple[float, float] = fields.betas((0.95, 0.99), "decay rates of the averages of c and of c²")
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay()

@@ -43,7 +43,7 @@ class QHM(Optimizer):
         0.9 to 0.999.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-4, 10.0)
+    lr: fields.Rate = fields.lr(1e-3, 1e-3, 30.0)
     momentum: float = fields.averaging_momentum(0.999, 1e-3, 0.1)
     nu: float = fields.hyper(0.7, "weight ν of the average; 1 - ν is that of g", low=0.0, search=MIXED)
     weight_decay: float = fields.weight_decay()

@@ -38,7 +38,7 @@ class Signum(Optimizer):
         It falls behind in long runs of language models (arXiv:2509.01440).
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-5, 1e-3)
+    lr: fields.Rate = fields.lr(1e-3, 1e-5, 1e-2)
     momentum: float = fields.averaging_momentum(0.9, 0.01, 0.1)
     weight_decay: float = fields.weight_decay(0, fields.OF_WEIGHTS, 0.03, 3.0)
     nesterov: bool = fields.hyper(False, "step along the sign of μm + (1 - μ)g, and not of m")

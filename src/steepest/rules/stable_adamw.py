@@ -37,7 +37,7 @@ class StableAdamW(Optimizer):
         between 0.95 and 0.99; ModernBERT was trained with it.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(1e-3, 1e-4, 1e-1)
     betas: tuple[float, float] = fields.betas((0.9, 0.99))
     eps: float = fields.eps(1e-8)
     weight_decay: float = fields.weight_decay(1e-2, "decay λ of the weights themselves, by the lowered rate")

@@ -33,7 +33,7 @@ class Yogi(Optimizer):
         Choose it over Adam in federated learning, as in FedYogi. Search η from 1e-3 to 3e-2, with ε = 1e-3 and 1e-8.
     """
 
-    lr: fields.Rate = fields.lr(1e-2, 1e-3, 3e-2)
+    lr: fields.Rate = fields.lr(1e-2, 1e-3, 1e-1)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-3, 1e-8, 1e-3)
     weight_decay: float = fields.weight_decay()

@@ -1,0 +1,98 @@
+"""The rates at which every optimizer reaches the first target of built-in workloads: docs/convergence.md.
+
+Run it as ``python benchmarks/convergence_table.py``; it takes some minutes and writes the page. The figures are those
+that tests/test_convergence.py holds every class to.
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from cases import CLASSES  # noqa: E402 - found in tests/
+from convergence import CHANGES, LARGE, NO_CHANGE, RATES, SMALL, Run, Work, refusal, runs, works  # noqa: E402
+
+PAGE = ROOT / "docs" / "convergence.md"
+
+INTRODUCTION = f"""# What trains, at which rates
+
+Measured by `python benchmarks/convergence_table.py`, which writes this page; `tests/test_convergence.py` holds every
+optimizer to it. Each is built over a built-in workload's own model with {RATES} learning rates, the middles of equal
+parts of the range that the class declares for `lr`, and its defaults. It trains with one seed and a constant rate until
+the validation metric reaches the workload's first, easiest target. A class passes if some rate does.
+
+**This is a gate, not a ranking.** The targets are easy, the horizons are short, and there is one seed: 30 steps and 60
+are alike here. For a comparison on your task run `steepest study`.
+"""
+
+COLUMNS = """
+A cell names the best rate, the steps it took, and how many of the rates that were tried reached the target. Each class
+is tried on one of the two larger workloads: from the rate that is best on the digits on, until one reaches the target.
+"""
+
+NOTES = """
+A class that needs a closure (LBFGS, SteepestDescent) sees the whole training set in every step. Sophia is fed an
+estimate G every `hessian_interval` steps. What a class does not take (Muon: all but matrices) is AdamW's, at its
+defaults. SGD, Adagrad and SparseAdam get the sparse gradients of the matrix factorisation, all others dense ones.
+"""
+
+
+def main() -> None:
+    """Measure in two processes, and write the page."""
+    pairs = [(name, work) for name, cls in CLASSES.items() for work in works(cls)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(measured, pairs, chunksize=1)
+    made = {(name, work.name): result for (name, work), result in zip(pairs, found, strict=True)}
+    PAGE.write_text("\n".join([INTRODUCTION, *works_table(), COLUMNS, *table(made), NOTES, *changes(), ""]), "utf-8")
+
+
+def measured(name: str, work: Work) -> tuple[Run, ...]:
+    """Return a class's runs on a workload, with the change that it needs there."""
+    return runs(CLASSES[name], work, CHANGES.get((name, work.name), NO_CHANGE))
+
+
+def works_table() -> Iterator[str]:
+    """Yield a row for each workload."""
+    yield "| workload | target | steps at most | a look every |\n|---|---|---:|---:|"
+    for work in SMALL + LARGE:
+        metric = work.workload.metric
+        sign = "≥" if metric.sign > 0 else "≤"
+        yield f"| {work.name}, {work.preset} | {metric.name} {sign} {work.target:g} | {work.steps:,} | {work.every} |"
+
+
+def table(made: dict[tuple[str, str], tuple[Run, ...]]) -> Iterator[str]:
+    """Yield a row for each class."""
+    yield f"| optimizer | range of lr | {' | '.join(work.name for work in SMALL)} | one of the larger |"
+    yield "|---|---|---|---|---|"
+    for name, cls in CLASSES.items():
+        search = cls.fields["lr"].search
+        assert search is not None
+        small = [cell(made[name, w.name]) if (name, w.name) in made else refusal(cls, w) for w in SMALL]
+        large = [f"{w.name}: {cell(made[name, w.name])}" for w in LARGE if (name, w.name) in made]
+        large = large or [refusal(cls, LARGE[0])]
+        changed = ["\\*" if (name, w.name) in CHANGES else "" for w in SMALL]
+        small = [text + mark for text, mark in zip(small, changed, strict=True)]
+        yield f"| {cls.__name__} | {search.low:g} to {search.high:g} | {' | '.join(small + large)} |"
+
+
+def cell(made: Sequence[Run]) -> str:
+    """Return the best rate with its steps, and how many rates reached the target."""
+    good = sorted((run for run in made if run.steps), key=lambda run: run.steps or 0)
+    if not good:
+        return "**not reached**"
+    return f"{good[0].lr:.2g}, {good[0].steps} steps ({len(good)} of {len(made)})"
+
+
+def changes() -> Iterator[str]:
+    """Yield a line for each class that needs a change, marked with a star."""
+    yield "\\* With a change, without which no rate reaches the target:\n"
+    for (name, place), change in CHANGES.items():
+        what = ", ".join(f"`{option}={value:g}`" for option, value in change.options) or "the whole set in every step"
+        yield f"* {CLASSES[name].__name__} on {place}: {what}, because {change.reason}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Short training on the built-in workloads: how many steps a class needs to a workload's first target, by its rate."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import steepest
+from cases import FED, LAZY, defaults
+from steepest import Optimizer
+from steepest.study import seeds, workloads
+from steepest.study.data import adapt, fashion_mnist
+from steepest.study.data.dataset import Splits
+from steepest.study.data.splits import split
+from steepest.study.declaration import Workload
+
+SEED = 0
+RATES = 5
+"""Learning rates that a class is tried with."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload at a preset, for a number of steps.
+
+    Attributes:
+        name: the workload's name.
+        steps: steps after which a rate has failed.
+        every: steps between two looks at the validation examples.
+        preset: size and targets.
+        examples: validation examples that are looked at; the first ones.
+    """
+
+    name: str
+    steps: int
+    every: int
+    preset: str = "quick"
+    examples: int = 5_000
+
+    @cached_property
+    def workload(self) -> Workload:
+        return workloads.find(self.name)(self.preset)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """A model whose parameters classes are asked about; none is trained."""
+        return self.workload.model()
+
+    @cached_property
+    def splits(self) -> Splits:
+        data = adapt.load(self.workload.data)
+        assert self.workload.sizes is not None
+        return split(data, self.workload.sizes)
+
+    @property
+    def target(self) -> float:
+        return self.workload.targets[0]
+
+    def reached(self, metric: float) -> bool:
+        sign = self.workload.metric.sign
+        return sign * metric >= sign * self.target
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches for all steps, in an order that is the same for every class and rate."""
+        order = seeds.generator("order", SEED)
+        epochs = math.ceil(self.steps * self.workload.batch_size / len(self.splits.train))
+        drawn = (torch.randperm(len(self.splits.train), generator=order) for _ in range(epochs))
+        batches = itertools.chain.from_iterable(indices.split(self.workload.batch_size) for indices in drawn)
+        return map(self.splits.train.batch, itertools.islice(batches, self.steps))
+
+    def sets(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole training set for every step, of which there are as many as looks."""
+        return itertools.repeat(self.splits.train.batch(slice(None)), self.steps // self.every)
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> float:
+        """The metric on the validation examples, as the workload's studies evaluate it."""
+        inputs, targets = self.splits.validation.batch(slice(0, self.examples))
+        model.eval()
+        outputs = model(inputs)
+        model.train()
+        loss = float(self.workload.loss(outputs, targets))
+        return self.workload.metric.total(outputs, targets, loss) / len(targets)
+
+
+SMALL = (
+    Work("digits-mlp", steps=360, every=6),
+    Work("matrix-factorisation", steps=1_600, every=40, preset="smoke"),
+)
+"""Every class is tried with every rate."""
+
+LARGE = (
+    Work("fashion-mnist", steps=36, every=4, examples=400)
+    if fashion_mnist.find()
+    else Work("digits", steps=180, every=6),  # its network is small, and its data are always there
+    Work("char-transformer", steps=192, every=8, examples=64),
+)
+"""Every class is tried on one of them, until a rate is found."""
+
+
+def large(cls: type[Optimizer]) -> Work:
+    """The larger workload of a class. A checksum chooses, so that a new class moves no other."""
+    return LARGE[zlib.crc32(cls.__name__.encode()) % len(LARGE)]
+
+
+def rates(cls: type[Optimizer]) -> list[float]:
+    """The middles of equal parts of the declared range, on its logarithmic scale."""
+    search = cls.fields["lr"].search
+    assert search is not None
+    assert search.scale == "log"
+    return [search.low * (search.high / search.low) ** ((place + 0.5) / RATES) for place in range(RATES)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: the rate, the best metric that was seen, and the steps to the target; None if it was not reached."""
+
+    lr: float
+    metric: float
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a class needs to reach a target that it does not reach with its defaults on batches.
+
+    Attributes:
+        reason: why it needs it.
+        options: options to change.
+        in_sets: whether every step sees the whole training set.
+    """
+
+    reason: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    in_sets: bool = False
+
+
+NO_CHANGE = Change()
+
+CHANGES = {
+    ("adabound", "matrix-factorisation"): Change(
+        "its rates end at `final_lr`, which is SGD's rate, and SGD needs more than 1 here", (("final_lr", 5.0),)
+    ),
+    ("adadelta", "matrix-factorisation"): Change(
+        "its steps start at lr√ε and grow with their own average; gradients of 1e-3 leave them there", (("eps", 1e-4),)
+    ),
+    ("rprop", "matrix-factorisation"): Change(
+        "the signs of successive gradients speak of one function only if every step sees all examples", in_sets=True
+    ),
+}
+"""Classes that do not reach a target as the others do. The tests hold both to it: without the change, and with it."""
+
+
+def refusal(cls: type[Optimizer], work: Work) -> str:
+    """Why a class cannot train on a workload; empty if it can."""
+    model = work.model
+    if work in LARGE and cls.needs_closure(defaults(cls)):
+        return "a step has several passes over the training set, which take minutes here"
+    if cls in LAZY.values() and not any(getattr(module, "sparse", False) for module in model.modules()):
+        return "takes sparse gradients alone"
+    if not any(_is_taken(cls, p) for p in model.parameters()):
+        return "takes none of the parameters"
+    return ""
+
+
+@cache
+def runs(cls: type[Optimizer], work: Work, change: Change = NO_CHANGE) -> tuple[Run, ...]:
+    """A training for each of the rates; on a larger workload until one reaches the target."""
+    if work in SMALL:
+        return tuple(train(cls, work, lr, change) for lr in rates(cls))
+    made: list[Run] = []
+    for lr in promising(cls):
+        made.append(train(cls, work, lr, change))
+        if made[-1].steps:
+            break
+    return tuple(made)
+
+
+def promising(cls: type[Optimizer]) -> list[float]:
+    """The rates, from the best on the digits to the worst: those that reached the target first."""
+    return [run.lr for run in sorted(runs(cls, SMALL[0]), key=lambda run: (run.steps or math.inf, -run.metric))]
+
+
+def train(cls: type[Optimizer], work: Work, lr: float, change: Change = NO_CHANGE) -> Run:
+    """Train until the target is reached, the loss is not finite, or the steps are over."""
+    sign = work.workload.metric.sign
+    best = -math.inf
+    with seeds.GlobalStream("init", SEED).active(), one_thread():
+        training = Training(cls, work, lr, dict(change.options))
+        in_sets = change.in_sets or training.needs_closure
+        batches, every = (work.sets(), 1) if in_sets else (work.batches(), work.every)
+        for step, batch in enumerate(batches, 1):
+            if not math.isfinite(training.advance(*batch)):
+                break
+            if step % every == 0:
+                metric = work.measure(training.model)
+                best = max(best, sign * metric)
+                if work.reached(metric):
+                    return Run(lr, metric, step)
+    return Run(lr, sign * best, None)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Equal sums on every machine, and no waiting for threads where cores are busy."""
+    outside = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(outside)
+
+
+class Training:
+    """A model and a class that trains it; AdamW has what the class does not take, as Muon's users do it."""
+
+    def __init__(self, cls: type[Optimizer], work: Work, lr: float, options: dict[str, Any]) -> None:
+        self.loss = work.workload.loss
+        self.model = work.workload.model()
+        if cls.rule_for(defaults(cls)).sparse is None:
+            for module in self.model.modules():
+                if isinstance(module, nn.Embedding):
+                    module.sparse = False
+        params = list(self.model.parameters())
+        taken = [p for p in params if _is_taken(cls, p)]
+        rest = [p for p in params if not _is_taken(cls, p)]
+        self.optimizer: Any = cls(taken, lr=lr, **options)
+        self.others = [steepest.AdamW(rest)] if rest else []
+        self.is_fed = cls in FED.values()
+        self.needs_closure = cls.needs_closure(self.optimizer.param_groups[0])
+        self.steps = 0
+
+    def advance(self, inputs: Tensor, targets: Tensor) -> float:
+        """Take one step, and return the loss before it."""
+        closure = self._closure(inputs, targets)
+        if self.is_fed and self.steps % self.optimizer.param_groups[0]["hessian_interval"] == 0:
+            self._feed(inputs, targets)
+        self.steps += 1
+        if self.needs_closure:
+            loss = self.optimizer.step(closure)
+        else:
+            loss = closure()
+            self.optimizer.step()
+        for other in self.others:
+            other.step()
+        return loss.item()
+
+    def _closure(self, inputs: Tensor, targets: Tensor) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            self.model.zero_grad()
+            loss = self.loss(self.model(inputs), targets)
+            loss.backward()
+            return loss
+
+        return closure
+
+    def _feed(self, inputs: Tensor, targets: Tensor) -> None:
+        """Estimator G: labels drawn from the model's own output, whose loss's gradient is squared."""
+        self.model.zero_grad()
+        outputs = self.model(inputs)
+        self.loss(outputs, _drawn(outputs.detach(), targets)).backward()
+        self.optimizer.param_groups[0]["batch_size"] = float(targets.numel())
+        self.optimizer.update_hessian()
+
+
+def _drawn(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Labels from the distribution whose negative log-likelihood the loss is: of classes, or normal of variance 1/2."""
+    if targets.is_floating_point():
+        return outputs + torch.randn_like(outputs) * math.sqrt(0.5)
+    return torch.distributions.Categorical(logits=outputs).sample()
+
+
+def _is_taken(cls: type[Optimizer], p: Any) -> bool:
+    try:
+        cls.check_parameter(p)
+    except ValueError:
+        return False
+    return True
+
+
+def works(cls: type[Optimizer]) -> list[Work]:
+    """The workloads that a class is tried on."""
+    return [work for work in (*SMALL, large(cls)) if not refusal(cls, work)]
