@@ -99,7 +99,7 @@ SMALL = (
 """Every class is tried with every rate."""
 
 LARGE = (
-    Work("fashion-mnist", steps=36, every=4, examples=400)
+    Work("fashion-mnist", steps=48, every=4, examples=400)
     if fashion_mnist.find()
     else Work("digits", steps=180, every=6),  # its network is small, and its data are always there
     Work("char-transformer", steps=192, every=8, examples=64),
