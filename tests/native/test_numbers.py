@@ -29,7 +29,7 @@ EPS = torch.finfo(torch.float32).eps
 BOUNDS = {
     "ADOPT": (4, 11),
     "ASGD": (2, 2),
-    "AdEMAMix": (3, 3),
+    "AdEMAMix": (3, 13),
     "AdaBelief": (10, 9),
     "AdaBound": (6, 10),
     "AdaMod": (3, 10),
@@ -39,7 +39,7 @@ BOUNDS = {
     "LAMB": (8, 20),
     "LARS": (8, 15),
     "MADGRAD": (6, 23),
-    "MARS": (13, 9),
+    "MARS": (13, 20),
     "Padam": (7, 6),
     "StableAdamW": (4, 10),
     "Adadelta": (3, 4),
