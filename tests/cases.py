@@ -266,6 +266,16 @@ def cases(rows: Iterable[tuple[type[Optimizer], Options]]) -> list[Any]:
     return [pytest.param(cls, options, id=label(cls, options)) for cls, options in rows]
 
 
+def of_each_structure(rows: Iterable[tuple[type[Optimizer], Options]], most: int) -> list[Any]:
+    """``(cls, options)`` parameters; of the rows whose classes share a structure all but a few are slow."""
+    seen: dict[Any, int] = {}
+    marked = []
+    for (cls, options), param in zip(rows := list(rows), cases(rows), strict=True):
+        count = seen[structure(cls)] = seen.get(structure(cls), 0) + 1
+        marked.append(pytest.param(cls, options, id=param.id, marks=[pytest.mark.slow] if count > most else []))
+    return marked
+
+
 def oracle_options(name: str) -> list[str]:
     """The hyperparameters that both the class and its oracle have; lr changes every step, so it is left out."""
     known = inspect.signature(ORACLES[name]).parameters

@@ -30,11 +30,13 @@ from cases import (
     every_executor,
     every_planned_class,
     every_pointwise_executor,
+    every_structure,
     exactly,
     executors_of,
     hyperparameters,
     is_valid,
     label,
+    of_each_structure,
     same,
     snapshot,
 )
@@ -177,7 +179,7 @@ def test_foreach_is_reference_in_chunks(
     compare(cls, options, odd_tensors(dtype, 1), [odd_gradients(dtype, seed) for seed in (2, 3)])
 
 
-@every_planned_class
+@every_structure
 def test_tensors_larger_than_a_chunk(cls: type[Optimizer]) -> None:
     source = torch.Generator().manual_seed(1)
     shapes = [(3,), (foreach.CHUNK + 17,), (5,), (2, foreach.CHUNK), (1,)]
@@ -419,7 +421,7 @@ def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Op
     assert ours.peak <= theirs.peak + lists + 16 * 4
 
 
-@every_planned_row
+@pytest.mark.parametrize(("cls", "options"), of_each_structure(PLANNED_ROWS, 2))
 def test_temporaries_of_a_long_list_are_one_chunk(cls: type[Optimizer], options: Options) -> None:
     """Beside it there are boxed numbers, and for clipping each tensor's norm, alone and stacked: 8 bytes."""
     chunk = foreach.CHUNK // 5_000

@@ -361,7 +361,7 @@ def test_groups_keep_the_ratios_of_their_rates() -> None:
 
 
 def test_a_rule_that_asks_for_new_gradients() -> None:
-    found = lr_range(net(), mse_loss, data(), "nag", lookahead=True, momentum=0.5, steps=10, repeats=1)
+    found = lr_range(net(), mse_loss, data(), "nag", true_lookahead=True, momentum=0.5, steps=10, repeats=1)
     assert len(found.losses[0]) >= 1
 
 

@@ -412,7 +412,7 @@ def test_every_planned_class_takes_every_option(options: Options) -> None:
             with pytest.raises(ValueError, match=rf"{option}=.* works with pointwise and per_tensor rules"):
                 cls(params, **options)
             continue
-        optimizer = cls(params, **options)
+        optimizer = cls(params, **options, **SWITCHES["reference"])
         for step in range(3):
             feed(optimizer, step)
             optimizer.step()
