@@ -323,7 +323,7 @@ class _Emitter:
         return _function(f"void update({arguments})", [*before, *blockwise(accessors, changed, inside)])
 
     def _straight(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
-        loop = ["for (int64_t i = 0; i < high - low; i++) {", *_indented(inside), "}"]
+        loop = ["INDEPENDENT", "for (int64_t i = 0; i < high - low; i++) {", *_indented(inside), "}"]
         return [*self._pointers(accessors, changed, "low"), *loop]
 
     def _blockwise(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
@@ -331,6 +331,7 @@ class _Emitter:
             "const int64_t size = high - start < STORAGE_BLOCK ? high - start : STORAGE_BLOCK;",
             *self._pointers(accessors, changed, "start"),
             *(line for accessor in accessors for line in accessor.opening()),
+            "INDEPENDENT",
             "for (int64_t i = 0; i < size; i++) {",
             *_indented(inside),
             "}",

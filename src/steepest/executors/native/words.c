@@ -57,6 +57,16 @@ static inline double rescaled(double x, double factor) { return x * factor; }
 static inline double quotient(double a, double b) { return a / b; }
 static inline double power(double a, double b) { return pow(a, b); }
 
+/* Before a loop whose tensors share no memory: launch.c sees to that. Else gcc would check pairs of them while it runs,
+   and give up vectors where there are more than ten pairs. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define INDEPENDENT
+#endif
+
 typedef float float32;
 typedef double float64;
 typedef uint16_t bfloat16;
