@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,3 +149,10 @@ def test_a_study_says_that_it_cannot_feed_it() -> None:
     with pytest.raises(UsageError, match="sophia is fed with estimates of the curvature between its steps"):
         parse_config("sophia", {})
     assert steepest.info("sophia").needs == ("estimates",)
+
+
+def test_the_example_learns_what_its_estimates_are_of(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "sophia_g.py"))["main"]()
+    told = capsys.readouterr().out.split()
+    assert float(told[1].rstrip(";")) > 0.95
+    assert float(told[4]) > 0
