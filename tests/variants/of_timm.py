@@ -118,7 +118,7 @@ TIMM = [
         "timm.optim.mars.Mars(params, betas=(0.95, 0.99), weight_decay=0.1, optimize_1d=True)",
         "MARS",
         DECAY,
-        {"initial_last_grad": "gradient"},
+        {"first": "gradient"},
     ),
     Comparison("decay coupled", "timm.optim.madgrad.MADGRAD(params, weight_decay=0.1)", "MADGRAD", DECAY),
     Comparison(
