@@ -38,6 +38,7 @@ NOT_COMPARED: dict[str, str] = {
     "lbfgs": "optax's has another line search and is given the function, not gradients",
     "muon": "Keras's and optax's iterate in the parameter's dtype, torch's and ours in bfloat16",
     "rprop": "optax's, like ours, reads the rate once, and cannot follow the schedule of the measurement",
+    "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
 }
 """Our classes, in small letters, that Keras or optax has under the same name and that are not compared: why."""
 
@@ -45,6 +46,8 @@ NO_PEER: dict[str, str] = {
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
+    "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
+    "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",
 }
