@@ -53,9 +53,7 @@ def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimiz
     """
     _check_name(name)
     meaning = registry.look_up(name)
-    cls = meaning.cls
-    whole = registry.whole_tuples(registry.entries(cls), registry.defaults(cls), meaning.options, options)
-    return cls(_named(params) if isinstance(params, nn.Module) else params, **whole)
+    return meaning.cls(_named(params) if isinstance(params, nn.Module) else params, **meaning.merged(options))
 
 
 def _check_name(name: object) -> None:

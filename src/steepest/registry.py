@@ -56,6 +56,10 @@ class Meaning:
     cls: type[Optimizer]
     options: Options
 
+    def merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``given`` on top of the options that the name stands for; ``beta2`` sets one entry of ``betas``."""
+        return whole_tuples(entries(self.cls), defaults(self.cls), self.options, given)
+
 
 @cache
 def aliases() -> dict[str, Meaning]:
@@ -123,10 +127,7 @@ def expand(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         UnknownNameError: no optimizer has that name.
     """
     meaning = look_up(name)
-    cls, options = meaning.cls, dict(given)
-    if meaning.options:
-        options = whole_tuples(entries(cls), defaults(cls), meaning.options, given)
-    return cls.__name__.lower(), options
+    return meaning.cls.__name__.lower(), meaning.merged(given) if meaning.options else dict(given)
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def recipe(name: str, given: Mapping[str, Any]) -> Recipe:
     meaning = look_up(name)
     cls = meaning.cls
     try:
-        return Recipe(cls.__name__.lower(), whole_tuples(entries(cls), defaults(cls), meaning.options, given))
+        return Recipe(cls.__name__.lower(), meaning.merged(given))
     except TypeError as error:
         raise ValueError(f"{cls.__name__}: {error}") from error
 

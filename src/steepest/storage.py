@@ -157,7 +157,7 @@ def check_decays(fields: Mapping[str, Field], options: Options) -> None:
 
 
 def _numbers_in(values: Any) -> list[float]:
-    """Return the decays among an option's values; of a schedule that of its last step."""
+    """Return the decays among an option's values that are numbers. Schedules are checked where they are declared."""
     if isinstance(values, Mapping):
         values = tuple(values.values())
     each = values if isinstance(values, (tuple, list)) else (values,)

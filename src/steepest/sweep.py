@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from . import registry
+from .fields import Search
 from .optimizer import Optimizer
 from .text import table
 
@@ -188,7 +189,8 @@ def lr_range(
     """
     _check_counts(steps, repeats)
     build, own_label, declared = _builder(model, optimizer, options)
-    rates = _rates(_bounds(own_label, declared, low, high), steps)
+    search = declared.fields["lr"].search if declared else None
+    rates = _rates(bounds(own_label, search, low, high), steps)
     source = _Batches(data, steps + 1)
     curves = []
     with _kept(model, optimizer, data) as restore:
@@ -244,8 +246,12 @@ def _given(optimizer: Any, options: dict[str, Any]) -> tuple[Build, str, type[Op
     return lambda rate: optimizer, cls.__name__, cls if issubclass(cls, Optimizer) else twin
 
 
-def _bounds(label: str, cls: type[Optimizer] | None, low: float | None, high: float | None) -> tuple[float, float]:
-    search = cls.fields["lr"].search if cls else None
+def bounds(label: str, search: Search | None, low: float | None, high: float | None) -> tuple[float, float]:
+    """Return the range that is tried: ``low`` and ``high``, or what a declared search range gives in their place.
+
+    Raises:
+        ValueError: no range is declared and none is given, or it is not one of positive rates.
+    """
     if search is None and (low is None or high is None):
         raise ValueError(f"{label} declares no range of rates; give low and high")
     start = search.low if low is None and search else low

@@ -20,7 +20,7 @@ from steepest.study.errors import StudyError, UsageError
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
 from steepest.study.trials.task import Task, task_of
 from steepest.study.trials.training import initial_model
-from steepest.sweep import BEYOND, LrRange, in_words, lr_range
+from steepest.sweep import LrRange, bounds, in_words, lr_range
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,10 @@ def _tested(config: OptimizerConfig, task: Task, batch_size: int, arguments: Arg
     if "lr" in config.fixed or declared is None or not config.origin.takes_schedule:
         why = "its lr is given" if "lr" in config.fixed else "it finds its step sizes itself"
         raise UsageError(f"{config.label} cannot be tested: {why}; lr-range takes the range as --low and --high")
-    low = declared.low if arguments.low is None else arguments.low
-    high = BEYOND * declared.high if arguments.high is None else arguments.high
     model = initial_model(task, seeds.GlobalStream("init", arguments.seed))
     batches = Batches(task.splits.train.drawn(arguments.seed, 0), batch_size)
     try:
+        low, high = bounds(config.label, declared, arguments.low, arguments.high)
         optimizer = config.with_options({"lr": low}).build(model)
         counts = {"steps": arguments.steps, "repeats": arguments.repeats, "seed": arguments.seed}
         return lr_range(model, task.loss, batches, optimizer, low=low, high=high, label=config.label, **counts)

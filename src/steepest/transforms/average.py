@@ -171,24 +171,24 @@ class Averaged:
 
         def averaging(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
             p, state = update(p, g, state, scalars)
-            counts, weigh = self._counted(state, scalars) if self.is_counted else ({}, lambda decay, n: 1 - decay)
+            counts, weigh = self._counted(state, scalars) if self.is_counted else ({}, lambda decay: 1 - decay)
             n = counts.get(COUNT.name)
             averages = {}
             for index, function in enumerate(self.decays):
                 name = AVERAGES[index].name
                 decay = scalars[_numbered(index)] if function is None else function(maximum(n, 1))
-                averages[name] = lerp(state[name], p, weigh(decay, n))
+                averages[name] = lerp(state[name], p, weigh(decay))
             return p, {**state, **averages, **counts}
 
         return averaging
 
-    def _counted(self, state: Values, scalars: Values) -> tuple[dict[str, Any], Callable[[Any, Any], Any]]:
+    def _counted(self, state: Values, scalars: Values) -> tuple[dict[str, Any], Callable[[Any], Any]]:
         """Count a step. Return the new counts, and the function from a decay to the weight of the new weights."""
         t, before = state[STEPS.name] + 1, state[COUNT.name]
         is_due = t >= scalars["ema_start"] + (before + 1) * scalars["ema_every"]
         n = where(is_due, before + 1, before)
 
-        def weigh(decay: Any, n: Any) -> Any:
+        def weigh(decay: Any) -> Any:
             return where(t <= scalars["ema_start"], 1.0, where(is_due, 1 - decay, 0.0))
 
         return {STEPS.name: t, COUNT.name: n}, weigh

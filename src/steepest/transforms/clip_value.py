@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..fields import Options, hyper
@@ -24,12 +25,8 @@ def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
     return None if options.get("max_value") is None else clipped
 
 
-def _check(rule: Rule, options: Options) -> None:
-    check_planned("max_value", rule, options)
-
-
 CLIP_VALUE = Transform(
     _wrapper,
     {"max_value": hyper(None, "largest entry of the gradient, as torch's clip_grad_value_ has it; None: any", low=0.0)},
-    check=_check,
+    check=partial(check_planned, "max_value"),
 )

@@ -5,6 +5,7 @@ A unit is all that one index of the first dimension holds: an output of a linear
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..fields import Options, hyper
@@ -53,21 +54,13 @@ def _centring(rule: Rule, options: Options) -> Wrapper | None:
     return centralized if options.get("centralize") else None
 
 
-def _check_agc(rule: Rule, options: Options) -> None:
-    check_planned("agc", rule, options)
-
-
-def _check_centralize(rule: Rule, options: Options) -> None:
-    check_planned("centralize", rule, options)
-
-
 AGC = Transform(
     _clipping,
     {"agc": hyper(None, "largest norm of a unit's gradient, relative to that of its weights; None: any", low=0.0)},
     takes_elements=False,
     kind="per_tensor",
     is_real=True,
-    check=_check_agc,
+    check=partial(check_planned, "agc"),
 )
 
 CENTRALIZE = Transform(
@@ -76,5 +69,5 @@ CENTRALIZE = Transform(
     takes_elements=False,
     kind="per_tensor",
     is_real=True,
-    check=_check_centralize,
+    check=partial(check_planned, "centralize"),
 )
