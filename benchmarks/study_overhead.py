@@ -25,9 +25,10 @@ from steepest.study.running.execution import execute
 from steepest.study.running.memory import keep_freed_memory
 from steepest.study.running.processes import Processes
 from steepest.study.running.store import StudyFolder
+from steepest.study.trials.performance import warm_up
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.training import Trainer, steps_per_epoch, warm_up
+from steepest.study.trials.task import Task, initial_model, steps_per_epoch
+from steepest.study.trials.trial import Event
 
 ROUNDS = 7
 SECONDS = 30.0  # between checkpoints, as in a study
@@ -49,8 +50,9 @@ def blind(task: Task) -> Task:
 def bare(spec: TrialSpec, task: Task) -> float:
     """Return the seconds of a plain loop: batch, forward, backward, step, and the loss as a number."""
     warm_up(spec, task)
-    trainer = Trainer(spec, task)
-    model, optimizer = trainer.model, trainer.optimizer
+    with seeds.GlobalStream("init", spec.seed).active():
+        model = initial_model(task)
+    optimizer = spec.config.build(model)
     order = seeds.generator("order", spec.seed)
     began = time.perf_counter()
     for _ in range(spec.epochs):
@@ -69,7 +71,8 @@ def harness(spec: TrialSpec, task: Task) -> float:
     with tempfile.TemporaryDirectory() as path:
         folder = StudyFolder(Path(path))
         with folder.writing():
-            times = [(time.perf_counter(), event) for event in execute(spec, lambda: task, folder, SECONDS)]
+            times: list[tuple[float, Event]] = []
+            execute(spec, lambda: task, folder, lambda event: times.append((time.perf_counter(), event)), SECONDS)
     steps = [moment for moment, event in times if event.record["kind"] == "step"]
     total = times[-1][0] - steps[0]
     return total * len(steps) / (len(steps) - 1)  # the first step began before its record
@@ -117,8 +120,7 @@ def drain(workers: Processes, trials: list[TrialSpec]) -> None:
     """Run trials to their ends."""
     for trial in trials:
         workers.submit(trial)
-    for _ in workers.collect():
-        pass
+    workers.collect(lambda update: None)
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def test_a_failed_trial_is_a_failure_that_names_its_record(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr("steepest.study.trials.trial.Trainer", broken)
+    monkeypatch.setattr("steepest.study.trials.trial._Trial.run", broken)
     answer = steepest(*SMOKE, "-o", "sgd")
     assert answer.code == 1
     assert "SGD seed 0: failed: ZeroDivisionError: no" in answer.out

@@ -2,6 +2,7 @@
 
 import io
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from steepest.study.planning.plan import make_plan
 from steepest.study.planning.request import Request
 from steepest.study.running.progress import Progress, Row
 from steepest.study.running.store import StudyFolder
-from steepest.study.trials.trial import run_trial
+from steepest.study.trials.trial import Event, run_trial
 
 
 def rows(finished: int, running: int, waiting: int) -> list[Row]:
@@ -51,10 +52,11 @@ def progress(tmp_path, seeds: int) -> Progress:
     trials = [trial.spec for trial in plan.evaluation_trials(plan.given)]
     watched.stage_started(trials)
     watched.trial_started(trials[0])
-    for event in run_trial(trials[0], plan.task):
-        watched.trial_event(trials[0], event)
+    run_trial(trials[0], plan.task, partial(watched.trial_event, trials[0]))
     watched.trial_started(trials[1])
-    for event, _ in zip(run_trial(trials[1], plan.task), range(3), strict=False):
+    events: list[Event] = []
+    run_trial(trials[1], plan.task, events.append)
+    for event in events[:3]:
         watched.trial_event(trials[1], event)
     return watched
 

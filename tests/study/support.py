@@ -15,9 +15,10 @@ from steepest.study.records import records
 from steepest.study.records.format import StudyDocument
 from steepest.study.running.execution import execute
 from steepest.study.running.store import StudyFolder
+from steepest.study.running.workers import TrialUpdate, Workers
+from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.trial import Event
+from steepest.study.trials.trial import Event, run_trial
 
 PlanMaker = Callable[..., Plan]
 MY_TASK = str(Path(__file__).with_name("my_task.py"))
@@ -58,21 +59,43 @@ def stored(study: StudyFolder | StudyDocument) -> dict[str, Any]:
     return document
 
 
-def run_with_checkpoints(spec: TrialSpec, task: Task, folder: StudyFolder) -> list[Event]:
+def run_with_checkpoints(spec: TrialSpec, task: Trainable, folder: StudyFolder) -> list[Event]:
     """Run a trial, or what is left of it, with a checkpoint after every step."""
-    return list(execute(spec, lambda: task, folder, seconds=0))
+    events: list[Event] = []
+    execute(spec, lambda: task, folder, events.append, seconds=0)
+    return events
 
 
-def dropped(spec: TrialSpec, task: Task, folder: StudyFolder, step: int) -> list[Event]:
+def dropped(spec: TrialSpec, task: Trainable, folder: StudyFolder, step: int) -> list[Event]:
     """Run a trial with a checkpoint after every step until this one has been told; drop it as a crash would."""
-    taken = []
-    events = execute(spec, lambda: task, folder, seconds=0)
-    for event in events:
+    taken: list[Event] = []
+
+    def tell(event: Event) -> None:
         taken.append(event)
         if event.record["kind"] == "step" and event.record["step"] == step:
-            break
-    events.close()
+            raise Crash
+
+    with suppress(Crash):
+        execute(spec, lambda: task, folder, tell, seconds=0)
     return taken
+
+
+class Crash(BaseException):
+    """The end of a process, as far as a trial can tell."""
+
+
+def events_of(spec: TrialSpec, task: Trainable, **kwargs: Any) -> list[Event]:
+    """Return the events of a trial outside of any study."""
+    events: list[Event] = []
+    run_trial(spec, task, events.append, **kwargs)
+    return events
+
+
+def updates_of(workers: Workers) -> list[TrialUpdate]:
+    """Return the updates of workers until all of their trials have ended."""
+    updates: list[TrialUpdate] = []
+    workers.collect(updates.append)
+    return updates
 
 
 def record_bytes(where: StudyFolder | Iterable[Event], spec: TrialSpec | None = None) -> bytes:

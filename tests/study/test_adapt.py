@@ -17,10 +17,9 @@ from steepest.study.data.dataset import DataSet, Examples
 from steepest.study.data.splits import Sizes, split
 from steepest.study.errors import DataError, StudyError, UsageError
 from steepest.study.running.store import StudyFolder
-from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
-from .support import dropped, evaluations, record_bytes, run_with_checkpoints
+from .support import dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 COUNT = 60
 X = torch.randn(COUNT, 4, generator=torch.Generator().manual_seed(0))
@@ -391,7 +390,7 @@ def test_what_cannot_be_seeded_is_refused(dataset: Any) -> None:
 def test_trials_on_random_transforms_are_paired_resumed_and_repeated_and_see_all_of_them(tmp_path: Path) -> None:
     made = planned(small(data=Augmented()), "sgd[lr=0]", "adam[lr=0]", epochs_wanted=3)
     one, other = evaluations(made)
-    records = [[event.record for event in run_trial(spec, made.task)][1:] for spec in (one, other)]
+    records = [[event.record for event in events_of(spec, made.task)][1:] for spec in (one, other)]
     assert records[0] == records[1]
     epochs = [record for record in records[0] if record["kind"] == "epoch"]
     assert len({record["validation_loss"] for record in epochs}) == 1  # read once
@@ -400,4 +399,4 @@ def test_trials_on_random_transforms_are_paired_resumed_and_repeated_and_see_all
     with folder.writing():
         dropped(one, made.task, folder, 5)
         run_with_checkpoints(one, made.task, folder)
-    assert record_bytes(folder, one) == record_bytes(run_trial(one, made.task))
+    assert record_bytes(folder, one) == record_bytes(events_of(one, made.task))

@@ -16,10 +16,9 @@ from steepest.study.report import write_report
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.evaluation import CHUNK, evaluate
-from steepest.study.trials.trial import run_trial
 
 from .small import net, planned, small
-from .support import Silent, evaluations
+from .support import Silent, evaluations, events_of
 
 
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ def test_a_figure_of_a_set_is_made_once_from_all_of_it() -> None:
 @pytest.mark.parametrize("number", [0.25, torch.tensor(0.25), np.float64(0.25)])
 def test_a_figure_of_a_set_is_a_number(number: Any) -> None:
     plan = plan_of(lambda outputs, targets: number, over="set")
-    records = [event.record for event in run_trial(evaluations(plan)[0], plan.task)]
+    records = [event.record for event in events_of(evaluations(plan)[0], plan.task)]
     assert records[-1]["test_score"] == 0.25
     last = next(record for record in reversed(records) if record["kind"] == "epoch")
     assert last["validation_score"] == 0.25

@@ -19,9 +19,8 @@ from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import load_task
-from steepest.study.trials.trial import run_trial
 
-from .support import Silent, stored
+from .support import Silent, events_of, stored
 
 __all__ = ["own_files"]
 
@@ -96,7 +95,7 @@ def test_a_stored_trial_can_be_run_again_from_its_record_alone(
         record = lines(folder, trial["id"])
         spec = TrialSpec.read(record[0]["spec"])
         assert spec.id == trial["id"]
-        again = [event.record for event in run_trial(spec, load_task(spec.task))]
+        again = [event.record for event in events_of(spec, load_task(spec.task))]
         assert [encode(line) for line in again] == [encode(line) for line in record]
     options = {tuple(one.config.options["betas"]) for one in plan.candidates["my_rules.factory"][1:]}
     assert options == {(0.5, 0.6), (0.7, 0.8)}

@@ -15,10 +15,10 @@ from steepest.study.optimizers import sources
 from steepest.study.planning.plan import Plan
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.trial import run_trial
+from steepest.study.trials.trial import Event, run_trial
 
 from .small import net, planned, small
-from .support import dropped, evaluations, record_bytes, run_with_checkpoints
+from .support import Crash, dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 
 def noise() -> float:
@@ -55,7 +55,7 @@ def plan() -> Plan:
 
 
 def figures(plan: Plan, number: int) -> list[dict[str, Any]]:
-    records = [event.record for event in run_trial(evaluations(plan)[number], plan.task)]
+    records = [event.record for event in events_of(evaluations(plan)[number], plan.task)]
     return [record for record in records if record["kind"] != "trial"]
 
 
@@ -106,17 +106,22 @@ def test_a_resumed_trial_draws_what_an_uninterrupted_one_does(folder: StudyFolde
         disturb()
     first, *_ = run_with_checkpoints(spec, made.task, folder)
     assert first.record["kind"] == "resumed"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, made.task))
 
 
 def test_the_caller_gets_its_own_generators_back(plan: Plan) -> None:
     spec = evaluations(plan)[0]
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    list(run_trial(spec, plan.task))
-    half = run_trial(spec, plan.task)
-    for _ in range(4):
-        next(half)
-    half.close()
+    events_of(spec, plan.task)
+    told: list[Event] = []
+
+    def crash(event: Event) -> None:
+        told.append(event)
+        if len(told) == 4:
+            raise Crash
+
+    with pytest.raises(Crash):
+        run_trial(spec, plan.task, crash)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 
@@ -167,4 +172,4 @@ def test_a_resumed_optimizer_draws_on(folder: StudyFolder, noisy: Any) -> None:
     dropped(spec, made.task, folder, 13)
     first, *_ = run_with_checkpoints(spec, made.task, folder)
     assert first.record["kind"] == "resumed"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, made.task))

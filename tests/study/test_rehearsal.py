@@ -16,10 +16,9 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
 from steepest.study.planning.dry_run import DryRun, try_steps
 from steepest.study.planning.plan import Plan
-from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
-from .support import PlanMaker, evaluations, stored
+from .support import PlanMaker, evaluations, events_of, stored
 
 RULES = '''
 import torch
@@ -226,9 +225,9 @@ def test_a_factory_gets_what_its_signature_asks_for(name: str) -> None:
     """All of them are SGD over every parameter, so their trials are equal."""
     made = planned(small(model=layers), "torch.optim:SGD[lr=0.1]", f"factories.py:{name}[lr=0.1]")
     (first, one), (second, other) = [
-        [event.record for event in run_trial(spec, made.task)][:2] for spec in evaluations(made)
+        [event.record for event in events_of(spec, made.task)][:2] for spec in evaluations(made)
     ]
-    ends = [list(run_trial(spec, made.task))[-1].record for spec in evaluations(made)]
+    ends = [events_of(spec, made.task)[-1].record for spec in evaluations(made)]
     assert ends[0] == ends[1]
     assert first != second
     assert one == other

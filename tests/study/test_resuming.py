@@ -13,13 +13,13 @@ from steepest.study.data.dataset import Examples, Splits
 from steepest.study.optimizers.config import parse_config
 from steepest.study.running.execution import execute
 from steepest.study.running.store import StudyFolder
+from steepest.study.trials import keeping
 from steepest.study.trials.checkpoints import CheckpointManager
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
-from steepest.study.trials.training import Trainer
 from steepest.study.trials.trial import Event, run_trial
 
-from .support import PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
+from .support import PlanMaker, dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 
 class Fleeting(nn.Module):
@@ -119,7 +119,7 @@ OPTIMIZERS = [
 def test_an_interrupted_trial_ends_in_the_same_bytes(trial: Any, folder: StudyFolder, optimizer: str) -> None:
     spec, task = trial(optimizer)
     *_, last = interrupted(spec, task, folder, at=(4, 9))
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
     assert [event.record["kind"] for event in last[:2]] == ["resumed", "step"]
     assert last[0].record["step"] in (8, 9)
     assert not folder.checkpoint(spec).path.exists()
@@ -129,14 +129,14 @@ def test_an_interrupted_trial_ends_in_the_same_bytes(trial: Any, folder: StudyFo
 def test_convolutions_keep_their_strides(trial: Any, folder: StudyFolder, optimizer: str) -> None:
     spec, task = trial(optimizer, images)
     interrupted(spec, task, folder, at=(5,))
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
 
 
 @pytest.mark.parametrize("optimizer", ["sparseadam[lr=0.01]", "adagrad[lr=0.1]", "torch.optim:SparseAdam[lr=0.01]"])
 def test_sparse_rows_go_on(trial: Any, folder: StudyFolder, optimizer: str) -> None:
     spec, task = sparse(trial, optimizer)
     interrupted(spec, task, folder, at=(5,))
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
 
 
 @pytest.mark.parametrize("parameter_rounding", ["stochastic", "kahan"])
@@ -148,7 +148,7 @@ def test_coded_parameters_go_on(trial: Any, folder: StudyFolder, parameter_round
     splits = {name: dataclasses.replace(part, inputs=part.inputs.float()) for name, part in vars(task.splits).items()}
     task = dataclasses.replace(task, model=lambda: nn.Sequential(Halved(), half()), splits=Splits(**splits))
     interrupted(spec, task, folder, at=(5,))
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
 
 
 class Halved(nn.Module):
@@ -176,13 +176,14 @@ def test_a_failed_trial_goes_on_from_its_checkpoint_too(trial: Any, folder: Stud
     assert (failed.record["status"], failed.record["error"]) == ("failed", "MemoryError: too much")
     first, *_ = run_with_checkpoints(spec, task, folder)
     assert (first.record["kind"], first.record["step"]) == ("resumed", failed.record["step"])
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
 
 
 def test_short_trials_take_no_checkpoint(trial: Any, folder: StudyFolder) -> None:
     spec, task = trial("adamw")
-    kinds = [event.record["kind"] for event in execute(spec, lambda: task, folder)]
-    assert kinds[-1] == "end"
+    events: list[Event] = []
+    execute(spec, lambda: task, folder, events.append)
+    assert events[-1].record["kind"] == "end"
     assert not (folder.path / "checkpoints").exists()
 
 
@@ -190,8 +191,7 @@ def test_a_trial_that_is_asked_to_stop_is_stored_at_once(trial: Any, folder: Stu
     spec, task = trial("adamw")
     events: list[Event] = []
     manager = CheckpointManager(folder.checkpoint(spec), lambda: (0, 0), 1e9, stop=lambda: len(events) > 6)
-    for event in run_trial(spec, task, manager=manager):
-        events.append(event)
+    run_trial(spec, task, events.append, manager=manager)
     checkpoint = folder.checkpoint(spec).read()
     assert checkpoint is not None
     # The seventh event is the fourth step; the fifth proves that the trial can go on.
@@ -217,14 +217,14 @@ def test_what_was_written_after_the_checkpoint_is_cut(trial: Any, folder: StudyF
         with (folder.path / name / f"{spec.id}.jsonl").open("ab") as file:
             file.write(b'{"kind":"step","loss":1.0,"step":99}\n{"kind":"st')
     run_with_checkpoints(spec, task, folder)
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
     assert folder.read_times(spec.id).note is None
 
 
 def begins_anew(spec: TrialSpec, task: Task, folder: StudyFolder) -> None:
     first, *_ = run_with_checkpoints(spec, task, folder)
     assert first.record["kind"] == "trial"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "another schema", "another trial"])
@@ -262,12 +262,13 @@ def test_a_checkpoint_whose_records_are_lost_is_not_used(trial: Any, folder: Stu
 
 def test_threads_are_the_trials_own(trial: Any) -> None:
     spec, task = trial("adamw", threads=2)
-    during = {torch.get_num_threads() for _ in run_trial(spec, task)}
-    assert during == {2}
+    during: list[int] = []
+    run_trial(spec, task, lambda event: during.append(torch.get_num_threads()))
+    assert set(during) == {2}
     assert torch.get_num_threads() == 1
 
 
-def test_layers_keep_their_modes(trial: Any) -> None:
+def test_layers_keep_their_modes() -> None:
     """A layer that was built in evaluation mode stays there until the first evaluation, and not after it."""
 
     def frozen() -> nn.Module:
@@ -275,11 +276,10 @@ def test_layers_keep_their_modes(trial: Any) -> None:
         made[3].eval()
         return made
 
-    spec, task = trial("adamw", frozen)
-    one, two = Trainer(spec, task), Trainer(spec, task)
-    one.model.train()
-    two.restore(one.state())
-    assert [layer.training for layer in two.model.modules()] == [True] * 8
-    one.model[3].eval()
-    two.restore(one.state())
-    assert [layer.training for layer in two.model] == [True, True, True, False, True, True, True]
+    one, two = frozen(), frozen()
+    one.train()
+    keeping.write(two, keeping.read(one))
+    assert [layer.training for layer in two.modules()] == [True] * 8
+    one[3].eval()
+    keeping.write(two, keeping.read(one))
+    assert [layer.training for layer in two] == [True, True, True, False, True, True, True]

@@ -1,6 +1,7 @@
 """Schedules: their shapes, and the rates that the groups of an optimizer really have at every step of a trial."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import parse_config
 from steepest.study.optimizers.schedules import SCHEDULES
 from steepest.study.planning.plan import Plan
-from steepest.study.trials.training import Trainer
+from steepest.study.trials.performance import perform
+from steepest.study.trials.run import Run, Watcher
 
 from .support import PlanMaker, evaluations
 
@@ -59,19 +61,36 @@ def lines(plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return plan("sgd", workload="linear-regression", epochs_wanted=10)
 
 
-def trainer(lines: Plan, text: str, schedule: str) -> Trainer:
+class Seen(Watcher):
+    """What the steps of a run were taken with: the rates of all groups. `after` is called after every step."""
+
+    measures = False
+
+    def __init__(self, after: Callable[[torch.optim.Optimizer], object] = lambda optimizer: None) -> None:
+        self.rates: list[list[Any]] = []
+        self.after = after
+
+    def stepped(self, run: Run, loss: float) -> None:
+        made = run.optimizers["optimizer"].made
+        self.rates.append([group.get("lr") for group in made.param_groups])
+        self.after(made)
+
+
+def performed(lines: Plan, text: str, schedule: str, watcher: Watcher) -> Run:
     spec = dataclasses.replace(evaluations(lines)[0], config=parse_config(text, {}, schedule))
-    return Trainer(spec, lines.task)
+    return perform(lines.task, spec, watcher)
 
 
 def rates(lines: Plan, text: str, schedule: str) -> list[list[Any]]:
-    """Return the rates of all groups after every step: what the step itself was taken with."""
-    made = trainer(lines, text, schedule)
-    found = []
-    for _ in range(STEPS):
-        made.advance(lines.task.splits.train.batch(slice(0, 32)))
-        found.append([group.get("lr") for group in made.optimizer.param_groups])
-    return found
+    """Return the rates of all groups that every step was taken with."""
+    seen = Seen()
+    performed(lines, text, schedule, seen)
+    assert len(seen.rates) == STEPS
+    return seen.rates
+
+
+def weights(run: Run) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in run.loop.keep["model"].parameters()]
 
 
 def warm_up_of(steps: int) -> int:
@@ -145,10 +164,8 @@ def test_a_rate_that_is_a_tensor_follows_the_schedule(lines: Plan) -> None:
 
 @pytest.mark.parametrize("text", ["sgd[lr=0.1]", "rules.py:two_groups", "rules.py:tensor_rate"])
 def test_constant_leaves_the_rates_alone(lines: Plan, text: str) -> None:
-    made = trainer(lines, text, "constant")
-    before = [group["lr"] for group in made.optimizer.param_groups]
-    made.advance(lines.task.splits.train.batch(slice(0, 32)))
-    assert all(group["lr"] is rate for group, rate in zip(made.optimizer.param_groups, before, strict=True))
+    first, *others = rates(lines, text, "constant")
+    assert all(rate is before for row in others for rate, before in zip(row, first, strict=True))
 
 
 @pytest.mark.parametrize("text", ["rules.py:averaging", "steepestdescent"])
@@ -158,29 +175,32 @@ def test_an_optimizer_that_takes_no_schedule_keeps_its_rate(lines: Plan, text: s
 
 
 def test_an_optimizer_without_a_rate_is_left_alone(lines: Plan) -> None:
-    made = trainer(lines, "rules.py:WithoutRate", "cosine")
-    made.advance(lines.task.splits.train.batch(slice(0, 32)))
-    assert "lr" not in made.optimizer.param_groups[0]
+    assert rates(lines, "rules.py:WithoutRate", "cosine") == [[None]] * STEPS
+
+
+class Torch(Watcher):
+    """Torch's own scheduler, moved after every step."""
+
+    measures = False
+
+    def __init__(self, factor: Callable[[int], float]) -> None:
+        self.factor = factor
+
+    def begun(self, run: Run) -> None:
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(run.optimizers["optimizer"].made, self.factor)
+
+    def stepped(self, run: Run, loss: float) -> None:
+        self.scheduler.step()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("text", ["sgd[lr=0.1,momentum=0.9]", "adam[lr=0.05]", "rmsprop[lr=0.01]", "torch.optim:NAdam"])
 def test_a_schedule_equals_torch_s_own_scheduler(lines: Plan, text: str, schedule: str) -> None:
-    made = trainer(lines, text, schedule)
-    other = trainer(lines, text, "constant")
-    scheduler = torch.optim.lr_scheduler.LambdaLR(other.optimizer, lambda step: SCHEDULES[schedule](step, STEPS))
-    for step in range(STEPS):
-        batch = lines.task.splits.train.batch(slice(step, step + 32))
-        made.advance(batch)
-        other.advance(batch)
-        scheduler.step()
-    for mine, theirs in zip(made.model.parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
-    constant = trainer(lines, text, "constant")
-    for step in range(STEPS):
-        constant.advance(lines.task.splits.train.batch(slice(step, step + 32)))
-    ends = [next(iter(one.model.parameters())) for one in (made, constant)]
-    assert not torch.allclose(*ends, rtol=1e-4, atol=1e-4)  # the schedule matters
+    mine = performed(lines, text, schedule, Seen())
+    theirs = performed(lines, text, "constant", Torch(lambda step: SCHEDULES[schedule](step, STEPS)))
+    assert all(map(torch.equal, weights(mine), weights(theirs)))
+    constant = performed(lines, text, "constant", Seen())
+    assert not torch.allclose(weights(mine)[0], weights(constant)[0], rtol=1e-4, atol=1e-4)  # the schedule matters
 
 
 def test_a_tuned_study_has_warm_up_and_cosine_by_default(plan: PlanMaker) -> None:

@@ -15,10 +15,9 @@ from steepest.study.optimizers import settings
 from steepest.study.optimizers.config import parse_config
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
-from steepest.study.trials.trial import run_trial
 
 from .small import planned, small
-from .support import Silent, dropped, evaluations, record_bytes, run_with_checkpoints
+from .support import Silent, dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 CHANGES: dict[str, Callable[[], Any]] = {
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
@@ -103,7 +102,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_other_trials_compute_as_if_nobody_had_set_anything(rules: Path) -> None:
     alone = planned(small(), "adam")
-    expected = record_bytes(run_trial(evaluations(alone)[0], alone.task))
+    expected = record_bytes(events_of(evaluations(alone)[0], alone.task))
     before = settings.values()
     made = planned(small(), "rules.py:doubled", "rules.py:Careless", "adam")
     assert settings.values() == before
@@ -130,7 +129,7 @@ def test_what_was_set_stands_in_the_times_and_among_the_notes(rules: Path) -> No
 def test_trials_that_set_something_repeat_bit_by_bit(rules: Path) -> None:
     made = planned(small(), "rules.py:doubled")
     spec = evaluations(made)[0]
-    assert record_bytes(run_trial(spec, made.task)) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(events_of(spec, made.task)) == record_bytes(events_of(spec, made.task))
 
 
 def test_trials_that_set_something_resume(rules: Path) -> None:
@@ -140,14 +139,14 @@ def test_trials_that_set_something_resume(rules: Path) -> None:
         dropped(spec, made.task, folder, 15)
         first, *_ = run_with_checkpoints(spec, made.task, folder)
     assert first.record["kind"] == "resumed"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, made.task))
 
 
 def test_a_trial_that_fails_puts_settings_back_too(rules: Path) -> None:
     made = planned(small(), "sgd")
     spec = dataclasses.replace(evaluations(made)[0], config=parse_config("rules.py:Failing", {}))
     with pytest.raises(ZeroDivisionError):
-        list(run_trial(spec, made.task))
+        events_of(spec, made.task)
     assert torch.is_grad_enabled()
 
 

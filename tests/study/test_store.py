@@ -11,9 +11,9 @@ from steepest.study.errors import StoreError, UsageError
 from steepest.study.records import disk, records
 from steepest.study.records.lock import locked
 from steepest.study.running.store import StudyFolder, TrialLog, read_records
-from steepest.study.trials.trial import Event, run_trial
+from steepest.study.trials.trial import Event
 
-from .support import PlanMaker, evaluations
+from .support import PlanMaker, evaluations, events_of
 
 END = {"kind": "end", "status": "finished", "epoch": 1, "step": 1}
 
@@ -43,7 +43,7 @@ def test_floats_survive_exactly() -> None:
 
 def test_a_trial_is_read_back_as_it_was_written(folder: StudyFolder, plan: PlanMaker) -> None:
     made = plan("adam")
-    events = list(run_trial(evaluations(made)[0], made.task))
+    events = events_of(evaluations(made)[0], made.task)
     with folder.log("one") as log:
         for event in events:
             log.write(event)

@@ -8,9 +8,8 @@ import torch
 
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.resume_check import same
-from steepest.study.trials.trial import run_trial
 
-from .support import OTHERS, PlanMaker, dropped, evaluations, record_bytes, run_with_checkpoints
+from .support import OTHERS, PlanMaker, dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def test_honest_state_goes_on(plan: PlanMaker, folder: StudyFolder) -> None:
     dropped(spec, made.task, folder, step=14)
     last = run_with_checkpoints(spec, made.task, folder)
     assert last[0].record["kind"] == "resumed"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, made.task))
     assert last[-1].timing is not None
     assert "restarts" not in last[-1].timing
 
@@ -39,7 +38,7 @@ def test_honest_state_goes_on(plan: PlanMaker, folder: StudyFolder) -> None:
         ("Lookahead", "a twin that went on from a checkpoint had another model"),
         ("Odd", "UnpicklingError: Weights only load failed"),
         ("Unpicklable", "PicklingError|AttributeError"),
-        ("Refusing", "NotImplementedError: start again"),
+        ("Refusing", "a twin that went on from a checkpoint stopped with NotImplementedError: start again"),
     ],
 )
 def test_a_state_that_cannot_be_stored_starts_again_and_says_so(
@@ -51,7 +50,7 @@ def test_a_state_that_cannot_be_stored_starts_again_and_says_so(
     assert not folder.checkpoint(spec).path.exists()
     events = run_with_checkpoints(spec, made.task, folder)
     assert events[0].record["kind"] == "trial"
-    assert record_bytes(folder, spec) == record_bytes(run_trial(spec, made.task))
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, made.task))
     restarts = (folder.read_times(spec.id).end or {})["restarts"]
     assert any(restarts.startswith(one) for one in reason.split("|")), restarts
     assert "\n" not in restarts

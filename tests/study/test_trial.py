@@ -13,16 +13,16 @@ from torch import Tensor
 from steepest.study.declaration import Metric
 from steepest.study.planning.plan import Plan
 from steepest.study.records import records
-from steepest.study.trials import training
-from steepest.study.trials.trial import Event, run_trial
+from steepest.study.trials import performance
+from steepest.study.trials.trial import Event
 
-from .support import PlanMaker, evaluations
+from .support import PlanMaker, evaluations, events_of
 
 Lines = list[dict[str, Any]]
 
 
 def run(plan: Plan, number: int = 0, **changes: Any) -> list[Event]:
-    return list(run_trial(dataclasses.replace(evaluations(plan)[number], **changes), plan.task))
+    return events_of(dataclasses.replace(evaluations(plan)[number], **changes), plan.task)
 
 
 def lines(events: list[Event], kind: str | None = None) -> Lines:
@@ -106,7 +106,7 @@ def test_the_order_changes_from_epoch_to_epoch(plan: PlanMaker) -> None:
 
 def test_the_warm_up_leaves_nothing(plan: PlanMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     warm = stored(run(plan("adam")))
-    monkeypatch.setattr(training, "WARM_UP_STEPS", 0)
+    monkeypatch.setattr(performance, "WARM_UP_STEPS", 0)
     assert stored(run(plan("adam"))) == warm
 
 
@@ -128,7 +128,7 @@ def test_evaluation_uses_running_statistics_and_no_dropout(plan: PlanMaker) -> N
     """Evaluating again gives the same, and training goes on as if nobody had looked."""
     made = plan("sgd", epochs_wanted=2)
     blind = dataclasses.replace(made.task.splits, validation=made.task.splits.validation.at(torch.arange(0)))
-    unseen = list(run_trial(evaluations(made)[0], dataclasses.replace(made.task, splits=blind)))
+    unseen = events_of(evaluations(made)[0], dataclasses.replace(made.task, splits=blind))
     assert lines(unseen, "step") == lines(run(made), "step")
     assert "validation_loss" not in lines(unseen, "epoch")[-1]
 
@@ -157,7 +157,7 @@ def test_the_clock_stands_still_during_metrics_and_evaluation(plan: PlanMaker, m
         return made.task.loss(outputs, targets)
 
     task = dataclasses.replace(made.task, loss=loss, metric=Metric("accuracy", "maximize", accuracy))
-    timing = list(run_trial(evaluations(made)[0], task))[-1].timing
+    timing = events_of(evaluations(made)[0], task)[-1].timing
     assert timing is not None
     assert timing["train_seconds"] == 2.0  # two steps
     warm_up, measured = 2 * 11.0, 3 * 110.0  # two validations and a test
@@ -192,7 +192,7 @@ def test_a_validation_loss_that_is_no_number_is_divergence_too(plan: PlanMaker) 
         honest = made.task.loss(outputs, targets)
         return honest if torch.is_grad_enabled() else honest * math.inf
 
-    events = list(run_trial(evaluations(made)[0], dataclasses.replace(made.task, loss=loss)))
+    events = events_of(evaluations(made)[0], dataclasses.replace(made.task, loss=loss))
     assert lines(events)[-1]["reason"] == "validation loss is inf at step 0"
     assert [line["kind"] for line in lines(events)] == ["trial", "epoch", "end"]
 
@@ -225,4 +225,4 @@ def test_any_other_trouble_raises(plan: PlanMaker) -> None:
     made = plan("sgd")
     broken = dataclasses.replace(made.task, model=lambda: torch.nn.Linear(3, 3))
     with pytest.raises(RuntimeError, match="shape"):
-        list(run_trial(evaluations(made)[0], broken))
+        events_of(evaluations(made)[0], broken)

@@ -23,7 +23,7 @@ from steepest.study.running.workers import InProcess, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
-from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes, stored
+from .support import MY_TASK, OTHERS, PlanMaker, Silent, children, evaluations, record_bytes, stored, updates_of
 
 SEARCH: dict[str, Any] = {"trials_wanted": 2, "timing_rounds": 1, "seeds": 2, "epochs_wanted": 2, "workload": MY_TASK}
 
@@ -50,7 +50,7 @@ def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]
     """Run trials and return their last records, by the label without its file."""
     for trial in trials:
         workers.submit(trial)
-    told = [(update.trial.config.label.rpartition(".")[2], update.event) for update in workers.collect()]
+    told = [(update.trial.config.label.rpartition(".")[2], update.event) for update in updates_of(workers)]
     return {label: event.record for label, event in told if event and event.record["kind"] == "end"}
 
 
@@ -164,8 +164,7 @@ def test_ctrl_c_stores_what_runs(plan: PlanMaker, folder: StudyFolder, silent: S
         states = [folder.checkpoint(trial).read() for trial in evaluations(made)]
         steps = [state.state["position"][2] for state in states if state]
         assert len(steps) == 2
-        with pytest.raises(StopIteration):
-            next(workers.collect())
+        assert updates_of(workers) == []
     assert children(os.getpid()) == before
 
 
@@ -212,7 +211,7 @@ def test_what_an_orphan_has_finished_does_not_run_again(plan: PlanMaker, folder:
     (end,) = ends(one, [trial]).values()
     before = record_bytes(folder, trial)
     two.submit(trial)
-    begin, only = two.collect()
+    begin, only = updates_of(two)
     assert begin.event is None
     assert only.event is not None
     assert only.event.record == json.loads(json.dumps(end))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -23,9 +24,10 @@ from steepest.study.optimizers.config import parse_config
 from steepest.study.planning.request import Request
 from steepest.study.statistics.permutation import seeds_for_a_verdict
 from steepest.study.trials.evaluation import evaluate
-from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task, TaskName, task_of
-from steepest.study.trials.training import Trainer
+from steepest.study.trials.performance import perform
+from steepest.study.trials.run import Run, Watcher
+from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.study.trials.task import Task, task_of
 
 ALL = list(workloads.workloads().values())
 SAMPLE = 4
@@ -68,8 +70,8 @@ def meets(metric: Metric, value: float, target: float) -> bool:
     return metric.sign * value >= metric.sign * target
 
 
-def smoke_trainer(declared: Declared, name: str) -> Trainer:
-    """Return the moving parts of a trial of the smoke study, with an optimizer as it is set here."""
+def smoke_trial(declared: Declared, name: str) -> tuple[TrialSpec, Task]:
+    """Return a trial of the smoke study, with an optimizer as it is set here."""
     workload = declared("smoke")
     spec = TrialSpec(
         config=parse_config(name, workload.settings),
@@ -83,7 +85,7 @@ def smoke_trainer(declared: Declared, name: str) -> Trainer:
         threads=1,
         setting={},
     )
-    return Trainer(spec, task_on(workload))
+    return spec, task_on(workload)
 
 
 @pytest.mark.parametrize("declared", ALL, ids=named)
@@ -185,14 +187,23 @@ def test_an_untrained_model_meets_no_target(declared: Declared) -> None:
 
 @pytest.mark.parametrize("declared", ALL, ids=named)
 def test_a_smoke_training_with_the_first_setting_lowers_the_loss(declared: Declared) -> None:
-    """The loss of the first batch, before its step and after the whole training."""
-    workload = declared("smoke")
-    train = task_on(workload).splits.train
-    trainer = smoke_trainer(declared, next(iter(workload.settings)))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    batches = [train.batch(part) for part in torch.split(order, workload.batch_size)]
-    losses = [trainer.advance(batch).loss for _ in range(workload.horizon) for batch in batches]
-    assert trainer.advance(batches[0]).loss < losses[0]
+    """The loss of a batch, before and after the whole training."""
+    spec, task = smoke_trial(declared, next(iter(declared("smoke").settings)))
+    inputs, targets = task.splits.train.batch(slice(0, 64))
+
+    class Losses(Watcher):
+        measures = False
+        seen: ClassVar[list[float]] = []
+
+        def begun(self, run: Run) -> None:
+            self.looped(run)
+
+        def looped(self, run: Run) -> None:
+            self.seen.append(task.loss(run.loop.keep["model"](inputs), targets).item())
+
+    perform(task, spec, Losses())
+    before, after = Losses.seen
+    assert after < before
 
 
 def test_the_reference_network_has_exactly_the_published_number_of_parameters() -> None:

@@ -18,8 +18,7 @@ from steepest.study.data.splits import Sizes
 from steepest.study.declaration import Declared, Workload
 from steepest.study.errors import StudyError, UsageError
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
-from steepest.study.trials.task import Task, task_of
-from steepest.study.trials.training import initial_model
+from steepest.study.trials.task import Task, initial_model, task_of
 from steepest.sweep import LrRange, bounds, in_words, lr_range
 
 
@@ -82,7 +81,8 @@ def _tested(config: OptimizerConfig, task: Task, batch_size: int, arguments: Arg
     if "lr" in config.fixed or declared is None or not config.origin.takes_schedule:
         why = "its lr is given" if "lr" in config.fixed else "it finds its step sizes itself"
         raise UsageError(f"{config.label} cannot be tested: {why}; lr-range takes the range as --low and --high")
-    model = initial_model(task, seeds.GlobalStream("init", arguments.seed))
+    with seeds.GlobalStream("init", arguments.seed).active():
+        model = initial_model(task)
     batches = Batches(task.splits.train.drawn(arguments.seed, 0), batch_size)
     try:
         low, high = bounds(config.label, declared, arguments.low, arguments.high)

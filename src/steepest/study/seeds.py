@@ -20,11 +20,13 @@ import numpy as np
 import torch
 
 PURPOSES: Final = {
-    "init": "the model's initial weights; one stream per seed",
+    "init": "the model's initial weights, and all else before training begins; one stream per seed",
+    "optimizer": "the optimizer's own draws while it is built; one stream per seed and optimizer of a run",
     "order": "the order of the training examples in every epoch; one stream per seed",
     "transforms": "random transforms of the training examples; one stream per seed and epoch",
     "dropout": "random layers during training; one stream per seed",
     "noise": "the optimizer's own draws from torch's generator; one stream per seed",
+    "generator": "generators that a training function asks for; one stream per seed and name",
     "evaluation": "random layers and metrics during evaluation; one stream per seed, set and step",
     "search": "the points of the search space; one stream for all optimizers",
     "split": "which examples are for training, validation and test; one stream for all seeds",
@@ -42,9 +44,14 @@ def derive(purpose: str, seed: int, *parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def generator(purpose: str, seed: int) -> torch.Generator:
+def generator(purpose: str, seed: int, *parts: int | str) -> torch.Generator:
     """Return a fresh generator at the start of the purpose's stream."""
-    return torch.Generator().manual_seed(derive(purpose, seed))
+    return torch.Generator().manual_seed(derive(purpose, seed, *parts))
+
+
+def start(purpose: str, seed: int, *parts: int | str) -> Position:
+    """Return the position at the start of the purpose's stream, for `GlobalStream.position`."""
+    return _start(derive(purpose, seed, *parts))
 
 
 class GlobalStream:
@@ -57,7 +64,7 @@ class GlobalStream:
     _current: ClassVar["GlobalStream | None"] = None
 
     def __init__(self, purpose: str, seed: int, *parts: int | str) -> None:
-        self._position = _start(derive(purpose, seed, *parts))
+        self._position = start(purpose, seed, *parts)
 
     @property
     def position(self) -> Position:
@@ -99,27 +106,24 @@ class Noise:
         """Its state while it is not active."""
         self._outside = self.state
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def begin(self) -> None:
         """Lend torch's global generator to the optimizer."""
         self._outside = torch.get_rng_state()
         torch.set_rng_state(self.state)
-        try:
-            yield
-        finally:
-            self.state = torch.get_rng_state()
-            torch.set_rng_state(self._outside)
+
+    def end(self) -> None:
+        """Take the generator back."""
+        self.state = torch.get_rng_state()
+        torch.set_rng_state(self._outside)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Give torch's generator back for a while inside `active`, to evaluate the loss."""
-        self.state = torch.get_rng_state()
-        torch.set_rng_state(self._outside)
+        """Give torch's generator back for a while between `begin` and `end`, to evaluate the loss."""
+        self.end()
         try:
             yield
         finally:
-            self._outside = torch.get_rng_state()
-            torch.set_rng_state(self.state)
+            self.begin()
 
 
 def _start(seed: int) -> Position:

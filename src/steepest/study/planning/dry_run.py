@@ -2,15 +2,21 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
+
+from torch import nn
 
 from steepest.study import user_files
 from steepest.study.declaration import NEEDS, Need
 from steepest.study.optimizers import settings
 from steepest.study.optimizers.config import OptimizerConfig
+from steepest.study.trials.optimizers import executor_of
+from steepest.study.trials.performance import Steps, perform
+from steepest.study.trials.run import Run, Trainable
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.task_check import batches, listed
-from steepest.study.trials.training import Trainer, executor_of
+from steepest.study.trials.task_check import listed
+
+STEPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -22,24 +28,27 @@ class DryRun:
     problems: tuple[str, ...] = ()
 
 
-def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Task, needs: Collection[Need]) -> DryRun:
-    """Build the optimizer on its own model and take two steps, as a trial would: a full batch and a last one."""
+def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, needs: Collection[Need]) -> DryRun:
+    """Build the optimizer on its own model and take two steps, as a trial would."""
+    steps = Steps(STEPS)
     try:
         with settings.kept():
-            trainer = Trainer(replace(pattern, config=config), task)
-            for batch in batches(task, pattern):
-                trainer.advance(batch)
+            run = perform(task, replace(pattern, config=config), steps)
     except Exception as error:  # whatever another library raises
         reason = user_files.reason(error)
         because = "; ".join(NEEDS[need] for need in needs)
         return DryRun(skipped=f"{reason} (of this workload: {because})" if because else reason)
-    return DryRun(executor_of(trainer.optimizer), problems=tuple(_uncovered(config.label, trainer)))
+    executor = executor_of(next(iter(run.optimizers.values())).made)
+    return DryRun(executor, problems=tuple(_uncovered(config.label, run)))
 
 
-def _uncovered(label: str, trainer: Trainer) -> Iterator[str]:
-    """Yield a sentence if any parameter with a gradient belongs to none of the optimizer's groups."""
-    grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-    named = trainer.model.named_parameters()
+def _uncovered(label: str, run: Run) -> Iterator[str]:
+    """Yield a sentence if any parameter with a gradient belongs to none of the optimizers' groups."""
+    groups = [group for optimizer in run.optimizers.values() for group in optimizer.made.param_groups]
+    grouped = {id(p) for group in groups for p in group["params"]}
+    kept = run.loop.keep or {} if run.loop else {}
+    models = [thing for thing in kept.values() if isinstance(thing, nn.Module)]
+    named = [pair for model in models for pair in model.named_parameters()]
     missing = [name for name, p in named if p.grad is not None and id(p) not in grouped]
     if missing:
         yield (

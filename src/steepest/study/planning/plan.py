@@ -47,8 +47,8 @@ from steepest.study.records.format import (
 )
 from steepest.study.records.records import plain
 from steepest.study.trials import task_check
-from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task, TaskName, task_of
+from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.study.trials.task import Task, task_of
 
 ALPHA: Final = 0.05
 

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, Study
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
 from steepest.study.running.store import StudyFolder, TrialRecords
-from steepest.study.running.workers import InProcess, Workers
+from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
@@ -178,12 +177,7 @@ class _Study:
     def _run_batch(self, batch: Sequence[PlannedTrial]) -> None:
         for trial in batch:
             self.workers.submit(trial.spec)
-        with closing(self.workers.collect()) as everything:
-            for update in everything:
-                if update.event is None:
-                    self.callback.trial_started(update.trial)
-                else:
-                    self._take(update.trial, update.event)
+        self.workers.collect(self._take)
 
     def _note_settings(self, trial: TrialSpec, changes: Sequence[str]) -> None:
         """Note once per optimizer which settings of the process its trials change."""
@@ -194,7 +188,13 @@ class _Study:
                 "each computes with what it sets, and it is put back before the next trial"
             )
 
-    def _take(self, trial: TrialSpec, event: Event) -> None:
+    def _take(self, update: TrialUpdate) -> None:
+        if update.event is None:
+            self.callback.trial_started(update.trial)
+        else:
+            self._take_event(update.trial, update.event)
+
+    def _take_event(self, trial: TrialSpec, event: Event) -> None:
         note = self.damaged.pop(trial.id, None)
         if note is not None:
             resumed = event.record["kind"] == "resumed"

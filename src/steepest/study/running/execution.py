@@ -1,7 +1,7 @@
 """Execution of a trial with its files: it resumes from its checkpoint, and its record states how it ended."""
 
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from steepest.study.errors import StoreError
@@ -9,27 +9,29 @@ from steepest.study.records.format import FAILED
 from steepest.study.records.records import Record, alike
 from steepest.study.running.store import DONE, StudyFolder, TrialLog, TrialRecords
 from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, CheckpointManager, UnsafeStateError
+from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.trial import Event, run_trial, start_of
+from steepest.study.trials.trial import Event, Tell, run_trial, start_of
 
 
 def execute(
     spec: TrialSpec,
-    load: Callable[[], Task],
+    load: Callable[[], Trainable],
     folder: StudyFolder,
+    tell: Tell,
     seconds: float = SECONDS,
     stop: Callable[[], bool] = bool,
-) -> Generator[Event]:
-    """Run a trial and yield its events once they are in its files.
+) -> None:
+    """Run a trial and tell its events once they are in its files.
 
     A resumed trial begins with an event of kind `resumed`, which is not stored. For a trial that another process has
-    finished, only its end is yielded. A crash is an event of kind `end` with the status `failed`.
+    finished, only its end is told. A crash is an event of kind `end` with the status `failed`.
 
     Args:
         spec: the trial.
         load: returns its task.
         folder: the study's folder.
+        tell: the receiver of the events.
         seconds: between two checkpoints.
         stop: asked after every step whether to stop there; the trial then ends without an event of kind `end`.
 
@@ -39,19 +41,22 @@ def execute(
     with folder.log(spec.id) as log:
         stored = folder.read_trial(spec.id)
         if stored.end is not None and stored.status in DONE:
-            yield Event(stored.end)
+            tell(Event(stored.end))
             return
         file = folder.checkpoint(spec)
         checkpoint = _usable(file, stored, log, spec)
         log.cut(checkpoint.lengths if checkpoint else (0, 0))
         manager = CheckpointManager(file, log.saved, seconds, proven=checkpoint is not None, stop=stop)
         if checkpoint:
-            yield _resumed(checkpoint)
-        for event in with_crashes(spec, load, checkpoint, manager):
+            tell(_resumed(checkpoint))
+
+        def tell_stored(event: Event) -> None:
             log.write(event)
             if event.record.get("status") in DONE:
                 file.delete()
-            yield event
+            tell(event)
+
+        with_crashes(spec, load, tell_stored, checkpoint, manager)
 
 
 def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = FAILED) -> Event:
@@ -96,23 +101,35 @@ def _resumed(checkpoint: Checkpoint) -> Event:
 
 def with_crashes(
     spec: TrialSpec,
-    load: Callable[[], Task],
+    load: Callable[[], Trainable],
+    tell: Tell,
     checkpoint: Checkpoint | None = None,
     manager: CheckpointManager | None = None,
-) -> Iterator[Event]:
-    """Yield a trial's events, and after a crash one more event about it. The start event is never missing."""
-    position = _position({} if checkpoint is None else _resumed(checkpoint).record)
-    started = checkpoint is not None
+) -> None:
+    """Tell a trial's events, and after a crash one more event about it. The start event is never missing."""
+    last = None if checkpoint is None else _resumed(checkpoint)
+    untold: Exception | None = None
+
+    def noted(event: Event) -> None:
+        nonlocal last, untold
+        last = event
+        try:
+            tell(event)
+        except Exception as error:
+            untold = error
+            raise
+
     try:
-        for event in run_trial(spec, load(), checkpoint.state if checkpoint else None, manager):
-            position, started = _position(event.record), True
-            yield event
+        run_trial(spec, load(), noted, checkpoint.state if checkpoint else None, manager)
     except StoreError:
         raise
     except (Exception, SystemExit) as error:
-        if not started:
-            yield start_of(spec)
-        yield _failure(position, f"{type(error).__name__}: {error}", traceback.format_exc())
+        if error is untold:  # the trial is not at fault
+            raise
+        if last is None:
+            tell(start_of(spec))
+        position = _position(last.record if last else {})
+        tell(_failure(position, f"{type(error).__name__}: {error}", traceback.format_exc()))
 
 
 def _position(record: Record) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,7 +22,7 @@ from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.running.execution import record_death
 from steepest.study.running.store import StudyFolder
 from steepest.study.running.worker_process import Message, WorkerConfig
-from steepest.study.running.workers import TrialUpdate
+from steepest.study.running.workers import Take, TrialUpdate
 from steepest.study.trials.checkpoints import SECONDS
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
@@ -65,11 +66,11 @@ class Processes:
         """Put a trial into the queue."""
         self._waiting.append(trial)
 
-    def collect(self) -> Generator[TrialUpdate]:
-        """Send the waiting trials to the workers, and yield their updates."""
+    def collect(self, take: Take) -> None:
+        """Send the waiting trials to the workers, and tell their updates."""
         while self._waiting or self._busy:
-            yield from self._hand_out()
-            yield from self._listen()
+            for update in chain(self._hand_out(), self._listen()):
+                take(update)
 
     def cancel(self) -> None:
         """Forget the waiting trials, and stop the running ones, with a checkpoint if it can be taken soon."""

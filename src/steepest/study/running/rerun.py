@@ -1,8 +1,7 @@
 """Running a stored trial once more from its record, and comparing the two records byte by byte."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from steepest.study.running.store import StudyFolder
 from steepest.study.suggest import choices
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import load_task
+from steepest.study.trials.trial import Event
 
 SHOWN: Final = 8
 
@@ -70,16 +70,39 @@ def rerun(folder: StudyFolder, trial: str, data_dir: Path | None = None) -> Reru
     workloads.find(spec.task.source)  # before the optimizer's file, as in a study: what it sets holds for all trials
     document = folder.read_document()
     _check_same(stored[0]["spec"], spec, document.code if document else {})
-    encoded = (records.encode(line) for line in stored)
-    lines = 0
-    for lines, (there, here) in enumerate(zip_longest(encoded, _encoded(spec, data_dir), fillvalue=b""), 1):
+    again = _Comparison([records.encode(line) for line in stored])
+    try:
+        with_crashes(spec, lambda: load_task(spec.task, data_dir), again.tell)
+    except _DifferentError:
+        return again.result
+    return again.finished()
+
+
+class _DifferentError(BaseException):
+    """A line differs, so that the repetition can end here."""
+
+
+class _Comparison:
+    """A receiver of events that compares their lines with a record's."""
+
+    def __init__(self, stored: Sequence[bytes]) -> None:
+        self.result = Rerun(0)
+        self._stored = stored
+
+    def tell(self, event: Event) -> None:
+        number, here = self.result.lines, records.encode(event.record)
+        there = self._stored[number] if number < len(self._stored) else b""
+        self.result = Rerun(number + 1)
         if there != here:
-            return Rerun(lines, lines, there.decode().strip(), here.decode().strip())
-    return Rerun(lines)
+            self.result = Rerun(number + 1, number + 1, there.decode().strip(), here.decode().strip())
+            raise _DifferentError
 
-
-def _encoded(spec: TrialSpec, data_dir: Path | None) -> Iterator[bytes]:
-    return (records.encode(event.record) for event in with_crashes(spec, lambda: load_task(spec.task, data_dir)))
+    def finished(self) -> Rerun:
+        """Return the comparison after the last event; the record may have further lines."""
+        number = self.result.lines
+        if number == len(self._stored):
+            return self.result
+        return Rerun(number + 1, number + 1, self._stored[number].decode().strip())
 
 
 def _check_same(stored: Record, spec: TrialSpec, code: Mapping[str, source_code.Description]) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,7 @@ class _Worker:
         while True:
             document = self._trials.get()
             self._busy = True
-            for message in self._messages(document):
-                self._tell(message)
+            self._run(document)
             self._busy = False
             if self._signal is not None:
                 signals.end_by(self._signal)
@@ -112,22 +111,20 @@ class _Worker:
                 self._stop.clear()
                 self._trials.put(content)
 
-    def _messages(self, document: dict[str, Any]) -> Iterator[Message]:
-        """Run a trial and yield the messages to the parent."""
-        config, ended = self._config, False
+    def _run(self, document: dict[str, Any]) -> None:
+        """Run a trial and send messages on it to the parent."""
+        config, events = self._config, _Throttled(self._tell)
         try:
             spec = _unchanged(document)
             load = partial(_load, spec, config.data_dir)
-            for event in _throttled(execute(spec, load, StudyFolder(config.folder), config.seconds, self._stop.is_set)):
-                ended = event.record["kind"] == "end"
-                yield "event", (event.record, event.timing)
+            execute(spec, load, StudyFolder(config.folder), events.tell, config.seconds, self._stop.is_set)
         except StoreError as error:
-            yield "store", str(error)
+            self._tell(("store", str(error)))
         except Exception as error:  # the optimizer cannot even be found
-            yield "failed", (f"{type(error).__name__}: {error}", traceback.format_exc())
+            self._tell(("failed", (f"{type(error).__name__}: {error}", traceback.format_exc())))
         else:
-            if not ended and self._signal is None:  # else the parent sees this process end
-                yield "stopped", None
+            if not events.ended and self._signal is None:  # else the parent sees this process end
+                self._tell(("stopped", None))
 
 
 def _unchanged(document: dict[str, Any]) -> TrialSpec:
@@ -150,14 +147,20 @@ def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
     return task
 
 
-def _throttled(events: Iterator[Event]) -> Iterator[Event]:
-    """Leave out steps that soon follow another."""
-    reported = -math.inf
-    for event in events:
+class _Throttled:
+    """Sends events, and leaves out steps that soon follow another. `ended` is True after a trial's end."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self.ended = False
+        self._send = send
+        self._reported = -math.inf
+
+    def tell(self, event: Event) -> None:
         now = time.monotonic()
-        if event.record["kind"] != "step" or now - reported > QUIET:
-            reported = now
-            yield event
+        if event.record["kind"] != "step" or now - self._reported > QUIET:
+            self._reported = now
+            self.ended = event.record["kind"] == "end"
+            self._send(("event", (event.record, event.timing)))
 
 
 def _die_with(parent: int) -> None:

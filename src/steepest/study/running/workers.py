@@ -1,16 +1,16 @@
 """The Workers interface and its in-process implementation."""
 
 from collections import deque
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from steepest.study.running.execution import execute
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.checkpoints import SECONDS
+from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
 from steepest.study.trials.trial import Event
 
 
@@ -22,6 +22,10 @@ class TrialUpdate:
     event: Event | None = None
 
 
+Take = Callable[[TrialUpdate], None]
+"""The receiver of updates."""
+
+
 class Workers(Protocol):
     """The interface of anything that runs trials and writes their files. Submitted trials are plain data.
 
@@ -31,8 +35,8 @@ class Workers(Protocol):
     def submit(self, trial: TrialSpec) -> None:
         """Put a trial into the queue."""
 
-    def collect(self) -> Generator[TrialUpdate]:
-        """Yield updates until every submitted trial has ended. Only steps may be left out."""
+    def collect(self, take: Take) -> None:
+        """Tell updates until every submitted trial has ended. Only steps may be left out."""
 
     def cancel(self) -> None:
         """Forget the waiting trials, and stop the running ones, which resume from their checkpoints next time."""
@@ -41,7 +45,7 @@ class Workers(Protocol):
 class InProcess:
     """Workers that run one trial after another in this process. A model that crashes the process ends the study too."""
 
-    def __init__(self, task: Task, folder: StudyFolder, seconds: float = SECONDS) -> None:
+    def __init__(self, task: Trainable, folder: StudyFolder, seconds: float = SECONDS) -> None:
         self._task = task
         self._folder = folder
         self._seconds = seconds
@@ -51,15 +55,17 @@ class InProcess:
         """Put a trial into the queue."""
         self._waiting.append(trial)
 
-    def collect(self) -> Generator[TrialUpdate]:
+    def collect(self, take: Take) -> None:
         """Run the waiting trials."""
         while self._waiting:
             trial = self._waiting.popleft()
-            yield TrialUpdate(trial)
-            with closing(execute(trial, lambda: self._task, self._folder, self._seconds)) as events:
-                for event in events:
-                    yield TrialUpdate(trial, event)
+            take(TrialUpdate(trial))
+            execute(trial, lambda: self._task, self._folder, partial(_told, take, trial), self._seconds)
 
     def cancel(self) -> None:
         """Forget the waiting trials."""
         self._waiting.clear()
+
+
+def _told(take: Take, trial: TrialSpec, event: Event) -> None:
+    take(TrialUpdate(trial, event))

@@ -1,20 +1,32 @@
 """Loss and metric of a model over a set of examples, with layers in evaluation mode."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from steepest.study.data.dataset import Examples
+from steepest.study.declaration import Loss, Metric
 from steepest.study.trials.precision import autocast
-from steepest.study.trials.task import Task
 
 CHUNK: Final = 500  # examples at once; fixed, because sums in other chunks round differently
 
 
+class Measured(Protocol):
+    """A task with a loss and a metric of outputs and targets."""
+
+    @property
+    def loss(self) -> Loss:
+        """The mean loss."""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric."""
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples, task: Task, precision: str) -> tuple[float, float]:
+def evaluate(model: nn.Module, examples: Examples, task: Measured, precision: str) -> tuple[float, float]:
     """Return the mean loss and the metric. Batch normalisation uses its running statistics, dropout is off.
 
     Random numbers of the model or metric come from the stream that the caller made active. The model is left in
@@ -40,7 +52,7 @@ def _chunks(model: nn.Module, examples: Examples, precision: str) -> Chunks:
         yield outputs.float(), targets
 
 
-def _over_examples(chunks: Chunks, task: Task, count: int) -> tuple[float, float]:
+def _over_examples(chunks: Chunks, task: Measured, count: int) -> tuple[float, float]:
     total_loss, total_metric = 0.0, 0.0
     for outputs, targets in chunks:
         loss = task.loss(outputs, targets).item()
@@ -49,7 +61,7 @@ def _over_examples(chunks: Chunks, task: Task, count: int) -> tuple[float, float
     return total_loss / count, total_metric / count
 
 
-def _over_set(chunks: Chunks, task: Task, count: int) -> tuple[float, float]:
+def _over_set(chunks: Chunks, task: Measured, count: int) -> tuple[float, float]:
     pairs = list(chunks)
     loss = sum(task.loss(outputs, targets).item() * len(targets) for outputs, targets in pairs) / count
     outputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))

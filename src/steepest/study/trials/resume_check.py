@@ -1,26 +1,65 @@
 """Checkpoints of a running trial, and the check that it can resume from them: a resumed twin is equal bit by bit."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from steepest.optimizer import Optimizer
 from steepest.study.optimizers import settings
 from steepest.study.trials.checkpoints import CheckpointManager, State
+from steepest.study.trials.optimizers import is_known
+from steepest.study.trials.performance import perform
+from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.training import Batch, Trainer
 
 STEPS: Final = 1
-"""Steps of the check for an optimizer of ours or torch's. It tests the optimizer's state, not the user's model."""
+"""Steps of the check where the library's own loop trains with an optimizer of ours or torch's."""
 FOREIGN_STEPS: Final = 10
-"""Steps for any other optimizer, which may use a memory outside its state dict only every few steps."""
+"""Steps for any other code, which may use a memory outside of what it names only every few steps."""
+NOTHING_KEPT: Final = "its training function names nothing in keep="
 
 
-class StoppedError(Exception):
-    """The trial was asked to stop."""
+@dataclass
+class _Unproven:
+    """A checkpoint that has not been continued yet: its state as it loads, and the steps since then and to go."""
+
+    state: State
+    needed: int
+    taken: int = 0
+
+
+class Twin(Watcher):
+    """A watcher of a second run, which resumes from a state for some steps.
+
+    It ends in the last step, or at the evaluation after it. `parts` is its state then.
+    """
+
+    def __init__(self, state: State, steps: int, *, to_evaluation: bool) -> None:
+        self.parts: dict[str, Any] = {}
+        self._state = state
+        self._left = steps
+        self._to_evaluation = to_evaluation
+
+    def begun(self, run: Run) -> State:
+        """Resume from the state."""
+        return self._state
+
+    def stepped(self, run: Run, loss: float) -> None:
+        """Count a step, and end at the last."""
+        self._left -= 1
+        if not self._to_evaluation:
+            self._end_at_last(run)
+
+    def measuring(self, run: Run) -> None:
+        """End at the evaluation after the last step."""
+        self._end_at_last(run)
+
+    def _end_at_last(self, run: Run) -> None:
+        if not self._left:
+            self.parts = _parts(run.state())
+            raise Ended
 
 
 class Checkpoints:
@@ -30,11 +69,11 @@ class Checkpoints:
     Otherwise the trial has no checkpoints, and `refused` is the reason.
     """
 
-    def __init__(self, spec: TrialSpec, task: Task, manager: CheckpointManager | None) -> None:
+    def __init__(self, spec: TrialSpec, task: Trainable, manager: CheckpointManager | None) -> None:
         self._spec = spec
         self._task = task
         self._manager = manager
-        self._check: ResumeCheck | None = None
+        self._unproven: _Unproven | None = None
         self._settings = settings.values()  # as they are before the trial's code sets any
 
     @property
@@ -42,72 +81,66 @@ class Checkpoints:
         """The reason why the trial would start again after an interruption."""
         return None if self._manager is None else self._manager.refused
 
-    def offer(self, state: Callable[[], State]) -> None:
-        """Store the trial between two steps if a checkpoint is due. Stop it on request, once its checkpoint is proven.
+    def offer(self, run: Run, state: Callable[[Run], State]) -> bool:
+        """Store the trial if a checkpoint is due. Return whether it was asked to stop, and its checkpoint is proven.
 
         Raises:
-            StoppedError: the trial was asked to stop.
             StoreError: the disk is full, or not writable.
         """
-        if self._manager is None:
+        manager = self._manager
+        if manager is None:
+            return False
+        if self._unproven is None and manager.due:
+            if run.loop is None or run.loop.keep is None:
+                manager.refuse(NOTHING_KEPT)
+            else:
+                unproven = manager.store(lambda: state(run))
+                if unproven is not None:
+                    self._unproven = _Unproven(unproven["run"], self._steps(run))
+        return self._unproven is None and manager.stop()
+
+    def compare(self, run: Run) -> None:
+        """Count a step after an unproven checkpoint. After enough of them, let a twin take the same, and compare."""
+        if self._unproven is None or self._manager is None:
             return
-        if self._check is None and self._manager.due:
-            unproven = self._manager.store(state)
-            if unproven is not None:
-                self._begin_check(self._manager, unproven)
-        if self._check is None and self._manager.stop():
-            raise StoppedError
+        self._unproven.taken += 1
+        if self._unproven.taken == self._unproven.needed:
+            self._prove(run, self._unproven, self._manager, to_evaluation=False)
 
-    def compare(self, batch: Batch, trainer: Trainer) -> None:
-        """Advance the twin of an unproven checkpoint after a step, and compare it."""
-        if self._check is None or self._manager is None:
-            return
-        difference = self._check.follow(batch, trainer)
-        if difference is not None:
-            self._manager.refuse(difference)
-            self._check = None
-        elif self._check.complete:
-            self.end_check()
+    def end_check(self, run: Run) -> None:
+        """Compare the steps taken so far before an evaluation, so that no check runs through one."""
+        if self._unproven is not None and self._unproven.taken and self._manager is not None:
+            self._prove(run, self._unproven, self._manager, to_evaluation=True)
 
-    def end_check(self) -> None:
-        """Accept the steps compared so far before an evaluation, which may move an optimizer's weights."""
-        if self._check is not None and self._manager is not None:
-            self._manager.accept()
-            self._check = None
+    def _prove(self, run: Run, unproven: _Unproven, manager: CheckpointManager, *, to_evaluation: bool) -> None:
+        self._unproven = None
+        difference = self._difference(run, Twin(unproven.state, unproven.taken, to_evaluation=to_evaluation))
+        if difference is None:
+            manager.accept()
+        else:
+            manager.refuse(difference)
 
-    def _begin_check(self, manager: CheckpointManager, state: State) -> None:
+    def _steps(self, run: Run) -> int:
+        known = all(is_known(optimizer.made) for optimizer in run.optimizers.values())
+        return STEPS if known and self._task.is_ours else FOREIGN_STEPS
+
+    def _difference(self, run: Run, twin: Twin) -> str | None:
+        """Return a sentence on the difference between a twin that resumes from the checkpoint and the trial, if any."""
         try:
-            with settings.as_they_were(self._settings):
-                self._check = ResumeCheck(self._spec, self._task, state["trainer"])
-        except Exception as error:  # whatever a foreign optimizer raises when it is handed its own state
-            manager.refuse(f"{type(error).__name__}: {error}")
-
-
-class ResumeCheck:
-    """A twin of a trial, loaded from its checkpoint, that takes the same steps."""
-
-    def __init__(self, spec: TrialSpec, task: Task, state: State) -> None:
-        self._twin = Trainer(spec, task)
-        self._twin.restore(state)
-        self._left = STEPS if _is_known(self._twin.optimizer) else FOREIGN_STEPS
-
-    @property
-    def complete(self) -> bool:
-        """True if enough steps have been compared."""
-        return self._left == 0
-
-    def follow(self, batch: Batch, original: Trainer) -> str | None:
-        """Take the step that the original has just taken. Return a sentence on the difference, if any."""
-        try:
-            self._twin.advance(batch)
-        except Exception as error:
+            with settings.kept(), settings.as_they_were(self._settings):
+                perform(self._task, self._spec, twin)
+        except Exception as error:  # whatever foreign code raises when it is handed its own state
             return f"a twin that went on from a checkpoint stopped with {type(error).__name__}: {error}"
-        self._left -= 1
-        resumed, continued = self._twin.state(), original.state()
-        different = [key for key in resumed if not same(resumed[key], continued[key])]
+        different = [name for name, value in _parts(run.state()).items() if not same(twin.parts.get(name), value)]
         if not different:
             return None
         return f"a twin that went on from a checkpoint had another {' and '.join(different)} after its next steps"
+
+
+def _parts(state: State) -> dict[str, Any]:
+    """Return the parts of a run's state by the names that a message uses."""
+    draws = {name: state[name] for name in ("draws", "noise")}
+    return {**state["kept"], **state["generators"], **state["optimizers"], **draws}
 
 
 def same(left: Any, right: Any) -> bool:
@@ -132,9 +165,3 @@ def _same_tensors(left: Tensor, right: Tensor) -> bool:
 def _bytes(tensor: Tensor) -> Tensor:
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
     return dense.resolve_conj().contiguous().reshape(-1).view(torch.uint8)
-
-
-def _is_known(optimizer: torch.optim.Optimizer) -> bool:
-    module = type(optimizer).__module__
-    library = Optimizer.__module__.partition(".")[0]
-    return module.startswith(("torch.optim.", f"{library}."))

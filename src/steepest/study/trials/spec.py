@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from steepest.study.data.splits import Sizes
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.records import records
 from steepest.study.records.format import Phase, read
-from steepest.study.trials.task import TaskName
+
+
+@dataclass(frozen=True)
+class TaskName:
+    """The name of a task, from which another process loads it: the workload's place, the preset, the sizes."""
+
+    source: str
+    preset: str
+    sizes: Sizes
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,30 @@
-"""The task of a trial, and its name, by which another process loads it."""
+"""The task of a declared workload: its network, its data and its training function.
 
+Another process loads it by its name.
+"""
+
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from steepest.study import workloads
+from steepest.study import seeds, workloads
 from steepest.study.data import adapt
-from steepest.study.data.dataset import DataSet, Splits
+from steepest.study.data.dataset import DataSet, Examples, Splits
 from steepest.study.data.splits import Sizes, split
 from steepest.study.declaration import Loss, Metric, Workload
+from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.optimizers import asks_for_gradients
+from steepest.study.trials.precision import autocast
+from steepest.study.trials.run import Run
+from steepest.study.trials.spec import TaskName, TrialSpec
+
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,15 +36,11 @@ class Task:
     metric: Metric
     splits: Splits
     sha256: Mapping[str, str] = field(default_factory=dict)
+    is_ours = True
 
-
-@dataclass(frozen=True)
-class TaskName:
-    """The name of a task, from which another process loads it: the workload's place, the preset, the sizes."""
-
-    source: str
-    preset: str
-    sizes: Sizes
+    def train(self, run: Run, spec: TrialSpec) -> None:
+        """Train the network in the loop of declared workloads."""
+        _train(run, spec, self)
 
 
 def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
@@ -44,3 +53,128 @@ def load_task(name: TaskName, data_dir: Path | None = None) -> Task:
     """Return the task of this name, loading its code and data once per process."""
     workload = workloads.find(name.source)(name.preset)
     return task_of(workload, adapt.load(workload.data, data_dir), name.sizes)
+
+
+def _train(run: Run, spec: TrialSpec, task: Task) -> None:
+    """Train a task's model for the epochs of a specification, evaluate it at every mark, and test it at the end."""
+    model = initial_model(task)
+    optimizer = run.optimizer(model)
+    asks = asks_for_gradients(optimizer)
+    batches = Batches(task.splits.train, spec)
+    keep = {"model": model, "order": batches}
+    for step in run.steps(spec.epochs * batches.count, per_epoch=batches.count, keep=keep):
+        if step == 0:
+            _validate(run, spec, task, model)
+        with run.untimed():
+            inputs, targets = batches.next()
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            with autocast(spec.precision):
+                outputs = model(inputs)  # noqa: B023 - called in this pass of the loop only
+            outputs = outputs.float()
+            loss = task.loss(outputs, targets)  # noqa: B023
+            loss.backward()  # type: ignore[no-untyped-call]
+            seen.append((loss.detach(), outputs.detach()))  # noqa: B023
+            return loss
+
+        if asks:
+            optimizer.step(closure)  # type: ignore[arg-type]
+        else:
+            closure()
+            optimizer.step()
+        loss, outputs = seen[0]  # before the step
+        with run.untimed():
+            figures = _figures(task, outputs, targets)
+        run.step(loss, examples=len(targets), **figures)
+        if batches.marked:
+            _validate(run, spec, task, model)
+    run.test(**_measured(run, spec, task, model, "test"))
+
+
+def initial_model(task: Task) -> nn.Module:
+    """Return the untrained model, with weights drawn from the active stream."""
+    model = task.model()
+    if task.splits.train.images:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def steps_per_epoch(spec: TrialSpec, task: Task) -> int:
+    """Return the number of batches in one pass over the training set, the last one perhaps smaller."""
+    return math.ceil(len(task.splits.train) / spec.batch_size)
+
+
+class Batches:
+    """The batches of a training set, in an order of their own in every epoch."""
+
+    def __init__(self, examples: Examples, spec: TrialSpec) -> None:
+        self.count = math.ceil(len(examples) / spec.batch_size)
+        """Batches of an epoch."""
+        self._examples = examples
+        self._spec = spec
+        self._marks = evaluation_marks(self.count, spec.evaluations)
+        self._order = seeds.generator("order", spec.seed)
+        self._epoch, self._batch = 0, self.count
+        self._before = self._order.get_state()  # as it is before the epoch's order is drawn
+
+    @property
+    def marked(self) -> bool:
+        """True if the model is evaluated after the last batch."""
+        return self._batch in self._marks
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+        if self._batch == self.count:
+            self._epoch, self._batch = self._epoch + 1, 0
+            self._draw()
+        self._batch += 1
+        return self._drawn.batch(self._indices[self._batch - 1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the data."""
+        return {"epoch": self._epoch, "batch": self._batch, "before": self._before}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a position."""
+        self._epoch, self._batch = state["epoch"], state["batch"]
+        self._order.set_state(state["before"])
+        self._draw()
+
+    def _draw(self) -> None:
+        self._before = self._order.get_state()
+        order = torch.randperm(len(self._examples), generator=self._order)
+        self._indices = torch.split(order, self._spec.batch_size)
+        self._drawn = self._examples.drawn(self._spec.seed, self._epoch)
+
+
+def evaluation_marks(batches: int, evaluations: int) -> set[int]:
+    """Return the batches of an epoch, counted from 1, after which the model is evaluated.
+
+    The last one is among them.
+
+    >>> sorted(evaluation_marks(10, 4)), sorted(evaluation_marks(2, 4))
+    ([3, 5, 8, 10], [1, 2])
+    """
+    return {-(-batches * number // evaluations) for number in range(1, evaluations + 1)}
+
+
+def _figures(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return the metric of a batch. One of whole sets is not measured on batches, as the weights move meanwhile."""
+    metric = task.metric
+    if metric.of is None or metric.over == "set":
+        return {}
+    return {metric.name: metric.total(outputs, targets, 0.0) / len(targets)}
+
+
+def _validate(run: Run, spec: TrialSpec, task: Task, model: nn.Module) -> None:
+    """Report an evaluation on the validation set if there is one, else only the means of training."""
+    if run.measures:
+        run.validate(**(_measured(run, spec, task, model, "validation") if len(task.splits.validation) else {}))
+
+
+def _measured(run: Run, spec: TrialSpec, task: Task, model: nn.Module, which: str) -> dict[str, float]:
+    with run.evaluating(which):
+        loss, metric = evaluate(model, getattr(task.splits, which), task, spec.precision)
+    return {"loss": loss, task.metric.name: metric}

@@ -17,8 +17,7 @@ from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.precision import autocast
 from steepest.study.trials.resume_check import same
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.training import Batch, initial_model
+from steepest.study.trials.task import Batch, Task, initial_model
 
 EXAMPLES: Final = 64
 """The number of examples that are evaluated twice, unless the metric is one of a whole set."""
@@ -41,7 +40,7 @@ def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
 
 
 def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
-    first, second = (_weights(initial_model(task, seeds.GlobalStream("init", pattern.seed))) for _ in range(2))
+    first, second = (_weights(_seeded_model(task, pattern)) for _ in range(2))
     different = [name for name in first | second if not same(first.get(name), second.get(name))]
     if different:
         yield (
@@ -49,6 +48,11 @@ def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
             "optimizers of a seed would not start alike; draw them from the global generators of torch, NumPy or "
             "random, which the study seeds"
         )
+
+
+def _seeded_model(task: Task, pattern: TrialSpec) -> nn.Module:
+    with seeds.GlobalStream("init", pattern.seed).active():
+        return initial_model(task)
 
 
 def _weights(model: nn.Module) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
     shapes = f"a batch of inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
     with seeds.GlobalStream("dropout", pattern.seed).active():
         try:
-            model = initial_model(task, seeds.GlobalStream("init", pattern.seed))
+            model = _seeded_model(task, pattern)
             with autocast(pattern.precision):
                 outputs = model(inputs)
         except Exception as error:  # whatever the user's code raises
@@ -111,7 +115,7 @@ def _metric(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterat
 
 def _evaluation(task: Task, pattern: TrialSpec) -> Iterator[str]:
     """Yield the mistakes in an evaluation: it stops, or gives different results when it is repeated."""
-    model = initial_model(task, seeds.GlobalStream("init", pattern.seed))
+    model = _seeded_model(task, pattern)
     try:
         first, second = (_measured(model, task, pattern) for _ in range(2))
     except UsageError as error:

@@ -1,16 +1,18 @@
 """Timing of a training step, the only place where a study measures seconds for comparison. One trial at a time."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
-import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from steepest.study import seeds
+from steepest.study.trials.optimizers import executor_of
+from steepest.study.trials.performance import perform, warm_up
+from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task
-from steepest.study.trials.training import Trainer, executor_of, warm_up
 
 SECONDS: Final = 1.0
 LEAST_STEPS: Final = 10
@@ -26,27 +28,50 @@ class Timing:
     executor: str
 
 
-def time_steps(spec: TrialSpec, task: Task, seconds: float = SECONDS) -> Timing:
+def time_steps(spec: TrialSpec, task: Trainable, seconds: float = SECONDS) -> Timing:
     """Take steps for the given seconds, at least ten, and return their median time."""
     warm_up(spec, task)
-    trainer = Trainer(spec, task)
-    order = torch.randperm(len(task.splits.train), generator=seeds.generator("order", spec.seed))
-    batches = torch.split(order, spec.batch_size)
-    taken: list[float] = []
-    began = time.perf_counter()
-    with trainer.stream.active():
-        while len(taken) < LEAST_STEPS or time.perf_counter() - began < seconds:
-            before = trainer.clock.seconds
-            trainer.advance(task.splits.train.batch(batches[len(taken) % len(batches)]))
-            taken.append(trainer.clock.seconds - before)
-    median = torch.tensor(taken, dtype=torch.float64).median().item()
-    return Timing(len(taken), median, _state_bytes(trainer), executor_of(trainer.optimizer))
+    pass_ = _Pass(time.perf_counter() + seconds)
+    run = perform(task, spec, pass_)
+    while not pass_.complete:  # a horizon of fewer steps
+        run = perform(task, spec, pass_)
+    made = [optimizer.made for optimizer in run.optimizers.values()]
+    return Timing(len(pass_.taken), median(pass_.taken), _state_bytes(made), executor_of(made[0]))
 
 
-def _state_bytes(trainer: Trainer) -> float:
-    """Return the bytes of the optimizer's tensors per parameter of the model."""
-    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    return sum(map(_bytes, trainer.optimizer.state.values())) / parameters
+class _Pass(Watcher):
+    """A watcher that notes the seconds of every step until an hour."""
+
+    measures = False
+
+    def __init__(self, until: float) -> None:
+        self.taken: list[float] = []
+        self._until = until
+        self._before = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return len(self.taken) >= LEAST_STEPS and time.perf_counter() >= self._until
+
+    def begun(self, run: Run) -> None:
+        self._before = 0.0
+
+    def stepped(self, run: Run, loss: float) -> None:
+        self.taken.append(run.clock.seconds - self._before)
+        self._before = run.clock.seconds
+        if self.complete:
+            raise Ended
+
+    def looped(self, run: Run) -> None:
+        raise Ended
+
+
+def _state_bytes(optimizers: Sequence[Optimizer]) -> float:
+    """Return the bytes of the optimizers' tensors per parameter that they hold."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters: int = sum(parameter.numel() for group in groups for parameter in group["params"])
+    states = [value for optimizer in optimizers for value in optimizer.state.values()]
+    return sum(map(_bytes, states)) / parameters
 
 
 def _bytes(value: object) -> int:

@@ -1,0 +1,44 @@
+"""The performance of a training function: its run begins, its reports go to a watcher, and it ends."""
+
+from typing import Final
+
+from steepest.study.optimizers import settings
+from steepest.study.trials.run import Ended, Run, Trainable, Watcher
+from steepest.study.trials.spec import TrialSpec
+
+WARM_UP_STEPS: Final = 2
+
+
+def perform(task: Trainable, spec: TrialSpec, watcher: Watcher) -> Run:
+    """Call a task's training function with a run of its own, until it returns or its watcher ends it."""
+    run = Run(spec, task.metric, watcher)
+    with run.stream.active():
+        try:
+            task.train(run, spec)
+            run.check_complete()
+        except Ended:
+            pass
+        finally:
+            run.close()
+    return run
+
+
+class Steps(Watcher):
+    """A watcher that ends a run after some steps."""
+
+    measures = False
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def stepped(self, run: Run, loss: float) -> None:
+        """End the run at the last of the steps."""
+        if run.counts.steps >= self._count:
+            raise Ended
+
+
+def warm_up(spec: TrialSpec, task: Trainable) -> None:
+    """Take steps that do not count, so that kernels are chosen and plans made before the clock runs."""
+    if WARM_UP_STEPS:
+        with settings.kept():
+            perform(task, spec, Steps(WARM_UP_STEPS))
