@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from steepest.optimizer import Optimizer
 from steepest.study import seeds
 from steepest.study.optimizers import settings
-from steepest.study.optimizers.schedules import CONSTANT, SCHEDULES
+from steepest.study.optimizers.schedules import CONSTANT, factor
 from steepest.study.trials.precision import autocast
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import Task
@@ -160,10 +160,10 @@ class Trainer:
         """Set every group's rate for the next step."""
         if self._spec.config.schedule == CONSTANT:
             return
-        factor = SCHEDULES[self._spec.config.schedule](self.steps, self._total)
+        share = factor(self._spec.config.schedule)(self.steps, self._total)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             if rate is not None:
-                group["lr"] = rate * factor
+                group["lr"] = rate * share
 
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets = batch
