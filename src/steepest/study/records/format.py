@@ -5,7 +5,7 @@ plain data into these objects, `records.plain` turns them back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,6 +28,9 @@ UNSTARTED: Final = "not started"
 Point = int | str
 """A point of a search: the number of a drawn one, or the library's defaults."""
 DEFAULTS: Final = "defaults"
+
+LATER: Final = {"unwritten": None}
+"""Metadata of an entry that older documents lack. It is not written while it is None, so that they stay as they are."""
 
 Options = Mapping[str, Any]
 T = TypeVar("T")
@@ -160,7 +163,7 @@ class Choice:
     point: Point | None
     given: Options
     options: Options
-    schedule: str | None = None
+    schedule: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
