@@ -1,17 +1,19 @@
 """Schedules: their shapes, and the rates that the groups of an optimizer really have at every step of a trial."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.optim import lr_scheduler as of_torch
 
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import parse_config
-from steepest.study.optimizers.schedules import factor
+from steepest.study.optimizers.schedules import SHAPES, factor
 from steepest.study.planning.plan import Plan
 from steepest.study.trials.training import Trainer
 
@@ -115,6 +117,96 @@ def test_short_trials_begin_with_the_whole_rate(steps: int, first: float) -> Non
     assert factor("cosine")(0, steps) == factor("linear")(0, steps) == pytest.approx(first)
 
 
+def expected_wsd(steps: int, warmup: int, cooldown: int, final: float) -> Any:
+    """Return the shape from its three pieces: a rise, ones, and the decay of Hägele et al. 2024."""
+    rise = np.arange(1, warmup + 1) / max(1, warmup)
+    decay = 1 - np.sqrt(np.linspace(0, 1, cooldown, endpoint=False))
+    return np.concatenate([rise, np.ones(steps - warmup - cooldown), final + (1 - final) * decay])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 101])
+@pytest.mark.parametrize("final", [0.0, 0.1])
+@pytest.mark.parametrize("part", [0.0, 0.25, 0.5])
+def test_wsd_rises_stays_and_decays(steps: int, final: float, part: float) -> None:
+    warmup, cooldown = int(part * steps), int(part * steps)
+    text = f"wsd[warmup={warmup},cooldown={cooldown},final={final}]"
+    shape = [factor(text)(step, steps) for step in range(steps)]
+    np.testing.assert_allclose(shape, expected_wsd(steps, warmup, cooldown, final), rtol=1e-12, atol=1e-15)
+    assert factor(text)(steps, steps) == pytest.approx(final if cooldown else 1, abs=1e-15)
+
+
+def test_wsd_by_default_takes_a_twentieth_and_a_fifth() -> None:
+    shape = [factor("wsd")(step, 100) for step in range(100)]
+    np.testing.assert_allclose(shape, expected_wsd(100, 5, 20, 0.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 4, 50])
+def test_inverse_sqrt_is_the_formula_of_the_transformer(warmup: int) -> None:
+    """Vaswani et al. 2017, equation 3, without the scale that makes its peak one."""
+    count = np.arange(1.0, 51)
+    peak = max(1, warmup)
+    expected = np.minimum(count**-0.5, count * peak**-1.5) * peak**0.5
+    shape = [factor(f"inverse_sqrt[warmup={warmup}]")(step, 50) for step in range(50)]
+    np.testing.assert_allclose(shape, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_a_fall_ends_at_the_final_factor(name: str) -> None:
+    half, tenth = factor(f"{name}[warmup=0,final=0.5]"), factor(f"{name}[warmup=0,final=0.1]")
+    usual = factor(f"{name}[warmup=0]")
+    for step in range(21):
+        assert half(step, 20) == pytest.approx((1 + usual(step, 20)) / 2)
+        assert tenth(step, 20) == pytest.approx(0.1 + 0.9 * usual(step, 20))
+    assert half(20, 20) == pytest.approx(0.5)
+
+
+RISING = [name for name in SHAPES if "warmup" in schedules.names_of(name)]
+
+
+def rising(name: str, warmup: object) -> str:
+    """Return a schedule with a warm-up, and without a decay that would not fit next to it."""
+    return f"{name}[warmup={warmup}" + (",cooldown=0]" if name == "wsd" else "]")
+
+
+@pytest.mark.parametrize("name", RISING)
+def test_a_warm_up_is_none_a_step_a_share_or_the_whole_trial(name: str) -> None:
+    for warmup in (0, 1):
+        assert factor(rising(name, warmup))(0, 10) == 1
+    whole = [factor(rising(name, 10))(step, 10) for step in range(10)]
+    np.testing.assert_allclose(whole, np.arange(1, 11) / 10)
+    assert [factor(rising(name, 0.3))(step, 10) for step in range(10)] == [
+        factor(rising(name, 3))(step, 10) for step in range(10)
+    ]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000])
+def test_no_factor_is_negative_and_the_first_step_moves(name: str, steps: int) -> None:
+    shape = [factor(name)(step, steps) for step in range(steps)]
+    assert min(shape) > 0
+    assert max(shape) == 1
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_schedule_jumps(name: str) -> None:
+    """The largest difference of two steps vanishes with their number: as 1 / steps, and as its root where √ begins."""
+    few, many = (
+        max(abs(factor(name)(step + 1, steps) - factor(name)(step, steps)) for step in range(steps))
+        for steps in (1000, 4000)
+    )
+    assert many <= 0.51 * few
+
+
+def test_every_schedule_has_its_text_and_its_words() -> None:
+    assert str(schedules.read("cosine[warmup=0.05,final=0]")) == "cosine"  # both are the defaults
+    for name in SHAPES:
+        options = dict.fromkeys(schedules.names_of(name), 0.125)
+        text = str(schedules.Schedule(name, options))
+        assert schedules.read(text).values == options
+        assert str(schedules.read(text)) == text
+    assert schedules.read("wsd[warmup=3]").in_full == "wsd[warmup=3,cooldown=0.2,final=0]"
+
+
 def test_constant_is_one() -> None:
     assert {factor("constant")(step, 10) for step in range(10)} == {1.0}
 
@@ -167,7 +259,7 @@ def test_an_optimizer_without_a_rate_is_left_alone(lines: Plan) -> None:
 def test_a_schedule_equals_torch_s_own_scheduler(lines: Plan, text: str, schedule: str) -> None:
     made = trainer(lines, text, schedule)
     other = trainer(lines, text, "constant")
-    scheduler = torch.optim.lr_scheduler.LambdaLR(other.optimizer, lambda step: factor(schedule)(step, STEPS))
+    scheduler = of_torch.LambdaLR(other.optimizer, lambda step: factor(schedule)(step, STEPS))
     for step in range(STEPS):
         batch = lines.task.splits.train.batch(slice(step, step + 32))
         made.advance(batch)
@@ -180,6 +272,44 @@ def test_a_schedule_equals_torch_s_own_scheduler(lines: Plan, text: str, schedul
         constant.advance(lines.task.splits.train.batch(slice(step, step + 32)))
     ends = [next(iter(one.model.parameters())) for one in (made, constant)]
     assert not torch.allclose(*ends, rtol=1e-4, atol=1e-4)  # the schedule matters
+
+
+def rise(optimizer: torch.optim.Optimizer) -> of_torch.LinearLR:
+    """Return a warm-up of eight steps, the last of them at the whole rate."""
+    return of_torch.LinearLR(optimizer, start_factor=1 / 8, end_factor=1, total_iters=7)
+
+
+def last_ten(optimizer: torch.optim.Optimizer) -> of_torch.LambdaLR:
+    return of_torch.LambdaLR(optimizer, lambda step: 1 - (step / 10) ** 0.5)
+
+
+TORCH_S: dict[str, Callable[[torch.optim.Optimizer], of_torch.LRScheduler]] = {
+    "cosine[warmup=0]": lambda o: of_torch.CosineAnnealingLR(o, STEPS),
+    "cosine[warmup=0,final=0.1]": lambda o: of_torch.CosineAnnealingLR(o, STEPS, eta_min=0.1 * 0.05),
+    "linear[warmup=0]": lambda o: of_torch.LinearLR(o, 1.0, 0.0, STEPS),
+    "linear[warmup=0,final=0.5]": lambda o: of_torch.LinearLR(o, 1.0, 0.5, STEPS),
+    "cosine[warmup=8]": lambda o: of_torch.SequentialLR(o, [rise(o), of_torch.CosineAnnealingLR(o, 32)], [8]),
+    "linear[warmup=0.2]": lambda o: of_torch.SequentialLR(o, [rise(o), of_torch.LinearLR(o, 1.0, 0.0, 32)], [8]),
+    "wsd[warmup=8,cooldown=10]": lambda o: of_torch.SequentialLR(
+        o, [rise(o), of_torch.ConstantLR(o, 1.0), last_ten(o)], [8, 30]
+    ),
+}
+
+
+@pytest.mark.parametrize("text", TORCH_S)
+def test_torch_s_named_schedulers_give_the_same_rates_and_weights(lines: Plan, text: str) -> None:
+    made = trainer(lines, "adam[lr=0.05]", text)
+    other = trainer(lines, "torch.optim:Adam[lr=0.05]", "constant")
+    scheduler = TORCH_S[text](other.optimizer)
+    for step in range(STEPS):
+        batch = lines.task.splits.train.batch(slice(step, step + 32))
+        made.advance(batch)
+        other.advance(batch)
+        theirs = other.optimizer.param_groups[0]["lr"]
+        assert made.optimizer.param_groups[0]["lr"] == pytest.approx(theirs, rel=1e-9, abs=1e-15)
+        scheduler.step()
+    for mine, weight in zip(made.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, weight, rtol=1e-5, atol=1e-6)  # float32, and two orders of the operations
 
 
 def test_a_tuned_study_has_warm_up_and_cosine_by_default(plan: PlanMaker) -> None:
