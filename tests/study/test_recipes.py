@@ -23,7 +23,6 @@ from steepest.study.report.text.fairness import fairness
 from steepest.study.report.text.methods import methods
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
-from steepest.study.trials.training import Trainer
 
 from .small import planned, small
 from .support import Silent, evaluations, stored
@@ -263,11 +262,10 @@ def test_a_schedule_longer_than_a_trial_is_told(text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["sgd[schedule=cosine,warmup=10]", "sgd[schedule=wsd,warmup=0.8,cooldown=0.2]"])
-def test_a_schedule_as_long_as_a_trial_runs(text: str) -> None:
+def test_a_schedule_as_long_as_a_trial_runs(text: str, tmp_path: Path, silent: Silent) -> None:
     plan = planned(small(), text)
-    trainer = Trainer(evaluations(plan)[0], plan.task)
-    assert trainer.steps == 0
     assert plan.steps_per_epoch * plan.pattern.epochs == 10
+    assert engine.run(plan, StudyFolder(tmp_path / "study"), silent).ended == {"finished": 1}
 
 
 def test_a_space_in_a_file_may_draw_schedules(tmp_path: Path) -> None:
