@@ -163,8 +163,7 @@ class Recipe:
     @property
     def label(self) -> str:
         """The class's name with the given options: ``Adam[lr=0.01]``."""
-        given = ",".join(f"{key}={spell(value)}" for key, value in self.options.items())
-        return self.optimizer.__name__ + (f"[{given}]" if given else "")
+        return labelled(self.optimizer.__name__, self.options)
 
     def resolved(self) -> dict[str, Any]:
         """Return every option of the optimizer with its value.
@@ -180,6 +179,12 @@ class Recipe:
     def build(self, params: Any) -> Optimizer:
         """Build the optimizer over ``params``."""
         return self.optimizer(params, **self.options)
+
+
+def labelled(name: str, options: Mapping[str, Any]) -> str:
+    """Return a name with options in brackets, as `read` takes it."""
+    given = ",".join(f"{key}={spell(value)}" for key, value in options.items())
+    return name + (f"[{given}]" if given else "")
 
 
 def spell(value: Any) -> str:

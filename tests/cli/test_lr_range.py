@@ -78,6 +78,7 @@ def test_the_same_command_gives_the_same_table(steepest: Any, task: str) -> None
         (("-o", "adamm"), "unknown optimizer 'adamm'; did you mean 'adam'"),
         (("-o", "adam[lr=0.1]"), "Adam[lr=0.1] cannot be tested: its lr is given"),
         (("-o", "steepestdescent"), "SteepestDescent cannot be tested: it finds its step sizes itself"),
+        (("-o", "adam[schedule=wsd]"), "Adam[schedule=wsd] cannot be tested with a schedule: lr-range moves the rate"),
         (("-o", "sgd", "--low", "3", "--high", "2"), "0 < low < high, not low=3.0 and high=2.0"),
         (("-o", "sgd", "--steps", "2"), "10 steps or more"),
         (("-o", "sgd", *FEW, "--plot", "no/folder.png"), "the figure no/folder.png cannot be written"),

@@ -33,6 +33,18 @@ def test_a_plan_is_printed_and_nothing_is_written(steepest: Any, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("calibrated")
+def test_a_plan_shows_the_schedules_and_what_is_searched_of_them(steepest: Any) -> None:
+    optimizers = ("-o", "sgd", "-o", "adam[schedule=wsd,cooldown=3]", "-o", "rprop")
+    answer = steepest(*TUNED, *optimizers, "--schedule", "linear[final=0.1]", "--search", "lr,warmup", "--plan-only")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert any(line.startswith("  SGD: lr=") and "linear[warmup=0.05,final=0.1]" in line for line in lines)
+    assert any("wsd[warmup=0.05,cooldown=3,final=0]" in line for line in lines)
+    assert any(line.startswith("  Rprop: lr=") and line.endswith("schedule=constant") for line in lines)
+    assert "SGD: lr 0.0001 to 10 (log), warmup 0.01 to 0.2 (log)" in answer.out
+
+
+@pytest.mark.usefixtures("calibrated")
 def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> None:
     answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", "-o", "adamw", "--seeds", "3", "--plan-only")
     assert "2 comparisons; any verdict needs 7 seeds, 3 can give none (--seeds 7)" in answer.out
@@ -45,6 +57,12 @@ def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> 
         (("--trials", "-1"), "--trials must be at least 0, not -1"),
         (("--sampler", "sobel"), "did you mean 'sobol'"),
         (("--schedule", "cosin"), "did you mean 'cosine'"),
+        (("--schedule", "constant[warmup=5]"), "schedule 'constant' has no 'warmup'; cosine, linear, wsd"),
+        (("--schedule", "cosine[warmup=9999]"), "SGD: schedule 'cosine.warmup=9999.' does not fit"),
+        (
+            ("-o", "sgd[schedule=wsd,warmup=2.5]"),
+            "warmup of schedule 'wsd' must be a whole number of steps, or a share",
+        ),
         (("--reference", "adm"), "unknown reference 'adm'.*SGD"),
         (("--space", "none.toml"), "cannot read the search space none.toml"),
         (("--tuning-seeds", "0"), "--tuning-seeds must be at least 1, not 0"),

@@ -55,6 +55,21 @@ def test_names_classes_and_functions_take_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_schedule_is_given_to_all_or_to_one(tmp_path: Path) -> None:
+    run(["sgd", "adamw[schedule=wsd,cooldown=2]", torch.optim.Adagrad], out=tmp_path, schedule="cosine[warmup=2]")
+    document = json.loads((tmp_path / "study.json").read_text())
+    schedules = {entry["label"]: entry["schedule"] for entry in document["optimizers"]}
+    assert schedules == {
+        "SGD": "cosine[warmup=2]",
+        "AdamW[schedule=wsd,cooldown=2]": "wsd[cooldown=2]",
+        "Adagrad": "cosine[warmup=2]",
+    }
+    assert document["protocol"]["schedule"] == "cosine[warmup=2]"
+    with pytest.raises(UsageError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        run(["sgd"], schedule="cosin")
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_mapping_names_the_optimizers(tmp_path: Path) -> None:
     run({"slow": lambda p: steepest.SGD(p, lr=1e-4), "fast": lambda p: steepest.SGD(p, lr=1.0)}, out=tmp_path)
     document = json.loads((tmp_path / "study.json").read_text())

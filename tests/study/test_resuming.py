@@ -125,6 +125,14 @@ def test_an_interrupted_trial_ends_in_the_same_bytes(trial: Any, folder: StudyFo
     assert not folder.checkpoint(spec).path.exists()
 
 
+@pytest.mark.parametrize("schedule", ["wsd[warmup=3,cooldown=0.5]", "linear[final=0.1]", "inverse_sqrt[warmup=5]"])
+def test_a_schedule_goes_on_where_it_was(trial: Any, folder: StudyFolder, schedule: str) -> None:
+    spec, task = trial("adam[lr=0.01]", schedule=schedule)
+    interrupted(spec, task, folder, at=(2, 4, 9))  # in the rise, on the plateau, in the decay
+    assert record_bytes(folder, spec) == record_bytes(events_of(spec, task))
+    assert record_bytes(folder, spec) != record_bytes(run_trial(*trial("adam[lr=0.01]", schedule="constant")))
+
+
 @pytest.mark.parametrize("optimizer", ["adam[lr=0.01]", "adam[lr=0.01,fused=false,foreach=true]", "torch.optim:Adam"])
 def test_convolutions_keep_their_strides(trial: Any, folder: StudyFolder, optimizer: str) -> None:
     spec, task = trial(optimizer, images)

@@ -10,7 +10,6 @@ import scipy.stats
 
 from steepest.fields import Search
 from steepest.study.errors import UsageError
-from steepest.study.optimizers import sources
 from steepest.study.optimizers.config import parse_config
 from steepest.study.planning import search
 from steepest.study.planning.search import Choice, Dimension, Range, points, read_spaces, space_of
@@ -26,7 +25,7 @@ def cube(dimensions: int, count: int, sampler: str = "sobol") -> list[list[float
 
 def space(text: str, *names: str, own: dict[str, Dimension] | None = None, **settings: Any) -> dict[str, Dimension]:
     one = parse_config(text, {text.partition("[")[0]: settings} if settings else {})
-    return space_of(one.origin, names, one.fixed, own or {})
+    return space_of(one, names, own or {})
 
 
 def test_the_points_are_these_on_every_machine() -> None:
@@ -167,7 +166,7 @@ def test_a_searched_entry_of_a_tuple_keeps_the_others() -> None:
 
 
 def test_a_name_that_no_optimizer_declares_is_told() -> None:
-    found = [sources.find("adamw"), sources.find("sgd")]
+    found = [parse_config("adamw", {}), parse_config("sgd", {})]
     search.check_searched(["lr", "momentum", "betas", "beta1"], found)
     search.check_searched(["all"], found)
     with pytest.raises(UsageError, match=r"unknown hyperparameter 'momentun'; did you mean 'momentum'\?.*--space FILE"):

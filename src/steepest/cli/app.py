@@ -10,6 +10,7 @@ from steepest.cli import bench, listing, lr_range, planning, run_study, upkeep
 from steepest.cli.preparation import Arguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
+from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
 
@@ -32,8 +33,8 @@ Optimizers = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME[key=value,...]",
-        help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
-        "Default: all of the workload's.",
+        help="An optimizer, perhaps with options and a schedule of its own (adamw[schedule=wsd,warmup=100]); NAME, "
+        "MODULE:NAME or FILE.py:NAME; may be given several times. Default: all of the workload's.",
     ),
 ]
 PresetName = Annotated[
@@ -69,7 +70,10 @@ SpaceFile = Annotated[
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="constant, cosine or linear. Default: cosine with warm-up in tuned studies."),
+    typer.Option(
+        metavar="NAME[key=value,...]",
+        help=f"{', '.join(SHAPES)}; options such as cosine[warmup=100]. Default: cosine with warm-up in tuned studies.",
+    ),
 ]
 Reference = Annotated[
     str | None,

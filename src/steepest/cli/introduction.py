@@ -7,6 +7,7 @@ from rich.console import Console
 from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from steepest.study.data.dataset import DataSet
+from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
@@ -63,8 +64,8 @@ def _trials(plan: Plan) -> str:
 
 
 def _settings(config: OptimizerConfig) -> str:
-    """Return an optimizer with every hyperparameter that is in force, including defaults."""
+    """Return an optimizer with every hyperparameter that is in force, including defaults, and its schedule."""
     mathematics = config.origin.resolved(config.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
     values = {key: value for key, value in config.origin.resolved(config.options).items() if key in mathematics}
     shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]
-    return f"{config.label}: {', '.join(shown)}"
+    return f"{config.label}: {', '.join([*shown, f'schedule={schedules.read(config.schedule).in_full}'])}"

@@ -81,6 +81,10 @@ def _tested(config: OptimizerConfig, task: Task, batch_size: int, arguments: Arg
     if "lr" in config.fixed or declared is None or not config.origin.takes_schedule:
         why = "its lr is given" if "lr" in config.fixed else "it finds its step sizes itself"
         raise UsageError(f"{config.label} cannot be tested: {why}; lr-range takes the range as --low and --high")
+    if config.has_own_schedule:
+        raise UsageError(
+            f"{config.label} cannot be tested with a schedule: lr-range moves the rate itself; leave it out"
+        )
     with seeds.GlobalStream("init", arguments.seed).active():
         model = initial_model(task)
     batches = Batches(task.splits.train.drawn(arguments.seed, 0), batch_size)

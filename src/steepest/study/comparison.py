@@ -96,13 +96,14 @@ def compare(
     Args:
         model: a function that builds the network; called once per trial, with torch's generator seeded.
         data: see `Workload`; so are `loss`, `metric`, `batch_size`, `horizon` (epochs), `target` and `margin`.
-        optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01]"`), classes or functions of the
-            parameters; or a mapping from labels to classes or functions.
+        optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01,schedule=wsd]"`), classes or
+            functions of the parameters; or a mapping from labels to classes or functions.
         seeds: evaluation seeds, 0, 1, ...
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
         searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.planning.search`.
-        schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
+        schedule: the learning rate's schedule for every optimizer without its own, such as `"cosine[warmup=100]"`; by
+            default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often every optimizer's step is timed, after all training.
         reference: label of the optimizer that the others are compared with; the first without it.
         progress: whether to show a progress line on standard error; by default on a terminal and in a notebook.

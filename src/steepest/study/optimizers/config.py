@@ -1,7 +1,7 @@
 """The configuration of one optimizer in a study: its source, its options, and its label in tables and curves."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,13 +26,15 @@ class OptimizerConfig:
         label: the optimizer's name, and in brackets the options that differ from the workload's setting.
         source: a name of the library, `MODULE:NAME` or `FILE.py:NAME`.
         options: the options for its constructor, as plain data; all others keep their defaults.
-        schedule: name of the schedule, see `steepest.study.optimizers.schedules`.
-        fixed: names of the options that were given for it, which a search does not change.
+        schedule: the schedule with its options, as `steepest.study.optimizers.schedules.read` takes it.
+        fixed: names of the options that were given for it or its schedule, which a search does not change.
 
     >>> parse_config("adam[eps=0.1]", {"adam": {"lr": 0.01}}).label
     'Adam[eps=0.1]'
     >>> parse_config("adam[lr=0.01]", {"adam": {"lr": 0.01}}).label
     'Adam'
+    >>> parse_config("adam[lr=0.01,schedule=wsd,warmup=100]", {}).schedule
+    'wsd[warmup=100]'
     """
 
     label: str
@@ -47,18 +49,32 @@ class OptimizerConfig:
         return sources.find(self.source)
 
     @property
+    def recipe_names(self) -> tuple[str, ...]:
+        """The names that mean its schedule, in brackets and in a search space: not those that it has itself."""
+        return recipe_names(self.origin) if self.origin.takes_schedule else ()
+
+    @property
+    def has_own_schedule(self) -> bool:
+        """True if its brackets named a schedule."""
+        return schedules.SCHEDULE in self.fixed.intersection(self.recipe_names)
+
+    @property
     def slug(self) -> str:
         """The source's last name as a part of a file name."""
         return re.sub(r"[^a-z0-9]+", "-", self.source.rpartition(":")[2].lower()).strip("-")
 
     def with_options(self, options: Mapping[str, Any]) -> "OptimizerConfig":
-        """Return the configuration with these options on top of its own. Entries of a tuple have their own names.
+        """Return the configuration with these options, and those of its schedule, on top of its own.
+
+        Entries of a tuple have their own names. An option that its schedule does not have at this point is left out.
 
         Raises:
             UsageError: it has no such option, or refuses the value although it takes what it had before.
         """
+        own, timing = _parted(options, self.recipe_names)
         try:
-            changed = replace(self, options=self.origin.merged(self.options, options))
+            schedule = str(schedules.read(self.schedule).drawn(timing))
+            changed = replace(self, options=self.origin.merged(self.options, own), schedule=schedule)
             refusal = changed.refusal()
         except (ValueError, TypeError) as error:
             changed, refusal = self, str(error)
@@ -68,7 +84,9 @@ class OptimizerConfig:
         return changed
 
     def with_defaults(self, names: Iterable[str]) -> "OptimizerConfig":
-        """Return the configuration with the library's defaults for these options."""
+        """Return the configuration with the library's defaults for these options, and for those of its schedule."""
+        names = set(names)
+        schedule = str(schedules.read(self.schedule).without(names.intersection(self.recipe_names)))
         usual = self.origin.resolved({})
         kept = {key: value for key, value in self.options.items() if key not in names}
         single = {
@@ -77,7 +95,12 @@ class OptimizerConfig:
             for place, entry in enumerate(entries)
             if whole in kept and entry in names
         }
-        return replace(self, options=self.origin.merged(kept, single))
+        return replace(self, options=self.origin.merged(kept, single), schedule=schedule)
+
+    def settings(self, searched: Iterable[str]) -> dict[str, Any]:
+        """Return its options, and by name the searched ones of its schedule."""
+        timing = [name for name in searched if name in self.recipe_names]
+        return {**self.options, **schedules.read(self.schedule).entries(timing)}
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer of a model. An optimizer with modes (schedule-free) is set to training."""
@@ -118,21 +141,66 @@ def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTA
     """Read `NAME[key=value,...]`. Options that are not given come from the workload's setting, then from the defaults.
 
     NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
-    torch's class of the same name and for subclasses too. A rule that sets its own steps keeps a constant rate.
+    torch's class of the same name and for subclasses too. The brackets may hold a schedule and its options, on top of
+    `schedule`. A rule that sets its own steps keeps a constant rate.
     """
     try:
-        source, given = sources.parse(text)
+        source, brackets = sources.parse(text)
         origin = sources.find(source)
+        given, timing = _parted(brackets, recipe_names(origin))
+        usual_schedule = schedules.read(schedule if origin.takes_schedule else schedules.CONSTANT)
+        own_schedule = _schedule(text, origin, timing, usual_schedule)
         setting = _setting(source, origin, settings)
-        options = origin.merged(setting, given)
+        options = _merged(origin, setting, given)
         usual = origin.resolved(origin.merged(setting, {}))
     except UsageError:
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(f"{text}: {error}") from error
     changed = {key: value for key, value in options.items() if value != usual.get(key)}
-    kept = schedule if origin.takes_schedule else schedules.CONSTANT
-    return OptimizerConfig(origin.label(changed), source, options, kept, _fixed(given, origin.entries))
+    label = origin.label({**changed, **_spelled(own_schedule, usual_schedule, origin)})
+    fixed = _fixed(given, origin.entries).union(timing, own_schedule.options.keys() - origin.names)
+    return OptimizerConfig(label, source, options, str(own_schedule), fixed)
+
+
+def recipe_names(origin: OptimizerSource) -> tuple[str, ...]:
+    """Return the names in an optimizer's brackets that are its schedule's: it has no options of these names."""
+    return tuple(name for name in schedules.KEYS if name not in origin.names)
+
+
+def _parted(options: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the optimizer's options, and those of its schedule."""
+    own = {key: value for key, value in options.items() if key not in names}
+    return own, {key: value for key, value in options.items() if key in names}
+
+
+def _merged(origin: OptimizerSource, setting: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given options on top of a setting. An error about a name lists those of a schedule as well."""
+    try:
+        return origin.merged(setting, given)
+    except ValueError as error:
+        if origin.names.issuperset(given) or not origin.takes_schedule:
+            raise
+        raise type(error)(f"{error}; its schedule is given by {', '.join(recipe_names(origin))}") from error
+
+
+def _schedule(
+    text: str, origin: OptimizerSource, given: Mapping[str, Any], usual: schedules.Schedule
+) -> schedules.Schedule:
+    if given and not origin.takes_schedule:
+        raise UsageError(
+            f"{text}: {origin.label({})} finds its own steps and takes no schedule; leave out {', '.join(given)}"
+        )
+    try:
+        return schedules.recipe(given, usual)
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from error
+
+
+def _spelled(own: schedules.Schedule, usual: schedules.Schedule, origin: OptimizerSource) -> dict[str, Any]:
+    """Return the part of a label on the schedule, as the brackets would have it."""
+    changes = own.changes(usual)
+    return {schedules.SCHEDULE: str(own)} if origin.names.intersection(changes) else changes
 
 
 def _setting(source: str, origin: OptimizerSource, settings: Settings) -> Mapping[str, Any]:

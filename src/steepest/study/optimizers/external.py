@@ -69,6 +69,11 @@ class ExternalOptimizer:
         return {"lr": Search(1e-5, 1.0)} if "lr" in self._parameters() else {}
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names in the signature, and the entries of its tuples."""
+        return frozenset(self._parameters()).union(*self.entries.values())
+
+    @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """Entries of tuples declared by a library class or a twin. Other optimizers take their tuples whole."""
         cls = self._own_class or self._twin_class
@@ -93,8 +98,7 @@ class ExternalOptimizer:
         place, _, name = self.source.rpartition(":")
         module = Path(place).stem if place.endswith(".py") else place
         shown = name if place == HERE else f"{module}.{name}"
-        given = ",".join(f"{key}={registry.spell(value)}" for key, value in options.items())
-        return shown + (f"[{given}]" if given else "")
+        return registry.labelled(shown, options)
 
     def resolved(self, options: Options) -> dict[str, Any]:
         """Return the signature's defaults, overridden by the options. Values that JSON lacks are written out."""

@@ -33,6 +33,11 @@ class LibraryOptimizer:
         return declared_ranges(self._class)
 
     @property
+    def names(self) -> frozenset[str]:
+        """The class's options, and the entries of its tuples."""
+        return frozenset(self._class.fields).union(*self.entries.values())
+
+    @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """The declared tuples of the class."""
         return registry.entries(self._class)
@@ -48,7 +53,7 @@ class LibraryOptimizer:
 
     def label(self, options: Options) -> str:
         """Return the class's name, and the options in brackets."""
-        return Recipe(self.name, options).label
+        return registry.labelled(self._class.__name__, options)
 
     def resolved(self, options: Options) -> dict[str, Any]:
         """Return every option of the class."""

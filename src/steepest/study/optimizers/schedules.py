@@ -1,15 +1,24 @@
-"""Learning-rate schedules: a factor on every group's rate, as a pure function of a trial's progress."""
+"""Learning-rate schedules: a factor on every group's rate, as a pure function of a trial's progress.
 
+A schedule is one function of `SHAPES`. Its keyword arguments are its options, which `OPTIONS` declares once for all.
+"""
+
+import inspect
 import math
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
 
+from steepest import registry
+from steepest.fields import Field, Search, hyper
 from steepest.study.errors import UsageError
 from steepest.study.suggest import choices
 
 CONSTANT: Final = "constant"
 TUNED: Final = "cosine"
-WARM_UP: Final = 0.05
+SCHEDULE: Final = "schedule"
+"""The key of a schedule in an optimizer's brackets, and in a search space."""
 
 
 def constant(step: int, steps: int) -> float:
@@ -17,38 +26,257 @@ def constant(step: int, steps: int) -> float:
     return 1.0
 
 
-def cosine(step: int, steps: int) -> float:
-    """Return the factor of warm-up and cosine to zero (Loshchilov and Hutter 2017, without restarts).
+def cosine(step: int, steps: int, *, warmup: int, final: float) -> float:
+    """Return the factor of a warm-up, then of half a cosine (Loshchilov and Hutter 2017, without restarts).
 
-    The rate grows linearly over the first 5 % of the steps, then falls along half a cosine; it would be zero one step
-    after the last.
+    The rate would be `final` one step after the last.
 
-    >>> [round(cosine(step, 40), 3) for step in (0, 1, 2, 21, 39)]
+    >>> [round(cosine(step, 40, warmup=2, final=0.0), 3) for step in (0, 1, 2, 21, 39)]
     [0.5, 1.0, 1.0, 0.5, 0.002]
     """
-    warm_up = round(WARM_UP * steps)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+    if step < warmup:
+        return _rise(step, warmup)
+    return _fall(0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))), final)
 
 
-def linear(step: int, steps: int) -> float:
-    """Return the factor of `cosine`'s warm-up, then of a straight line to zero.
+def linear(step: int, steps: int, *, warmup: int, final: float) -> float:
+    """Return the factor of a warm-up, then of a straight line to `final`.
 
-    >>> [linear(step, 40) for step in (0, 2, 21)]
+    >>> [linear(step, 40, warmup=2, final=0.0) for step in (0, 2, 21)]
     [0.5, 1.0, 0.5]
     """
-    warm_up = round(WARM_UP * steps)
-    return (step + 1) / warm_up if step < warm_up else (steps - step) / max(1, steps - warm_up)
+    return _rise(step, warmup) if step < warmup else _fall((steps - step) / max(1, steps - warmup), final)
 
 
-SCHEDULES: Final[dict[str, Callable[[int, int], float]]] = {
-    schedule.__name__: schedule for schedule in (constant, cosine, linear)
+def wsd(step: int, steps: int, *, warmup: int, cooldown: int, final: float) -> float:
+    """Return the factor of a warm-up, of a stable rate, and of a decay over the last `cooldown` steps.
+
+    Source: Hu et al. 2024, "MiniCPM", arXiv:2404.06395. The decay is 1 - √x over its share x, from Hägele et al. 2024,
+    "Scaling laws and compute-optimal training beyond fixed training durations", arXiv:2405.18392. They found it better
+    than a straight line; MiniCPM decays exponentially, and never reaches 0.
+
+    >>> [wsd(step, 40, warmup=2, cooldown=8, final=0.0) for step in (0, 2, 32, 34)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    if step < warmup:
+        return _rise(step, warmup)
+    start = max(warmup, steps - cooldown)
+    return 1.0 if step <= start else _fall(1 - math.sqrt((step - start) / (steps - start)), final)
+
+
+def inverse_sqrt(step: int, steps: int, *, warmup: int) -> float:
+    """Return the factor of a warm-up, then of a fall with the square root of the step (Vaswani et al. 2017).
+
+    >>> [inverse_sqrt(step, 40, warmup=2) for step in (0, 1, 7)]
+    [0.5, 1.0, 0.5]
+    """
+    return _rise(step, warmup) if step < warmup else math.sqrt(max(1, warmup) / (step + 1))
+
+
+def _rise(step: int, warmup: int) -> float:
+    return (step + 1) / warmup
+
+
+def _fall(part: float, final: float) -> float:
+    return final + (1 - final) * part
+
+
+SHAPES: Final[dict[str, Callable[..., float]]] = {
+    shape.__name__: shape for shape in (constant, cosine, linear, wsd, inverse_sqrt)
 }
 
 
-def check(name: str) -> str:
-    """Return the name of a schedule. For an unknown name, raise an error with the closest match."""
-    if name not in SCHEDULES:
-        raise UsageError(choices("schedule", name, SCHEDULES))
-    return name
+def _length(value: Any) -> Any:
+    """Return a number of steps, or a share of them in [0, 1), as it is. Raise TypeError for anything else."""
+    is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if is_steps or (isinstance(value, float) and 0 <= value < 1):
+        return value
+    raise TypeError
+
+
+def _in_steps(length: float, steps: int) -> int:
+    return length if isinstance(length, int) else round(length * steps)
+
+
+def _declared(**options: Field) -> dict[str, Field]:
+    return {name: option.named(name, keyword_only=True) for name, option in options.items()}
+
+
+LENGTH: Final = "a whole number of steps, or a share of the steps in [0, 1)"
+
+OPTIONS: Final = _declared(
+    warmup=hyper(0.05, "length of the straight rise", convert=_length, words=LENGTH, search=Search(0.01, 0.2)),
+    cooldown=hyper(0.2, "length of the last decay", convert=_length, words=LENGTH, search=Search(0.05, 0.5)),
+    final=hyper(0.0, "factor at the end", low=0.0, high=1.0),
+)
+"""Every option of any schedule. A length keeps its meaning by its type: `1` is a step, `0.1` a tenth of the steps."""
+
+KEYS: Final = (SCHEDULE, *OPTIONS)
+"""Names in an optimizer's brackets that are its schedule's, unless the optimizer has an option of that name itself."""
+
+
+@cache
+def names_of(shape: str) -> tuple[str, ...]:
+    """Return the names of the options that a schedule has."""
+    parameters = inspect.signature(SHAPES[shape]).parameters.values()
+    return tuple(one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A shape with the options that were given for it; all others keep their defaults.
+
+    The text of a schedule leaves out what equals a default:
+
+    >>> str(read("cosine[warmup=100,final=0]"))
+    'cosine[warmup=100]'
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown shape, an option that it does not have, and a value that is not allowed."""
+        if self.name not in SHAPES:
+            raise UsageError(choices("schedule", self.name, SHAPES))
+        for key, value in self.options.items():
+            self._check(key, value)
+
+    def _check(self, key: str, value: Any) -> None:
+        if key not in self.names:
+            own = ", ".join(self.names) or "no options"
+            hint = f"; {in_words(key)}" if having(key) else registry.suggest(key, self.names)
+            raise UsageError(f"schedule {self.name!r} has no {key!r}{hint} ({self.name} has: {own})")
+        try:
+            OPTIONS[key].validate(value)
+        except (ValueError, TypeError):
+            raise UsageError(f"{key} of schedule {self.name!r} must be {OPTIONS[key].allowed}, not {value!r}") from None
+
+    def __str__(self) -> str:
+        return registry.labelled(self.name, {key: self.values[key] for key in self.names if not self._is_usual(key)})
+
+    def _is_usual(self, key: str) -> bool:
+        return bool(self.values[key] == OPTIONS[key].default)
+
+    @property
+    def in_full(self) -> str:
+        """Its text with every option, including defaults."""
+        return registry.labelled(self.name, self.values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the options that it has."""
+        return names_of(self.name)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every option with its value."""
+        return {key: self.options.get(key, OPTIONS[key].default) for key in self.names}
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the factor on the rate at a step, counted from 0, of a trial of so many steps."""
+        return SHAPES[self.name](step, steps, **{key: self._argument(key, steps) for key in self.names})
+
+    def _argument(self, key: str, steps: int) -> Any:
+        value = self.values[key]
+        return _in_steps(value, steps) if OPTIONS[key].convert is _length else value
+
+    def check_lengths(self, steps: int) -> None:
+        """Raise UsageError if its parts are longer than a trial of so many steps."""
+        given = {key: value for key, value in self.values.items() if OPTIONS[key].convert is _length}
+        total = sum(value if isinstance(value, int) else value * steps for value in given.values())
+        if round(total, 6) > steps:
+            parts = " and ".join(f"{key}={registry.spell(value)}" for key, value in given.items())
+            raise UsageError(
+                f"schedule {str(self)!r} does not fit: {parts} take {total:g} steps, and a trial has {steps}; give "
+                "fewer, or shares of the steps such as warmup=0.1"
+            )
+
+    def changed(self, options: Mapping[str, Any]) -> "Schedule":
+        """Return the schedule with these options on top of its own."""
+        return Schedule(self.name, {**self.options, **options})
+
+    def without(self, names: Iterable[str]) -> "Schedule":
+        """Return the schedule with the defaults of these options."""
+        dropped = set(names)
+        return Schedule(self.name, {key: value for key, value in self.options.items() if key not in dropped})
+
+    def drawn(self, point: Mapping[str, Any]) -> "Schedule":
+        """Return the schedule at a point of a search, which may name another shape.
+
+        The other shape keeps those of its options that both have, and values of the point for the others are left out.
+        """
+        shape = read(point[SCHEDULE]) if SCHEDULE in point else self
+        return Schedule(shape.name, {key: value for key, value in _together(self, shape, point) if key in shape.names})
+
+    def entries(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the values of those options that it has; under `schedule` the text without these options."""
+        wanted = list(names)
+        return {
+            name: str(self.without(wanted)) if name == SCHEDULE else self.values[name]
+            for name in wanted
+            if name in (SCHEDULE, *self.names)
+        }
+
+    def changes(self, usual: "Schedule") -> dict[str, Any]:
+        """Return what differs from the usual schedule, as an optimizer's brackets have it."""
+        if self.name != usual.name:
+            return {SCHEDULE: self.name, **{key: self.values[key] for key in self.names if not self._is_usual(key)}}
+        return {key: value for key, value in self.values.items() if value != usual.values[key]}
+
+
+def _together(own: Schedule, shape: Schedule, point: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    drawn = {key: value for key, value in point.items() if key != SCHEDULE}
+    return {**own.options, **shape.options, **drawn}.items()
+
+
+def having(option: str) -> list[str]:
+    """Return the names of the schedules that have an option."""
+    return [name for name in SHAPES if option in names_of(name)]
+
+
+def in_words(option: str) -> str:
+    """Return a clause on the schedules that have an option.
+
+    >>> in_words("cooldown"), in_words("final")
+    ('wsd has it', 'cosine, linear, wsd have it')
+    """
+    names = having(option)
+    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} it"
+
+
+def read(text: object) -> Schedule:
+    """Read `NAME` or `NAME[key=value,...]`.
+
+    Raises:
+        UsageError: the schedule or an option does not exist, or a value is not allowed.
+    """
+    return _read(str(text))
+
+
+@cache
+def _read(text: str) -> Schedule:
+    try:
+        name, options = registry.read(text)
+    except ValueError as error:
+        raise UsageError(f"schedule {text!r}: {error}") from error
+    return Schedule(name, options)
+
+
+def factor(text: str) -> Callable[[int, int], float]:
+    """Return a schedule's function from (step, steps) to the factor on the rate."""
+    return read(text).factor
+
+
+def recipe(given: Mapping[str, Any], usual: Schedule) -> Schedule:
+    """Return the schedule of an optimizer, from its brackets: a schedule of its own, or the usual one with changes.
+
+    Raises:
+        UsageError: a value is wrong, or an option is given twice.
+    """
+    own = read(given[SCHEDULE]) if SCHEDULE in given else None
+    options = {key: value for key, value in given.items() if key != SCHEDULE}
+    twice = [key for key in options if own and key in own.options]
+    if twice:
+        raise UsageError(f"{twice[0]} is given twice, in {SCHEDULE}={str(own)!r} and outside of it; give it once")
+    return (own or usual).changed(options)

@@ -25,6 +25,10 @@ class OptimizerSource(Protocol):
         """The declared search range of every hyperparameter that has one, tuples entry by entry."""
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of its options, and of the entries of its tuples. A factory may take others too."""
+
+    @property
     def entries(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the entries of every option that is a tuple: `beta1` and `beta2` of `betas`."""
 

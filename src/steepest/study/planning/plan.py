@@ -19,6 +19,7 @@ from steepest.study import seeds, source_code, user_files
 from steepest.study.data.dataset import DataSet
 from steepest.study.data.splits import Sizes
 from steepest.study.errors import UsageError
+from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import dry_run, search
 from steepest.study.planning.extension import extended_points
@@ -147,6 +148,7 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         _optimizer(config, reports[config.label], spaces[config.label], candidates.get(config.label, ()))
         for config in request.configs
     )
+    _check_lengths(request, task, (*runnable, *(one.config for its in candidates.values() for one in its)))
     code = source_code.descriptions(_files(request, task))
     return Plan(
         configs=runnable,
@@ -159,6 +161,16 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         task=task,
         document=_document(request, data, pattern, optimizers, code, command),
     )
+
+
+def _check_lengths(request: Request, task: Task, configs: Iterable[OptimizerConfig]) -> None:
+    """Raise UsageError if a schedule does not fit into a trial."""
+    steps = request.epochs * math.ceil(len(task.splits.train) / request.workload.batch_size)
+    for config in configs:
+        try:
+            schedules.read(config.schedule).check_lengths(steps)
+        except UsageError as error:
+            raise UsageError(f"{config.label}: {error}") from error
 
 
 def _dry_runs(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.DryRun]:
@@ -214,7 +226,7 @@ def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimens
     if not request.trials:
         return {}
     space = request.own_space(config)
-    return search.space_of(config.origin, request.searched, config.fixed, space)
+    return search.space_of(config, request.searched, space)
 
 
 def _candidates(request: Request, config: OptimizerConfig, space: search.Space) -> tuple[Candidate, ...]:
@@ -232,13 +244,13 @@ def _optimizer(
         executor=report.executor,
         skipped=report.skipped,
         space={name: dimension.entry() for name, dimension in space.items()},
-        points=tuple(_point(candidate) for candidate in candidates),
+        points=tuple(_point(candidate, space) for candidate in candidates),
     )
 
 
-def _point(candidate: Candidate) -> PointEntry:
+def _point(candidate: Candidate, space: search.Space) -> PointEntry:
     assert candidate.point is not None  # only a search has candidates
-    return PointEntry(point=candidate.point, options=dict(candidate.config.options))
+    return PointEntry(point=candidate.point, options=candidate.config.settings(space))
 
 
 def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> TrialSpec:

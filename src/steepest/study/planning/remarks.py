@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from steepest.study.data import adapt
 from steepest.study.errors import UsageError
+from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig, own_setting
-from steepest.study.optimizers.sources import find
 from steepest.study.planning import search
 from steepest.study.planning.request import Request
 
@@ -17,6 +17,7 @@ def remarks(request: Request, data_dir: object = None) -> list[str]:
         *_preset(request),
         *_data_dir(request, data_dir),
         *(line for config in request.configs for line in (*_left_out(request, config), *_schedule(request, config))),
+        *_schedule_of_nobody(request),
         *_unsearched(request),
     ]
 
@@ -61,11 +62,24 @@ def _has(config: OptimizerConfig, name: str) -> bool:
 
 
 def _schedule(request: Request, config: OptimizerConfig) -> Iterator[str]:
-    if request.schedule_wanted is not None and config.schedule != request.schedule:
+    """Yield a sentence on names that do not mean the optimizer's schedule, and on a schedule that it does not take."""
+    own = [name for name in schedules.KEYS if name in config.fixed.intersection(config.origin.names)]
+    if own and config.origin.takes_schedule:
+        yield (
+            f"{', '.join(own)} in the brackets of {config.label} is the optimizer's own option; its schedule's is "
+            "written schedule='cosine[warmup=0.1]', or for all in --schedule"
+        )
+    if request.schedule_wanted is not None and not config.origin.takes_schedule and config.schedule != request.schedule:
         yield (
             f"--schedule {request.schedule} does not hold for {config.label}, which finds its own steps: its rate "
             f"is {config.schedule}"
         )
+
+
+def _schedule_of_nobody(request: Request) -> Iterator[str]:
+    takers = [config for config in request.configs if config.origin.takes_schedule]
+    if request.schedule_wanted is not None and takers and all(config.has_own_schedule for config in takers):
+        yield f"--schedule {request.schedule} has no effect: every optimizer has a schedule of its own"
 
 
 def _unsearched(request: Request) -> Iterator[str]:
@@ -74,7 +88,7 @@ def _unsearched(request: Request) -> Iterator[str]:
         return
     for config in request.configs:
         space = request.own_space(config)
-        if not search.space_of(find(config.source), request.searched, config.fixed, space):
+        if not search.space_of(config, request.searched, space):
             yield (
                 f"{config.label} has nothing to search ({', '.join(request.searched)}: given in brackets, or without a "
                 "declared range): it runs as it is given, untuned"

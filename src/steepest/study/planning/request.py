@@ -38,7 +38,8 @@ class Request:
         sampler_wanted: the sampler of points; None is `sobol`.
         searched_wanted: names of the hyperparameters to search, or `all`; the learning rate without any.
         spaces: the user's own search spaces, by optimizer.
-        schedule_wanted: the learning rate's schedule; None is warm-up and cosine for a tuned study, else constant.
+        schedule_wanted: the schedule of every optimizer without one of its own; None is warm-up and cosine for a tuned
+            study, else constant.
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
         extensions: ranges of the extensions by earlier runs on the same folder.
         precision: see `steepest.study.trials.precision`.
@@ -81,11 +82,24 @@ class Request:
         self._check_search_is_wanted()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
-        search.check_searched(self.searched_wanted, (config.origin for config in self.configs))
+        self._check_schedule_is_given_or_searched()
+        search.check_searched(self.searched_wanted, self.configs)
         twins = [config.origin.twin for config in self.configs if config.origin.twin]
         search.check_names(self.spaces, dict.fromkeys([*(config.source for config in self.configs), *twins]))
+        for source, space in self.spaces.items():
+            its = [config for config in self.configs if self._space_source(config) == source]
+            search.check_schedules(space, its)
         self._check_given_once()
         _ = self.reference
+
+    def _check_schedule_is_given_or_searched(self) -> None:
+        """Refuse to search an option that `--schedule` gives."""
+        twice = [name for name in self.searched_wanted if name in schedules.read(self._asked_schedule).options]
+        if twice:
+            raise UsageError(
+                f"--schedule {self._asked_schedule} gives {', '.join(twice)}, which --search is to search; give one of "
+                "the two"
+            )
 
     def _check_search_is_wanted(self) -> None:
         """Refuse options of a search if there is none."""
@@ -160,9 +174,13 @@ class Request:
 
     @property
     def schedule(self) -> str:
-        """The schedule of the learning rate."""
+        """The schedule of the learning rate, for every optimizer without one of its own."""
+        return str(schedules.read(self._asked_schedule))
+
+    @property
+    def _asked_schedule(self) -> str:
         usual = schedules.TUNED if self.trials else schedules.CONSTANT
-        return schedules.check(usual if self.schedule_wanted is None else self.schedule_wanted)
+        return usual if self.schedule_wanted is None else self.schedule_wanted
 
     @property
     def thread_count(self) -> int:
@@ -174,7 +192,7 @@ class Request:
         """The optimizers, in the requested order."""
         configs: dict[str, OptimizerConfig] = {}
         for text in self.optimizers or self.workload.settings:
-            config = parse_config(text, self.workload.settings, self.schedule)
+            config = parse_config(text, self.workload.settings, self._asked_schedule)
             if config.label in configs:
                 raise UsageError(
                     f"{text!r} is {config.label}, and so is {configs[config.label].source!r}; give each label once"
@@ -196,8 +214,10 @@ class Request:
 
     def own_space(self, config: OptimizerConfig) -> Space:
         """Return the user's search space for an optimizer, else its twin's, else an empty one."""
-        twins = self.spaces.get(config.origin.twin or "", {})
-        return self.spaces.get(config.source, twins)
+        return self.spaces.get(self._space_source(config), {})
+
+    def _space_source(self, config: OptimizerConfig) -> str:
+        return config.source if config.source in self.spaces else config.origin.twin or ""
 
     def continuing(self, document: StudyDocument | None, threads: int) -> "Request":
         """Return the request with the decisions of a folder's study: its threads and its extensions.

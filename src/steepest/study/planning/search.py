@@ -6,7 +6,7 @@ equally many hyperparameters try the same points of the cube.
 
 import math
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -17,8 +17,9 @@ from steepest import registry
 from steepest.fields import Search
 from steepest.study import seeds
 from steepest.study.errors import UsageError
-from steepest.study.optimizers import sources
-from steepest.study.optimizers.source import OptimizerSource, storable
+from steepest.study.optimizers import schedules, sources
+from steepest.study.optimizers.config import OptimizerConfig
+from steepest.study.optimizers.source import storable
 from steepest.study.records.format import SearchedRange, SearchedValues
 from steepest.study.suggest import choices
 
@@ -72,26 +73,83 @@ Dimension = Choice | Range
 Space = Mapping[str, Dimension]
 
 
-def space_of(origin: OptimizerSource, names: Sequence[str], given: Collection[str], own: Space) -> dict[str, Dimension]:
-    """Return the search space of an optimizer.
+def space_of(config: OptimizerConfig, names: Sequence[str], own: Space) -> dict[str, Dimension]:
+    """Return the search space of an optimizer and its schedule.
 
-    `own` is the user's space for it and replaces the declared ranges. Otherwise `names` chooses from those: `all` for
-    every one, a tuple's name for its entries. Options in `given` are not searched.
+    `own` is the user's space for it and replaces the declared ranges; its schedule's dimensions are left out where the
+    schedule lacks them. Otherwise `names` chooses from those: `all` for every one of the optimizer, a tuple's name for
+    its entries, and a schedule's options by their names. Options that were given are not searched.
     """
-    declared = {name: Range(search) for name, search in origin.ranges.items()}
+    wanted = _possible(config, own) if own else _declared(config, names)
+    return {name: dimension for name, dimension in wanted.items() if name not in config.fixed}
+
+
+def _declared(config: OptimizerConfig, names: Sequence[str]) -> dict[str, Dimension]:
+    origin = config.origin
     entries = {entry for whole, members in origin.entries.items() if whole in names for entry in members}
-    wanted = own or {name: dimension for name, dimension in declared.items() if {name, EVERYTHING} & {*names, *entries}}
-    return {name: dimension for name, dimension in wanted.items() if name not in given}
+    found = {name: search for name, search in origin.ranges.items() if {name, EVERYTHING} & {*names, *entries}}
+    timing = {name: search for name, search in schedule_ranges(config).items() if name in names}
+    return {name: Range(search) for name, search in {**found, **timing}.items()}
 
 
-def check_searched(names: Iterable[str], sources: Iterable[OptimizerSource]) -> None:
+def schedule_ranges(config: OptimizerConfig) -> dict[str, Search]:
+    """Return the declared ranges of the options of an optimizer's schedule."""
+    found = {name: schedules.OPTIONS[name].search for name in schedules.read(config.schedule).names}
+    return {name: search for name, search in found.items() if search and name in config.recipe_names}
+
+
+def _possible(config: OptimizerConfig, own: Space) -> dict[str, Dimension]:
+    lacking = set(schedules.KEYS) - config.origin.names - schedule_dimensions(config, own)
+    return {name: dimension for name, dimension in own.items() if name not in lacking}
+
+
+def schedule_dimensions(config: OptimizerConfig, own: Space) -> set[str]:
+    """Return the names that an optimizer's schedule can be searched in, if the user's space also draws the schedule."""
+    drawn = own.get(schedules.SCHEDULE)
+    shapes = drawn.values if isinstance(drawn, Choice) else (config.schedule,)
+    names = {name for shape in shapes for name in schedules.read(shape).names}
+    return {schedules.SCHEDULE, *names}.intersection(config.recipe_names)
+
+
+def check_searched(names: Iterable[str], configs: Iterable[OptimizerConfig]) -> None:
     """Raise UsageError for a name without a declared range in any optimizer of the study."""
-    known = {name for origin in sources for name in (*origin.ranges, *origin.entries)} | {EVERYTHING}
+    known = {EVERYTHING}
+    for config in configs:
+        known.update(config.origin.ranges, config.origin.entries, schedule_ranges(config))
     for name in names:
         if name not in known:
             raise UsageError(
-                f"{choices('hyperparameter', name, sorted(known))} "
-                "A range for another one is given in a file: --space FILE.toml"
+                f"{_lacking(name, sorted(known))} A range for another one is given in a file: --space FILE"
+            )
+
+
+def _lacking(name: str, known: Sequence[str]) -> str:
+    if schedules.having(name):
+        return f"no optimizer of the study has a schedule with {name} to search ({schedules.in_words(name)})."
+    return choices("hyperparameter", name, known)
+
+
+def check_schedules(space: Space, configs: Sequence[OptimizerConfig]) -> None:
+    """Raise UsageError if the user's space for these optimizers draws schedules, or options of them, that are wrong."""
+    names = [name for name in schedules.KEYS if name in space and any(name not in one.origin.names for one in configs)]
+    if schedules.SCHEDULE in names:
+        _check_drawn(space)
+    for name in names:
+        if not any(name in {*one.origin.names, *schedule_dimensions(one, space)} for one in configs):
+            have = " and ".join(f"{one.label} has the schedule {one.schedule}" for one in configs)
+            hint = f" ({schedules.in_words(name)})" if schedules.having(name) else ", and takes no other"
+            raise UsageError(f"the search space has {name}, which no schedule there has{hint}: {have}")
+
+
+def _check_drawn(space: Space) -> None:
+    drawn = space[schedules.SCHEDULE]
+    if not isinstance(drawn, Choice):
+        raise UsageError('the search space draws schedule from a range; list schedules: schedule = ["cosine", "wsd"]')
+    for shape in drawn.values:
+        twice = schedules.read(shape).options.keys() & space.keys()
+        if twice:
+            raise UsageError(
+                f"the search space sets {', '.join(twice)} in schedule {shape!r} and draws it too; give one of the two"
             )
 
 
@@ -124,6 +182,8 @@ def read_spaces(path: Path) -> dict[str, dict[str, Dimension]]:
         lr = { low = 1e-4, high = 1e-1 }                         # scale = "log" (default) or "linear"
         beta2 = { low = 0.001, high = 0.1, complement = true }   # draws 1 - beta2
         weight_decay = [0.0, 0.01, 0.1]                          # one of these
+        schedule = ["cosine", "wsd"]                             # drawn with the others, and so are its options
+        warmup = { low = 0.01, high = 0.2 }                      # shares of the steps; [10, 100] are steps
 
         ["torch.optim:AdamW"]
         betas = [[0.9, 0.95], [0.9, 0.999]]

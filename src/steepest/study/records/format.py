@@ -5,7 +5,7 @@ plain data into these objects, `records.plain` turns them back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -28,6 +28,9 @@ UNSTARTED: Final = "not started"
 Point = int | str
 """A point of a search: the number of a drawn one, or the library's defaults."""
 DEFAULTS: Final = "defaults"
+
+LATER: Final = {"unwritten": None}
+"""Metadata of an entry that older documents lack. It is not written while it is None, so that they stay as they are."""
 
 Options = Mapping[str, Any]
 T = TypeVar("T")
@@ -115,7 +118,7 @@ Dimension = SearchedRange | SearchedValues
 
 @dataclass(frozen=True, kw_only=True)
 class PointEntry:
-    """A planned point of a search and its options."""
+    """A planned point of a search and its options, those of its schedule among them where they are searched."""
 
     point: Point
     options: Options
@@ -130,7 +133,7 @@ class OptimizerEntry:
         name: its source: a name of the library, `MODULE:NAME` or `FILE.py:NAME`.
         given: the options that were set.
         options: all options, with the defaults.
-        schedule: the schedule of its learning rate.
+        schedule: the schedule of its learning rate, such as `cosine` or `wsd[warmup=100]`.
         rule_sha256: the digest of its code.
         executor: the executor of its steps in the dry run.
         skipped: the reason why it takes no part; None if it does.
@@ -152,11 +155,15 @@ class OptimizerEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The point that an optimizer's search chose, None without a search, and the options of its evaluation."""
+    """The point that an optimizer's search chose, None without a search, and the options of its evaluation.
+
+    `schedule` is the schedule of the evaluation if the search has drawn any of it; None where it is the optimizer's.
+    """
 
     point: Point | None
     given: Options
     options: Options
+    schedule: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +284,7 @@ def read(kind: type[T], value: object, place: str = "") -> T:
     """Read plain data from JSON as an object of a declared class. Entries without a declaration are ignored.
 
     >>> read(Choice, {"point": 1, "given": {}, "options": {"lr": 0.1}})
-    Choice(point=1, given={}, options={'lr': 0.1})
+    Choice(point=1, given={}, options={'lr': 0.1}, schedule=None)
     >>> read(Choice, {"point": 1.5, "given": {}, "options": {}}, "chosen.SGD")
     Traceback (most recent call last):
     steepest.study.records.format.FormatError: chosen.SGD.point is 1.5, not an integer, a text or null

@@ -48,13 +48,17 @@ def alike(left: Any, right: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value in JSON's types only. A declared object becomes a mapping of its entries."""
+    """Return a value in JSON's types only. A declared object becomes a mapping of its entries.
+
+    An entry whose value is the one that its metadata call `unwritten` is left out.
+    """
     if type(value) in _PLAIN:  # most values of the line that every step writes
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        entries = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: plain(item) for field, item in entries if field.metadata.get("unwritten", ...) != item}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

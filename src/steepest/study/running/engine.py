@@ -11,6 +11,7 @@ from steepest.study.errors import MetricError, UsageError
 from steepest.study.planning.extension import extension_of
 from steepest.study.planning.merge import merge, notes, with_trials
 from steepest.study.planning.plan import Candidate, Plan, PlannedTrial, entries
+from steepest.study.planning.search import Space
 from steepest.study.planning.selection import choose
 from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, StudyDocument
 from steepest.study.records.records import alike, number
@@ -136,7 +137,7 @@ class _Study:
         self._run_stage(self.plan.search_trials)
         self._check_metric(self.plan.search_trials, "validation")
         chosen = self.plan.given + _winners(self.plan, self.folder, self.summary)
-        _note_choice(chosen, self.folder)
+        _note_choice(chosen, self.plan, self.folder)
         evaluations = self.plan.evaluation_trials(chosen)
         self._run_stage(evaluations)
         self._check_metric(evaluations, "test")
@@ -243,12 +244,12 @@ def last_value(record: TrialRecords, key: str) -> float:
     return number(next(line[key] for line in reversed(record.lines) if key in line))
 
 
-def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
+def _note_choice(chosen: Sequence[Candidate], plan: Plan, folder: StudyFolder) -> None:
     """Store the choices. Trials of a label whose choice has changed leave the document, and lose their checkpoints."""
 
     def change(document: StudyDocument) -> StudyDocument:
         known = document.chosen
-        new = {entry.config.label: _choice(entry) for entry in chosen}
+        new = {entry.config.label: _choice(entry, plan.spaces.get(entry.config.label, {})) for entry in chosen}
         changed = {label for label, choice in new.items() if not alike(known.get(label, choice), choice)}
         kept = tuple(entry for entry in document.trials if entry.phase == SEARCH or entry.optimizer not in changed)
         return replace(document, trials=kept, chosen={**known, **new})
@@ -257,7 +258,11 @@ def _note_choice(chosen: Sequence[Candidate], folder: StudyFolder) -> None:
     folder.forget_checkpoints({trial.id for trial in folder.document().trials})
 
 
-def _choice(candidate: Candidate) -> Choice:
-    config = candidate.config
-    options = config.origin.resolved(config.options)
-    return Choice(point=candidate.point, given=dict(config.options), options=options)
+def _choice(candidate: Candidate, space: Space) -> Choice:
+    config, given = candidate.config, candidate.config.settings(space)
+    return Choice(
+        point=candidate.point,
+        given=given,
+        options={**config.origin.resolved(config.options), **given},
+        schedule=config.schedule if set(config.recipe_names) & space.keys() else None,
+    )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from steepest.study import seeds
 from steepest.study.declaration import Metric
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.schedules import CONSTANT, SCHEDULES
+from steepest.study.optimizers.schedules import CONSTANT, factor
 from steepest.study.trials import keeping
 from steepest.study.trials.clock import Clock
 from steepest.study.trials.keeping import Keep
@@ -436,9 +436,9 @@ class Run:
             return
         assert self.loop is not None
         assert self.loop.steps is not None
-        factor = SCHEDULES[self._spec.config.schedule](min(self.counts.steps, self.loop.steps - 1), self.loop.steps)
+        share = factor(self._spec.config.schedule)(min(self.counts.steps, self.loop.steps - 1), self.loop.steps)
         for optimizer in self.optimizers.values():
-            optimizer.scale_rates(factor)
+            optimizer.scale_rates(share)
 
     def _check_schedule(self) -> None:
         assert self.loop is not None

@@ -34,6 +34,25 @@ def run_with(study: Study, setting: OptimizerEntry) -> Mapping[str, Any]:
     return setting.options if choice is None or not choice.options else choice.options
 
 
+def schedule_of(study: Study, setting: OptimizerEntry) -> str:
+    """Return the schedule of the evaluation: the one that the search chose, or the one that was given."""
+    choice = study.chosen.get(setting.label)
+    return (choice and choice.schedule) or setting.schedule
+
+
+def by_schedule(study: Study) -> dict[str, list[str]]:
+    """Return the labels of the optimizers with each schedule, the schedule in words.
+
+    Words have round brackets as a setting has: ``wsd (warmup=100, final=0.1)``.
+    """
+    groups: dict[str, list[str]] = {}
+    for setting in study.running:
+        name, _, options = schedule_of(study, setting).rstrip("]").partition("[")
+        if name:
+            groups.setdefault(with_setting(name, {name: options.replace(",", ", ")}), []).append(setting.label)
+    return groups
+
+
 def acting(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change the update: not false, none, zero or empty; learning rate first.
 

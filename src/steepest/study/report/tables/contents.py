@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from steepest.study.records.format import FINISHED, INTERRUPTED, UNSTARTED, OptimizerEntry, Published
 from steepest.study.report.findings.measures import Measure, table_measures, trial_measures
-from steepest.study.report.findings.settings import acting, run_with, spelled
+from steepest.study.report.findings.settings import acting, run_with, schedule_of, spelled
 from steepest.study.report.findings.summary import Summary
 from steepest.study.report.stored.study import Study, Trial
 from steepest.study.report.tables.tables import Cell, Column, Formatted, MeanSd, Number, Table, Text
@@ -117,4 +117,4 @@ def _settings_row(study: Study, setting: OptimizerEntry) -> tuple[Cell, ...]:
     ran = dict.fromkeys(trial.executor for trial in study.trials_of(setting.label) if trial.executor)
     executor = ", ".join(ran) or setting.executor or ""
     acts = Text(spelled(acting(run_with(study, setting))), tag="code")
-    return (Text(setting.label), Text(setting.name), acts, Text(setting.schedule or ""), Text(executor))
+    return (Text(setting.label), Text(setting.name), acts, Text(schedule_of(study, setting)), Text(executor))

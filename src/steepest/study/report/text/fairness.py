@@ -5,11 +5,12 @@ says so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steepest.study.records.format import FINISHED, SEARCH, OptimizerEntry
+from steepest.study.records.format import FINISHED, SEARCH
 from steepest.study.report.findings.findings import Findings
+from steepest.study.report.findings.settings import by_schedule
 from steepest.study.report.findings.tuning import Search, SearchPoint, edges
 from steepest.study.report.stored.study import Study, Trial
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
@@ -201,22 +202,18 @@ def _ranges(searches: Sequence[Search]) -> str:
 
 
 def _schedules(study: Study) -> Check:
-    groups: dict[str, list[str]] = {}
-    for setting in _scheduled(study):
-        groups.setdefault(str(setting.schedule), []).append(setting.label)
+    groups = by_schedule(study)
     if not groups:
         return "", ""
     if len(groups) == 1:
         return f"One learning-rate schedule for all: {next(iter(groups))}.", ""
-    return "", f"Learning-rate schedules differ: {_by_schedule(groups)}."
+    words = "; ".join(f"{name} for {joined(labels)}" for name, labels in groups.items())
+    drawn = [label for label in study.labels if label in study.chosen and study.chosen[label].schedule]
+    return "", f"Learning-rate schedules differ{_chosen_for(drawn)}: {words}."
 
 
-def _scheduled(study: Study) -> list[OptimizerEntry]:
-    return [setting for setting in study.running if setting.schedule]
-
-
-def _by_schedule(groups: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name} for {joined(list(labels))}" for name, labels in groups.items())
+def _chosen_for(drawn: Sequence[str]) -> str:
+    return f" (the search chose {'it' if len(drawn) == 1 else 'them'} for {joined(drawn)})" if drawn else ""
 
 
 def _horizon(study: Study) -> Check:

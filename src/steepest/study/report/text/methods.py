@@ -1,7 +1,7 @@
 """A methods paragraph for a paper, written from the stored plan; it says nothing that the plan does not hold."""
 
 from steepest.study.report.findings.findings import Findings
-from steepest.study.report.findings.settings import searched
+from steepest.study.report.findings.settings import by_schedule, searched
 from steepest.study.report.stored.study import Study
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
@@ -62,10 +62,7 @@ def _fixed(study: Study) -> str:
 
 
 def _schedule(study: Study) -> str:
-    groups: dict[str, list[str]] = {}
-    for setting in study.running:
-        if setting.schedule:
-            groups.setdefault(setting.schedule, []).append(setting.label)
+    groups = by_schedule(study)
     if len(groups) == 1:
         return f"The learning-rate schedule was {next(iter(groups))} throughout."
     parts = [f"{name} for {joined(labels)}" for name, labels in groups.items()]
