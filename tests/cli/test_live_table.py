@@ -87,7 +87,7 @@ def test_a_row_for_every_trial(tmp_path) -> None:
 
 def test_a_narrow_terminal_has_names_and_figures_whole() -> None:
     long = "my_rules.an_optimizer_with_a_rather_long_name[momentum=0.9]"
-    watched = SimpleNamespace(metric="accuracy", epochs=30, seconds_left=lambda: None)
+    watched = SimpleNamespace(unit="epoch", metric="accuracy", epochs=30, seconds_left=lambda: None)
     watched.rows = {
         label: Row(label, "evaluation", 0, 9, status="timed out", loss=0.12345, validation=0.87)
         for label in ("SGD", long)

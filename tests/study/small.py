@@ -34,6 +34,6 @@ def fitted(model: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tens
 
 
 def planned(workload: Workload, *optimizers: str, **wanted: Any) -> Plan:
-    declared = Declared("small", lambda: workload, "small")
+    declared = Declared("small", lambda: workload, "small", workload.model)
     request = Request(declared, "smoke", optimizers or ("sgd",), **{"timing_rounds": 0, **wanted})
     return make_plan(request, adapt.load(workload.data), "command")

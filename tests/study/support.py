@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def encode_idx(array: torch.Tensor) -> bytes:
     """Return an IDX file of unsigned bytes."""
     header = bytes([0, 0, idx.UNSIGNED_BYTE, array.dim()]) + struct.pack(f">{array.dim()}I", *array.shape)
     return header + array.to(torch.uint8).numpy().tobytes()
+
+
+def with_task(plan: Plan, task: Trainable) -> Plan:
+    """Return a plan whose trials run another task under the same names."""
+    return replace(plan, subject=replace(plan.subject, task=task))
 
 
 def evaluations(plan: Plan) -> list[TrialSpec]:

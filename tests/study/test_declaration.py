@@ -235,7 +235,8 @@ def test_one_of_several_workloads_is_named() -> None:
     Path("tasks.py").write_text(TWO)
     assert workloads.find("tasks.py:other").name == "other"
     with pytest.raises(
-        UsageError, match=r"tasks\.py declares several workloads; name one: tasks\.py:my_task, tasks\.py:ot"
+        UsageError,
+        match=r"tasks\.py declares several workloads and experiments; name one: tasks\.py:my_task, tasks\.py:ot",
     ):
         workloads.find("tasks.py")
     with pytest.raises(
@@ -247,7 +248,7 @@ def test_one_of_several_workloads_is_named() -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (FILE, "tasks.py declares no workload; put @steepest.study.workload above a function"),
+        (FILE, "tasks.py declares no workload and no experiment; put @steepest.study.workload above a function, or"),
         (FILE.replace("steepest.study.LOSS", "'loss'") + "x = usual()", "metric of a workload must be a Metric"),
         (
             "import steepest.study\n@steepest.study.workload()\ndef f():\n    pass",

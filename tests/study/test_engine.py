@@ -24,7 +24,7 @@ from steepest.study.running.store import StudyFolder
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
-from .support import PlanMaker, Silent, evaluations, stored
+from .support import PlanMaker, Silent, evaluations, stored, with_task
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_crash_in_the_middle_tells_its_step(plan: PlanMaker, folder: StudyFold
             raise RuntimeError("the eighth loss")
         return made.task.loss(outputs, targets)
 
-    engine.run(dataclasses.replace(made, task=dataclasses.replace(made.task, loss=loss)), folder, silent)
+    engine.run(with_task(made, dataclasses.replace(made.task, loss=loss)), folder, silent)
     end = folder.read_trial(evaluations(made)[0].id).end
     assert end is not None
     # Two losses in the warm-up, a validation, two steps and a validation; the eighth is the second epoch's second step.

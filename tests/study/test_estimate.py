@@ -2,7 +2,7 @@
 
 import pytest
 
-from steepest.study.planning import estimate
+from steepest.study.planning import estimate, subject
 from steepest.study.planning.estimate import detectable_effect
 
 from .support import PlanMaker
@@ -36,10 +36,10 @@ def test_more_seeds_find_less() -> None:
 def test_cost_grows_with_the_plan(plan: PlanMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock of a second per step and two per evaluation the sum can be made by hand."""
     monkeypatch.setattr(estimate, "_step_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(estimate, "_evaluation_seconds", lambda *_: 2.0)
+    monkeypatch.setattr(subject, "_evaluation_seconds", lambda *_: 2.0)
     made = plan("sgd", "adam", trials_wanted=2, seeds=3, epochs_wanted=2, timing_rounds=0)
     trials = 2 * (3 + 3)  # defaults and two points, three evaluations
-    steps, looks = 2 * made.steps_per_epoch, 2 + 2  # before training and at the test as well
+    steps, looks = made.subject.steps, 2 + 2  # before training and at the test as well
     found = estimate.cost(made)
     assert found.seconds == trials * (steps * 1.0 + looks * 2.0)
     timed = estimate.cost(plan("sgd", "adam", trials_wanted=2, seeds=3, epochs_wanted=2, timing_rounds=3))

@@ -94,12 +94,16 @@ def test_a_figure_of_a_set_that_is_none_is_refused() -> None:
     ("options", "told"),
     [
         ({"of": correct, "over": "batch"}, "unknown 'over' of a metric 'batch'.*examples, set"),
-        ({"of": None, "over": "set"}, "has over='set' and no function"),
     ],
 )
 def test_declarations_that_make_no_sense(options: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         Metric("score", "maximize", **options)
+
+
+def test_a_workload_has_a_function_for_its_figure_of_sets() -> None:
+    with pytest.raises(UsageError, match=r"metric 'score' has over='set' and no function; give one of \(outputs, tar"):
+        small(metric=Metric("score", "maximize", over="set"))
 
 
 def test_the_report_of_a_study_with_a_figure_of_sets(tmp_path: Any) -> None:

@@ -28,12 +28,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def step(examples: int) -> Event:
-    return Event({"kind": "step", "epoch": 1, "step": 1, "loss": 2.0}, {"examples": examples, "train_seconds": 2.0})
+def step(number: int) -> Event:
+    return Event({"kind": "step", "epoch": 1, "step": number, "loss": 2.0}, {"examples": 32, "train_seconds": 2.0})
 
 
 def test_time_left_follows_the_pace(plan: PlanMaker, tmp_path: Path, clock: Clock) -> None:
-    made = plan("sgd", "adam", "rmsprop")
+    made = plan("sgd", "adam", "rmsprop", epochs_wanted=2)
     progress = Progress(made, StudyFolder(tmp_path))
     first, second, _ = evaluations(made)
     progress.stage_started(evaluations(made))
@@ -41,16 +41,16 @@ def test_time_left_follows_the_pace(plan: PlanMaker, tmp_path: Path, clock: Cloc
     progress.trial_started(first)
     assert progress.seconds_left() is None
     clock.now += 10
-    progress.trial_event(first, step(32))  # a quarter of 128 examples
+    progress.trial_event(first, step(1))  # of four
     assert progress.rows[first.id].seconds_left(clock.now) == 30.0
     assert progress.rows[first.id].speed == 16.0
     assert progress.seconds_left() == 30.0 + 2 * 40.0
     clock.now += 50
-    progress.trial_event(first, Event({"kind": "end", "status": "finished", "epoch": 1, "step": 2}))
+    progress.trial_event(first, Event({"kind": "end", "status": "finished", "epoch": 2, "step": 4}))
     assert progress.seconds_left() == 2 * 60.0
     progress.trial_started(second)
     clock.now += 10
-    progress.trial_event(second, step(64))
+    progress.trial_event(second, step(2))
     assert progress.seconds_left() == 10.0 + 60.0
 
 

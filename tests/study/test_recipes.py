@@ -132,7 +132,7 @@ def test_a_schedule_for_nobody_is_remarked_on() -> None:
 
 def request(*optimizers: str, **wanted: Any) -> Request:
     workload = small()
-    declared = Declared("small", lambda: workload, "small")
+    declared = Declared("small", lambda: workload, "small", workload.model)
     return Request(declared, None, optimizers, **{"trials_wanted": 4, **wanted})
 
 
@@ -264,7 +264,7 @@ def test_a_schedule_longer_than_a_trial_is_told(text: str, told: str) -> None:
 @pytest.mark.parametrize("text", ["sgd[schedule=cosine,warmup=10]", "sgd[schedule=wsd,warmup=0.8,cooldown=0.2]"])
 def test_a_schedule_as_long_as_a_trial_runs(text: str, tmp_path: Path, silent: Silent) -> None:
     plan = planned(small(), text)
-    assert plan.steps_per_epoch * plan.pattern.epochs == 10
+    assert plan.subject.steps == 10
     assert engine.run(plan, StudyFolder(tmp_path / "study"), silent).ended == {"finished": 1}
 
 

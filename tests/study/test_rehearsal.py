@@ -18,7 +18,7 @@ from steepest.study.planning.dry_run import DryRun, try_steps
 from steepest.study.planning.plan import Plan
 
 from .small import planned, small
-from .support import PlanMaker, evaluations, events_of, stored
+from .support import PlanMaker, evaluations, events_of, stored, with_task
 
 RULES = '''
 import torch
@@ -149,7 +149,7 @@ def test_the_rehearsal_leaves_everything_as_it_was(lines: Plan, text: str) -> No
     torch.manual_seed(5)
     before = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
     points = lines.task.splits.train.inputs.clone()
-    counted = dataclasses.replace(lines, task=dataclasses.replace(lines.task, model=model))
+    counted = with_task(lines, dataclasses.replace(lines.task, model=model))
     rehearsed(counted, text)
     rehearsed(counted, "sgd")
     assert torch.equal(torch.get_rng_state(), before[0])

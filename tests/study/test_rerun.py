@@ -15,7 +15,7 @@ from steepest.study.running import engine
 from steepest.study.running.rerun import find, rerun
 from steepest.study.running.store import StudyFolder
 
-from .support import PlanMaker, Silent, stored
+from .support import PlanMaker, Silent, stored, with_task
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_trial_that_failed_at_its_start_can_be_repeated(
     def fail(*_: object) -> None:
         raise MemoryError("no room for the data")
 
-    broken = dataclasses.replace(made, task=dataclasses.replace(made.task, model=fail))
+    broken = with_task(made, dataclasses.replace(made.task, model=fail))
     assert engine.run(broken, folder, silent).ended == {"failed": 1}
     found = rerun(folder, trials(folder)[0])  # here the data can be loaded
     assert (found.bit_equal, found.different) == (False, 2)

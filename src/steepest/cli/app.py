@@ -41,6 +41,9 @@ PresetName = Annotated[
     str | None, typer.Option(metavar="smoke|quick|full", help="The size of the study. Default: quick.")
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead of the preset's.")]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", help="Steps of an experiment whose loop counts steps, instead of its own.")
+]
 Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
 Trials = Annotated[
     int | None,
@@ -127,6 +130,7 @@ def study(
     optimizers: Optimizers = None,
     preset: PresetName = None,
     epochs: Epochs = None,
+    steps: Steps = None,
     seeds: Seeds = None,
     trials: Trials = None,
     tuning_seeds: TuningSeeds = None,
@@ -157,6 +161,7 @@ def study(
         preset_wanted=preset,
         optimizers=tuple(optimizers or ()),
         epochs_wanted=epochs,
+        steps_wanted=steps,
         seeds_wanted=seeds,
         trials_wanted=trials,
         tuning_seeds_wanted=tuning_seeds,

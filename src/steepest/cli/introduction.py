@@ -12,18 +12,19 @@ from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
 from steepest.study.planning.request import Request
+from steepest.study.records.format import Data
 
 
-def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path) -> None:
+def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, folder: Path) -> None:
     """Print the introduction. A stand-in for missing data is named first, in a warning."""
-    if data.fallback is not None:
+    if data is not None and data.fallback is not None:
         screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
         screen.print(data.fallback, style="yellow", markup=False)
         screen.rule()
     document = plan.document
     lines = [
         f"{document.title} ({request.preset_name})",
-        f"data       {data.name} from {data.source}: {_sizes(plan)}",
+        *([] if document.data is None else [f"data       {_data(document.data)}"]),
         f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
         f"trials     {_trials(plan)}",
@@ -38,18 +39,18 @@ def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: P
         screen.print(line, markup=False)
 
 
-def _sizes(plan: Plan) -> str:
-    splits = plan.task.splits
-    validation = f"{len(splits.validation):,} validation" if len(splits.validation) else "no validation (all train)"
-    return f"{len(splits.train):,} training, {validation} and {len(splits.test):,} test examples"
+def _data(data: Data) -> str:
+    validation = f"{data.validation:,} validation" if data.validation else "no validation (all train)"
+    return f"{data.name} from {data.source}: {data.train:,} training, {validation} and {data.test:,} test examples"
 
 
 def _training(plan: Plan) -> str:
     config = plan.document.config
     threads = text.count(plan.document.threads, "thread")
     seeds = f"seeds {', '.join(map(str, config.seeds))}"
-    epochs = text.count(config.epochs, "epoch")
-    return f"{epochs}, batches of {config.batch_size}, {config.precision}, on the CPU with {threads}, {seeds}"
+    length = text.count(config.epochs, config.unit.removesuffix("s"))
+    batches = f"batches of {config.batch_size}, " if config.batch_size else ""
+    return f"{length}, {batches}{config.precision}, on the CPU with {threads}, {seeds}"
 
 
 def _trials(plan: Plan) -> str:

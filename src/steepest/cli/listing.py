@@ -62,7 +62,7 @@ def _workloads() -> list[dict[str, Any]]:
 
 
 def _workload(declared: Declared) -> dict[str, Any]:
-    made = declared()
+    made = declared.workload()
     return {
         "name": declared.name,
         "title": made.title,
@@ -71,7 +71,7 @@ def _workload(declared: Declared) -> dict[str, Any]:
         "batch_size": made.batch_size,
         "margin": made.margin,
         "needs": made.needs,
-        "presets": {preset: _preset(declared(preset)) for preset in PRESETS},
+        "presets": {preset: _preset(declared.workload(preset)) for preset in PRESETS},
         "settings": made.settings,
     }
 

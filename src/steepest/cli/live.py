@@ -57,7 +57,7 @@ class LiveTable:
         return {
             "phase": row.phase,
             "seed": str(row.seed),
-            "epoch": f"{row.epoch:g}/{self._progress.epochs}",
+            self._progress.unit: f"{row.epoch:g}/{self._progress.epochs}",
             "loss": text.number(row.loss),
             f"validation {metric}" if wide else metric: text.score(row.validation, self._progress.metric),
             **({"examples/s": text.speed(row.speed), "time left": left} if wide else {}),

@@ -54,7 +54,7 @@ class Batches:
 
 def run(arguments: Arguments) -> None:
     """Run the range test for every optimizer and print the results; write figures if they are asked for."""
-    workload = arguments.declared(arguments.preset)
+    workload = arguments.declared.workload(arguments.preset)
     configs = [parse_config(text, workload.settings) for text in arguments.optimizers or workload.settings]
     if not configs:
         raise UsageError(f"{arguments.declared.source} has no optimizers of its own; name some: -o adamw -o sgd")

@@ -40,10 +40,12 @@ class PlainLines:
 
     def _epoch(self, trial: TrialSpec) -> str:
         row, metric = self._progress.rows[trial.id], self._progress.metric
-        parts = [f"epoch {row.epoch}/{trial.epochs}", f"loss {text.number(row.loss)}"]
+        parts = [f"{self._progress.unit} {row.epoch:g}/{trial.epochs}", f"loss {text.number(row.loss)}"]
         if row.validation is not None:
             parts.append(f"validation {text.words(metric)} {text.score(row.validation, metric)}")
-        parts += [f"{text.speed(row.speed)} examples/s", f"{text.duration(self._progress.seconds_left())} left"]
+        if row.examples:
+            parts.append(f"{text.speed(row.speed)} examples/s")
+        parts += [f"{text.duration(self._progress.seconds_left())} left"]
         return ", ".join(parts)
 
     def _end(self, trial: TrialSpec, event: Event) -> str:

@@ -9,6 +9,7 @@ from steepest.cli import console, introduction
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet
+from steepest.study.declaration import Workload
 from steepest.study.planning import remarks
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
@@ -32,7 +33,7 @@ class Prepared:
     """A study that is ready to run."""
 
     request: Request
-    data: DataSet
+    data: DataSet | None
     plan: Plan
     folder: StudyFolder
 
@@ -47,13 +48,19 @@ def prepare(arguments: Arguments, command: str) -> Prepared:
     if arguments.extend:
         remarks.check_extend(request)
     with console.messages():
-        data = adapt.load(request.workload.data, arguments.data_dir)
-    folder = StudyFolder(arguments.out or request.folder(fallback=data.fallback is not None))
+        data = _data(request, arguments.data_dir)
+    folder = StudyFolder(arguments.out or request.folder(fallback=data is not None and data.fallback is not None))
     request = request.continuing(folder.read_document(), arguments.limits.threads)
     plan = make_plan(request, data, command)
     if arguments.extend:
         request = request.extended(engine.next_extension(plan, folder))
         plan = make_plan(request, data, command)
-    for remark in remarks.remarks(request, arguments.data_dir):
+    for remark in (*plan.subject.remarks, *remarks.remarks(request, arguments.data_dir)):
         console.note(remark)
     return Prepared(request, data, plan, folder)
+
+
+def _data(request: Request, data_dir: Path | None) -> DataSet | None:
+    """Return the data of a workload; None for an experiment, which loads its own."""
+    workload = request.workload
+    return adapt.load(workload.data, data_dir) if isinstance(workload, Workload) else None

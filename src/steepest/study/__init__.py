@@ -1,6 +1,7 @@
 """Studies: many training runs that together answer which optimizer is better, and how sure that is.
 
-A file with a workload of your own imports from here: `from steepest.study import ACCURACY, Workload, workload`.
+A file with a workload of your own imports from here: `from steepest.study import ACCURACY, Workload, workload`. A file
+with a training loop of your own uses `study.experiment`, `study.Metric` and `study.Run`: `from steepest import study`.
 `compare` runs a study from Python.
 """
 
@@ -15,19 +16,23 @@ if TYPE_CHECKING:
     from steepest.study.data.splits import Sizes as Sizes
     from steepest.study.declaration import ACCURACY as ACCURACY
     from steepest.study.declaration import LOSS as LOSS
+    from steepest.study.declaration import Experiment as Experiment
     from steepest.study.declaration import Metric as Metric
     from steepest.study.declaration import Published as Published
     from steepest.study.declaration import Workload as Workload
+    from steepest.study.declaration import experiment as experiment
     from steepest.study.declaration import workload as workload
+    from steepest.study.trials.run import Run as Run
 
 STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
 """The packages that the extra `steepest[study]` installs, by the names that are imported."""
 
 _HOMES: Final = {
     "comparison": ("Answer", "compare"),
-    "declaration": ("ACCURACY", "LOSS", "Metric", "Published", "Workload", "workload"),
+    "declaration": ("ACCURACY", "LOSS", "Experiment", "Metric", "Published", "Workload", "experiment", "workload"),
     "data.dataset": ("DataSet", "Examples"),
     "data.splits": ("Sizes",),
+    "trials.run": ("Run",),
 }
 
 

@@ -128,7 +128,7 @@ def compare(
         title="A comparison from Python",
     )
     request = Request(
-        Declared("comparison", lambda: workload, "comparison"),
+        Declared("comparison", lambda: workload, "comparison", model),
         optimizers=tuple(_texts(optimizers)),
         searched_wanted=tuple(searched),
         spaces=spaces or {},

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
@@ -38,7 +39,8 @@ class Metric:
     Attributes:
         name: its name in records and tables; `loss` stands for the loss itself.
         direction: `maximize` or `minimize`.
-        of: a function of (outputs, targets); without one the loss is the metric.
+        of: a function of (outputs, targets); without one the loss is the metric. An experiment reports its metric
+            itself and needs none.
         over: the argument of `of`. `examples`: it returns one value per example of a batch, shape (N,), and their
             mean is reported. `set`: it is called once with all outputs and all targets of a set, concatenated, and
             returns one number (AUC, F1, BLEU, perplexity).
@@ -64,8 +66,6 @@ class Metric:
             raise UsageError(choices("direction of a metric", str(self.direction), ("maximize", "minimize")))
         if self.over not in OVER:
             raise UsageError(choices("'over' of a metric", str(self.over), OVER))
-        if self.over == "set" and self.of is None:
-            raise UsageError(f"metric {self.name!r} has over='set' and no function; give one of (outputs, targets)")
 
     @property
     def sign(self) -> int:
@@ -131,19 +131,11 @@ class Size(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # tensors among the fields have no single answer to ==
-class Workload:
-    """A task to train on, at one size.
+class Declaration:
+    """The declaration of anything that a study trains on.
 
     Attributes:
-        data: a `DataSet`, `(inputs, targets)`, `((inputs, targets), (test inputs, test targets))`, torch datasets in
-            their place, or a function of the data folder (or of nothing) that returns one of these.
-        model: builds the network from torch's global generator, which the trial seeds.
-        loss: mean loss of (outputs, targets); a scalar tensor.
         metric: figure of merit, with its direction.
-        batch_size: examples of a step.
-        horizon: epochs of a trial.
-        sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
-        evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
         target: values of the validation metric whose first crossing is timed: none, one, or several.
         margin: largest difference of the metric without practical meaning, in the metric's unit; 0 if none is known.
         seeds: number of evaluation seeds, unless asked otherwise.
@@ -155,14 +147,7 @@ class Workload:
         published: figures to show next to the results of the preset `full`.
     """
 
-    data: Source
-    model: Callable[[], nn.Module]
-    loss: Loss
     metric: Metric
-    batch_size: int
-    horizon: int
-    sizes: Sizes | None = None
-    evaluations: int = 1
     target: float | tuple[float, ...] = ()
     margin: float = 0.0
     seeds: int = 10
@@ -175,36 +160,25 @@ class Workload:
     published: Published | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a workload that every study would fail on."""
-        counts = {"batch_size": 1, "horizon": 1, "evaluations": 1, "seeds": 1, "trials": 0}
-        for name, least in counts.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} of a workload must be a whole number of at least {least}, not {value!r}")
-        _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
-        _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
+        """Refuse a declaration that every study would fail on."""
+        self._check_counts(seeds=1, trials=0)
         if not isinstance(self.metric, Metric):
             raise UsageError(
-                f"metric of a workload must be a Metric with its name and direction, not {self.metric!r}; "
+                f"metric of {self._kind} must be a Metric with its name and direction, not {self.metric!r}; "
                 "for classes there is steepest.study.ACCURACY, for the loss itself steepest.study.LOSS"
             )
         for value in self._given_targets:
             if not _is_finite(value):
-                raise UsageError(f"target of a workload must be a number or a tuple of numbers, not {value!r}")
+                raise UsageError(f"target of {self._kind} must be a number or a tuple of numbers, not {value!r}")
         if not _is_finite(self.margin) or self.margin < 0:
-            raise UsageError(f"margin of a workload must be a number of at least 0, not {self.margin!r}")
-        if self.sizes is not None:
-            _check_sizes(self.sizes)
-        self._check_words()
-
-    def _check_words(self) -> None:
+            raise UsageError(f"margin of {self._kind} must be a number of at least 0, not {self.margin!r}")
         for need in self.needs:
             if need not in NEEDS:
                 raise UsageError(choices("need", need, NEEDS))
         for name, options in self.settings.items():
             if not isinstance(options, Mapping):
                 raise UsageError(
-                    f"settings of a workload must hold the options of every optimizer, such as "
+                    f"settings of {self._kind} must hold the options of every optimizer, such as "
                     f'{{"adam": {{"lr": 0.01}}}}; for {name!r} they hold {options!r}'
                 )
 
@@ -214,8 +188,71 @@ class Workload:
         return tuple(sorted({*self._given_targets}, key=lambda value: self.metric.sign * value))
 
     @property
+    def _kind(self) -> str:
+        return f"{'an' if type(self).__name__[0] in 'AEIOU' else 'a'} {type(self).__name__.lower()}"
+
+    def _check_counts(self, **least: int) -> None:
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise UsageError(f"{name} of {self._kind} must be a whole number of at least {lowest}, not {value!r}")
+
+    @property
     def _given_targets(self) -> Sequence[float]:
         return self.target if isinstance(self.target, tuple | list) else (self.target,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Workload(Declaration):
+    """A task to train on, at one size: data, a model and a loss, trained in the library's own loop.
+
+    Attributes:
+        data: a `DataSet`, `(inputs, targets)`, `((inputs, targets), (test inputs, test targets))`, torch datasets in
+            their place, or a function of the data folder (or of nothing) that returns one of these.
+        model: builds the network from torch's global generator, which the trial seeds.
+        loss: mean loss of (outputs, targets); a scalar tensor.
+        batch_size: examples of a step.
+        horizon: epochs of a trial.
+        sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
+        evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
+    """
+
+    data: Source
+    model: Callable[[], nn.Module]
+    loss: Loss
+    batch_size: int
+    horizon: int
+    sizes: Sizes | None = None
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a workload that every study would fail on."""
+        self._check_counts(batch_size=1, horizon=1, evaluations=1)
+        _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
+        _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
+        super().__post_init__()
+        if self.metric.over == "set" and self.metric.of is None:
+            raise UsageError(
+                f"metric {self.metric.name!r} has over='set' and no function; give one of (outputs, targets)"
+            )
+        if self.sizes is not None:
+            _check_sizes(self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment(Declaration):
+    """A training function of the user's own, at one size.
+
+    Attributes:
+        function: trains once, with the `Run` that it is given.
+    """
+
+    function: Callable[..., None]
+
+    def __post_init__(self) -> None:
+        """Refuse an experiment that every study would fail on."""
+        _check_function("function", self.function, 1, "of a run: def train(run: study.Run) -> None", "an experiment")
+        super().__post_init__()
 
 
 def _tensor_of(value: object) -> Tensor | None:
@@ -246,7 +283,7 @@ def _check_sizes(sizes: object) -> None:
         )
 
 
-def _check_function(name: str, value: object, arguments: int, of: str) -> None:
+def _check_function(name: str, value: object, arguments: int, of: str, kind: str = "a workload") -> None:
     if isinstance(value, nn.Module) and name == "model":
         given = f"a {type(value).__name__} that is built already; put its construction into the function"
     elif inspect.isclass(value) and issubclass(value, nn.Module) and name == "loss":
@@ -257,7 +294,7 @@ def _check_function(name: str, value: object, arguments: int, of: str) -> None:
         given = f"{getattr(value, '__name__', value)}{inspect.signature(value)}"
     else:
         return
-    raise UsageError(f"{name} of a workload must be a function {of}; it is {given}")
+    raise UsageError(f"{name} of {kind} must be a function {of}; it is {given}")
 
 
 def _takes(function: Callable[..., Any], arguments: int) -> bool:
@@ -272,33 +309,47 @@ def _takes(function: Callable[..., Any], arguments: int) -> bool:
 
 @dataclass(frozen=True)
 class Declared:
-    """A workload by name: the function from the preset to the workload, and the place of its declaration.
+    """A workload or an experiment by name: the function that makes it at a size, and the place of its declaration.
 
-    `source` is its name on a command line: the workload's name, or `FILE.py:FUNCTION`.
+    `source` is its name on a command line: the workload's name, or `FILE.py:FUNCTION`. `function` is the function that
+    stands under the decorator.
     """
 
     name: str
-    build: Callable[..., Workload]
+    build: Callable[..., Declaration]
     source: str
+    function: Callable[..., Any]
 
-    def __call__(self, preset: str = "quick") -> Workload:
-        """Return the workload at a size: `smoke`, `quick` or `full`."""
+    def __call__(self, preset: str = "quick") -> Declaration:
+        """Return the workload or experiment at a size: `smoke`, `quick` or `full`."""
         if preset not in PRESETS:
             raise UsageError(choices("preset", preset, PRESETS))
         made = self._made(preset)
-        if not isinstance(made, Workload):
+        if not isinstance(made, Declaration):
             raise UsageError(f"{self.source} must return a Workload; it returned a {type(made).__name__}")
-        title, _, description = inspect.cleandoc(self.build.__doc__ or self.name).partition("\n")
+        title, _, description = inspect.cleandoc(self.function.__doc__ or self.name).partition("\n")
         words = " ".join(description.split())
         return replace(made, title=made.title or title.rstrip("."), description=made.description or words)
 
+    def workload(self, preset: str = "quick") -> Workload:
+        """Return the workload at a size. Raise UsageError for an experiment."""
+        made = self(preset)
+        if not isinstance(made, Workload):
+            raise UsageError(f"{self.source} is an experiment with a loop of its own; this needs a workload")
+        return made
+
+    @property
+    def depends_on_preset(self) -> bool:
+        """True if its sizes differ."""
+        return bool(inspect.signature(self.build).parameters)
+
     def _made(self, preset: str) -> Any:
         try:
-            return self.build(preset) if inspect.signature(self.build).parameters else self.build()
+            return self.build(preset) if self.depends_on_preset else self.build()
         except StudyError:
             raise
         except Exception as error:  # whatever the user's code raises
-            file = Path(inspect.getfile(self.build))
+            file = Path(inspect.getfile(self.function))
             raise UsageError(f"{self.source} stopped with {user_files.reason(error, file)}") from error
 
 
@@ -308,7 +359,48 @@ def workload(function: Callable[..., Workload]) -> Declared:
     The function takes the preset's name, or nothing if all presets are alike.
     """
     name = function.__name__.replace("_", "-")
-    return Declared(name, function, name)
+    return Declared(name, function, name, function)
+
+
+def experiment(
+    *,
+    metric: Metric,
+    target: float | tuple[float, ...] = (),
+    margin: float = 0.0,
+    seeds: int = 10,
+    trials: int = 16,
+    needs: tuple[Need, ...] = (),
+    network: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[Callable[..., None]], Declared]:
+    """Declare a training function as an experiment: `@experiment(metric=...) def finetune(run): ...`.
+
+    The function takes a `Run` and trains once with the optimizer that the run gives it. It is called several times in a
+    process, also while another call is in progress. The size of a study is `run.preset`. The first line of its
+    docstring is the title.
+
+    Args:
+        metric: the figure that it reports to `run.validate` and `run.test`, with its direction.
+        target, margin, seeds, trials, needs, network, settings: see `Declaration`.
+    """
+
+    def declared(function: Callable[..., None]) -> Declared:
+        name = function.__name__.replace("_", "-")
+        made = partial(
+            Experiment,
+            function=function,
+            metric=metric,
+            target=target,
+            margin=margin,
+            seeds=seeds,
+            trials=trials,
+            needs=needs,
+            network=network,
+            settings=settings or {},
+        )
+        return Declared(name, lambda preset: made(), name, function)
+
+    return declared
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

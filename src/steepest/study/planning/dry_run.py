@@ -39,10 +39,10 @@ def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, need
         because = "; ".join(NEEDS[need] for need in needs)
         return DryRun(skipped=f"{reason} (of this workload: {because})" if because else reason)
     executor = executor_of(next(iter(run.optimizers.values())).made)
-    return DryRun(executor, problems=tuple(_uncovered(config.label, run)))
+    return DryRun(executor, problems=tuple(uncovered(config.label, run)))
 
 
-def _uncovered(label: str, run: Run) -> Iterator[str]:
+def uncovered(label: str, run: Run) -> Iterator[str]:
     """Yield a sentence if any parameter with a gradient belongs to none of the optimizers' groups."""
     groups = [group for optimizer in run.optimizers.values() for group in optimizer.made.param_groups]
     grouped = {id(p) for group in groups for p in group["params"]}

@@ -1,16 +1,13 @@
 """The cost of a plan on this machine, and the differences that it can detect, before anything runs."""
 
-import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from steepest.study import seeds
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.plan import ALPHA, Plan
 from steepest.study.records import records
 from steepest.study.statistics.permutation import seeds_for_a_verdict
 from steepest.study.statistics.power import detectable_difference
-from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.timing import SECONDS as TIMING_SECONDS
 from steepest.study.trials.timing import time_steps
 
@@ -71,9 +68,9 @@ def detectable_effect(optimizers: int, seeds: int) -> DetectableEffect | None:
 
 def cost(plan: Plan) -> Cost:
     """Time a few steps of every optimizer and one evaluation, and add up the plan's trials."""
-    steps = plan.steps_per_epoch * plan.pattern.epochs
-    evaluations = plan.pattern.epochs * min(plan.pattern.evaluations, plan.steps_per_epoch) + 2
-    looking = _evaluation_seconds(plan)
+    epochs, steps = plan.pattern.epochs or 0, plan.subject.steps or 0
+    evaluations = epochs * min(plan.pattern.evaluations or 1, plan.subject.steps_per_epoch or 1) + 2
+    looking = plan.subject.evaluation_seconds()
     seconds, trials = 0.0, 0
     for config in plan.configs:
         count = len(plan.candidates.get(config.label, ())) * len(plan.search_seeds) + len(plan.seeds)
@@ -85,16 +82,6 @@ def cost(plan: Plan) -> Cost:
 
 def _step_seconds(plan: Plan, config: OptimizerConfig) -> float:
     return time_steps(replace(plan.pattern, config=config), plan.task, CALIBRATION_SECONDS).step_seconds
-
-
-def _evaluation_seconds(plan: Plan) -> float:
-    examples = plan.task.splits.validation
-    if not len(examples):
-        return 0.0
-    with seeds.GlobalStream("evaluation", plan.pattern.seed, "validation", 0).active():
-        model, began = plan.task.model(), time.perf_counter()
-        evaluate(model, examples, plan.task, plan.pattern.precision)
-        return time.perf_counter() - began
 
 
 def _line_bytes(kind: str) -> int:

@@ -5,25 +5,20 @@ A study has up to three stages. `search` tries the same number of points of ever
 has seen. `timing` takes the seconds, one trial at a time.
 """
 
-import hashlib
-import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from torch import nn
-
 from steepest.study import seeds, source_code, user_files
 from steepest.study.data.dataset import DataSet
-from steepest.study.data.splits import Sizes
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import dry_run, search
 from steepest.study.planning.extension import extended_points
 from steepest.study.planning.request import Request
+from steepest.study.planning.subject import Subject, subject_of
 from steepest.study.records import machine
 from steepest.study.records.format import (
     DEFAULTS,
@@ -47,9 +42,8 @@ from steepest.study.records.format import (
     read,
 )
 from steepest.study.records.records import plain
-from steepest.study.trials import task_check
-from steepest.study.trials.spec import TaskName, TrialSpec
-from steepest.study.trials.task import Task, task_of
+from steepest.study.trials.run import Trainable
+from steepest.study.trials.spec import TrialSpec
 
 ALPHA: Final = 0.05
 
@@ -91,17 +85,21 @@ class Plan:
     configs: tuple[OptimizerConfig, ...]
     spaces: Mapping[str, search.Space]
     candidates: Mapping[str, tuple[Candidate, ...]]
-    pattern: TrialSpec
+    subject: Subject
     seeds: tuple[int, ...]
     search_seeds: tuple[int, ...]
     timing_rounds: int
-    task: Task
     document: StudyDocument
 
     @property
-    def steps_per_epoch(self) -> int:
-        """The number of batches in one pass over the training set, the last one perhaps smaller."""
-        return math.ceil(len(self.task.splits.train) / self.pattern.batch_size)
+    def task(self) -> Trainable:
+        """The task of its trials."""
+        return self.subject.task
+
+    @property
+    def pattern(self) -> TrialSpec:
+        """The specification of its trials, but for optimizer, seed and phase."""
+        return self.subject.pattern
 
     @property
     def search_trials(self) -> list[PlannedTrial]:
@@ -130,13 +128,10 @@ class Plan:
         return PlannedTrial(spec, candidate.point)
 
 
-def make_plan(request: Request, data: DataSet, command: str) -> Plan:
+def make_plan(request: Request, data: DataSet | None, command: str) -> Plan:
     """Make the plan of a study. An optimizer that cannot run is left out, and the document names the reason."""
-    sizes = _sizes(request, data)
-    task = task_of(request.workload, data, sizes)
-    model = _example_model(task)
-    pattern = _pattern(request, sizes, _setting(request, data, task, model))
-    reports = _dry_runs(request, pattern, task)
+    subject = subject_of(request, data)
+    reports = subject.reports
     runnable = tuple(config for config in request.configs if reports[config.label].skipped is None)
     if not runnable:
         raise UsageError("; ".join(f"{label}: {report.skipped}" for label, report in reports.items()))
@@ -148,78 +143,35 @@ def make_plan(request: Request, data: DataSet, command: str) -> Plan:
         _optimizer(config, reports[config.label], spaces[config.label], candidates.get(config.label, ()))
         for config in request.configs
     )
-    _check_lengths(request, task, (*runnable, *(one.config for its in candidates.values() for one in its)))
-    code = source_code.descriptions(_files(request, task))
+    _check_lengths(subject, (*runnable, *(one.config for its in candidates.values() for one in its)))
+    code = source_code.descriptions(_files(request, subject))
     return Plan(
         configs=runnable,
         spaces={label: spaces[label] for label in candidates},
         candidates=candidates,
-        pattern=pattern,
+        subject=subject,
         seeds=tuple(request.seeds),
         search_seeds=tuple(request.search_seeds) if candidates else (),
         timing_rounds=request.timing_rounds,
-        task=task,
-        document=_document(request, data, pattern, optimizers, code, command),
+        document=_document(request, data, subject, optimizers, code, command),
     )
 
 
-def _check_lengths(request: Request, task: Task, configs: Iterable[OptimizerConfig]) -> None:
+def _check_lengths(subject: Subject, configs: Iterable[OptimizerConfig]) -> None:
     """Raise UsageError if a schedule does not fit into a trial."""
-    steps = request.epochs * math.ceil(len(task.splits.train) / request.workload.batch_size)
+    if subject.steps is None:
+        return
     for config in configs:
         try:
-            schedules.read(config.schedule).check_lengths(steps)
+            schedules.read(config.schedule).check_lengths(subject.steps)
         except UsageError as error:
             raise UsageError(f"{config.label}: {error}") from error
 
 
-def _dry_runs(request: Request, pattern: TrialSpec, task: Task) -> dict[str, dry_run.DryRun]:
-    """Try the task and every optimizer on it. Raise UsageError with all problems."""
-    problems, needs = task_check.examine(task, pattern), request.workload.needs
-    with warnings.catch_warnings():
-        if problems:  # they say it all, and better
-            warnings.simplefilter("ignore")
-        reports = {config.label: dry_run.try_steps(config, pattern, task, needs) for config in request.configs}
-    problems += [problem for report in reports.values() for problem in report.problems]
-    if problems:
-        numbered = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
-        listed = f" {problems[0]}" if len(problems) == 1 else numbered
-        raise UsageError(f"{request.declared.source} cannot be studied as it is:{listed}")
-    return reports
-
-
-def _sizes(request: Request, data: DataSet) -> Sizes:
-    if request.all_train:
-        return Sizes.everything(data)
-    return Sizes.usual(data) if request.workload.sizes is None else request.workload.sizes.fitted(data)
-
-
-def _example_model(task: Task) -> nn.Module:
-    with seeds.GlobalStream("init", 0).active():
-        try:
-            model = task.model()
-        except Exception as error:  # whatever the user's function does
-            raise UsageError(f"model() stopped with {user_files.reason(error)}") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model() must return a torch.nn.Module; it returned a {type(model).__name__}")
-    return model
-
-
-def _functions(request: Request, task: Task) -> list[Callable[..., Any]]:
-    """Return the functions that make up the task."""
-    return [request.declared.build, task.model, task.loss, task.metric.of or task.loss]
-
-
-def _files(request: Request, task: Task) -> list[str]:
+def _files(request: Request, subject: Subject) -> list[str]:
     """Return the files of the task's functions and of the optimizers."""
-    files = [user_files.file_of(function) for function in _functions(request, task)]
+    files = [user_files.file_of(function) for function in subject.functions]
     return [*filter(None, files), *(file for config in request.configs for file in config.origin.files)]
-
-
-def _code(functions: Iterable[Callable[..., Any]]) -> str:
-    """Return the digest of the code in the functions' files. Code without a file is known by its name."""
-    digests = dict.fromkeys(map(user_files.code_digest, functions))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimension]:
@@ -253,65 +205,27 @@ def _point(candidate: Candidate, space: search.Space) -> PointEntry:
     return PointEntry(point=candidate.point, options=candidate.config.settings(space))
 
 
-def _pattern(request: Request, sizes: Sizes, setting: Mapping[str, Any]) -> TrialSpec:
-    return TrialSpec(
-        config=request.configs[0],
-        seed=0,
-        phase=EVALUATION,
-        task=TaskName(request.declared.source, request.preset_name, sizes),
-        epochs=request.epochs,
-        batch_size=request.workload.batch_size,
-        evaluations=request.workload.evaluations,
-        precision=request.precision,
-        threads=request.thread_count,
-        setting=setting,
-    )
-
-
-def _setting(request: Request, data: DataSet, task: Task, model: nn.Module) -> dict[str, Any]:
-    """Return everything that a trial's numbers depend on, except the specification's own fields."""
-    versions = machine.versions()
-    return {
-        "workload": request.declared.name,
-        "model": {
-            "name": request.workload.network or type(model).__name__,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
-            "code_sha256": _code(_functions(request, task)),
-        },
-        "metric": {name: getattr(request.workload.metric, name) for name in ("name", "direction", "over")},
-        "data": {
-            "name": data.name,
-            "sha256": dict(data.sha256),
-            "train": len(task.splits.train),
-            "validation": len(task.splits.validation),
-            "test": len(task.splits.test),
-        },
-        "channels_last": task.splits.train.images,
-        "versions": {"steepest": versions["steepest"], "torch": versions["torch"]},
-    }
-
-
 def _document(
     request: Request,
-    data: DataSet,
-    pattern: TrialSpec,
+    data: DataSet | None,
+    subject: Subject,
     optimizers: tuple[OptimizerEntry, ...],
     code: Mapping[str, Mapping[str, Any]],
     command: str,
 ) -> StudyDocument:
-    workload, setting = request.workload, pattern.setting
+    workload, pattern, setting = request.workload, subject.pattern, subject.pattern.setting
+    fallback = None if data is None else data.fallback
     return StudyDocument(
         name=_name(request, data),
         workload=request.declared.name,
         preset=request.preset_name,
-        title=workload.title if data.fallback is None else f"Digits in place of: {workload.title}",
+        title=workload.title if fallback is None else f"Digits in place of: {workload.title}",
         description=workload.description,
-        config=_config(request, pattern),
+        config=_config(request, subject),
         protocol=_protocol(request),
         metric=Metric(**setting["metric"]),
         model=Model(**setting["model"]),
-        data=Data(**setting["data"], source=data.source, fallback=data.fallback),
+        data=None if data is None else Data(**setting["data"], source=data.source, fallback=fallback),
         optimizers=optimizers,
         code=code,
         trials=(),
@@ -327,17 +241,20 @@ def _document(
     )
 
 
-def _config(request: Request, pattern: TrialSpec) -> Config:
-    batch_size = request.workload.batch_size
+def _config(request: Request, subject: Subject) -> Config:
+    pattern = subject.pattern
+    assert pattern.epochs is not None
     return Config(
-        epochs=request.epochs,
-        batch_size=batch_size,
-        evaluations=request.workload.evaluations,
-        precision=request.precision,
+        epochs=pattern.epochs,
+        unit=subject.unit,
+        batch_size=pattern.batch_size,
+        evaluations=pattern.evaluations,
+        precision=pattern.precision,
         seeds=tuple(request.seeds),
         all_train=request.all_train,
-        steps_per_epoch=math.ceil(pattern.setting["data"]["train"] / batch_size),
+        steps_per_epoch=subject.steps_per_epoch,
         channels_last=pattern.setting["channels_last"],
+        reproducible=subject.reproducible,
         task=read(TaskEntry, plain(pattern.task)),
     )
 
@@ -358,15 +275,15 @@ def _protocol(request: Request) -> Protocol:
     )
 
 
-def _name(request: Request, data: DataSet) -> str:
+def _name(request: Request, data: DataSet | None) -> str:
     name = f"{request.declared.name} {request.preset_name}"
-    return name if data.fallback is None else f"{name}, on {data.name} instead"
+    return name if data is None or data.fallback is None else f"{name}, on {data.name} instead"
 
 
-def _published(request: Request, data: DataSet) -> Published | None:
+def _published(request: Request, data: DataSet | None) -> Published | None:
     """Return the published figures if they are comparable: the same data, size and epochs, and without a search."""
     published = request.workload.published
-    if published is None or data.fallback or request.trials or request.preset_name != "full":
+    if published is None or data is None or data.fallback or request.trials or request.preset_name != "full":
         return None
     if request.epochs != published.epochs:
         return None

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 
 from steepest.study.data import adapt
+from steepest.study.declaration import Workload
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig, own_setting
@@ -37,7 +38,8 @@ def _preset(request: Request) -> Iterator[str]:
 
 
 def _data_dir(request: Request, data_dir: object) -> Iterator[str]:
-    if data_dir is not None and not adapt.takes_folder(request.workload.data):
+    workload = request.workload
+    if data_dir is not None and not (isinstance(workload, Workload) and adapt.takes_folder(workload.data)):
         yield f"--data-dir {data_dir} has no effect: the data of {request.declared.source} are read from no folder"
 
 

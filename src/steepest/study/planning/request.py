@@ -8,7 +8,7 @@ from typing import Final
 
 import torch
 
-from steepest.study.declaration import Declared, Workload
+from steepest.study.declaration import Declaration, Declared, Workload
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
@@ -33,6 +33,7 @@ class Request:
         preset_wanted: its size; None is `quick`.
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
+        steps_wanted: the horizon of an experiment that counts steps.
         tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
         timing_rounds: how often every optimizer's step is timed; 0 leaves the pass out.
         sampler_wanted: the sampler of points; None is `sobol`.
@@ -51,6 +52,7 @@ class Request:
     preset_wanted: str | None = None
     optimizers: tuple[str, ...] = ()
     epochs_wanted: int | None = None
+    steps_wanted: int | None = None
     seeds_wanted: int | None = None
     trials_wanted: int | None = None
     tuning_seeds_wanted: int | None = None
@@ -70,6 +72,7 @@ class Request:
         precision.check(self.precision)
         for name, value, least in (
             ("epochs", self.epochs_wanted, 1),
+            ("steps", self.steps_wanted, 1),
             ("seeds", self.seeds_wanted, 1),
             ("trials", self.trials_wanted, 0),
             ("tuning-seeds", self.tuning_seeds_wanted, 1),
@@ -78,6 +81,7 @@ class Request:
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, not {value}")
+        self._check_kind()
         search.check(self.sampler, self.trials)
         self._check_search_is_wanted()
         if self.trials and self.all_train:
@@ -100,6 +104,16 @@ class Request:
                 f"--schedule {self._asked_schedule} gives {', '.join(twice)}, which --search is to search; give one of "
                 "the two"
             )
+
+    def _check_kind(self) -> None:
+        """Refuse options that the declaration has no use for."""
+        if self.epochs_wanted and self.steps_wanted:
+            raise UsageError("--epochs and --steps both give the length of a trial; leave out one of the two")
+        if isinstance(self.workload, Workload):
+            if self.steps_wanted:
+                raise UsageError(f"--steps is for experiments that count steps; {self.declared.source} counts --epochs")
+        elif self.all_train:
+            raise UsageError(f"--all-train is for workloads; {self.declared.source} divides its data itself")
 
     def _check_search_is_wanted(self) -> None:
         """Refuse options of a search if there is none."""
@@ -143,14 +157,18 @@ class Request:
         return self.sampler_wanted or "sobol"
 
     @cached_property
-    def workload(self) -> Workload:
-        """The workload at the requested size."""
+    def workload(self) -> Declaration:
+        """The workload or experiment at the requested size."""
         return self.declared(self.preset_name)
 
     @property
-    def epochs(self) -> int:
-        """The number of passes over the training set."""
-        return self.epochs_wanted or self.workload.horizon
+    def epochs(self) -> int | None:
+        """The length of a trial in epochs or steps; None for the length that an experiment has itself."""
+        return self.epochs_wanted or self.steps_wanted or self._usual_epochs
+
+    @property
+    def _usual_epochs(self) -> int | None:
+        return self.workload.horizon if isinstance(self.workload, Workload) else None
 
     @property
     def seeds(self) -> list[int]:
@@ -237,7 +255,8 @@ class Request:
     def folder(self, fallback: bool) -> Path:
         """Return the default folder. Choices that differ from the preset's own study are part of its name."""
         parts = [self.declared.name, self.preset_name]
-        parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
+        parts += [f"{self.epochs}-epochs"] if self.epochs_wanted and self.epochs != self._usual_epochs else []
+        parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += ["all-train"] if self.all_train else []

@@ -42,25 +42,35 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """The place of the workload's declaration, its preset, and the sizes of the three sets."""
+    """The place of the declaration, its preset, and the sizes of the three sets, None for an experiment."""
 
     source: str
     preset: str
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The training of every trial. `evaluations` is their number in an epoch."""
+    """The training of every trial.
+
+    Attributes:
+        epochs: its length, in `unit`.
+        unit: `epochs`, or `steps` for an experiment that counts these.
+        batch_size, evaluations: examples of a step, and evaluations in an epoch; None for an experiment.
+        steps_per_epoch: None if the number is not known.
+        reproducible: False if two equal runs differed in the rehearsal.
+    """
 
     epochs: int
-    batch_size: int
-    evaluations: int
+    unit: Literal["epochs", "steps"] = field(default="epochs", metadata={"unwritten": "epochs"})
+    batch_size: int | None
+    evaluations: int | None
     precision: str
     seeds: tuple[int, ...]
     all_train: bool
-    steps_per_epoch: int
+    steps_per_epoch: int | None
     channels_last: bool
+    reproducible: bool = field(default=True, metadata={"unwritten": True})
     task: TaskEntry
 
 
@@ -242,7 +252,7 @@ class StudyDocument:
     protocol: Protocol
     metric: Metric
     model: Model
-    data: Data
+    data: Data | None
     optimizers: tuple[OptimizerEntry, ...]
     code: Mapping[str, Mapping[str, Any]]
     trials: tuple[TrialEntry, ...]

@@ -171,12 +171,12 @@ def _rounded(value: Any) -> Any:
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     """Return the numbers in the page's head."""
-    seeds, epochs = len({trial.seed for trial in study.trials}), study.document.config.epochs
+    seeds, config, data = len({trial.seed for trial in study.trials}), study.document.config, study.document.data
     found = [
         (str(len(study.labels)), "optimizer" if len(study.labels) == 1 else "optimizers"),
         (str(seeds), "seed" if seeds == 1 else "seeds"),
-        (f"{epochs:,}", "epoch" if epochs == 1 else "epochs"),
-        (f"{study.document.data.train:,}", "training examples"),
+        (f"{config.epochs:,}", config.unit.removesuffix("s") if config.epochs == 1 else config.unit),
+        ("" if data is None else f"{data.train:,}", "training examples"),
         (f"{study.document.model.parameters:,}", "parameters"),
         _ended(study),
         (f"{len(study.search_trials):,}" if study.search_trials else "", "search trials"),
@@ -195,10 +195,10 @@ def _setting_in_words(study: Study) -> str:
     """Return the same facts that a published setting names, of this study."""
     config, data = study.document.config, study.document.data
     parts = [
-        f"{data.train:,} training examples",
-        f"{data.validation:,} kept apart for validation" if data.validation else "",
-        f"{config.epochs:,} epochs",
-        f"batch size {config.batch_size:,}",
+        f"{data.train:,} training examples" if data else "",
+        f"{data.validation:,} kept apart for validation" if data and data.validation else "",
+        f"{config.epochs:,} {config.unit}",
+        f"batch size {config.batch_size:,}" if config.batch_size else "",
         f"precision {config.precision}",
         plural(len({trial.seed for trial in study.trials}), "seed"),
         study.document.machine.cpu,
@@ -211,7 +211,7 @@ def _details(study: Study) -> dict[str, list[tuple[str, str]]]:
     document = study.document
     run = {"threads": document.threads, "commit": document.commit, "started": _when(document.created)}
     found = {
-        "Data": _pairs(_entries(document.data, "sha256", "fallback")),
+        "Data": _pairs(_entries(document.data, "sha256", "fallback")) if document.data else [],
         "Run": _pairs({"workload": document.workload, "preset": document.preset, **_entries(document.config)}),
         "Model": _pairs(_entries(document.model, "sha256")),
         "Seeds and what each stream decides": list(document.seed_purposes.items()),
@@ -249,7 +249,9 @@ def _amount(value: object) -> str:
 
 def _digests(study: Study) -> list[tuple[str, str]]:
     """Return every digest that the study recorded: of the data's files and of the model's code."""
-    return [*study.document.data.sha256.items(), ("model", study.document.model.sha256)]
+    data, model = study.document.data, study.document.model
+    found = [*(data.sha256.items() if data else ()), ("model", model.sha256), ("code", model.code_sha256)]
+    return [(name, digest) for name, digest in found if digest]
 
 
 def _when(created: str) -> str:

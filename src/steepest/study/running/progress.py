@@ -16,12 +16,12 @@ from steepest.study.trials.trial import Event
 
 @dataclass
 class Row:
-    """The state of one trial; None for unknown figures."""
+    """The state of one trial; None for unknown figures. `done` of its `length` are steps, or epochs."""
 
     label: str
     phase: str
     seed: int
-    examples_to_see: int
+    length: float
     status: str = "waiting"
     epoch: int = 0
     loss: float | None = None
@@ -31,7 +31,8 @@ class Row:
     train_seconds: float = 0.0
     began: float = field(default=0.0, repr=False)
     took: float = field(default=0.0, repr=False)
-    examples_before: int = field(default=0, repr=False)
+    done: float = field(default=0.0, repr=False)
+    done_before: float = field(default=0.0, repr=False)
 
     @property
     def speed(self) -> float | None:
@@ -40,10 +41,10 @@ class Row:
 
     def seconds_left(self, now: float) -> float | None:
         """Return the remaining seconds of a running trial, judged by its own pace."""
-        seen = self.examples - self.examples_before
-        if self.status != "running" or not seen:
+        passed = self.done - self.done_before
+        if self.status != "running" or passed <= 0:
             return None
-        return (now - self.began) * (self.examples_to_see - self.examples) / seen
+        return (now - self.began) * (self.length - self.done) / passed
 
 
 class Progress:
@@ -52,6 +53,7 @@ class Progress:
     def __init__(self, plan: Plan, folder: StudyFolder, jobs: int = 1) -> None:
         self.metric: str = plan.task.metric.name
         self.epochs = plan.pattern.epochs
+        self.unit = plan.subject.unit.removesuffix("s")
         self.rows: dict[str, Row] = {}
         self._plan = plan
         self._folder = folder
@@ -72,7 +74,7 @@ class Progress:
         row.took = time.monotonic() - row.began
         self._read(row, event.record, event.timing or {})
         if event.record["kind"] == "resumed":
-            row.examples_before = row.examples
+            row.done_before = row.done
 
     def seconds_left(self) -> float | None:
         """Return the remaining seconds of all trials, judged by those that this run has ended, or by running ones."""
@@ -93,7 +95,7 @@ class Progress:
         return 1 if timing else max(1, min(self._jobs, unfinished))
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
-        row = Row(trial.config.label, trial.phase, trial.seed, trial.epochs * len(plan.task.splits.train))
+        row = Row(trial.config.label, trial.phase, trial.seed, plan.subject.steps or plan.pattern.epochs or 1)
         if folder.is_done(trial.id):
             for record in folder.read_trial(trial.id).lines:
                 self._read(row, record, {})
@@ -103,6 +105,7 @@ class Progress:
 
     def _read(self, row: Row, record: Record, timing: Mapping[str, Any]) -> None:
         row.epoch = record.get("epoch", row.epoch)
+        row.done = record.get("step", row.done) if self._plan.subject.steps else float(row.epoch)
         row.loss = _value(record, "train_loss", _value(record, "loss", row.loss))
         row.validation = _value(record, f"validation_{self.metric}", row.validation)
         row.test = _value(record, f"test_{self.metric}", row.test)

@@ -28,8 +28,9 @@ from steepest.study.running import signals
 from steepest.study.running.execution import execute
 from steepest.study.running.memory import keep_freed_memory
 from steepest.study.running.store import StudyFolder
+from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Task, load_task
+from steepest.study.trials.task import load_task
 from steepest.study.trials.trial import Event
 
 QUIET: Final = 0.2
@@ -136,10 +137,10 @@ def _unchanged(document: dict[str, Any]) -> TrialSpec:
     return spec
 
 
-def _load(spec: TrialSpec, data_dir: Path | None) -> Task:
+def _load(spec: TrialSpec, data_dir: Path | None) -> Trainable:
     """Return the task. Raise StudyError if its data differ from the parent's."""
     task = load_task(spec.task, data_dir)
-    if not alike(task.sha256, spec.setting["data"]["sha256"]):
+    if not alike(task.sha256, (spec.setting["data"] or {"sha256": {}})["sha256"]):
         raise StudyError(
             f"{spec.task.source} has other data in a worker process than in the one that made the plan: "
             "let it draw them from a seed of its own, or read them from a file"

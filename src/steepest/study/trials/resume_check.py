@@ -58,7 +58,7 @@ class Twin(Watcher):
 
     def _end_at_last(self, run: Run) -> None:
         if not self._left:
-            self.parts = _parts(run.state())
+            self.parts = parts(run.state())
             raise Ended
 
 
@@ -75,6 +75,8 @@ class Checkpoints:
         self._manager = manager
         self._unproven: _Unproven | None = None
         self._settings = settings.values()  # as they are before the trial's code sets any
+        if manager is not None and not spec.setting.get("reproducible", True):
+            manager.proven = True  # no twin would be equal, and the record says that none is expected to be
 
     @property
     def refused(self) -> str | None:
@@ -131,13 +133,13 @@ class Checkpoints:
                 perform(self._task, self._spec, twin)
         except Exception as error:  # whatever foreign code raises when it is handed its own state
             return f"a twin that went on from a checkpoint stopped with {type(error).__name__}: {error}"
-        different = [name for name, value in _parts(run.state()).items() if not same(twin.parts.get(name), value)]
+        different = [name for name, value in parts(run.state()).items() if not same(twin.parts.get(name), value)]
         if not different:
             return None
         return f"a twin that went on from a checkpoint had another {' and '.join(different)} after its next steps"
 
 
-def _parts(state: State) -> dict[str, Any]:
+def parts(state: State) -> dict[str, Any]:
     """Return the parts of a run's state by the names that a message uses."""
     draws = {name: state[name] for name in ("draws", "noise")}
     return {**state["kept"], **state["generators"], **state["optimizers"], **draws}

@@ -37,10 +37,12 @@ class Watcher:
     """The receiver of a run's reports. Every method may raise `Ended`.
 
     `measures` is False where evaluations would be thrown away. `shortens` is True where epochs may end early.
+    `last_step` is the step after which the loop ends early, if it does.
     """
 
     measures = True
     shortens = False
+    last_step: int | None = None
 
     def begun(self, run: "Run") -> State | None:
         """Handle the begin of the loop. Return the state to resume from, None to begin at the beginning."""
@@ -128,6 +130,10 @@ class Trainable(Protocol):
         """The metric that its function reports."""
 
     @property
+    def sha256(self) -> Mapping[str, str]:
+        """The digests of its data, where they are known."""
+
+    @property
     def is_ours(self) -> bool:
         """True for the library's own training function."""
 
@@ -179,9 +185,9 @@ class Run:
         counts, loop = self.counts, self.loop
         if loop is None or loop.unit == STEPS:
             return counts.steps
-        if not counts.in_epoch:
-            return counts.epoch
-        return counts.epoch + (counts.in_epoch / loop.per_epoch if loop.per_epoch else 1)
+        if not counts.in_epoch or loop.per_epoch in (None, counts.in_epoch):
+            return counts.epoch + bool(counts.in_epoch)
+        return counts.epoch + counts.in_epoch / loop.per_epoch
 
     @property
     def current(self) -> int:
@@ -303,8 +309,9 @@ class Run:
 
     def every(self, steps: int) -> bool:
         """Return whether so many steps have passed again, or the loop's last one."""
-        taken, loop = self.counts.steps, self.loop
-        return taken > 0 and (taken % steps == 0 or (loop is not None and taken == loop.steps))
+        taken = self.counts.steps
+        last = (self.loop.steps if self.loop else None, self._watcher.last_step)
+        return taken > 0 and (taken % steps == 0 or taken in last)
 
     @contextmanager
     def untimed(self) -> Iterator[None]:

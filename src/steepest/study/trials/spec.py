@@ -14,20 +14,22 @@ from steepest.study.records.format import Phase, read
 
 @dataclass(frozen=True)
 class TaskName:
-    """The name of a task, from which another process loads it: the workload's place, the preset, the sizes."""
+    """The name of a task, from which another process loads it: the place of its declaration, the preset, the sizes."""
 
     source: str
     preset: str
-    sizes: Sizes
+    sizes: Sizes | None
 
 
 @dataclass(frozen=True)
 class TrialSpec:
     """One training run.
 
-    `phase` is its purpose: a point of a `search` never reads the test set, an `evaluation` reads it once at its end,
-    `timing` only takes steps. `threads` is the number of torch's threads that compute it. `setting` describes
-    all other dependencies of its numbers, as JSON-able data.
+    `epochs` is its length in epochs, or in steps for an experiment that counts these; None in a rehearsal, which is to
+    find out. `batch_size` and `evaluations` are None for an experiment. `phase` is its purpose: a point of a `search`
+    never reads the test set, an `evaluation` reads it once at its end, `timing` only takes steps. `threads` is the
+    number of torch's threads that compute it. `setting` describes all other dependencies of its numbers, as JSON-able
+    data.
 
     Trials with equal specifications produce equal records, byte for byte, on one machine.
     """
@@ -36,9 +38,9 @@ class TrialSpec:
     seed: int
     phase: Phase
     task: TaskName
-    epochs: int
-    batch_size: int
-    evaluations: int
+    epochs: int | None
+    batch_size: int | None
+    evaluations: int | None
     precision: str
     threads: int
     setting: Mapping[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,11 @@ from steepest.study import seeds, workloads
 from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet, Examples, Splits
 from steepest.study.data.splits import Sizes, split
-from steepest.study.declaration import Loss, Metric, Workload
+from steepest.study.declaration import Experiment, Loss, Metric, Workload
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.optimizers import asks_for_gradients
 from steepest.study.trials.precision import autocast
-from steepest.study.trials.run import Run
+from steepest.study.trials.run import Run, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
 
 Batch = tuple[Tensor, Tensor]
@@ -43,20 +43,44 @@ class Task:
         _train(run, spec, self)
 
 
+@dataclass(frozen=True, eq=False)
+class ExperimentTask:
+    """A training function of the user's."""
+
+    experiment: Experiment
+    is_ours = False
+    sha256: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that it declares."""
+        return self.experiment.metric
+
+    def train(self, run: Run, spec: TrialSpec) -> None:
+        """Call the function."""
+        del spec
+        self.experiment.function(run)
+
+
 def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
     """Return the task of a workload on these data."""
     return Task(workload.model, workload.loss, workload.metric, split(data, sizes), data.sha256)
 
 
 @cache
-def load_task(name: TaskName, data_dir: Path | None = None) -> Task:
+def load_task(name: TaskName, data_dir: Path | None = None) -> Trainable:
     """Return the task of this name, loading its code and data once per process."""
-    workload = workloads.find(name.source)(name.preset)
-    return task_of(workload, adapt.load(workload.data, data_dir), name.sizes)
+    declaration = workloads.find(name.source)(name.preset)
+    if isinstance(declaration, Experiment):
+        return ExperimentTask(declaration)
+    assert isinstance(declaration, Workload)
+    assert name.sizes is not None
+    return task_of(declaration, adapt.load(declaration.data, data_dir), name.sizes)
 
 
 def _train(run: Run, spec: TrialSpec, task: Task) -> None:
     """Train a task's model for the epochs of a specification, evaluate it at every mark, and test it at the end."""
+    assert spec.epochs is not None
     model = initial_model(task)
     optimizer = run.optimizer(model)
     asks = asks_for_gradients(optimizer)
@@ -103,17 +127,20 @@ def initial_model(task: Task) -> nn.Module:
 
 def steps_per_epoch(spec: TrialSpec, task: Task) -> int:
     """Return the number of batches in one pass over the training set, the last one perhaps smaller."""
-    return math.ceil(len(task.splits.train) / spec.batch_size)
+    return math.ceil(len(task.splits.train) / (spec.batch_size or 1))
 
 
 class Batches:
     """The batches of a training set, in an order of their own in every epoch."""
 
     def __init__(self, examples: Examples, spec: TrialSpec) -> None:
+        assert spec.batch_size is not None
+        assert spec.evaluations is not None
         self.count = math.ceil(len(examples) / spec.batch_size)
         """Batches of an epoch."""
+        self._size = spec.batch_size
         self._examples = examples
-        self._spec = spec
+        self._seed = spec.seed
         self._marks = evaluation_marks(self.count, spec.evaluations)
         self._order = seeds.generator("order", spec.seed)
         self._epoch, self._batch = 0, self.count
@@ -145,8 +172,8 @@ class Batches:
     def _draw(self) -> None:
         self._before = self._order.get_state()
         order = torch.randperm(len(self._examples), generator=self._order)
-        self._indices = torch.split(order, self._spec.batch_size)
-        self._drawn = self._examples.drawn(self._spec.seed, self._epoch)
+        self._indices = torch.split(order, self._size)
+        self._drawn = self._examples.drawn(self._seed, self._epoch)
 
 
 def evaluation_marks(batches: int, evaluations: int) -> set[int]:

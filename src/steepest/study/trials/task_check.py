@@ -28,14 +28,14 @@ NAMED: Final = 4
 def examine(task: Task, pattern: TrialSpec) -> list[str]:
     """Return all mistakes in a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
     with settings.kept():
-        several = task.splits.train.batch(slice(0, max(2, pattern.batch_size)))  # a single one hides a broadcast
+        several = task.splits.train.batch(slice(0, max(2, pattern.batch_size or 0)))  # a single one hides a broadcast
         shapes = [*_training(task, pattern, several)] or [*_training(task, pattern, batches(task, pattern)[1])]
         return [*_initialisation(task, pattern), *(shapes or _evaluation(task, pattern))]
 
 
 def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
     """Return the first batch of the training set, and one of the size of an epoch's last batch."""
-    train, size = task.splits.train, pattern.batch_size
+    train, size = task.splits.train, pattern.batch_size or 1
     return [train.batch(slice(0, size)), train.batch(slice(0, len(train) % size or size))]
 
 

@@ -37,13 +37,16 @@ def find(text: str) -> Declared:
 
 def _in_file(file: str, function: str) -> Declared:
     module, file = user_files.load(file), str(Path(file))
-    declarations = (declared for declared in _declared(module) if declared.build.__module__ == module.__name__)
-    by_name = {declared.build.__name__: declared for declared in declarations}
+    declarations = (declared for declared in _declared(module) if declared.function.__module__ == module.__name__)
+    by_name = {declared.function.__name__: declared for declared in declarations}
     if not by_name:
-        raise UsageError(f"{file} declares no workload; put @steepest.study.workload above a function")
+        raise UsageError(
+            f"{file} declares no workload and no experiment; put @steepest.study.workload above a function, or "
+            "@steepest.study.experiment above a training loop"
+        )
     if not function and len(by_name) > 1:
         names = ", ".join(f"{file}:{name}" for name in by_name)
-        raise UsageError(f"{file} declares several workloads; name one: {names}")
+        raise UsageError(f"{file} declares several workloads and experiments; name one: {names}")
     name = function or next(iter(by_name))
     if name not in by_name:
         raise UsageError(choices(f"workload of {file}", name, by_name))

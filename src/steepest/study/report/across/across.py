@@ -193,8 +193,8 @@ def is_share(findings: Findings) -> bool:
 
 def _least(findings: Findings) -> float:
     """Return half an example of the test set: what no error among so many examples shows as."""
-    test = findings.study.document.data.test
-    return 0.5 / test if test > 0 else 1e-12
+    data = findings.study.document.data
+    return 0.5 / data.test if data and data.test > 0 else 1e-12
 
 
 def _taus(costs: Mapping[str, tuple[tuple[float, ...], ...]]) -> list[float]:

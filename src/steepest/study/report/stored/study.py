@@ -163,7 +163,7 @@ class Study:
     @property
     def fallback(self) -> str | None:
         """The sentence that says which data stood in for the wanted ones, or None."""
-        return self.document.data.fallback
+        return None if self.document.data is None else self.document.data.fallback
 
     @property
     def task(self) -> tuple[str, ...]:
@@ -176,7 +176,8 @@ class Study:
         source = document.config.task.source
         if ":" not in source and source != FROM_PYTHON:
             return (document.workload,)
-        return (document.workload, str(sorted(document.data.sha256.items())), document.model.sha256)
+        digests = sorted(document.data.sha256.items()) if document.data else document.model.code_sha256
+        return (document.workload, str(digests), document.model.sha256)
 
     def rerun(self, trial: Trial) -> str:
         """Return the command that runs one trial again and says whether its curve is the same, bit for bit."""

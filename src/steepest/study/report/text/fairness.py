@@ -222,8 +222,9 @@ def _horizon(study: Study) -> Check:
         return "", ""
     if len(steps) > 1:
         return "", f"Reported trials took different numbers of steps, {min(steps):,} to {max(steps):,}."
-    batch = plural(study.document.config.batch_size, "example")
-    return f"Equal horizon: every finished trial took {plural(steps.pop(), 'step')} of {batch}.", ""
+    size = study.document.config.batch_size
+    batch = f" of {plural(size, 'example')}" if size else ""
+    return f"Equal horizon: every finished trial took {plural(steps.pop(), 'step')}{batch}.", ""
 
 
 def _threads(study: Study) -> Check:
@@ -243,7 +244,8 @@ def _timing(findings: Findings) -> Check:
 
 
 def _intervals(findings: Findings) -> str:
-    examples = f" (the {findings.study.document.data.test:,} test examples)"
+    data = findings.study.document.data
+    examples = f" (the {data.test:,} test examples)" if data else ""
     search = " nor a new draw of the search" if findings.study.tuned else ""
     return f"Intervals and p values cover new seeds. They do not cover a new test sample{examples}{search}."
 
@@ -274,5 +276,6 @@ def _restarted(study: Study) -> str:
 
 
 def _workload(study: Study) -> str:
-    epochs = plural(study.document.config.epochs, "epoch")
-    return f"One workload, one horizon of {epochs}, one machine: the order may differ on others."
+    config = study.document.config
+    length = plural(config.epochs, config.unit.removesuffix("s"))
+    return f"One workload, one horizon of {length}, one machine: the order may differ on others."

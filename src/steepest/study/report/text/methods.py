@@ -26,11 +26,12 @@ def methods(findings: Findings) -> str:
 
 def _task(study: Study) -> str:
     model, data, config = study.document.model, study.document.data, study.document.config
+    length = plural(config.epochs, config.unit.removesuffix("s"))
+    trained = f"The model ({model.name}, {model.parameters:,} parameters) was trained"
+    if data is None:
+        return f"{trained} for {length} in the training loop of {config.task.source}."
     sizes = joined([f"{data.train:,} training", f"{data.validation:,} validation", f"{data.test:,} test"])
-    return (
-        f"The model ({model.name}, {model.parameters:,} parameters) was trained on {data.name} ({sizes} examples) for "
-        f"{plural(config.epochs, 'epoch')} in batches of {config.batch_size:,}."
-    )
+    return f"{trained} on {data.name} ({sizes} examples) for {length} in batches of {config.batch_size:,}."
 
 
 def _tuning(findings: Findings) -> str:
