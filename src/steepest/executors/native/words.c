@@ -25,23 +25,92 @@
 WORDS(float, f)
 WORDS(double, d)
 
+static inline uint32_t bits_of(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+static inline float float_of(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
+static inline uint64_t bits_of_double(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
+static inline double double_of(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
+
+/* Functions of floats are computed in double without branches or calls, so that loops over them become vectors. The one
+   rounding to float, at the end, makes overflow and subnormal results right. Relative errors are of the polynomials. */
+
+/* 2 ** x, which as a float is 0 or infinite beyond 200. A sum with 1.5 * 2^52 has the nearest integer in its last bits. */
+static inline double two_to(double x) {
+  const double above = x < -200 ? -200 : x, bounded = above > 200 ? 200 : above;
+  const double shifted = bounded + 0x1.8p52, r = bounded - (shifted - 0x1.8p52);
+  double sum = 0x1.41d3337c22e99p-13; /* degree 6 in |r| <= 1/2, error 1.9e-9 */
+  sum = sum * r + 0x1.5f456a8cf39a0p-10;
+  sum = sum * r + 0x1.3b2dbbc0fba7fp-7;
+  sum = sum * r + 0x1.c6aed4b94ae99p-5;
+  sum = sum * r + 0x1.ebfbdadcb0618p-3;
+  sum = sum * r + 0x1.62e430c7e92c6p-1;
+  sum = sum * r + 0x1.0000000261512p+0;
+  return sum * double_of((bits_of_double(shifted) + 1023) << 52);
+}
+
+/* The logarithm to base 2 of a float x = 2 ** k * m, with m between the roots of 1/2 and 2; no double is subnormal here. */
+static inline double log_two(double x) {
+  const uint64_t root_half = 0x3fe6a09e667f3bcd, fraction = 0x000fffffffffffff;
+  const uint64_t u = bits_of_double(x) - root_half + 0x4000000000000000;
+  const double k = double_of(0x4330000000000000 | u >> 52) - (0x1p52 + 1024);
+  const double m = double_of((u & fraction) + root_half), s = (m - 1) / (m + 1), w = s * s;
+  double sum = 0x1.5ce85a64385cbp-2; /* degree 4 in w <= 0.0295, error 4.3e-12 */
+  sum = sum * w + 0x1.a58d887f07021p-2;
+  sum = sum * w + 0x1.27777fe90dbb7p-1;
+  sum = sum * w + 0x1.ec709d12ceec0p-1;
+  sum = sum * w + 0x1.71547652bedf3p+1;
+  const double positive = x == INFINITY ? x : k + s * sum, other = x == 0 ? -INFINITY : NAN;
+  return x > 0 ? positive : other;
+}
+
+/* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. */
+static inline double angle_of(double y, double x) {
+  const double a = fabs(y), b = fabs(x), low = a > b ? b : a, high = a > b ? a : b;
+  const double ratio = low / high, diagonal = high > 0 ? 1 : 0, r = low == high ? diagonal : ratio, w = r * r;
+  double sum = -0x1.cbc841fdc1296p-10; /* degree 9 in w <= 1, error 2.4e-9 */
+  sum = sum * w + 0x1.5f80211e43627p-7;
+  sum = sum * w - 0x1.f8b3d900e42fep-6;
+  sum = sum * w + 0x1.d777822fe1844p-5;
+  sum = sum * w - 0x1.5722853f2c7e2p-4;
+  sum = sum * w + 0x1.c02f8211e69dbp-4;
+  sum = sum * w - 0x1.24159a9a7ae75p-3;
+  sum = sum * w + 0x1.99908252a5988p-3;
+  sum = sum * w - 0x1.555533fc643ecp-2;
+  sum = sum * w + 0x1.ffffffeba5b6ap-1;
+  const double octant = r * sum, steep = 0x1.921fb54442d18p+0 - octant, quadrant = a > b ? steep : octant;
+  const double left = 0x1.921fb54442d18p+1 - quadrant;
+  return copysign(copysign(1, x) < 0 ? left : quadrant, y);
+}
+
+/* C's pow for floats. With `rooted`, as torch.pow computes a power by a number: 1/2 and -1/2 are roots, which differ at
+   -inf and -0. Where no power of a negative number is real, its logarithm gives NaN. What y decides is in masks of bits:
+   gcc makes no vectors of a choice by a condition that all elements share. */
+static inline double power_of(double x, double y, int rooted) {
+  const int is_root = rooted && fabs(y) == 0.5, is_whole = floor(y) == y, is_odd = is_whole && floor(y / 2) != y / 2;
+  const uint64_t sign = 0x8000000000000000, size = ~sign, all = ~(uint64_t)0;
+  const uint64_t read = is_whole ? size : all, used = y == 0 ? 0 : all, kept = is_odd || is_root ? sign : 0;
+  const double at_minus_infinity = is_root ? NAN : INFINITY;
+  const double base = x == -INFINITY ? at_minus_infinity : double_of(bits_of_double(x) & read), log = log_two(base);
+  const double exponent = double_of(bits_of_double(y * log) & used), result = two_to(log == 0 ? 0 : exponent);
+  return double_of(bits_of_double(result) | (bits_of_double(x) & kept));
+}
+
 static inline float sqrt_f(float x) { return sqrtf(x); }
 static inline double sqrt_d(double x) { return sqrt(x); }
 static inline float abs_f(float x) { return fabsf(x); }
 static inline double abs_d(double x) { return fabs(x); }
-static inline float log_f(float x) { return logf(x); }
+static inline float log_f(float x) { return (float)(0x1.62e42fefa39efp-1 * log_two(x)); }
 static inline double log_d(double x) { return log(x); }
-static inline float exp_f(float x) { return expf(x); }
+static inline float exp_f(float x) { return (float)two_to(0x1.71547652b82fep+0 * x); }
 static inline double exp_d(double x) { return exp(x); }
-static inline float atan2_f(float y, float x) { return atan2f(y, x); }
+static inline float atan2_f(float y, float x) { return (float)angle_of(y, x); }
 static inline double atan2_d(double y, double x) { return atan2(y, x); }
-static inline float sigmoid_f(float x) { return 1 / (1 + expf(-x)); }
+static inline float sigmoid_f(float x) { return (float)(1 / (1 + two_to(-0x1.71547652b82fep+0 * x))); }
 static inline double sigmoid_d(double x) { return 1 / (1 + exp(-x)); }
-static inline float pow_f(float a, float b) { return powf(a, b); }
+static inline float pow_f(float a, float b) { return (float)power_of(a, b, 0); }
 static inline double pow_d(double a, double b) { return pow(a, b); }
 
 /* A power by a number, as torch.pow computes it: by way of roots, which differ from pow at -inf and -0. */
-static inline float power_f(float a, float b) { return b == 0.5f ? sqrtf(a) : b == -0.5f ? 1 / sqrtf(a) : powf(a, b); }
+static inline float power_f(float a, float b) { return (float)power_of(a, b, 1); }
 static inline double power_d(double a, double b) { return b == 0.5 ? sqrt(a) : b == -0.5 ? 1 / sqrt(a) : pow(a, b); }
 
 /* The words of host expressions, which are in double. Those that are not here are C's own: sqrt, log, exp, atan2. */
@@ -71,9 +140,6 @@ typedef float float32;
 typedef double float64;
 typedef uint16_t bfloat16;
 typedef uint16_t float16;
-
-static inline uint32_t bits_of(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
-static inline float float_of(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
 
 static inline float load_float32(float32 x) { return x; }
 static inline float32 store_float32(float x) { return x; }
