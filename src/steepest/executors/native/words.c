@@ -33,18 +33,13 @@ static inline double double_of(uint64_t u) { double x; memcpy(&x, &u, 8); return
 /* Functions of floats are computed in double without branches or calls, so that loops over them become vectors. The one
    rounding to float, at the end, makes overflow and subnormal results right. Relative errors are of the polynomials. */
 
-/* 2 ** x, which as a float is 0 or infinite beyond 200. A sum with 1.5 * 2^52 has the nearest integer in its last bits. */
+/* 2 ** x for |x| <= 1000. A sum with 1.5 * 2^52 has the nearest integer in its last bits. */
 static inline double two_to(double x) {
-  const double above = x < -200 ? -200 : x, bounded = above > 200 ? 200 : above;
-  const double shifted = bounded + 0x1.8p52, r = bounded - (shifted - 0x1.8p52);
-  double sum = 0x1.41d3337c22e99p-13; /* degree 6 in |r| <= 1/2, error 1.9e-9 */
-  sum = sum * r + 0x1.5f456a8cf39a0p-10;
-  sum = sum * r + 0x1.3b2dbbc0fba7fp-7;
-  sum = sum * r + 0x1.c6aed4b94ae99p-5;
-  sum = sum * r + 0x1.ebfbdadcb0618p-3;
-  sum = sum * r + 0x1.62e430c7e92c6p-1;
-  sum = sum * r + 0x1.0000000261512p+0;
-  return sum * double_of((bits_of_double(shifted) + 1023) << 52);
+  const double shifted = x + 0x1.8p52, r = x - (shifted - 0x1.8p52), r2 = r * r;
+  const double low = 0x1.0000000261512p+0 + 0x1.62e430c7e92c6p-1 * r; /* degree 6 in |r| <= 1/2, error 1.9e-9 */
+  const double mid = 0x1.ebfbdadcb0618p-3 + 0x1.c6aed4b94ae99p-5 * r;
+  const double high = 0x1.3b2dbbc0fba7fp-7 + 0x1.5f456a8cf39a0p-10 * r + 0x1.41d3337c22e99p-13 * r2;
+  return (low + r2 * mid + r2 * r2 * high) * double_of((bits_of_double(shifted) + 1023) << 52);
 }
 
 /* The logarithm to base 2 of a float x = 2 ** k * m, with m between the roots of 1/2 and 2; no double is subnormal here. */
@@ -53,32 +48,28 @@ static inline double log_two(double x) {
   const uint64_t u = bits_of_double(x) - root_half + 0x4000000000000000;
   const double k = double_of(0x4330000000000000 | u >> 52) - (0x1p52 + 1024);
   const double m = double_of((u & fraction) + root_half), s = (m - 1) / (m + 1), w = s * s;
-  double sum = 0x1.5ce85a64385cbp-2; /* degree 4 in w <= 0.0295, error 4.3e-12 */
-  sum = sum * w + 0x1.a58d887f07021p-2;
-  sum = sum * w + 0x1.27777fe90dbb7p-1;
-  sum = sum * w + 0x1.ec709d12ceec0p-1;
-  sum = sum * w + 0x1.71547652bedf3p+1;
+  const double w2 = w * w; /* degree 4 in w <= 0.0295, error 4.3e-12 */
+  const double low = 0x1.71547652bedf3p+1 + 0x1.ec709d12ceec0p-1 * w, mid = 0x1.27777fe90dbb7p-1 + 0x1.a58d887f07021p-2 * w;
+  const double sum = low + w2 * (mid + 0x1.5ce85a64385cbp-2 * w2);
   const double positive = x == INFINITY ? x : k + s * sum, other = x == 0 ? -INFINITY : NAN;
   return x > 0 ? positive : other;
 }
 
-/* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. */
-static inline double angle_of(double y, double x) {
-  const double a = fabs(y), b = fabs(x), low = a > b ? b : a, high = a > b ? a : b;
-  const double ratio = low / high, diagonal = high > 0 ? 1 : 0, r = low == high ? diagonal : ratio, w = r * r;
-  double sum = -0x1.cbc841fdc1296p-10; /* degree 9 in w <= 1, error 2.4e-9 */
-  sum = sum * w + 0x1.5f80211e43627p-7;
-  sum = sum * w - 0x1.f8b3d900e42fep-6;
-  sum = sum * w + 0x1.d777822fe1844p-5;
-  sum = sum * w - 0x1.5722853f2c7e2p-4;
-  sum = sum * w + 0x1.c02f8211e69dbp-4;
-  sum = sum * w - 0x1.24159a9a7ae75p-3;
-  sum = sum * w + 0x1.99908252a5988p-3;
-  sum = sum * w - 0x1.555533fc643ecp-2;
-  sum = sum * w + 0x1.ffffffeba5b6ap-1;
-  const double octant = r * sum, steep = 0x1.921fb54442d18p+0 - octant, quadrant = a > b ? steep : octant;
-  const double left = 0x1.921fb54442d18p+1 - quadrant;
-  return copysign(copysign(1, x) < 0 ? left : quadrant, y);
+/* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. It is all in float:
+   with a quotient in double, a step would wait for this and no longer for memory. Sizes are compared as integers, among
+   which NaN is the largest; 0 / 0 becomes 0 / least, and inf / inf becomes most / most. */
+static inline float angle_of(float y, float x) {
+  const int32_t a = bits_of(y) & 0x7fffffff, b = bits_of(x) & 0x7fffffff;
+  const int32_t low = a < b ? a : b, larger = a < b ? b : a, high = larger > 1 ? larger : 1;
+  const uint32_t are_infinite = ((uint32_t)low + 0x00800000) >> 31, left = (uint32_t)((int32_t)bits_of(x) >> 31);
+  const float r = float_of(low - are_infinite) / float_of(high - are_infinite), w = r * r, w2 = w * w;
+  const float c01 = -0x1.5554dcp-2f + 0x1.9978f4p-3f * w, c23 = -0x1.230adcp-3f + 0x1.b4e12ap-4f * w;
+  const float c45 = -0x1.3556b6p-4f + 0x1.61fdd8p-5f * w, c67 = -0x1.0c2c12p-6f + 0x1.7ed22cp-9f * w;
+  const float octant = r + r * w * (c01 + w2 * c23 + w2 * w2 * (c45 + w2 * c67)); /* degree 8 in w, error 1.7e-8 */
+  const uint32_t is_steep = a > b ? 0xffffffff : 0, half_turn = 0x40490fdb, quarter = 0x3fc90fdb;
+  const float axis = float_of((quarter & is_steep) | (half_turn & left & ~is_steep)); /* from which the angle is seen */
+  const float turned = float_of(bits_of(octant) ^ ((left ^ is_steep) & 0x80000000));
+  return copysignf(axis + (turned - axis * 0x1.777a5cp-25f), y);
 }
 
 /* C's pow for floats. With `rooted`, as torch.pow computes a power by a number: 1/2 and -1/2 are roots, which differ at
@@ -90,8 +81,23 @@ static inline double power_of(double x, double y, int rooted) {
   const uint64_t read = is_whole ? size : all, used = y == 0 ? 0 : all, kept = is_odd || is_root ? sign : 0;
   const double at_minus_infinity = is_root ? NAN : INFINITY;
   const double base = x == -INFINITY ? at_minus_infinity : double_of(bits_of_double(x) & read), log = log_two(base);
-  const double exponent = double_of(bits_of_double(y * log) & used), result = two_to(log == 0 ? 0 : exponent);
+  const double exponent = double_of(bits_of_double(y * log) & used), z = log == 0 ? 0 : exponent, power = two_to(z);
+  const double below = z < -200 ? 0 : power, result = z > 200 ? INFINITY : below;
   return double_of(bits_of_double(result) | (bits_of_double(x) & kept));
+}
+
+/* The cube root as pow has it: NaN for negative numbers, but not for -0 and -inf. A part of the root has 8 bits, so that its
+   cube is exact, and so is what the cube leaves of x. */
+static inline float cube_root_f(float x) {
+  const float size = fabsf(x), z = size < 0x1p-100f ? size * 0x1p24f : size;
+  const float inverse = float_of(0x54a20000 - (uint32_t)(int32_t)((float)(int32_t)bits_of(z) * (1.0f / 3)));
+  const float h = 1 - z * inverse * (inverse * inverse), h2 = h * h;
+  const float sum = 0x1.ffffa6p-1f + 0x1.55539ap-2f * h + h2 * (0x1.cab642p-3f + 0x1.66104ep-3f * h); /* error 2.7e-6 */
+  const float refined = inverse * sum, y = z * (refined * refined);
+  const float part = float_of((bits_of(y) + 0x8000) & 0xffff0000), square = part * part;
+  const float root = part + (z - square * part) / (y * (y + part) + (square + 0x1p-126f));
+  const float finite = size < 0x1p-100f ? root * 0x1p-8f : root, positive = size == INFINITY ? size : finite;
+  return x < 0 && size < INFINITY ? NAN : positive;
 }
 
 static inline float sqrt_f(float x) { return sqrtf(x); }
@@ -100,14 +106,22 @@ static inline float abs_f(float x) { return fabsf(x); }
 static inline double abs_d(double x) { return fabs(x); }
 static inline float log_f(float x) { return (float)(0x1.62e42fefa39efp-1 * log_two(x)); }
 static inline double log_d(double x) { return log(x); }
-static inline float exp_f(float x) { return (float)two_to(0x1.71547652b82fep+0 * x); }
+static inline float exp_f(float x) {
+  const float inside = (float)two_to(0x1.71547652b82fep+0 * x), above = x < -110 ? 0 : inside;
+  return x > 110 ? INFINITY : above;
+}
 static inline double exp_d(double x) { return exp(x); }
-static inline float atan2_f(float y, float x) { return (float)angle_of(y, x); }
+static inline float atan2_f(float y, float x) { return angle_of(y, x); }
 static inline double atan2_d(double y, double x) { return atan2(y, x); }
-static inline float sigmoid_f(float x) { return (float)(1 / (1 + two_to(-0x1.71547652b82fep+0 * x))); }
+static inline float sigmoid_f(float x) {
+  const float inside = 1 / (float)(1 + two_to(-0x1.71547652b82fep+0 * x)), above = x < -110 ? 0 : inside;
+  return x > 110 ? 1 : above;
+}
 static inline double sigmoid_d(double x) { return 1 / (1 + exp(-x)); }
 static inline float pow_f(float a, float b) { return (float)power_of(a, b, 0); }
 static inline double pow_d(double a, double b) { return pow(a, b); }
+
+static inline double cube_root_d(double x) { return pow(x, 1.0 / 3); }
 
 /* A power by a number, as torch.pow computes it: by way of roots, which differ from pow at -inf and -0. */
 static inline float power_f(float a, float b) { return (float)power_of(a, b, 1); }
