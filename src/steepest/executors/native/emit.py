@@ -196,7 +196,7 @@ class _Emitter:
             return f"1 / {args[0]}"
         if op.word == "select":
             return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
-        if op.word == "pow":  # by a number
+        if _is_power(op):
             root = ROOTS.get(op.numbers[0], "sqrt" if rooted else None)
             return f"{root}_{suffix}({args[0]})" if root else f"power_{suffix}({', '.join(args + numbers)})"
         return f"{ALONE.get(op.word, op.word)}_{suffix}({', '.join(args + numbers)})"
@@ -323,7 +323,7 @@ class _Emitter:
         new = {accessor: self.outputs[accessor.name] for accessor in self.accessors if accessor.name in self.outputs}
         changed = {accessor: op for accessor, op in new.items() if op is not self.inputs[accessor.name]}
         lines = self._pass(changed)
-        powers = [op for op in self._cone(changed.values()) if op.word == "pow" and not _is_root(op)]
+        powers = [op for op in self._cone(changed.values()) if _is_power(op) and not _is_root(op)]
         if powers:
             tests = dict.fromkeys(f"constants[{self.constants[op.numbers[0]]}] == 0.5" for op in powers)
             roots = self._pass(changed, rooted=True)
@@ -370,8 +370,13 @@ def _numbers(op: Op) -> tuple[str, ...]:
     return () if is_plain_sum or _is_root(op) else op.numbers
 
 
+def _is_power(op: Op) -> bool:
+    """Return whether ``op`` is a power by a number."""
+    return op.word == "pow" and not op.pattern
+
+
 def _is_root(op: Op) -> bool:
-    return op.word == "pow" and op.numbers[0] in ROOTS
+    return _is_power(op) and op.numbers[0] in ROOTS
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:

@@ -30,8 +30,9 @@ static inline float float_of(uint32_t u) { float x; memcpy(&x, &u, 4); return x;
 static inline uint64_t bits_of_double(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
 static inline double double_of(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
 
-/* Functions of floats are computed in double without branches or calls, so that loops over them become vectors. The one
-   rounding to float, at the end, makes overflow and subnormal results right. Relative errors are of the polynomials. */
+/* Functions of floats without branches or calls, so that loops over them become vectors. Most are computed in double: the
+   one rounding to float, at the end, makes overflow and subnormal results right. Polynomials are the best of their degree
+   in relative error, and sums of short ones rather than nested, since a loop waits for its longest chain of operations. */
 
 /* 2 ** x for |x| <= 1000. A sum with 1.5 * 2^52 has the nearest integer in its last bits. */
 static inline double two_to(double x) {
@@ -42,22 +43,22 @@ static inline double two_to(double x) {
   return (low + r2 * mid + r2 * r2 * high) * double_of((bits_of_double(shifted) + 1023) << 52);
 }
 
-/* The logarithm to base 2 of a float x = 2 ** k * m, with m between the roots of 1/2 and 2; no double is subnormal here. */
+/* The logarithm to base 2 of a float x = 2 ** k * m, with m between the roots of 1/2 and 2. As a double none is subnormal. */
 static inline double log_two(double x) {
   const uint64_t root_half = 0x3fe6a09e667f3bcd, fraction = 0x000fffffffffffff;
   const uint64_t u = bits_of_double(x) - root_half + 0x4000000000000000;
   const double k = double_of(0x4330000000000000 | u >> 52) - (0x1p52 + 1024);
   const double m = double_of((u & fraction) + root_half), s = (m - 1) / (m + 1), w = s * s;
-  const double w2 = w * w; /* degree 4 in w <= 0.0295, error 4.3e-12 */
-  const double low = 0x1.71547652bedf3p+1 + 0x1.ec709d12ceec0p-1 * w, mid = 0x1.27777fe90dbb7p-1 + 0x1.a58d887f07021p-2 * w;
+  const double low = 0x1.71547652bedf3p+1 + 0x1.ec709d12ceec0p-1 * w; /* degree 4 in w <= 0.0295, error 4.3e-12 */
+  const double mid = 0x1.27777fe90dbb7p-1 + 0x1.a58d887f07021p-2 * w, w2 = w * w;
   const double sum = low + w2 * (mid + 0x1.5ce85a64385cbp-2 * w2);
   const double positive = x == INFINITY ? x : k + s * sum, other = x == 0 ? -INFINITY : NAN;
   return x > 0 ? positive : other;
 }
 
-/* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. It is all in float:
-   with a quotient in double, a step would wait for this and no longer for memory. Sizes are compared as integers, among
-   which NaN is the largest; 0 / 0 becomes 0 / least, and inf / inf becomes most / most. */
+/* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. All is in float: with
+   a quotient in double a step would wait for this, and no longer for memory. Sizes are compared as integers, among which
+   NaN is the largest; 0 / 0 becomes 0 / least, and inf / inf becomes most / most. */
 static inline float angle_of(float y, float x) {
   const int32_t a = bits_of(y) & 0x7fffffff, b = bits_of(x) & 0x7fffffff;
   const int32_t low = a < b ? a : b, larger = a < b ? b : a, high = larger > 1 ? larger : 1;
@@ -72,9 +73,9 @@ static inline float angle_of(float y, float x) {
   return copysignf(axis + (turned - axis * 0x1.777a5cp-25f), y);
 }
 
-/* C's pow for floats. With `rooted`, as torch.pow computes a power by a number: 1/2 and -1/2 are roots, which differ at
-   -inf and -0. Where no power of a negative number is real, its logarithm gives NaN. What y decides is in masks of bits:
-   gcc makes no vectors of a choice by a condition that all elements share. */
+/* C's pow for floats. With `rooted`, as torch.pow computes a power by a number: 1/2 and -1/2 are roots, which differ from
+   pow at -inf and -0. Where no power of a negative number is real, its logarithm gives NaN. What y decides is in masks of
+   bits: gcc makes no vectors of a choice by a condition that all elements share. */
 static inline double power_of(double x, double y, int rooted) {
   const int is_root = rooted && fabs(y) == 0.5, is_whole = floor(y) == y, is_odd = is_whole && floor(y / 2) != y / 2;
   const uint64_t sign = 0x8000000000000000, size = ~sign, all = ~(uint64_t)0;
@@ -86,17 +87,18 @@ static inline double power_of(double x, double y, int rooted) {
   return double_of(bits_of_double(result) | (bits_of_double(x) & kept));
 }
 
-/* The cube root as pow has it: NaN for negative numbers, but not for -0 and -inf. A part of the root has 8 bits, so that its
-   cube is exact, and so is what the cube leaves of x. */
+/* The cube root as pow has it: NaN for negative numbers, but not for -0 and -inf. A third of its bits, as an integer, gives
+   the inverse within 3.5 %. A root of 8 bits has an exact cube, so that what it leaves of x is exact for a step of Halley's
+   method. */
 static inline float cube_root_f(float x) {
-  const float size = fabsf(x), z = size < 0x1p-100f ? size * 0x1p24f : size;
+  const float size = fabsf(x), z = size < 0x1p-77f ? size * 0x1p48f : size;
   const float inverse = float_of(0x54a20000 - (uint32_t)(int32_t)((float)(int32_t)bits_of(z) * (1.0f / 3)));
-  const float h = 1 - z * inverse * (inverse * inverse), h2 = h * h;
-  const float sum = 0x1.ffffa6p-1f + 0x1.55539ap-2f * h + h2 * (0x1.cab642p-3f + 0x1.66104ep-3f * h); /* error 2.7e-6 */
-  const float refined = inverse * sum, y = z * (refined * refined);
-  const float part = float_of((bits_of(y) + 0x8000) & 0xffff0000), square = part * part;
-  const float root = part + (z - square * part) / (y * (y + part) + (square + 0x1p-126f));
-  const float finite = size < 0x1p-100f ? root * 0x1p-8f : root, positive = size == INFINITY ? size : finite;
+  const float first = z * (inverse * inverse), h = 1 - first * inverse;
+  const float sum = 0x1.ffff80p-1f + 0x1.5770a0p-1f * h + 0x1.1eba72p-1f * (h * h); /* |h| <= 0.103, error 1.4e-4 */
+  const float y = first * sum;
+  const float part = float_of((bits_of(y) + 0x8000) & 0xffff0000), cube = part * part * part, rest = z - cube;
+  const float root = part + part * (1.0f / 3) * (rest / (cube + 0x1p-126f + rest * (1.0f / 3)));
+  const float finite = size < 0x1p-77f ? root * 0x1p-16f : root, positive = size == INFINITY ? size : finite;
   return x < 0 && size < INFINITY ? NAN : positive;
 }
 
