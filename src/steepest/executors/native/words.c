@@ -57,7 +57,7 @@ static inline double log_two(double x) {
 }
 
 /* The angle of (x, y): the arctangent of the smaller size over the larger one, reflected to its place. All is in float: with
-   a quotient in double a step would wait for this, and no longer for memory. Sizes are compared as integers, among which
+   angles in double a step would wait for them, and no longer for memory. Sizes are compared as integers, among which
    NaN is the largest; 0 / 0 becomes 0 / least, and inf / inf becomes most / most. */
 static inline float angle_of(float y, float x) {
   const int32_t a = bits_of(y) & 0x7fffffff, b = bits_of(x) & 0x7fffffff;
