@@ -14,7 +14,7 @@ from ...codecs import Codec
 from ...kinds import Extent
 from ...trace import Trace
 from ...views import compute_dtype
-from ..lowering import ONE, Op, fold, lower
+from ..lowering import ONE, Op, fold, literal, lower
 from .accessors import DTYPES, LAYOUTS, Accessor, Slot, accessor_of, definitions, grids
 
 BLOCK = 1024
@@ -34,6 +34,9 @@ SUMS = {
 
 ALONE = {"norm": "abs", "rms": "abs", "mean": "same", "total": "same"}
 """Functions that reductions are of one number."""
+
+ROOTS = {literal(1 / 2): "sqrt", literal(1 / 3): "cube_root"}
+"""Functions that powers with a literal exponent are."""
 
 FOLDED = {"addcmul": "*", "addcdiv": "/"}
 """Sums with a product or quotient, and the sign between the last two operands."""
@@ -175,8 +178,8 @@ class _Emitter:
 
     # -- operations --------------------------------------------------------------------------------------------------
 
-    def _spell(self, op: Op, suffix: str) -> str:
-        """Spell ``op`` as a C expression in float (suffix f) or double (d)."""
+    def _spell(self, op: Op, suffix: str, *, rooted: bool = False) -> str:
+        """Spell ``op`` as a C expression in float (suffix f) or double (d); see `_body` for ``rooted``."""
         args = [self.names[a] for a in op.args]
         numbers = [self._constant(n) for n in _numbers(op)]
         if op.pattern and op.word not in ALONE:
@@ -193,8 +196,10 @@ class _Emitter:
             return f"1 / {args[0]}"
         if op.word == "select":
             return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
-        word = {**ALONE, "pow": "power"}.get(op.word, op.word)  # a power by a number
-        return f"{word}_{suffix}({', '.join(args + numbers)})"
+        if _is_power(op):
+            root = ROOTS.get(op.numbers[0], "sqrt" if rooted else None)
+            return f"{root}_{suffix}({args[0]})" if root else f"power_{suffix}({', '.join(args + numbers)})"
+        return f"{ALONE.get(op.word, op.word)}_{suffix}({', '.join(args + numbers)})"
 
     def _cone(self, targets: Iterable[Op]) -> list[Op]:
         """Return the operations on whole tensors that ``targets`` need, in order."""
@@ -204,12 +209,15 @@ class _Emitter:
                 needed.update(a for a in op.args if a.extent == Extent.FULL)
         return [op for op in self.ops if op in needed]
 
-    def _body(self, targets: list[Op]) -> tuple[list[str], list[Accessor], list[str]]:
-        """Return what computes ``targets``: lines before all loops, the tensors that are read, and lines inside."""
+    def _body(self, targets: list[Op], *, rooted: bool = False) -> tuple[list[str], list[Accessor], list[str]]:
+        """Return what computes ``targets``: lines before all loops, the tensors that are read, and lines inside.
+
+        With ``rooted``, powers whose exponent is known at run time only are square roots.
+        """
         cone = self._cone(targets)
         read = {*targets, *(a for op in cone for a in op.args)}
         suffix = "d" if self.real == "double" else "f"
-        inside = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix)};" for op in cone]
+        inside = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix, rooted=rooted)};" for op in cone]
         before = self._constants_of(cone, self.real) + [
             f"const {self.real} {self.names[op]} = ({self.real})reduced[{i}];"
             for op, i in self.reduced.items()
@@ -314,13 +322,23 @@ class _Emitter:
     def _update(self) -> str:
         new = {accessor: self.outputs[accessor.name] for accessor in self.accessors if accessor.name in self.outputs}
         changed = {accessor: op for accessor, op in new.items() if op is not self.inputs[accessor.name]}
-        before, read, computed = self._body(list(changed.values()))
+        lines = self._pass(changed)
+        powers = [op for op in self._cone(changed.values()) if _is_power(op) and not _is_root(op)]
+        if powers:
+            tests = dict.fromkeys(f"constants[{self.constants[op.numbers[0]]}] == 0.5" for op in powers)
+            roots = self._pass(changed, rooted=True)
+            lines = [f"if ({' && '.join(tests)}) {{", *_indented(roots), "} else {", *_indented(lines), "}"]
+        arguments = "const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high"
+        return _function(f"void update({arguments})", lines)
+
+    def _pass(self, changed: Mapping[Accessor, Op], *, rooted: bool = False) -> list[str]:
+        """Spell the loop that stores the new value of each tensor in ``changed``; see `_body` for ``rooted``."""
+        before, read, computed = self._body(list(changed.values()), rooted=rooted)
         stores = [line for accessor, op in changed.items() for line in accessor.store(self.names[op])]
         accessors = list(dict.fromkeys([*read, *changed]))
         inside = [*self._declared({accessor.name: accessor.load() for accessor in read}), *computed, *stores]
-        arguments = "const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high"
-        blockwise = self._blockwise if any(accessor.is_blockwise for accessor in accessors) else self._straight
-        return _function(f"void update({arguments})", [*before, *blockwise(accessors, changed, inside)])
+        loop = self._blockwise if any(accessor.is_blockwise for accessor in accessors) else self._straight
+        return [*before, *loop(accessors, changed, inside)]
 
     def _straight(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
         loop = ["INDEPENDENT", "for (int64_t i = 0; i < high - low; i++) {", *_indented(inside), "}"]
@@ -347,8 +365,18 @@ class _Emitter:
 
 
 def _numbers(op: Op) -> tuple[str, ...]:
-    """Return the numbers that an operation really uses. A sum's factor of 1 is not spelled."""
-    return () if op.word in ("add", *FOLDED) and op.numbers == (ONE,) and len(op.args) > 1 else op.numbers
+    """Return the numbers that an operation really uses. A sum's factor of 1 and a root's exponent are not spelled."""
+    is_plain_sum = op.word in ("add", *FOLDED) and op.numbers == (ONE,) and len(op.args) > 1
+    return () if is_plain_sum or _is_root(op) else op.numbers
+
+
+def _is_power(op: Op) -> bool:
+    """Return whether ``op`` is a power by a number."""
+    return op.word == "pow" and not op.pattern
+
+
+def _is_root(op: Op) -> bool:
+    return _is_power(op) and op.numbers[0] in ROOTS
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:
