@@ -82,7 +82,20 @@ Reference = Annotated[
     str | None,
     typer.Option(metavar="LABEL", help="The optimizer that all others are compared with. Default: the first."),
 ]
-Precision = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")]
+Precision = Annotated[
+    str, typer.Option(metavar="fp32|bf16|fp16", help="bf16 and fp16 are autocast for the forward pass.")
+]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda:1|mps|auto",
+        help="The device of trials. Devices other than the CPU are untested.",
+    ),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Let torch use deterministic algorithms only, which may be slower.")
+]
 AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
 ]
@@ -141,6 +154,8 @@ def study(
     schedule: Schedule = None,
     reference: Reference = None,
     precision: Precision = "fp32",
+    device: DeviceName = "cpu",
+    deterministic: Deterministic = False,
     all_train: AllTrain = False,
     out: Out = None,
     data_dir: DataDir = None,
@@ -154,7 +169,7 @@ def study(
 
     WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
     then runs each one's best on fresh seeds. The same command again resumes where it stopped; further optimizers or
-    seeds are added to the same folder. Studies train on the CPU; they do not use a GPU yet.
+    seeds are added to the same folder.
     """
     request = Request(
         declared=workloads.find(workload),
@@ -172,6 +187,8 @@ def study(
         schedule_wanted=schedule,
         reference_wanted=reference,
         precision=precision,
+        device_wanted=device,
+        deterministic=deterministic,
         all_train=all_train,
         threads=threads,
     )

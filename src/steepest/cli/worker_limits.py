@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from steepest.study.errors import UsageError
+from steepest.study.planning.request import Request
 from steepest.study.running.processes import Processes
 from steepest.study.running.store import StudyFolder
+from steepest.study.trials import devices
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class WorkerLimits:
         """The default threads of a trial: torch's own number, divided between the jobs."""
         return max(1, torch.get_num_threads() // self.jobs)
 
-    def workers(self, folder: StudyFolder, data_dir: Path | None) -> Processes:
-        """Return the processes that run the trials."""
+    def workers(self, folder: StudyFolder, data_dir: Path | None, request: Request) -> Processes:
+        """Return the processes that run the trials. They take turns on the devices that a request may use."""
         limit = None if self.time_limit is None else 60 * self.time_limit
-        return Processes(folder, self.jobs, data_dir=data_dir, time_limit=limit)
+        environments = devices.environments(request.device, deterministic=request.deterministic)
+        return Processes(folder, self.jobs, data_dir=data_dir, time_limit=limit, environments=environments)

@@ -17,7 +17,7 @@ from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
 from steepest.study.records.format import StudyDocument
 from steepest.study.suggest import choices
-from steepest.study.trials import precision
+from steepest.study.trials import devices, precision
 
 FOLDER: Final = Path("studies")
 FIRST_TUNING_SEED: Final = 1_000_000
@@ -44,6 +44,8 @@ class Request:
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
         extensions: ranges of the extensions by earlier runs on the same folder.
         precision: see `steepest.study.trials.precision`.
+        device_wanted: the device as `--device` names it, see `steepest.study.trials.devices.choose`.
+        deterministic: whether torch may use deterministic algorithms only.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is torch's current number.
     """
@@ -64,12 +66,15 @@ class Request:
     reference_wanted: str | None = None
     extensions: tuple[Extension, ...] = ()
     precision: str = "fp32"
+    device_wanted: str = "cpu"
+    deterministic: bool = False
     all_train: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
         precision.check(self.precision)
+        _ = self.device
         for name, value, least in (
             ("epochs", self.epochs_wanted, 1),
             ("steps", self.steps_wanted, 1),
@@ -160,6 +165,11 @@ class Request:
     def workload(self) -> Declaration:
         """The workload or experiment at the requested size."""
         return self.declared(self.preset_name)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device to train on."""
+        return devices.choose(self.device_wanted)
 
     @property
     def epochs(self) -> int | None:
@@ -259,6 +269,8 @@ class Request:
         parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [self.precision] if self.precision != "fp32" else []
+        parts += [self.device.type] if self.device.type != "cpu" else []
+        parts += ["deterministic"] if self.deterministic else []
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)

@@ -99,7 +99,9 @@ def _timed(spec: TrialSpec, task: Trainable) -> Event:
     timing = time_steps(spec, task)
     position = {"epoch": 0, "step": 0}
     record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": timing.state_bytes_per_parameter}
-    seconds = {"step_seconds": timing.step_seconds, "steps": timing.steps}
+    seconds: Record = {"step_seconds": timing.step_seconds, "steps": timing.steps}
+    if timing.peak_device_bytes is not None:
+        seconds["peak_device_bytes"] = timing.peak_device_bytes
     return Event(record | position, {"kind": "end", "executor": timing.executor} | seconds | position)
 
 
