@@ -335,11 +335,9 @@ class Run:
         last = (self.loop.steps if self.loop else None, self._watcher.last_step)
         return taken > 0 and (taken % steps == 0 or taken in last)
 
-    @contextmanager
-    def untimed(self) -> Iterator[None]:
-        """Leave the code in the block out of the step's seconds."""
-        with self.clock.paused():
-            yield
+    def untimed(self) -> AbstractContextManager[None]:
+        """Leave the code in a block out of the step's seconds: `with run.untimed(): ...`."""
+        return self.clock.paused()
 
     @contextmanager
     def evaluating(self, which: str = "validation") -> Iterator[None]:

@@ -84,7 +84,8 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
     model = initial_model(task).to(run.device)
     optimizer = run.optimizer(model)
     asks = asks_for_gradients(optimizer)
-    if asks and run.scaler.is_enabled():
+    scaler, forward = run.scaler, run.autocast()
+    if asks and scaler.is_enabled():
         raise UsageError("fp16 scales the loss, and an optimizer that evaluates it itself does not know; use bf16")
     batches = Batches(task.splits.train.to(run.device), spec)
     keep = {"model": model, "order": batches}
@@ -97,11 +98,11 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            with run.autocast():
+            with forward:
                 outputs = model(inputs)  # noqa: B023 - called in this pass of the loop only
             outputs = outputs.float()
             loss = task.loss(outputs, targets)  # noqa: B023
-            run.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             seen.append((loss.detach(), outputs.detach()))  # noqa: B023
             return loss
 
@@ -109,8 +110,8 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
             optimizer.step(closure)  # type: ignore[arg-type]
         else:
             closure()
-            run.scaler.step(optimizer)
-            run.scaler.update()
+            scaler.step(optimizer)
+            scaler.update()
         loss, outputs = seen[0]  # before the step
         with run.untimed():
             figures = _figures(task, outputs, targets)
