@@ -34,6 +34,7 @@ class Request:
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
         steps_wanted: the horizon of an experiment that counts steps.
+        horizon_wanted: the horizon of an experiment in its own unit, whatever that is.
         tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
         timing_rounds: how often every optimizer's step is timed; 0 leaves the pass out.
         sampler_wanted: the sampler of points; None is `sobol`.
@@ -55,6 +56,7 @@ class Request:
     optimizers: tuple[str, ...] = ()
     epochs_wanted: int | None = None
     steps_wanted: int | None = None
+    horizon_wanted: int | None = None
     seeds_wanted: int | None = None
     trials_wanted: int | None = None
     tuning_seeds_wanted: int | None = None
@@ -78,6 +80,7 @@ class Request:
         for name, value, least in (
             ("epochs", self.epochs_wanted, 1),
             ("steps", self.steps_wanted, 1),
+            ("horizon", self.horizon_wanted, 1),
             ("seeds", self.seeds_wanted, 1),
             ("trials", self.trials_wanted, 0),
             ("tuning-seeds", self.tuning_seeds_wanted, 1),
@@ -174,7 +177,7 @@ class Request:
     @property
     def epochs(self) -> int | None:
         """The length of a trial in epochs or steps; None for the length that an experiment has itself."""
-        return self.epochs_wanted or self.steps_wanted or self._usual_epochs
+        return self.epochs_wanted or self.steps_wanted or self.horizon_wanted or self._usual_epochs
 
     @property
     def _usual_epochs(self) -> int | None:
