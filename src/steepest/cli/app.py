@@ -107,8 +107,21 @@ Extend = Annotated[
     typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
+Engine = Annotated[
+    str, typer.Option("--on", metavar="processes|ray|slurm", help="What runs the trials: docs/clusters.md.")
+]
+GpusPerTrial = Annotated[
+    float, typer.Option("--gpus-per-trial", metavar="N", help="GPUs of a trial on a cluster; 0.5 shares one, with Ray.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", metavar="ADDRESS", help="A running cluster of Ray. Default: a local one.")
+]
+Slurm = Annotated[
+    str,
+    typer.Option("--slurm", metavar="KEY=VALUE,...", help="Options for Slurm: slurm_partition=gpu,timeout_min=600."),
+]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
+    int | None, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
 ]
 Threads = Annotated[
     int | None,
@@ -161,7 +174,11 @@ def study(
     data_dir: DataDir = None,
     plan_only: PlanOnly = False,
     extend: Extend = False,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    on: Engine = "processes",
+    gpus_per_trial: GpusPerTrial = 0,
+    ray_address: RayAddress = None,
+    slurm: Slurm = "",
     threads: Threads = None,
     time_limit: TimeLimit = None,
 ) -> None:
@@ -192,7 +209,9 @@ def study(
         all_train=all_train,
         threads=threads,
     )
-    arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
+    arguments = Arguments(
+        request, out, data_dir, WorkerLimits(jobs, time_limit, on, gpus_per_trial, ray_address, slurm), extend
+    )
     if plan_only:
         planning.show(arguments)
         return

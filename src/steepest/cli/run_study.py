@@ -29,7 +29,7 @@ def study(arguments: Arguments) -> int:
     prepared, screen, limits = prepare(arguments, command), console.out(), arguments.limits
     prepared.introduce(screen)
     plan, folder = prepared.plan, prepared.folder
-    progress = Progress(plan, folder, limits.jobs)
+    progress = Progress(plan, folder, limits.at_once)
     order = list(prepared.request.workload.settings)
     with (
         _watching(screen, progress) as callback,
