@@ -66,6 +66,8 @@ def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> 
         (("--reference", "adm"), "unknown reference 'adm'.*SGD"),
         (("--space", "none.toml"), "cannot read the search space none.toml"),
         (("--tuning-seeds", "0"), "--tuning-seeds must be at least 1, not 0"),
+        (("--seed-offset", "-1"), "--seed-offset must be at least 0, not -1"),
+        (("--seed-offset", "1000000"), "evaluation seeds 1000000.* and tuning seeds 1000000 overlap"),
         (("--all-train",), "--all-train leaves no validation set to search on"),
     ],
 )
@@ -78,7 +80,14 @@ def test_a_wrong_argument_is_told(steepest: Any, arguments: tuple[str, ...], tol
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--search", "lr"), ("--space", "space.toml"), ("--tuning-seeds", "1"), ("--sampler", "sobol"), ("--extend",)],
+    [
+        ("--search", "lr"),
+        ("--space", "space.toml"),
+        ("--tuning-seeds", "1"),
+        ("--search-seed", "1"),
+        ("--sampler", "sobol"),
+        ("--extend",),
+    ],
 )
 @pytest.mark.parametrize("trials", [("--trials", "0"), ()])
 def test_an_option_of_the_search_is_refused_without_one(
@@ -139,6 +148,13 @@ def test_a_plan_follows_every_option_of_the_run(steepest: Any) -> None:
     assert "cost       about 6:17 with 2 jobs" in answer.out
     assert "limit      a trial that takes longer than 1.5 minutes counts as worst" in answer.out
     assert "on the CPU with 1 thread" in answer.out
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_shows_its_seeds(steepest: Any) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "--seeds", "2", "--seed-offset", "7", "--search-seed", "1", "--plan-only")
+    assert "seeds 7, 8" in answer.out
+    assert "mini-batch-smoke-2-trials-seeds-from-7-search-1" in answer.out
 
 
 def test_a_trial_is_repeated_by_name(steepest: Any, no_report: None) -> None:

@@ -41,7 +41,7 @@ PresetName = Annotated[
     str | None, typer.Option(metavar="smoke|quick|full", help="The size of the study. Default: quick.")
 ]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead of the preset's.")]
-Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
+Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's.")]
 Trials = Annotated[
     int | None,
     typer.Option(
@@ -50,6 +50,13 @@ Trials = Annotated[
 ]
 TuningSeeds = Annotated[
     int | None, typer.Option(metavar="N", help="Seeds on which every point of the search is tried. Default: 1.")
+]
+SeedOffset = Annotated[
+    int, typer.Option("--seed-offset", metavar="N", help="The first evaluation seed: N, N+1, ... Default: 0.")
+]
+SearchSeed = Annotated[
+    int,
+    typer.Option("--search-seed", metavar="N", help="Another draw of the search: other points and tuning seeds."),
 ]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[
@@ -145,6 +152,8 @@ def study(
     jobs: Jobs = 1,
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    seed_offset: SeedOffset = 0,
+    search_seed: SearchSeed = 0,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -169,6 +178,8 @@ def study(
         precision=precision,
         all_train=all_train,
         threads=threads,
+        seed_offset=seed_offset,
+        search_seed=search_seed,
     )
     arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
     if plan_only:

@@ -90,6 +90,8 @@ def compare(
     reference: str | None = None,
     progress: bool | None = None,
     out: Path | str | None = None,
+    seed_offset: int = 0,
+    search_seed: int = 0,
 ) -> Answer:
     """Compare optimizers on a model, in this process and on the CPU, and return the answer.
 
@@ -98,7 +100,7 @@ def compare(
         data: see `Workload`; so are `loss`, `metric`, `batch_size`, `horizon` (epochs), `target` and `margin`.
         optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01,schedule=wsd]"`), classes or
             functions of the parameters; or a mapping from labels to classes or functions.
-        seeds: evaluation seeds, 0, 1, ...
+        seeds: number of evaluation seeds.
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given.
         searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.planning.search`.
@@ -108,6 +110,8 @@ def compare(
         reference: label of the optimizer that the others are compared with; the first without it.
         progress: whether to show a progress line on standard error; by default on a terminal and in a notebook.
         out: the study folder; a new temporary one without it. The same call with the same folder resumes.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw: another one gives other points and other tuning seeds.
 
     Raises:
         UsageError: the arguments cannot be carried out as given.
@@ -135,6 +139,8 @@ def compare(
         schedule_wanted=schedule,
         reference_wanted=reference,
         timing_rounds=timing_rounds,
+        seed_offset=seed_offset,
+        search_seed=search_seed,
     )
     return _run(request, data, progress, out)
 

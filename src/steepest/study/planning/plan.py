@@ -232,7 +232,9 @@ def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimens
 def _candidates(request: Request, config: OptimizerConfig, space: search.Space) -> tuple[Candidate, ...]:
     """Return the library's defaults, and the points of the space on top of the workload's setting."""
     defaults = Candidate(config.with_defaults(space), DEFAULTS)
-    drawn = extended_points(space, config.label, request.trials, request.sampler, request.extensions)
+    drawn = extended_points(
+        space, config.label, request.trials, request.sampler, request.extensions, request.search_seed
+    )
     return (defaults, *(Candidate(config.with_options(point), number) for number, point in enumerate(drawn)))
 
 
@@ -355,6 +357,8 @@ def _protocol(request: Request) -> Protocol:
         margin=request.workload.margin,
         targets=tuple(request.workload.targets),
         timing_rounds=request.timing_rounds,
+        seed_offset=request.seed_offset,
+        search_seed=request.search_seed,
     )
 
 

@@ -1,6 +1,6 @@
 """A request for a study, checked before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from steepest.study.trials import precision
 
 FOLDER: Final = Path("studies")
 FIRST_TUNING_SEED: Final = 1_000_000
-"""The first tuning seed. Evaluation seeds count from 0, so that no seed is both."""
+"""The first tuning seed of draw 0, and the distance to that of the next draw. Evaluation seeds are other ones."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Request:
         precision: see `steepest.study.trials.precision`.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is torch's current number.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw: of its points and of its tuning seeds.
     """
 
     declared: Declared
@@ -64,6 +66,8 @@ class Request:
     precision: str = "fp32"
     all_train: bool = False
     threads: int | None = None
+    seed_offset: int = 0
+    search_seed: int = 0
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
@@ -75,11 +79,14 @@ class Request:
             ("tuning-seeds", self.tuning_seeds_wanted, 1),
             ("timing-rounds", self.timing_rounds, 0),
             ("threads", self.threads, 1),
+            ("seed-offset", self.seed_offset, 0),
+            ("search-seed", self.search_seed, 0),
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, not {value}")
         search.check(self.sampler, self.trials)
         self._check_search_is_wanted()
+        self._check_seeds_are_fresh()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
         self._check_schedule_is_given_or_searched()
@@ -108,6 +115,7 @@ class Request:
             "--search": self.searched_wanted,
             "--tuning-seeds": self.tuning_seeds_wanted,
             "--sampler": self.sampler_wanted,
+            "--search-seed": self.search_seed,
         }
         given = [name for name, value in options.items() if value]
         if given and not self.trials:
@@ -116,6 +124,15 @@ class Request:
             raise UsageError(
                 f"{', '.join(given)} {have} no effect with --trials 0{usual}, as nothing is searched; leave it out, or "
                 "search with, say, --trials 16"
+            )
+
+    def _check_seeds_are_fresh(self) -> None:
+        """Refuse evaluation seeds that are tuning seeds too."""
+        evaluated, tuned = self.seeds, self.search_seeds
+        if self.trials and evaluated[0] <= tuned[-1] and tuned[0] <= evaluated[-1]:
+            raise UsageError(
+                f"evaluation seeds {_ends(evaluated)} and tuning seeds {_ends(tuned)} overlap, and a seed that chose a "
+                "setting cannot judge it; give another --seed-offset or --search-seed"
             )
 
     def _check_given_once(self) -> None:
@@ -155,12 +172,13 @@ class Request:
     @property
     def seeds(self) -> list[int]:
         """The evaluation seeds."""
-        return list(range(self.seeds_wanted or self.workload.seeds))
+        return list(range(self.seed_offset, self.seed_offset + (self.seeds_wanted or self.workload.seeds)))
 
     @property
     def search_seeds(self) -> list[int]:
-        """The tuning seeds, none of which is an evaluation seed."""
-        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds_wanted or 1)]
+        """The tuning seeds, none of which is an evaluation seed. Every draw of the search has its own."""
+        first = FIRST_TUNING_SEED * (1 + self.search_seed)
+        return list(range(first, first + (self.tuning_seeds_wanted or 1)))
 
     @property
     def trials(self) -> int:
@@ -239,7 +257,13 @@ class Request:
         parts = [self.declared.name, self.preset_name]
         parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
+        parts += [f"seeds-from-{self.seed_offset}"] if self.seed_offset else []
+        parts += [f"search-{self.search_seed}"] if self.search_seed else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)
+
+
+def _ends(seeds: Sequence[int]) -> str:
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"

@@ -32,6 +32,9 @@ DEFAULTS: Final = "defaults"
 LATER: Final = {"unwritten": None}
 """Metadata of an entry that older documents lack. It is not written while it is None, so that they stay as they are."""
 
+SINCE_ZERO: Final = {"unwritten": 0}
+"""Metadata of a number that older documents lack, and that is 0 in their plans. It is not written while it is 0."""
+
 Options = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -81,6 +84,8 @@ class Protocol:
         margin: the difference of the metric without practical meaning; 0 where none was declared.
         targets: values of the validation metric, easiest first.
         timing_rounds: how often the seconds of every optimizer's step were to be taken.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw and of its tuning seeds.
     """
 
     trials: int
@@ -94,6 +99,8 @@ class Protocol:
     margin: float
     targets: tuple[float, ...]
     timing_rounds: int
+    seed_offset: int = field(default=0, metadata=SINCE_ZERO)
+    search_seed: int = field(default=0, metadata=SINCE_ZERO)
 
 
 @dataclass(frozen=True, kw_only=True)
