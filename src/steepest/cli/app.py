@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from steepest.cli import bench, listing, lr_range, planning, run_study, upkeep
+from steepest.cli import replicate as replication
 from steepest.cli.preparation import Arguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
@@ -208,6 +209,20 @@ def rerun(
 ) -> None:
     """Run one stored trial again and say whether every record is equal, bit by bit."""
     raise typer.Exit(upkeep.rerun(folder, trial, data_dir))
+
+
+@app.command()
+def replicate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished study folder.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the replication. Default: DIR-replication.")
+    ] = None,
+    data_dir: DataDir = None,
+    jobs: Jobs = 1,
+    time_limit: TimeLimit = None,
+) -> None:
+    """Run a study's plan again on fresh seeds and a fresh draw of the search, and say whether the verdicts agree."""
+    raise typer.Exit(replication.replicate(folder, out, data_dir, WorkerLimits(jobs, time_limit)))
 
 
 @app.command("lr-range")

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -11,7 +12,8 @@ from rich.live import Live
 from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
-from steepest.cli.preparation import Arguments, prepare
+from steepest.cli.preparation import Arguments, Prepared, prepare
+from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.report.findings.findings import findings
 from steepest.study.report.stored.reader import read_study
@@ -26,12 +28,17 @@ def study(arguments: Arguments) -> int:
     """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    prepared, screen, limits = prepare(arguments, command), console.out(), arguments.limits
+    return run(prepare(arguments, command), arguments.data_dir, arguments.limits, command)
+
+
+def run(prepared: Prepared, data_dir: Path | None, limits: WorkerLimits, command: str) -> int:
+    """Run a prepared study to its report; return the exit code."""
+    screen = console.out()
     prepared.introduce(screen)
     plan, folder = prepared.plan, prepared.folder
     progress = Progress(plan, folder, limits.jobs)
     order = list(prepared.request.workload.settings)
-    with _watching(screen, progress) as callback, limits.workers(folder, arguments.data_dir) as workers:
+    with _watching(screen, progress) as callback, limits.workers(folder, data_dir) as workers:
         summary = engine.run(plan, folder, callback, order=order, workers=workers)
     for note in summary.notes:
         console.note(note)

@@ -25,7 +25,7 @@ def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], f
         return _with_reference(new, new.optimizers[0].label)
     new = _with_reference(new, old.protocol.reference)
     old = _extended(old, new)
-    different = _differences(old, new)
+    different = differences(old, new)
     if different:
         different += source_code.changes(old.code, new.code)
         raise UsageError(
@@ -78,7 +78,8 @@ def _extended(old: StudyDocument, new: StudyDocument) -> StudyDocument:
     return replace(old, protocol=replace(old.protocol, extensions=after), optimizers=optimizers)
 
 
-def _differences(old: StudyDocument, new: StudyDocument) -> list[str]:
+def differences(old: StudyDocument, new: StudyDocument) -> list[str]:
+    """Return a sentence for everything, but optimizers and seeds, in which two documents differ."""
     pairs: list[tuple[str, Any, Any]] = [(part, getattr(old, part), getattr(new, part)) for part in ALIKE]
     pairs += [(f"versions.{key}", old.versions.get(key), new.versions.get(key)) for key in VERSIONS]
     pairs.append(("machine.cpu", old.machine.cpu, new.machine.cpu))
