@@ -175,3 +175,19 @@ def test_a_time_limit_is_a_number_above_zero(steepest: Any, own_files: Path, min
     answer = steepest("study", "digits", "--preset", "smoke", "-o", "sgd", "--time-limit", minutes, "--plan-only")
     assert answer.code == 2
     assert "--time-limit must be a number of minutes above 0, not " in answer.err
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_of_looks_is_printed(steepest: Any) -> None:
+    options = ("--seeds", "6", "--more-seeds", "20", "--plan-only")
+    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", *options)
+    assert "looks      at 6, 12, 18, 20 seeds, as long as a comparison is undecided; the first that can" in answer.out
+    assert "20 find a difference of" in answer.out
+    assert "cost       at most about" in answer.out
+
+
+@pytest.mark.parametrize("most", ["6", "5", "1000"])
+def test_a_maximum_of_seeds_that_makes_no_sense_is_told(steepest: Any, most: str) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "--seeds", "6", "--more-seeds", most)
+    assert answer.code == 2
+    assert f"--more-seeds {most} is the largest number of seeds that a study with 6 at first may grow to" in answer.err

@@ -8,7 +8,7 @@ import pytest
 from synthetic_study import TUNED, Plan, write_study
 
 from steepest.study.report.findings.findings import findings
-from steepest.study.report.findings.replication import OPEN, Agreement, agreement
+from steepest.study.report.findings.replication import Agreement, agreement
 from steepest.study.report.stored.reader import read_study
 from steepest.study.report.text.replication import replication_document, replication_lines
 from steepest.study.statistics.intervals import Interval
@@ -43,7 +43,7 @@ def test_the_order_of_the_two_turns_weaker_into_stronger_and_changes_nothing_els
     for one, other in itertools.product(map(judged, Verdict), repeat=2):
         found = agreement(one, other)
         assert agreement(other, one) is swapped.get(found, found)
-        assert (found in swapped) == ((one.verdict in OPEN) != (other.verdict in OPEN))
+        assert (found in swapped) == (one.verdict.is_open != other.verdict.is_open)
 
 
 def test_all_is_said_of_two_studies(tmp_path: Path) -> None:

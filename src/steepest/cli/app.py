@@ -59,6 +59,14 @@ SearchSeed = Annotated[
     int,
     typer.Option("--search-seed", metavar="N", help="Another draw of the search: other points and tuning seeds."),
 ]
+MoreSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--more-seeds",
+        metavar="N",
+        help="Look after every --seeds seeds, and add as many while a comparison is undecided, up to N seeds.",
+    ),
+]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[
     str | None,
@@ -155,6 +163,7 @@ def study(
     time_limit: TimeLimit = None,
     seed_offset: SeedOffset = 0,
     search_seed: SearchSeed = 0,
+    more_seeds: MoreSeeds = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -181,6 +190,7 @@ def study(
         threads=threads,
         seed_offset=seed_offset,
         search_seed=search_seed,
+        more_seeds_wanted=more_seeds,
     )
     arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
     if plan_only:

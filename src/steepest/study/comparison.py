@@ -92,6 +92,7 @@ def compare(
     out: Path | str | None = None,
     seed_offset: int = 0,
     search_seed: int = 0,
+    more_seeds: int | None = None,
 ) -> Answer:
     """Compare optimizers on a model, in this process and on the CPU, and return the answer.
 
@@ -112,6 +113,7 @@ def compare(
         out: the study folder; a new temporary one without it. The same call with the same folder resumes.
         seed_offset: the first evaluation seed.
         search_seed: the number of the search's draw: another one gives other points and other tuning seeds.
+        more_seeds: the largest number of seeds of a sequential test, which looks after every `seeds` of them.
 
     Raises:
         UsageError: the arguments cannot be carried out as given.
@@ -141,6 +143,7 @@ def compare(
         timing_rounds=timing_rounds,
         seed_offset=seed_offset,
         search_seed=search_seed,
+        more_seeds_wanted=more_seeds,
     )
     return _run(request, data, progress, out)
 

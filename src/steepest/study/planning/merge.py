@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from steepest.study import source_code
 from steepest.study.errors import UsageError
-from steepest.study.records.format import OptimizerEntry, Published, StudyDocument, TrialEntry
+from steepest.study.records.format import EVALUATION, OptimizerEntry, Published, StudyDocument, TrialEntry
 from steepest.study.records.records import alike, plain
 
 ALIKE: Final = ("workload", "preset", "config", "protocol", "metric", "model", "data", "threads")
@@ -34,13 +34,14 @@ def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], f
         )
     return replace(
         new,
-        config=replace(new.config, seeds=tuple(sorted({*old.config.seeds, *new.config.seeds}))),
+        config=with_seeds(new, old.config.seeds).config,
         optimizers=_union(old.optimizers, new.optimizers, order),
         code={**old.code, **new.code},
         trials=old.trials,
         chosen=old.chosen,
         published=_merge_published(old.published, new.published),
         created=old.created,
+        seed_counts=_seed_counts(old, new),
         command=old.command if new.command in old.command else f"{old.command} && {new.command}",
     )
 
@@ -61,6 +62,12 @@ def with_trials(document: StudyDocument, trials: Sequence[TrialEntry]) -> StudyD
     if ids <= known:
         return document
     return replace(document, trials=(*(entry for entry in document.trials if entry.id not in ids), *trials))
+
+
+def with_seeds(document: StudyDocument, seeds: Sequence[int]) -> StudyDocument:
+    """Return the document with these evaluation seeds among its own."""
+    both = tuple(sorted({*document.config.seeds, *seeds}))
+    return replace(document, config=replace(document.config, seeds=both))
 
 
 def _with_reference(document: StudyDocument, usual: str | None) -> StudyDocument:
@@ -108,6 +115,15 @@ def _union(
 
 def _rank(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
+
+
+def _seed_counts(old: StudyDocument, new: StudyDocument) -> tuple[int, ...]:
+    """Return the numbers of evaluation seeds so far, if they were raised by hand once trials had been evaluated."""
+    before, now = len(old.config.seeds), len({*old.config.seeds, *new.config.seeds})
+    seen = any(entry.phase == EVALUATION for entry in old.trials)
+    if old.protocol.looks or now == before or not seen:
+        return old.seed_counts
+    return (*(old.seed_counts or (before,)), now)
 
 
 def _merge_published(old: Published | None, new: Published | None) -> Published | None:

@@ -47,6 +47,7 @@ from steepest.study.records.format import (
     read,
 )
 from steepest.study.records.records import plain
+from steepest.study.statistics.sequential import EXPONENT
 from steepest.study.trials import task_check
 from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.study.trials.task import Task, task_of
@@ -102,6 +103,11 @@ class Plan:
     def steps_per_epoch(self) -> int:
         """The number of batches in one pass over the training set, the last one perhaps smaller."""
         return math.ceil(len(self.task.splits.train) / self.pattern.batch_size)
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of evaluation seeds: that of a sequential test's last look."""
+        return max(self.document.protocol.looks, default=len(self.seeds))
 
     @property
     def search_trials(self) -> list[PlannedTrial]:
@@ -359,6 +365,8 @@ def _protocol(request: Request) -> Protocol:
         timing_rounds=request.timing_rounds,
         seed_offset=request.seed_offset,
         search_seed=request.search_seed,
+        looks=request.looks,
+        spending=EXPONENT if request.looks else None,
     )
 
 

@@ -16,6 +16,8 @@ from steepest.study.planning import search
 from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
 from steepest.study.records.format import StudyDocument
+from steepest.study.statistics.power import MOST_SEEDS
+from steepest.study.statistics.sequential import planned_looks
 from steepest.study.suggest import choices
 from steepest.study.trials import precision
 
@@ -47,6 +49,7 @@ class Request:
         threads: torch's threads in every trial; None is torch's current number.
         seed_offset: the first evaluation seed.
         search_seed: the number of the search's draw: of its points and of its tuning seeds.
+        more_seeds_wanted: the largest number of evaluation seeds of a sequential test; None tests once.
     """
 
     declared: Declared
@@ -68,6 +71,7 @@ class Request:
     threads: int | None = None
     seed_offset: int = 0
     search_seed: int = 0
+    more_seeds_wanted: int | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
@@ -86,6 +90,7 @@ class Request:
                 raise UsageError(f"--{name} must be at least {least}, not {value}")
         search.check(self.sampler, self.trials)
         self._check_search_is_wanted()
+        self._check_more_seeds()
         self._check_seeds_are_fresh()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
@@ -126,9 +131,18 @@ class Request:
                 "search with, say, --trials 16"
             )
 
+    def _check_more_seeds(self) -> None:
+        """Refuse a maximum of seeds that adds none, or more than a study should have."""
+        most, first = self.more_seeds_wanted, self._seed_count
+        if most is not None and not first < most <= MOST_SEEDS:
+            raise UsageError(
+                f"--more-seeds {most} is the largest number of seeds that a study with {first} at first may grow to; "
+                f"give a number from {first + 1} to {MOST_SEEDS}"
+            )
+
     def _check_seeds_are_fresh(self) -> None:
         """Refuse evaluation seeds that are tuning seeds too."""
-        evaluated, tuned = self.seeds, self.search_seeds
+        evaluated, tuned = self.all_seeds, self.search_seeds
         if self.trials and evaluated[0] <= tuned[-1] and tuned[0] <= evaluated[-1]:
             raise UsageError(
                 f"evaluation seeds {_ends(evaluated)} and tuning seeds {_ends(tuned)} overlap, and a seed that chose a "
@@ -171,8 +185,22 @@ class Request:
 
     @property
     def seeds(self) -> list[int]:
-        """The evaluation seeds."""
-        return list(range(self.seed_offset, self.seed_offset + (self.seeds_wanted or self.workload.seeds)))
+        """The evaluation seeds; those of the first look where a sequential test may add some."""
+        return list(range(self.seed_offset, self.seed_offset + self._seed_count))
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The evaluation seeds up to the last look."""
+        return list(range(self.seed_offset, self.seed_offset + (self.more_seeds_wanted or self._seed_count)))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds after which a sequential test looks; none without one."""
+        return planned_looks(self._seed_count, self.more_seeds_wanted) if self.more_seeds_wanted else ()
+
+    @property
+    def _seed_count(self) -> int:
+        return self.seeds_wanted or self.workload.seeds
 
     @property
     def search_seeds(self) -> list[int]:
@@ -258,6 +286,7 @@ class Request:
         parts += [f"{self.epochs}-epochs"] if self.epochs != self.workload.horizon else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [f"seeds-from-{self.seed_offset}"] if self.seed_offset else []
+        parts += [f"to-{self.more_seeds_wanted}-seeds"] if self.more_seeds_wanted else []
         parts += [f"search-{self.search_seed}"] if self.search_seed else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += ["all-train"] if self.all_train else []

@@ -4,18 +4,21 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Protocol
 
 from steepest.study.errors import MetricError, UsageError
 from steepest.study.planning.extension import extension_of
-from steepest.study.planning.merge import merge, notes, with_trials
+from steepest.study.planning.merge import merge, notes, with_seeds, with_trials
 from steepest.study.planning.plan import Candidate, Plan, PlannedTrial, entries
 from steepest.study.planning.search import Space
 from steepest.study.planning.selection import choose
 from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, StudyDocument
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
+from steepest.study.running.looks import needing_seeds
 from steepest.study.running.store import StudyFolder, TrialRecords
 from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
@@ -141,7 +144,21 @@ class _Study:
         evaluations = self.plan.evaluation_trials(chosen)
         self._run_stage(evaluations)
         self._check_metric(evaluations, "test")
+        self._look_again(chosen)
         self._run_stage(self.plan.timing_trials(chosen), alone=True)
+
+    def _look_again(self, chosen: Sequence[Candidate]) -> None:
+        """Add the planned blocks of seeds while a look leaves optimizers open: for these, and for the reference."""
+        protocol, names = self.plan.document.protocol, {one.config.label for one in chosen}
+        first = protocol.seed_offset
+        for before, now in pairwise(protocol.looks):
+            seen, added = range(first, first + before), range(first + before, first + now)
+            labels = needing_seeds(self.folder, seen, added, names)
+            if not labels:
+                return
+            self.folder.change_document(partial(with_seeds, seeds=added))
+            more = replace(self.plan, seeds=tuple(added))
+            self._run_stage(more.evaluation_trials([one for one in chosen if one.config.label in labels]))
 
     def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
         """Raise MetricError if trials finished with a finite loss, but none of them with a finite metric."""

@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from steepest.study.report.findings.verdicts import Verdicts
 from steepest.study.statistics.intervals import Interval
 from steepest.study.statistics.verdicts import Comparison, Verdict
-
-OPEN: Final = (Verdict.UNDECIDED, Verdict.NOT_ENOUGH_SEEDS)
 
 
 class Agreement(StrEnum):
@@ -49,7 +46,7 @@ def replicated(first: Verdicts, second: Verdicts) -> tuple[ReplicatedRow, ...]:
 
 def agreement(first: Comparison, second: Comparison) -> Agreement:
     """Compare two verdicts on one optimizer."""
-    was_open, is_open = first.verdict in OPEN, second.verdict in OPEN
+    was_open, is_open = first.verdict.is_open, second.verdict.is_open
     if first.verdict is second.verdict or (was_open and is_open):
         return Agreement.SAME
     if was_open or is_open:
