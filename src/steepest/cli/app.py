@@ -12,6 +12,7 @@ from steepest.cli.preparation import Arguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.optimizers.schedules import SHAPES
+from steepest.study.planning.budget import Budget
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
 
@@ -114,6 +115,14 @@ Threads = Annotated[
     int | None,
     typer.Option(metavar="N", help="Threads of every trial. Default: the folder's own, or the cores divided by jobs."),
 ]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Choose trials and seeds that fit (90s, 30m, 2h, 1d), and start none later. Given ones stay as they are.",
+    ),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="MINUTES", help="A longer trial is ended and counts as worst. Default: none."),
@@ -164,6 +173,7 @@ def study(
     seed_offset: SeedOffset = 0,
     search_seed: SearchSeed = 0,
     more_seeds: MoreSeeds = None,
+    budget: TimeBudget = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -192,7 +202,8 @@ def study(
         search_seed=search_seed,
         more_seeds_wanted=more_seeds,
     )
-    arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
+    limits = WorkerLimits(jobs, time_limit)
+    arguments = Arguments(request, out, data_dir, limits, extend, Budget.read(budget) if budget else None)
     if plan_only:
         planning.show(arguments)
         return

@@ -14,8 +14,11 @@ from steepest.study.planning.plan import Plan
 from steepest.study.planning.request import Request
 
 
-def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path) -> None:
-    """Print the introduction. A stand-in for missing data is named first, in a warning."""
+def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: Path, sizes: str = "") -> None:
+    """Print the introduction. A stand-in for missing data is named first, in a warning.
+
+    `sizes` says which sizes a budget has chosen.
+    """
     if data.fallback is not None:
         screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
         screen.print(data.fallback, style="yellow", markup=False)
@@ -26,6 +29,7 @@ def show(screen: Console, request: Request, data: DataSet, plan: Plan, folder: P
         f"data       {data.name} from {data.source}: {_sizes(plan)}",
         f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
+        *([f"budget     {sizes}"] if sizes else []),
         f"trials     {_trials(plan)}",
         f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), plan.most_seeds))}",
         *([f"looks      {verdicts.looks_in_words(plan)}"] if document.protocol.looks else []),

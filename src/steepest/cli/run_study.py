@@ -1,5 +1,6 @@
 """`steepest study`: prints the introduction, runs the study with its progress, prints the results."""
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
 from steepest.cli.preparation import Arguments, Prepared, prepare
 from steepest.cli.worker_limits import WorkerLimits
+from steepest.study.planning.budget import Budget
 from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.report.findings.findings import findings
 from steepest.study.report.stored.reader import read_study
@@ -28,23 +30,29 @@ def study(arguments: Arguments) -> int:
     """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    return run(prepare(arguments, command), arguments.data_dir, arguments.limits, command)
+    prepared = prepare(arguments, command)
+    return run(prepared, arguments.data_dir, arguments.limits, command, arguments.budget)
 
 
-def run(prepared: Prepared, data_dir: Path | None, limits: WorkerLimits, command: str) -> int:
-    """Run a prepared study to its report; return the exit code."""
+def run(
+    prepared: Prepared, data_dir: Path | None, limits: WorkerLimits, command: str, budget: Budget | None = None
+) -> int:
+    """Run a prepared study to its report, or until its budget is spent; return the exit code."""
     screen = console.out()
     prepared.introduce(screen)
     plan, folder = prepared.plan, prepared.folder
     progress = Progress(plan, folder, limits.jobs)
     order = list(prepared.request.workload.settings)
     with _watching(screen, progress) as callback, limits.workers(folder, data_dir) as workers:
-        summary = engine.run(plan, folder, callback, order=order, workers=workers)
+        deadline = budget.deadline if budget else math.inf
+        summary = engine.run(plan, folder, callback, order=order, workers=workers, deadline=deadline)
     for note in summary.notes:
         console.note(note)
     if summary.signal is not None:
         return _interrupted(folder, command, summary.signal)
     _conclude(screen, folder, summary)
+    if budget and summary.left:
+        _spent(budget, summary.left, command)
     return 1 if _unfinished(summary) else 0
 
 
@@ -55,6 +63,12 @@ def _watching(screen: Console, progress: Progress) -> Iterator[Callback]:
         return
     with Live(LiveTable(progress), console=screen, refresh_per_second=4, vertical_overflow="crop"):
         yield progress
+
+
+def _spent(budget: Budget, left: int, command: str) -> None:
+    trials = "1 trial of this stage has" if left == 1 else f"{left:,} trials of this stage have"
+    words = f"The budget of {budget.text} is spent, and {trials} not run. Nothing is lost. To continue: {command}"
+    console.err().print(words, markup=False)
 
 
 def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:
