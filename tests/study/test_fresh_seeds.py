@@ -100,7 +100,7 @@ def test_both_are_part_of_the_locked_plan(plan: PlanMaker, tmp_path: Path, silen
     assert seeds == {"search": {5 * FIRST_TUNING_SEED}, "evaluation": {5, 6}}
     assert engine.run(made, folder, silent).skipped == 5
     for other in ({"seed_offset": 6}, {"search_seed": 0}):
-        with pytest.raises(UsageError, match=rf"protocol\.{next(iter(other))} is \d and (\d|None)"):
+        with pytest.raises(UsageError, match=rf"protocol\.{next(iter(other))} is \d and \d"):
             engine.run(
                 plan("sgd", trials_wanted=2, **{"seeds": 2, "seed_offset": 5, "search_seed": 4, **other}),
                 folder,

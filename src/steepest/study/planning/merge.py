@@ -1,7 +1,7 @@
 """Merging optimizers and seeds into a stored study. Any other difference is refused."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +92,12 @@ def differences(old: StudyDocument, new: StudyDocument) -> list[str]:
     pairs.append(("machine.cpu", old.machine.cpu, new.machine.cpu))
     known = {entry.label: entry for entry in old.optimizers}
     pairs += [(entry.label, known.get(entry.label, entry), entry) for entry in new.optimizers]
-    return [line for key, before, after in pairs for line in compare(key, plain(before), plain(after))]
+    return [line for key, before, after in pairs for line in compare(key, _complete(before), _complete(after))]
+
+
+def _complete(value: Any) -> Any:
+    """Return a part of a document as plain data, with the entries that are not written because they are usual."""
+    return plain(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value)
 
 
 def compare(key: str, old: Any, new: Any) -> list[str]:

@@ -115,7 +115,8 @@ def _undecided(found: Verdicts) -> str:
     words = [f"{label} {f'about {n}' if n else f'more than {MOST_SEEDS}'}" for label, n in sizes.items()]
     return (
         f"Seeds that would decide what is open, if the true differences are those seen here: {', '.join(words)}. The "
-        "same command with a larger --seeds keeps what has run."
+        "same command with a larger --seeds keeps what has run, and is told as seeds added by hand; --more-seeds plans "
+        "to add some."
     )
 
 
