@@ -11,11 +11,11 @@ from synthetic_study import Plan
 from steepest.study.report import write_report
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.looks import first_decisive_look, looks_made
-from steepest.study.report.text.answer import answer, caution
+from steepest.study.report.text.answer import _figures, answer, caution
 from steepest.study.report.text.explanations import verdict_words
 from steepest.study.report.text.fairness import fairness
 from steepest.study.report.text.methods import methods
-from steepest.study.statistics.verdicts import Verdict
+from steepest.study.statistics.verdicts import Verdict, compare
 
 LABELS = ("SGD", "Adam", "Rprop")
 Find = Callable[[Plan], Findings]
@@ -83,3 +83,13 @@ def test_the_first_look_that_can_decide() -> None:
     assert first_decisive_look((6, 12), 1, 0.05) == 12
     assert first_decisive_look((9, 18), 1, 0.05) == 9
     assert first_decisive_look((2, 4), 8, 0.05) is None
+
+
+def test_an_interval_beyond_zero_keeps_its_sign() -> None:
+    """Holm's second step asks for less than intervals that hold together: a verdict, and an end beyond zero."""
+    table = {"first": [1.0, 1.1, 1.2, 0.9, 0.8, 1.3, 0.7], "second": [1.0, 1.1, 1.2, 0.9, 0.8, 1.3, -0.1]}
+    for side, verdict in ((1.0, Verdict.BETTER), (-1.0, Verdict.WORSE)):
+        turned = {label: [side * one for one in values] for label, values in table.items()}
+        second = compare(turned, "reference", 0.0)[1]
+        assert second.verdict is verdict
+        assert _figures(second) == "by 0.89, interval -0.1 to 1.3"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from steepest.study.records.format import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED
+from steepest.study.report.findings.looks import looks_made
 from steepest.study.report.findings.measures import Measure
 from steepest.study.report.findings.settings import ran_with, searched, with_setting
 from steepest.study.report.findings.summary import Spread, Summary, ranked, statuses
@@ -91,7 +92,7 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
     sentences = (
         *_lost(found),
         _undecided(found),
-        _looked(found),
+        _looked(study, found),
         _grown(study),
         _late(study),
         _ended(study),
@@ -120,21 +121,16 @@ def _undecided(found: Verdicts) -> str:
     )
 
 
-def _looked(found: Verdicts) -> str:
+def _looked(study: Study, found: Verdicts) -> str:
     """Say that a sequential study has reached its largest number of seeds and leaves something open."""
-    labels = [
-        row.comparison.label for row in found.rows if row.comparison and _is_open_at_the_end(found, row.comparison)
-    ]
+    undecided = found.labels(Verdict.UNDECIDED) if found.looks else []
+    labels = [label for label in undecided if looks_made(study, label) == len(found.looks)]
     if not labels:
         return ""
     return (
         f"The planned maximum of {found.looks[-1]} seeds is reached, and {joined(labels)} "
         f"{'is' if len(labels) == 1 else 'are'} open: to add seeds now would be another study."
     )
-
-
-def _is_open_at_the_end(found: Verdicts, comparison: Comparison) -> bool:
-    return bool(found.looks) and comparison.verdict is Verdict.UNDECIDED and comparison.n >= found.looks[-1]
 
 
 def _grown(study: Study) -> str:
