@@ -1,7 +1,9 @@
 """Trials on other nodes: equal bytes on every engine, lost nodes, leases. Most of it with a cluster of this process."""
 
 import json
+import os
 import re
+import signal
 import socket
 import sys
 import threading

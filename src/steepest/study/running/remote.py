@@ -160,9 +160,13 @@ class Remote:
             if self._running:
                 time.sleep(PULSE)
 
+    def forget(self) -> None:
+        """Forget the waiting trials. The running ones end as they would."""
+        self._waiting.clear()
+
     def cancel(self) -> None:
         """Forget the waiting trials, and end the running jobs. Their trials resume from their checkpoints next time."""
-        self._waiting.clear()
+        self.forget()
         for running in self._running:
             running.job.cancel()
         self._running = []
