@@ -135,7 +135,8 @@ def with_crashes(
     except StoreError:
         raise
     except (Exception, SystemExit) as error:
-        if error is untold:  # the trial is not at fault
+        stopped = manager is not None and manager.stop() and isinstance(error, SystemExit)
+        if error is untold or stopped:  # the trial is not at fault
             raise
         if last is None:
             tell(start_of(spec))

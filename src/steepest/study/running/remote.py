@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,12 +69,13 @@ class Cluster(Protocol):
         """Submit assignments."""
 
 
-def carry_out(assignment: Assignment, job: str) -> None:
+def carry_out(assignment: Assignment, job: str, stop: Callable[[], bool] = bool) -> None:
     """Run an assignment on this node. Everything that matters is in the shared folder afterwards.
 
     Args:
         assignment: the trial and its place.
         job: the engine's name of the job, for the record of the trial's writer.
+        stop: whether the engine wants the job to end. A SystemExit is then the engine's, not the trial's.
     """
     if not Path(assignment.directory).is_dir():
         raise StudyError(
@@ -90,7 +91,7 @@ def carry_out(assignment: Assignment, job: str) -> None:
         )
     spec = unchanged(assignment.document)
     data_dir = None if assignment.data_dir is None else Path(assignment.data_dir)
-    execute(spec, partial(load_checked, spec, data_dir), folder, _nobody, assignment.seconds, writer=writer)
+    execute(spec, partial(load_checked, spec, data_dir), folder, _nobody, assignment.seconds, stop, writer)
 
 
 def _nobody(event: Event) -> None:

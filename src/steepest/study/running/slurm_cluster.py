@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from steepest.study.running.remote import Assignment, Job, Outcome, carry_out
 
 LOST: Final = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "INTERRUPTED")
 """States of Slurm after which a trial is tried again from its checkpoint."""
+_PREEMPTED: Final = threading.Event()
+"""Set in a job that is preempted."""
 
 
 class SlurmCluster:
@@ -63,10 +66,11 @@ class Carrier:
 
     def __call__(self, assignment: Assignment) -> None:
         """Carry out the assignment."""
-        carry_out(assignment, os.environ.get("SLURM_JOB_ID") or f"process {os.getpid()}")
+        carry_out(assignment, os.environ.get("SLURM_JOB_ID") or f"process {os.getpid()}", _PREEMPTED.is_set)
 
     def checkpoint(self, assignment: Assignment) -> Any:
         """Return the same job for the queue. Its trial resumes from its last checkpoint."""
+        _PREEMPTED.set()
         submitit: Any = importlib.import_module("submitit")
         return submitit.helpers.DelayedSubmission(self, replace(assignment, attempt=assignment.attempt + 1))
 
