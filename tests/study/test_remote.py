@@ -338,18 +338,18 @@ def test_a_node_of_ray_is_killed_in_the_middle(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    plan = planned("by_steps", steps_wanted=6000, seeds_wanted=2)
+    plan = planned("by_steps", steps_wanted=25000, seeds_wanted=2)
     folder, alone = StudyFolder(tmp_path / "there"), StudyFolder(tmp_path / "here")
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
-        first = nodes.add_node(num_cpus=1)
+        first, _ = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
+        nodes.wait_for_nodes()
         cluster = RayCluster(nodes.address, cpus=1)
         killed: list[int] = []
 
         def kill() -> None:
-            while not any((folder.path / "checkpoints").glob("*.pt")):
+            while len([*(folder.path / "checkpoints").glob("*.pt")]) < 2:  # both nodes are busy
                 time.sleep(0.05)
-            nodes.add_node(num_cpus=1)
             nodes.remove_node(first, allow_graceful=False)
             killed.append(1)
 
