@@ -102,9 +102,9 @@ class OptimizerConfig:
         timing = [name for name in searched if name in self.recipe_names]
         return {**self.options, **schedules.read(self.schedule).entries(timing)}
 
-    def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of a model. An optimizer with modes (schedule-free) is set to training."""
-        optimizer = self.origin.build(model, self.options)
+    def build(self, of: Any) -> torch.optim.Optimizer:
+        """Return the optimizer of a model, or of parameters or groups. One with modes is set to training."""
+        optimizer = self.origin.build(of, self.options)
         to_train = getattr(optimizer, "train", None)
         if callable(to_train):
             to_train()

@@ -20,7 +20,7 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers import modules, settings, twins
 from steepest.study.optimizers.library import LibraryOptimizer, declared_ranges
 from steepest.study.optimizers.modules import HERE
-from steepest.study.optimizers.source import Options, storable, whole_tuples
+from steepest.study.optimizers.source import Options, parameters_of, storable, whole_tuples
 
 UNDECLARED: Final = 100.0
 """The rate of an optimizer that declares no range is searched from a hundredth to a hundred times its default."""
@@ -135,14 +135,14 @@ class ExternalOptimizer:
         bases = self.target.__mro__ if inspect.isclass(self.target) else ()
         return (modules.load(self.source), *(sys.modules[base.__module__] for base in bases))
 
-    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
+    def build(self, of: Any, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer, or raise an error if the result is not an optimizer.
 
         A first parameter with the name `model` (or the annotation `torch.nn.Module`) takes the model.
         `named_parameters` or `named_params` takes a list of pairs of name and parameter, any other a list of
         parameters.
         """
-        made = self.target(self._first(model), **options)
+        made = self.target(self._first(of), **options)
         if not isinstance(made, torch.optim.Optimizer):
             raise UsageError(f"{self.source} must return a torch.optim.Optimizer; it returned a {type(made).__name__}")
         return made
@@ -151,12 +151,17 @@ class ExternalOptimizer:
     def _own_class(self) -> type[Optimizer] | None:
         return self.target if inspect.isclass(self.target) and issubclass(self.target, Optimizer) else None
 
-    def _first(self, model: torch.nn.Module) -> Any:
+    def _first(self, of: Any) -> Any:
         """Return the first argument of the class or factory: the model, or a list to iterate more than once."""
         first = signature(self.source, self.target)[0]
-        if first.name in MODEL or _is_module(first.annotation):
-            return model
-        return list(model.named_parameters() if first.name in NAMED else model.parameters())
+        takes_model = first.name in MODEL or _is_module(first.annotation)
+        if not takes_model and first.name not in NAMED:
+            return parameters_of(of)
+        if not isinstance(of, torch.nn.Module):
+            raise UsageError(
+                f"{self.source} takes a model ({first.name}), and run.optimizer was given parameters; give it the model"
+            )
+        return of if takes_model else list(of.named_parameters())
 
     @property
     def _twin_class(self) -> type[Optimizer] | None:

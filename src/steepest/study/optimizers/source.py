@@ -58,8 +58,13 @@ class OptimizerSource(Protocol):
     def files(self) -> tuple[str, ...]:
         """The files with this code."""
 
-    def build(self, model: torch.nn.Module, options: Options) -> torch.optim.Optimizer:
-        """Return the optimizer over the model's parameters."""
+    def build(self, of: Any, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer over a model's parameters, or over parameters or groups of them."""
+
+
+def parameters_of(of: Any) -> list[Any]:
+    """Return the parameters of a model, or the given parameters or groups, as a list to iterate more than once."""
+    return list(of.parameters() if isinstance(of, torch.nn.Module) else of)
 
 
 def whole_tuples(origin: OptimizerSource, options: Options, others: Options) -> dict[str, Any]:

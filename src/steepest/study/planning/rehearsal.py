@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
@@ -56,8 +57,8 @@ class Rehearsal:
     difference: str | None = None
 
 
-def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable) -> Rehearsal:
-    """Rehearse an experiment with one optimizer. Problems of the experiment are told, never raised."""
+def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file: Path | None = None) -> Rehearsal:
+    """Rehearse an experiment with one optimizer. Problems of the experiment are told, with the line of its file."""
     found: list[Rehearsed] = []
     executor = None
     problems: list[str] = []
@@ -69,7 +70,7 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable) -> Re
         except UsageError as error:
             return Rehearsal(DryRun(problems=(str(error),)), rehearsing.facts)
         except Exception as error:  # whatever the user's function raises
-            return Rehearsal(DryRun(skipped=user_files.reason(error)), rehearsing.facts)
+            return Rehearsal(DryRun(skipped=user_files.reason(error, file)), rehearsing.facts)
         found.append(rehearsing.facts)
         executor = executor_of(next(iter(run.optimizers.values())).made)
         problems = [*uncovered(config.label, run), *_mistakes(rehearsing.facts, task.metric.name)]

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -106,7 +107,9 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
 def _of_experiment(request: Request, experiment: Experiment) -> Subject:
     task = ExperimentTask(experiment)
     trying = _pattern(request, {"data": None})
-    rehearsals = {config.label: rehearse(config, trying, task) for config in request.configs}
+    file = user_files.file_of(experiment.function)
+    place = None if file is None else Path(file)
+    rehearsals = {config.label: rehearse(config, trying, task, place) for config in request.configs}
     _check(request, [], {label: one.report for label, one in rehearsals.items()})
     first = next((one for one in rehearsals.values() if one.report.skipped is None), None)
     if first is None or first.facts.loop is None:
