@@ -1,6 +1,7 @@
 """Training loops as people write them, as experiments: studies end with a verdict, and a killed trial resumes."""
 
 import difflib
+import importlib.util
 import json
 import math
 import random
@@ -38,7 +39,27 @@ WRITTEN = {
     "reinforcement learning": EXAMPLES / "experiment_reinforcement.py",
     "existing script": EXAMPLES / "experiment_existing_script.py",
 }
-every_scenario = pytest.mark.parametrize("path", WRITTEN.values(), ids=list(WRITTEN))
+TRAINERS = {
+    "transformers": EXAMPLES / "experiment_hugging_face.py",
+    "lightning": EXAMPLES / "experiment_lightning.py",
+}
+"""Experiments by the package that they need."""
+
+
+def of_trainer(package: str, *others: str) -> Any:
+    """Return the parameters of a test of a trainer. Its package warns of much that is none of our business."""
+    missing = importlib.util.find_spec(package) is None
+    marks = [
+        pytest.mark.skipif(missing, reason=f"{package} is not installed"),
+        pytest.mark.filterwarnings("ignore"),
+    ]
+    return pytest.param(TRAINERS[package], *others, id="-".join([package, *others]), marks=marks)
+
+
+every_scenario = pytest.mark.parametrize(
+    "path", [*(pytest.param(path, id=name) for name, path in WRITTEN.items()), *map(of_trainer, TRAINERS)]
+)
+AVERAGED = "adam[lr=0.003,ema_decay=0.9]"
 PAIRS = 6
 """The fewest seeds that can give one comparison a verdict: 2 / 2^6 < 0.05."""
 
@@ -72,9 +93,10 @@ def test_a_study_ends_with_a_verdict(path: Path, folder: StudyFolder, silent: Si
     ("path", "optimizer"),
     [
         *((path, "adamw[lr=0.01]") for path in WRITTEN.values()),
-        (WRITTEN["tabular"], "adam[lr=0.003,ema_decay=0.9]"),
+        (WRITTEN["tabular"], AVERAGED),
         (WRITTEN["accumulation, clipping, bf16 autocast"], "adam[lr=0.003,state_dtype='bfloat16']"),
         (WRITTEN["GAN, two optimizers"], "torch.optim:SGD[lr=0.1,momentum=0.9]"),
+        *(of_trainer(package, optimizer) for package in TRAINERS for optimizer in ("adamw[lr=0.01]", AVERAGED)),
     ],
     ids=lambda given: given.stem if isinstance(given, Path) else given,
 )

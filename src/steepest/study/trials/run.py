@@ -4,6 +4,7 @@ A run makes optimizers, counts, times and reports. A `Watcher` decides the use o
 rehearsal, a timing pass, or the twin that proves a checkpoint.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,11 @@ from steepest.study.trials.spec import TrialSpec
 
 EPOCHS: Final = "epochs"
 STEPS: Final = "steps"
+INSTALL: Final = {
+    "hugging_face": "pip install transformers accelerate",
+    "lightning": "pip install lightning",
+}
+"""Commands that install the packages of trainers."""
 
 State = dict[str, Any]
 T = TypeVar("T")
@@ -151,6 +157,7 @@ class Run:
         preset: the size of the study: `smoke`, `quick` or `full`.
         horizon: the length that was asked for by `--epochs` or `--steps`; None for the function's own.
         optimizers: the optimizers that the function has asked for, by name.
+        metric: the study's metric.
         clock: seconds of the steps so far.
         counts: counters of the run.
     """
@@ -167,8 +174,8 @@ class Run:
         """The stream that the function's code draws from."""
         self.loop: Loop | None = None
         self.over = False
+        self.metric = metric
         self._spec = spec
-        self._metric = metric
         self._watcher = watcher
         self._noise = seeds.Noise(spec.seed)
         self._generators: dict[str, torch.Generator] = {}
@@ -317,9 +324,13 @@ class Run:
 
     def every(self, steps: int) -> bool:
         """Return whether so many steps have passed again, or the loop's last one."""
-        taken = self.counts.steps
+        return self.counts.steps > 0 and (self.counts.steps % steps == 0 or self.at_end)
+
+    @property
+    def at_end(self) -> bool:
+        """True after the last step of the loop."""
         last = (self.loop.steps if self.loop else None, self._watcher.last_step)
-        return taken > 0 and (taken % steps == 0 or taken in last)
+        return self.counts.steps > 0 and self.counts.steps in last
 
     @contextmanager
     def untimed(self) -> Iterator[None]:
@@ -341,6 +352,30 @@ class Run:
             for optimizer in self.optimizers.values():
                 stack.enter_context(optimizer.weights_to_measure())
             yield
+
+    def hugging_face_trainer(self, trainer: Any, *, keep: Keep | None = None) -> None:
+        """Let a `transformers.Trainer` train with this run's optimizer and report its steps and evaluations.
+
+        Call `trainer.train()` afterwards, and `run.test` with the figures of `trainer.evaluate` on the test set.
+
+        Args:
+            trainer: a Trainer that has not trained yet, without an optimizer of its own.
+            keep: objects that training changes, by name, in addition to its model; see `epochs`.
+        """
+        _trainers("hugging_face").attach(self, trainer, keep)
+
+    def lightning_trainer(self, trainer: Any, module: Any, *, keep: Keep | None = None) -> None:
+        """Let a `lightning.Trainer` train a module with this run's optimizer and report its steps and evaluations.
+
+        The optimizer takes the place of `module.configure_optimizers`. Call `trainer.fit(module, ...)` afterwards, and
+        `run.test` with the figures of `trainer.test`. The module logs the study's metric as `val_` and its name.
+
+        Args:
+            trainer: a Trainer that has not trained yet.
+            module: the LightningModule that it will train.
+            keep: objects that training changes, by name, in addition to the module; see `epochs`.
+        """
+        _trainers("lightning").attach(self, trainer, module, keep)
 
     def state(self) -> State:
         """Return the state of the run between two steps, not copied."""
@@ -504,7 +539,7 @@ class Run:
 
     def _measured(self, method: str, which: str, figures: Mapping[str, Any]) -> dict[str, float]:
         """Return the figures of a set by their names in a record. Raise UsageError for others than the declared."""
-        metric = self._metric.name
+        metric = self.metric.name
         unknown = [name for name in figures if name not in (metric, "loss")]
         if unknown:
             raise UsageError(
@@ -522,6 +557,14 @@ class Run:
             )
         self._evaluated_inside = False  # the next figures need a block of their own
         return numbers
+
+
+def _trainers(name: str) -> Any:
+    """Return the module for a trainer. Raise UsageError if a package that it needs is not installed."""
+    try:
+        return importlib.import_module(f"steepest.study.trainers.{name}")  # only when asked for
+    except ModuleNotFoundError as error:
+        raise UsageError(f"run.{name}_trainer needs {error.name}, which is not installed: {INSTALL[name]}") from error
 
 
 def _groups(of: Any) -> list[Any]:
