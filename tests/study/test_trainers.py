@@ -120,6 +120,9 @@ def lightning(
             self.net = Net()
             self.automatic_optimization = not by_hand
 
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=100.0)  # the run's takes its place
+
         def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
             return self.net(**batch)["loss"]
 

@@ -84,7 +84,7 @@ class _Rates:
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: there is no state."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class _Rates:
 
 
 class _Reports(TrainerCallback):  # type: ignore[misc]
-    """What the trainer calls, and methods of its that report to the run as well."""
+    """Callbacks of the trainer, and some of its methods, which report to the run."""
 
     def __init__(self, run: Run, trainer: Any, keep: Keep) -> None:
         self._run = run

@@ -45,7 +45,7 @@ def _check(run: Run, trainer: Any, module: Any) -> None:
 
 
 class _Reports(Callback):  # type: ignore[misc]
-    """What the trainer calls, and methods of its that report to the run as well."""
+    """Callbacks of the trainer, and some of its methods, which report to the run."""
 
     def __init__(self, run: Run, trainer: Any, module: Any, keep: Keep | None) -> None:
         self._run = run
