@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from steepest.study.declaration import Experiment, Metric
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
-from steepest.study.planning.rehearsal import Rehearsal, rehearse
+from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehearse
 from steepest.study.trials.run import Run
 from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.study.trials.task import ExperimentTask
@@ -242,3 +242,29 @@ def test_a_report_that_makes_no_sense_is_refused(report: Callable[[Run], None], 
 
     with pytest.raises(UsageError, match=re.escape(told)):
         events_of(trial(), task(function))
+
+
+def test_a_function_that_steps_another_optimizer_is_told() -> None:
+    def another(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+        run.optimizer(model)
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+    (problem,) = rehearsed(trained(another)).report.problems
+    assert problem.startswith("run.step was called, and the run's optimizer has taken no step: call step() of the opt")
+    assert rehearsed(trained(lambda run, model: run.optimizer(model))).report.problems == ()
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_a_function_that_seeds_itself_is_told(seeded: bool) -> None:
+    def function(run: Run) -> None:
+        if seeded:
+            torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = run.optimizer(model)
+        for step in run.steps(3):
+            if seeded and step == 0:
+                torch.manual_seed(1)
+            run.step(stepped(model, optimizer))
+
+    config, facts = parse_config("adam", {}), rehearsed(function).facts
+    assert is_deaf_to_seeds(config, trial(), task(function), facts) is seeded

@@ -198,3 +198,16 @@ def test_the_plain_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     runpy.run_path(str(EXAMPLES / "plain_script.py"), run_name="__main__")
     assert capsys.readouterr().out.splitlines()[-1].startswith("test: accuracy 0.")
+
+
+def test_a_study_whose_seeds_make_no_difference_is_remarked_on(tmp_path: Path) -> None:
+    text = (SCENARIOS / "tabular.py").read_text(encoding="utf-8")
+    for place in ("    loader = DataLoader(table(0, 100)", "        for numbers, categories, wanted in loader:"):
+        indent = " " * (len(place) - len(place.lstrip()))
+        text = text.replace(place, f"{indent}torch.manual_seed(0)\n{place}")
+    path = tmp_path / "seeded.py"
+    path.write_text(text.replace(', generator=run.generator("order")', ""), encoding="utf-8")
+    (remark,) = planned_experiment(path, "adam", seeds_wanted=1).subject.remarks
+    assert remark.startswith(
+        "two seeds began with the same losses, so that seeds may tell nothing: take out what seeds"
+    )

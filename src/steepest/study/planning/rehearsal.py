@@ -42,6 +42,7 @@ class Rehearsed:
     model: str = ""
     parameters: int = 0
     seconds: float = 0.0
+    steps: int = 0
     too_long: bool = False
 
 
@@ -71,6 +72,7 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file:
             return Rehearsal(DryRun(problems=(str(error),)), rehearsing.facts)
         except Exception as error:  # whatever the user's function raises
             return Rehearsal(DryRun(skipped=user_files.reason(error, file)), rehearsing.facts)
+        rehearsing.facts.steps = sum(made.steps for made in run.optimizers.values())
         found.append(rehearsing.facts)
         executor = executor_of(next(iter(run.optimizers.values())).made)
         problems = [*uncovered(config.label, run), *_mistakes(rehearsing.facts, task.metric.name)]
@@ -79,8 +81,24 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file:
     return Rehearsal(DryRun(executor, problems=(*problems, *unequal)), first, difference)
 
 
+def is_deaf_to_seeds(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, facts: Rehearsed) -> bool:
+    """Return whether another seed gives the losses that a rehearsal gave."""
+    rehearsing = _Rehearsing()
+    try:
+        with settings.kept(), shortened(rehearsing.is_done):
+            perform(task, replace(pattern, config=config, seed=pattern.seed + 1), rehearsing)
+    except Exception:  # of this seed only: its trial will tell
+        return False
+    return bool(facts.losses) and same(rehearsing.facts.losses, facts.losses)
+
+
 def _mistakes(facts: Rehearsed, metric: str) -> Iterator[str]:
     """Yield the mistakes in what a rehearsal reported."""
+    if facts.losses and not facts.steps:
+        yield (
+            "run.step was called, and the run's optimizer has taken no step: call step() of the optimizer that "
+            "run.optimizer returns"
+        )
     bad = next((loss for loss in facts.losses if not math.isfinite(loss)), None)
     if bad is not None:
         yield f"the loss is {bad} in the first steps; look for such numbers in data and model"

@@ -23,6 +23,8 @@ class StudiedOptimizer:
         self.made = made
         self.of = of
         """The model or the groups that it was made of."""
+        self.steps = 0
+        """The number of steps that it has taken."""
         self._stream = stream
         self._noise = noise
         self._rates: list[Any] = []
@@ -93,6 +95,7 @@ class StudiedOptimizer:
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._depth -= 1
         if not self._depth:
+            self.steps += 1
             self._noise.end()
 
     def _counted(self, closure: Callable[[], Tensor]) -> Callable[[], Tensor]:
