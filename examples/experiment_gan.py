@@ -34,7 +34,7 @@ def energy_distance(left: Tensor, right: Tensor) -> float:
     return (2 * between - sum(within)).item()
 
 
-@study.experiment(metric=study.Metric("energy_distance", "minimize"), target=(0.3, 0.1, 0.05), margin=0.01)
+@study.experiment(metric=study.Metric("energy_distance", "minimize"), target=(0.5, 0.3, 0.2), margin=0.01)
 def points(run: study.Run) -> None:
     """A generator of points on a ring, and a discriminator."""
     generator, discriminator = network(2), network(1)

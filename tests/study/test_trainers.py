@@ -193,6 +193,17 @@ def test_the_study_may_give_the_number_of_epochs(trainer: Any, tmp_path: Path) -
 
 
 @every_trainer
+def test_a_trainer_may_evaluate_within_epochs(trainer: Any, tmp_path: Path) -> None:
+    changes = {
+        hugging_face: {"eval_strategy": "steps", "eval_steps": 2},
+        lightning: {"val_check_interval": 0.5},
+    }
+    events = run(trainer(tmp_path, **changes[trainer]))
+    assert [event.record["step"] for event in events if event.record["kind"] == "epoch"] == [2, 4, 6, 8, 10, 12]
+    assert events[-1].record["status"] == "finished"
+
+
+@every_trainer
 def test_a_diverged_trial_ends_at_its_step(trainer: Any, tmp_path: Path) -> None:
     end = run(trainer(tmp_path), trial("sgd[lr=1e30]"))[-1].record
     assert (end["status"], end["step"]) == ("diverged", 2)

@@ -59,7 +59,7 @@ def _check(run: Run, trainer: Any) -> None:
         raise UsageError("the Trainer was given model_init=; give it a model, so that its weights are drawn by the run")
     if args.max_steps > 0 or args.num_train_epochs != int(args.num_train_epochs):
         raise UsageError("the run counts whole epochs: give TrainingArguments(num_train_epochs=3) and no max_steps")
-    if str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
+    if _strategy(args) == "no":
         raise UsageError("the Trainer never evaluates: give TrainingArguments(eval_strategy='epoch') and eval_dataset=")
     if args.load_best_model_at_end:
         raise UsageError("a study reports the weights after the last step; leave out load_best_model_at_end")
@@ -68,6 +68,11 @@ def _check(run: Run, trainer: Any) -> None:
             f"the Trainer trains on {args.device}, and the run on {run.device}; for the CPU give "
             "TrainingArguments(use_cpu=True)"
         )
+
+
+def _strategy(args: Any) -> str:
+    """Return the name of the strategy of evaluations, which is a text or a member of an enumeration."""
+    return str(getattr(args.eval_strategy, "value", args.eval_strategy))
 
 
 class _Rates:
@@ -158,7 +163,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         self._run.step(sum(losses[1:], losses[0]), examples=examples)
         if self._run.at_end:
             control.should_training_stop = True
-            control.should_evaluate = str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "steps"
+            control.should_evaluate = control.should_evaluate or _strategy(args) == "steps"
 
     def evaluate(self, *given: Any, metric_key_prefix: str = "eval", **options: Any) -> Any:
         """Evaluate as the run does; report it if the trainer is training."""
