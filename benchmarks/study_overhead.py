@@ -34,9 +34,9 @@ ROUNDS = 7
 SECONDS = 30.0  # between checkpoints, as in a study
 
 
-def planned(workload: str, optimizer: str, **wanted: Any) -> Plan:
+def planned(workload: str, optimizer: str, preset: str = "smoke", **wanted: Any) -> Plan:
     """Return a plan without a search."""
-    request = Request(workloads.find(workload), "smoke", (optimizer,), trials_wanted=0, timing_rounds=0, **wanted)
+    request = Request(workloads.find(workload), preset, (optimizer,), trials_wanted=0, timing_rounds=0, **wanted)
     return make_plan(request, adapt.load(request.workload.data), "benchmark")
 
 
@@ -67,15 +67,18 @@ def bare(spec: TrialSpec, task: Task) -> float:
 
 
 def harness(spec: TrialSpec, task: Task) -> float:
-    """Return the seconds from the first step's record to the end's, all records written."""
+    """Return the seconds from the first step's record to the last's, all records written."""
     with tempfile.TemporaryDirectory() as path:
         folder = StudyFolder(Path(path))
         with folder.writing():
-            times: list[tuple[float, Event]] = []
-            execute(spec, lambda: task, folder, lambda event: times.append((time.perf_counter(), event)), SECONDS)
-    steps = [moment for moment, event in times if event.record["kind"] == "step"]
-    total = times[-1][0] - steps[0]
-    return total * len(steps) / (len(steps) - 1)  # the first step began before its record
+            moments: list[float] = []
+
+            def tell(event: Event) -> None:
+                if event.record["kind"] == "step":
+                    moments.append(time.perf_counter())
+
+            execute(spec, lambda: task, folder, tell, SECONDS)
+    return (moments[-1] - moments[0]) * len(moments) / (len(moments) - 1)  # the first step began before its record
 
 
 def overhead(plan: Plan) -> dict[str, float]:
@@ -129,7 +132,7 @@ def main() -> None:
     found = {
         "machine": machine.machine() | machine.versions(),
         "cnn": overhead(planned("fashion-mnist", "adam", epochs_wanted=8)),
-        "digits_mlp": overhead(planned("mini-batch", "adam", epochs_wanted=200)),
+        "digits_mlp": overhead(planned("digits-mlp", "adam", "quick", epochs_wanted=25)),
         "jobs": jobs(planned("mini-batch", "adam", epochs_wanted=60, seeds_wanted=40, threads=1)),
     }
     print(json.dumps(found, indent=2))

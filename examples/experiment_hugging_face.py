@@ -45,7 +45,8 @@ def finetune(run: study.Run) -> None:
             per_device_train_batch_size=16,
             eval_strategy="epoch",
             report_to="none",
-            use_cpu=True,
+            use_cpu=run.device.type == "cpu",
+            bf16=run.precision == "bf16",
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )

@@ -65,7 +65,8 @@ def two_spirals(run: study.Run) -> None:
     module = Classifier()
     trainer = lightning.Trainer(
         max_epochs=EPOCHS[run.preset],
-        accelerator="cpu",
+        accelerator=run.device.type,
+        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

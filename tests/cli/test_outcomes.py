@@ -79,5 +79,5 @@ def test_a_trial_over_its_time_limit_is_told_at_the_end(
     assert answer.err.startswith("Error: 2 trials took longer than --time-limit, the worst result; the same command")
 
 
-def test_studies_say_that_they_train_on_the_cpu(steepest: Any) -> None:
-    assert "Studies train on the CPU; they do not use a GPU yet." in " ".join(steepest("study", "--help").out.split())
+def test_studies_say_on_which_devices_they_have_been_tried(steepest: Any) -> None:
+    assert "Devices other than the CPU are untested." in " ".join(steepest("study", "--help").out.split())

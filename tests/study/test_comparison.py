@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import steepest
-from steepest.study import ACCURACY, LOSS, Answer, compare, typed_code
+from steepest.study import ACCURACY, LOSS, Answer, compare, typed_code, workloads
 from steepest.study.errors import UsageError
+
+from . import experiments
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,3 +191,60 @@ def test_code_without_lines_is_known_by_its_instructions() -> None:
 def test_what_is_no_optimizer_is_told(optimizers: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         run(optimizers)
+
+
+def test_an_experiment_is_compared_here_and_in_processes(tmp_path: Path) -> None:
+    usual = {"optimizers": ["adamw", "sgd"], "seeds": 2, "trials": 0, "timing_rounds": 0, "preset": "smoke"}
+    here = compare(experiments.by_steps, **usual, horizon=8, out=tmp_path / "here")
+    there = compare(experiments.by_steps, **usual, horizon=8, jobs=2, out=tmp_path / "there")
+    assert here.statuses == there.statuses == {"finished": 4}
+    document = json.loads((tmp_path / "here" / "study.json").read_text())
+    assert (document["config"]["epochs"], document["config"]["unit"]) == (8, "steps")
+    assert document["config"]["task"]["source"].endswith("experiments.py:by_steps")
+    records = [sorted((tmp_path / name / "trials").iterdir()) for name in ("here", "there")]
+    for one, other in zip(*records, strict=True):
+        lines = [path.read_text().splitlines()[1:] for path in (one, other)]  # specifications name their threads
+        assert lines[0] == lines[1]
+    again = compare(experiments.by_steps, **usual, horizon=8, out=tmp_path / "here")
+    assert again.statuses == {}
+    assert "rerun" in here.report.read_text()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_what_a_declaration_says_is_not_said_again(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="declares its loss, metric, margin itself; leave it out"):
+        compare(experiments.by_steps, loss=cross_entropy, metric=ACCURACY, margin=0.1, optimizers=["sgd"])
+    with pytest.raises(
+        UsageError, match=r"a model with its data and its loss: compare\(model, data, loss, optimizers\)"
+    ):
+        compare(nn.Linear, optimizers=["sgd"])
+    answer = compare(workloads.find("linear-regression"), optimizers=["sgd"], seeds=2, trials=0, preset="smoke")
+    assert answer.statuses == {"finished": 2 + 3}  # three of the timing pass
+
+
+def test_what_other_processes_cannot_import_is_told() -> None:
+    with pytest.raises(UsageError, match=r"jobs=2 runs trials in other processes, which cannot import comparison; p"):
+        run(["sgd"], jobs=2)
+    with pytest.raises(UsageError, match=r"which cannot import mine; put it into a file, and name optimizers as F"):
+        compare(experiments.by_steps, optimizers={"mine": torch.optim.SGD}, jobs=2, preset="smoke", trials=0)
+    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+        run(["sgd"], jobs=0)
+    with pytest.raises(UsageError, match="there is no device 'cuda' here"):
+        run(["sgd"], device="cuda")
+
+
+def test_a_file_that_compares_while_it_is_loaded_is_told(tmp_path: Path) -> None:
+    source = Path(experiments.__file__).read_text() + "\nstudy.compare(by_steps, optimizers=['sgd'], jobs=1)\n"
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(UsageError, match=r"mine.py calls compare while it is loaded; put the call under: if __name__"):
+        workloads.find(f"{tmp_path / 'mine.py'}:by_steps")
+
+
+def test_an_answer_opens_and_becomes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    answer = Answer("words", (), tmp_path, tmp_path / "index.html", {}, {"Adam": {"ran with": "lr=1"}})
+    answer.open()
+    assert opened == [(tmp_path / "index.html").as_uri()]
+    expected = pandas.DataFrame({"ran with": ["lr=1"]}, index=["Adam"])
+    pandas.testing.assert_frame_equal(answer.to_dataframe(), expected)

@@ -114,7 +114,7 @@ def test_a_factory_that_takes_the_model_is_not_given_parameters(tmp_path: Path, 
     spec = trial("of_model.py:whole")
     events_of(spec, task(trained(lambda run, model: run.optimizer(model))))
     with pytest.raises(
-        UsageError, match=r"of_model\.py:whole takes a model \(model\), and run\.optimizer was given par"
+        UsageError, match=r"of_model\.py:whole takes a model; give run\.optimizer the model in place of"
     ):
         events_of(spec, task(trained(lambda run, model: run.optimizer(model.parameters()))))
 

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,3 +176,19 @@ def test_two_studies_do_not_write_one_folder(folder: StudyFolder) -> None:
 def test_reading_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot read"), disk.reading_from(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"kind": "step", "loss": 0.1 + 0.2, "epoch": 3, "step": 10**20},
+        {"b": -0.0, "a": 1e-310, "c": 1e22, "d": 123456789.125},
+        {"words": 'a "quote", a\\b, a\nline, \u00e9 \u2028 \ud800', "\u00fc": 1},
+        {},
+        {"loss": math.nan},
+        {"loss": math.inf, "flag": True, "nothing": None, "list": [1, 2.5]},
+    ],
+)
+def test_a_line_is_what_json_writes(record: dict[str, Any]) -> None:
+    text = json.dumps(records.plain(record), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    assert records.encode(record) == text.encode("utf-8", "backslashreplace") + b"\n"

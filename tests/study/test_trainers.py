@@ -231,6 +231,10 @@ def refused(function: Callable[[Run], None], told: str) -> None:
         ),
         ({"max_steps": 10}, "the run counts whole epochs: give TrainingArguments(num_train_epochs=3) and no max_steps"),
         ({"num_train_epochs": 1.5}, "the run counts whole epochs"),
+        (
+            {"bf16": True},
+            "the Trainer computes in bf16, and the study in fp32: give TrainingArguments(bf16=run.precision",
+        ),
         ({"eval_strategy": "no"}, "the Trainer never evaluates: give TrainingArguments(eval_strategy='epoch')"),
     ],
 )
@@ -265,6 +269,7 @@ def test_an_evaluation_of_transformers_without_the_metric(tmp_path: Path) -> Non
     ("changes", "told"),
     [
         ({"max_steps": 10}, "the run counts whole epochs: give Trainer(max_epochs=3) and no max_steps"),
+        ({"precision": "bf16-mixed"}, "the Trainer computes in bf16, and the study in fp32: give Trainer(precision="),
         ({"by_hand": True}, "the module optimizes by hand (automatic_optimization = False)"),
         ({"logged": "val_los"}, "log it in validation_step as self.log('val_loss', ...). It logged: val_los"),
     ],

@@ -82,7 +82,20 @@ Reference = Annotated[
     str | None,
     typer.Option(metavar="LABEL", help="The optimizer that all others are compared with. Default: the first."),
 ]
-Precision = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 is autocast for the forward pass.")]
+Precision = Annotated[
+    str, typer.Option(metavar="fp32|bf16|fp16", help="bf16 and fp16 are autocast for the forward pass.")
+]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda:1|mps|auto",
+        help="The device of trials. Devices other than the CPU are untested.",
+    ),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Let torch use deterministic algorithms only, which may be slower.")
+]
 AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
 ]
@@ -94,8 +107,21 @@ Extend = Annotated[
     typer.Option("--extend", help="Double the search of a finished study, beyond the edge where a best rate lies."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Study folder. Default: studies/WORKLOAD-PRESET.")]
+Engine = Annotated[
+    str, typer.Option("--on", metavar="processes|ray|slurm", help="What runs the trials: docs/clusters.md.")
+]
+GpusPerTrial = Annotated[
+    float, typer.Option("--gpus-per-trial", metavar="N", help="GPUs of a trial on a cluster; 0.5 shares one, with Ray.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", metavar="ADDRESS", help="A running cluster of Ray. Default: a local one.")
+]
+Slurm = Annotated[
+    str,
+    typer.Option("--slurm", metavar="KEY=VALUE,...", help="Options for Slurm: slurm_partition=gpu,timeout_min=600."),
+]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
+    int | None, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at once, each in a process of its own.")
 ]
 Threads = Annotated[
     int | None,
@@ -141,12 +167,18 @@ def study(
     schedule: Schedule = None,
     reference: Reference = None,
     precision: Precision = "fp32",
+    device: DeviceName = "cpu",
+    deterministic: Deterministic = False,
     all_train: AllTrain = False,
     out: Out = None,
     data_dir: DataDir = None,
     plan_only: PlanOnly = False,
     extend: Extend = False,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    on: Engine = "processes",
+    gpus_per_trial: GpusPerTrial = 0,
+    ray_address: RayAddress = None,
+    slurm: Slurm = "",
     threads: Threads = None,
     time_limit: TimeLimit = None,
 ) -> None:
@@ -154,7 +186,7 @@ def study(
 
     WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
     then runs each one's best on fresh seeds. The same command again resumes where it stopped; further optimizers or
-    seeds are added to the same folder. Studies train on the CPU; they do not use a GPU yet.
+    seeds are added to the same folder.
     """
     request = Request(
         declared=workloads.find(workload),
@@ -172,10 +204,14 @@ def study(
         schedule_wanted=schedule,
         reference_wanted=reference,
         precision=precision,
+        device_wanted=device,
+        deterministic=deterministic,
         all_train=all_train,
         threads=threads,
     )
-    arguments = Arguments(request, out, data_dir, WorkerLimits(jobs, time_limit), extend)
+    arguments = Arguments(
+        request, out, data_dir, WorkerLimits(jobs, time_limit, on, gpus_per_trial, ray_address, slurm), extend
+    )
     if plan_only:
         planning.show(arguments)
         return

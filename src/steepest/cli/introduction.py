@@ -49,8 +49,9 @@ def _training(plan: Plan) -> str:
     threads = text.count(plan.document.threads, "thread")
     seeds = f"seeds {', '.join(map(str, config.seeds))}"
     length = text.count(config.epochs, config.unit.removesuffix("s"))
+    place = "on the CPU" if config.device is None else f"on {config.device.name} ({config.device.kind})"
     batches = f"batches of {config.batch_size}, " if config.batch_size else ""
-    return f"{length}, {batches}{config.precision}, on the CPU with {threads}, {seeds}"
+    return f"{length}, {batches}{config.precision}, {place} with {threads}, {seeds}"
 
 
 def _trials(plan: Plan) -> str:

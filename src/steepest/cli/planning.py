@@ -15,7 +15,7 @@ def show(arguments: Arguments) -> None:
     """Print a plan without writing anything."""
     prepared, screen = prepare(arguments, command=""), console.out()
     prepared.introduce(screen)
-    for line in (*_spaces(prepared.plan), _cost(prepared.plan, arguments.limits.jobs), *_limit(arguments.limits)):
+    for line in (*_spaces(prepared.plan), _cost(prepared.plan, arguments.limits.at_once), *_limit(arguments.limits)):
         screen.print(line, markup=False)
 
 

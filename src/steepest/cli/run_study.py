@@ -29,9 +29,12 @@ def study(arguments: Arguments) -> int:
     prepared, screen, limits = prepare(arguments, command), console.out(), arguments.limits
     prepared.introduce(screen)
     plan, folder = prepared.plan, prepared.folder
-    progress = Progress(plan, folder, limits.jobs)
+    progress = Progress(plan, folder, limits.at_once)
     order = list(prepared.request.workload.settings)
-    with _watching(screen, progress) as callback, limits.workers(folder, arguments.data_dir) as workers:
+    with (
+        _watching(screen, progress) as callback,
+        limits.workers(folder, arguments.data_dir, prepared.request) as workers,
+    ):
         summary = engine.run(plan, folder, callback, order=order, workers=workers)
     for note in summary.notes:
         console.note(note)

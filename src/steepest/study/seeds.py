@@ -34,6 +34,7 @@ PURPOSES: Final = {
 
 Position = dict[str, Any]
 """A state of the generators of torch, NumPy and Python's `random`, as tensors, numbers and tuples."""
+_DEVICE: Final = "device"
 
 
 def derive(purpose: str, seed: int, *parts: int | str) -> int:
@@ -102,19 +103,19 @@ class Noise:
     """
 
     def __init__(self, seed: int) -> None:
-        self.state = generator("noise", seed).get_state()
+        self.state = {name: state for name, state in start("noise", seed).items() if name in ("torch", _DEVICE)}
         """Its state while it is not active."""
         self._outside = self.state
 
     def begin(self) -> None:
         """Lend torch's global generator to the optimizer."""
-        self._outside = torch.get_rng_state()
-        torch.set_rng_state(self.state)
+        self._outside = _of_torch()
+        _set_torch(self.state)
 
     def end(self) -> None:
         """Take the generator back."""
-        self.state = torch.get_rng_state()
-        torch.set_rng_state(self._outside)
+        self.state = _of_torch()
+        _set_torch(self._outside)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -126,8 +127,26 @@ class Noise:
             self.begin()
 
 
+_devices: list[torch.device] = []
+"""The accelerators whose generators belong to every stream, innermost last; empty on a CPU."""
+
+
+@contextmanager
+def on(device: torch.device) -> Iterator[None]:
+    """Let all streams of the block hold the generator of a device too."""
+    if device.type == "cpu":
+        yield
+        return
+    _devices.append(device)
+    try:
+        yield
+    finally:
+        _devices.pop()
+
+
 def _start(seed: int) -> Position:
     return {
+        **({_DEVICE: torch.Generator(_devices[-1]).manual_seed(seed).get_state()} if _devices else {}),
         "torch": torch.Generator().manual_seed(seed).get_state(),
         "numpy": _plain(np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32]).get_state()),
         "python": random.Random(seed).getstate(),
@@ -135,12 +154,30 @@ def _start(seed: int) -> Position:
 
 
 def _read() -> Position:
-    return {"torch": torch.get_rng_state(), "numpy": _plain(np.random.get_state()), "python": random.getstate()}
+    return {
+        **_of_torch(),
+        "numpy": _plain(np.random.get_state()),
+        "python": random.getstate(),
+    }
+
+
+def _of_torch() -> Position:
+    """Return the states of torch's generators."""
+    return {
+        "torch": torch.get_rng_state(),
+        **({_DEVICE: torch.get_device_module(_devices[-1]).get_rng_state()} if _devices else {}),
+    }
+
+
+def _set_torch(position: Position) -> None:
+    torch.set_rng_state(position["torch"])
+    if _devices:
+        torch.get_device_module(_devices[-1]).set_rng_state(position[_DEVICE])
 
 
 def _write(position: Position) -> None:
     name, keys, *rest = position["numpy"]
-    torch.set_rng_state(position["torch"])
+    _set_torch(position)
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     random.setstate(position["python"])
 

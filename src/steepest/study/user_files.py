@@ -9,10 +9,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from steepest.study import source_code, typed_code
 from steepest.study.errors import StudyError, UsageError
+
+LOADING: Final[list[Path]] = []
+"""The files that are being loaded, innermost last."""
 
 
 def load(text: str) -> ModuleType:
@@ -56,6 +59,7 @@ def _load(path: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # its classes must be found by their names
     folder = str(path.parent)
     sys.path.insert(0, folder)
+    LOADING.append(path)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
@@ -65,6 +69,7 @@ def _load(path: Path) -> ModuleType:
         advice = "; put what a script does under: if __name__ == '__main__'" if isinstance(error, SystemExit) else ""
         raise UsageError(f"{path} stopped with {reason(error, path)}{advice}") from error
     finally:
+        LOADING.pop()
         sys.path.remove(folder)
     if folder not in sys.path:
         sys.path.append(

@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from steepest.study import seeds
 
@@ -27,6 +29,10 @@ class Examples:
     def at(self, indices: Tensor) -> "Examples":
         """Return the examples with these indices, in this order."""
         return replace(self, inputs=self.inputs[indices], targets=self.targets[indices])
+
+    def to(self, device: torch.device) -> "Examples":
+        """Return the examples on a device. They are moved once per process."""
+        return self if self.inputs.device.type == device.type else _moved(self, device)
 
     def drawn(self, seed: int, epoch: int) -> "Examples":
         """Return the examples for a seed and an epoch. Here they are always the same."""
@@ -76,7 +82,22 @@ class Transformed(Examples):
     def drawn(self, seed: int, epoch: int) -> Examples:
         """Return another reading, whose transforms draw from the stream of this seed and epoch."""
         with seeds.GlobalStream("transforms", seed, epoch).active():
-            return self.read(self.places)
+            return self.read(self.places.cpu()).to(self.inputs.device)
+
+
+_ON_DEVICES = WeakTensorKeyDictionary()
+
+
+def _moved(examples: Examples, device: torch.device) -> Examples:
+    """Return the examples on a device, the same ones as long as their inputs live."""
+    known = _ON_DEVICES.get(examples.inputs, None)  # type: ignore[no-untyped-call]
+    if known is None or known[0] != device.type:
+        tensors: dict[str, Any] = {
+            name: part.to(device) for name, part in vars(examples).items() if isinstance(part, Tensor)
+        }
+        known = _ON_DEVICES[examples.inputs] = device.type, replace(examples, **tensors)
+    moved: Examples = known[1]
+    return moved
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from steepest.study import seeds, user_files
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules, settings, sources
 from steepest.study.optimizers.external import matrix
-from steepest.study.optimizers.source import OptimizerSource, storable
+from steepest.study.optimizers.source import OptimizerSource, Trained, storable
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Options by optimizer, as a workload declares them."""
@@ -102,8 +102,11 @@ class OptimizerConfig:
         timing = [name for name in searched if name in self.recipe_names]
         return {**self.options, **schedules.read(self.schedule).entries(timing)}
 
-    def build(self, of: Any) -> torch.optim.Optimizer:
-        """Return the optimizer of a model, or of parameters or groups. One with modes is set to training."""
+    def build(self, of: Trained) -> torch.optim.Optimizer:
+        """Return the optimizer of a model, or of parameters or groups.
+
+        An optimizer with modes (schedule-free) is set to training.
+        """
         optimizer = self.origin.build(of, self.options)
         to_train = getattr(optimizer, "train", None)
         if callable(to_train):

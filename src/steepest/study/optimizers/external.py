@@ -20,7 +20,7 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers import modules, settings, twins
 from steepest.study.optimizers.library import LibraryOptimizer, declared_ranges
 from steepest.study.optimizers.modules import HERE
-from steepest.study.optimizers.source import Options, parameters_of, storable, whole_tuples
+from steepest.study.optimizers.source import Options, Trained, parameters_of, storable, whole_tuples
 
 UNDECLARED: Final = 100.0
 """The rate of an optimizer that declares no range is searched from a hundredth to a hundred times its default."""
@@ -135,7 +135,7 @@ class ExternalOptimizer:
         bases = self.target.__mro__ if inspect.isclass(self.target) else ()
         return (modules.load(self.source), *(sys.modules[base.__module__] for base in bases))
 
-    def build(self, of: Any, options: Options) -> torch.optim.Optimizer:
+    def build(self, of: Trained, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer, or raise an error if the result is not an optimizer.
 
         A first parameter with the name `model` (or the annotation `torch.nn.Module`) takes the model.
@@ -151,17 +151,19 @@ class ExternalOptimizer:
     def _own_class(self) -> type[Optimizer] | None:
         return self.target if inspect.isclass(self.target) and issubclass(self.target, Optimizer) else None
 
-    def _first(self, of: Any) -> Any:
+    def _first(self, of: Trained) -> Any:
         """Return the first argument of the class or factory: the model, or a list to iterate more than once."""
         first = signature(self.source, self.target)[0]
         takes_model = first.name in MODEL or _is_module(first.annotation)
-        if not takes_model and first.name not in NAMED:
-            return parameters_of(of)
         if not isinstance(of, torch.nn.Module):
-            raise UsageError(
-                f"{self.source} takes a model ({first.name}), and run.optimizer was given parameters; give it the model"
-            )
-        return of if takes_model else list(of.named_parameters())
+            if takes_model:
+                raise UsageError(
+                    f"{self.source} takes a model; give run.optimizer the model in place of its parameters"
+                )
+            return list(of)
+        if takes_model:
+            return of
+        return list(of.named_parameters()) if first.name in NAMED else parameters_of(of)
 
     @property
     def _twin_class(self) -> type[Optimizer] | None:

@@ -13,7 +13,7 @@ from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
 from steepest.study import source_code
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.source import Options, parameters_of, whole_tuples
+from steepest.study.optimizers.source import Options, Trained, parameters_of, whole_tuples
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LibraryOptimizer:
         """The file of the class."""
         return (inspect.getfile(self._class),)
 
-    def build(self, of: Any, options: Options) -> torch.optim.Optimizer:
+    def build(self, of: Trained, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer."""
         return Recipe(self.name, options).build(parameters_of(of))
 

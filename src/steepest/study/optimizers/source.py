@@ -1,7 +1,7 @@
 """The interface of an optimizer's source, which a study needs of every optimizer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,8 @@ from steepest.fields import Search
 from steepest.study.errors import UsageError
 
 Options = Mapping[str, Any]
+Trained = torch.nn.Module | Iterable[Any]
+"""A model, or parameters, pairs of name and parameter, or groups of these."""
 
 
 class OptimizerSource(Protocol):
@@ -58,12 +60,12 @@ class OptimizerSource(Protocol):
     def files(self) -> tuple[str, ...]:
         """The files with this code."""
 
-    def build(self, of: Any, options: Options) -> torch.optim.Optimizer:
-        """Return the optimizer over a model's parameters, or over parameters or groups of them."""
+    def build(self, of: Trained, options: Options) -> torch.optim.Optimizer:
+        """Return the optimizer over a model's parameters, or over these parameters or groups."""
 
 
-def parameters_of(of: Any) -> list[Any]:
-    """Return the parameters of a model, or the given parameters or groups, as a list to iterate more than once."""
+def parameters_of(of: Trained) -> list[Any]:
+    """Return the first argument of an optimizer's class: a model's parameters, or the list that was given."""
     return list(of.parameters() if isinstance(of, torch.nn.Module) else of)
 
 

@@ -27,6 +27,7 @@ from steepest.study.records.format import (
     TIMING,
     Config,
     Data,
+    Device,
     Machine,
     Metric,
     Model,
@@ -42,6 +43,7 @@ from steepest.study.records.format import (
     read,
 )
 from steepest.study.records.records import plain
+from steepest.study.trials import devices
 from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
 
@@ -242,7 +244,7 @@ def _document(
 
 
 def _config(request: Request, subject: Subject) -> Config:
-    pattern = subject.pattern
+    pattern, device = subject.pattern, devices.description(request.device)
     assert pattern.epochs is not None
     return Config(
         epochs=pattern.epochs,
@@ -255,6 +257,8 @@ def _config(request: Request, subject: Subject) -> Config:
         steps_per_epoch=subject.steps_per_epoch,
         channels_last=pattern.setting["channels_last"],
         reproducible=subject.reproducible,
+        device=None if device is None else Device(**device),
+        deterministic=request.deterministic,
         task=read(TaskEntry, plain(pattern.task)),
     )
 

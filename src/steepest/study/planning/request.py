@@ -17,7 +17,7 @@ from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
 from steepest.study.records.format import StudyDocument
 from steepest.study.suggest import choices
-from steepest.study.trials import precision
+from steepest.study.trials import devices, precision
 
 FOLDER: Final = Path("studies")
 FIRST_TUNING_SEED: Final = 1_000_000
@@ -34,6 +34,7 @@ class Request:
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
         steps_wanted: the horizon of an experiment that counts steps.
+        horizon_wanted: the horizon of an experiment in its own unit, whatever that is.
         tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
         timing_rounds: how often every optimizer's step is timed; 0 leaves the pass out.
         sampler_wanted: the sampler of points; None is `sobol`.
@@ -44,6 +45,8 @@ class Request:
         reference_wanted: the label of the optimizer that all others are compared with; None is the first.
         extensions: ranges of the extensions by earlier runs on the same folder.
         precision: see `steepest.study.trials.precision`.
+        device_wanted: the device as `--device` names it, see `steepest.study.trials.devices.choose`.
+        deterministic: whether torch may use deterministic algorithms only.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is torch's current number.
     """
@@ -53,6 +56,7 @@ class Request:
     optimizers: tuple[str, ...] = ()
     epochs_wanted: int | None = None
     steps_wanted: int | None = None
+    horizon_wanted: int | None = None
     seeds_wanted: int | None = None
     trials_wanted: int | None = None
     tuning_seeds_wanted: int | None = None
@@ -64,15 +68,19 @@ class Request:
     reference_wanted: str | None = None
     extensions: tuple[Extension, ...] = ()
     precision: str = "fp32"
+    device_wanted: str = "cpu"
+    deterministic: bool = False
     all_train: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
         precision.check(self.precision)
+        _ = self.device
         for name, value, least in (
             ("epochs", self.epochs_wanted, 1),
             ("steps", self.steps_wanted, 1),
+            ("horizon", self.horizon_wanted, 1),
             ("seeds", self.seeds_wanted, 1),
             ("trials", self.trials_wanted, 0),
             ("tuning-seeds", self.tuning_seeds_wanted, 1),
@@ -161,10 +169,15 @@ class Request:
         """The workload or experiment at the requested size."""
         return self.declared(self.preset_name)
 
+    @cached_property
+    def device(self) -> torch.device:
+        """The device to train on."""
+        return devices.choose(self.device_wanted)
+
     @property
     def epochs(self) -> int | None:
         """The length of a trial in epochs or steps; None for the length that an experiment has itself."""
-        return self.epochs_wanted or self.steps_wanted or self._usual_epochs
+        return self.epochs_wanted or self.steps_wanted or self.horizon_wanted or self._usual_epochs
 
     @property
     def _usual_epochs(self) -> int | None:
@@ -259,6 +272,8 @@ class Request:
         parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [self.precision] if self.precision != "fp32" else []
+        parts += [self.device.type] if self.device.type != "cpu" else []
+        parts += ["deterministic"] if self.deterministic else []
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)

@@ -4,11 +4,12 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import torch
 from torch import nn
 
 from steepest.study import seeds, user_files
@@ -22,7 +23,7 @@ from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehea
 from steepest.study.planning.request import Request
 from steepest.study.records import machine
 from steepest.study.records.format import EVALUATION
-from steepest.study.trials import task_check
+from steepest.study.trials import devices, task_check
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.run import EPOCHS, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
@@ -79,11 +80,12 @@ def subject_of(request: Request, data: DataSet | None) -> Subject:
         data: the data of a workload; None for an experiment, which loads its own.
     """
     declaration = request.workload
-    if isinstance(declaration, Experiment):
-        return _of_experiment(request, declaration)
-    assert isinstance(declaration, Workload)
-    assert data is not None
-    return _of_workload(request, declaration, data)
+    with devices.used(request.device):
+        if isinstance(declaration, Experiment):
+            return _of_experiment(request, declaration)
+        assert isinstance(declaration, Workload)
+        assert data is not None
+        return _of_workload(request, declaration, data)
 
 
 def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject:
@@ -129,6 +131,7 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
         raise _cannot(request, list(reasons))
     facts, loop = first.facts, first.facts.loop
     _check_unit(request, loop.unit)
+    _check_looked_at(request, facts.asked_for)
     functions = (experiment.function,)
     described = {
         "name": experiment.network or facts.model,
@@ -189,6 +192,22 @@ def _check_unit(request: Request, unit: str) -> None:
         other = "steps" if unit == "epochs" else "epochs"
         raise UsageError(
             f"{request.declared.source} counts {unit}; give --{unit} {wrong} in place of --{other} {wrong}"
+        )
+
+
+def _check_looked_at(request: Request, asked_for: Collection[str]) -> None:
+    """Raise UsageError for a device or a precision that the training function does not look at."""
+    if request.device.type != "cpu" and "device" not in asked_for:
+        raise UsageError(f"--device {request.device_wanted} has no effect: the training function must use run.device")
+    if request.precision != "fp32" and "precision" not in asked_for:
+        raise UsageError(
+            f"--precision {request.precision} has no effect: run the forward pass of the training function in a block: "
+            "with run.autocast(): ..."
+        )
+    if request.precision == "fp16" and "scaler" not in asked_for:
+        raise UsageError(
+            "--precision fp16 needs a scaled loss: run.scaler.scale(loss).backward(), then run.scaler.step(optimizer) "
+            "and run.scaler.update()"
         )
 
 
@@ -258,6 +277,8 @@ def _pattern(
         precision=request.precision,
         threads=request.thread_count,
         setting=setting,
+        device=request.device.type,
+        deterministic=request.deterministic,
     )
 
 
@@ -287,6 +308,7 @@ def _evaluation_seconds(task: Task, pattern: TrialSpec) -> float:
     if not len(examples):
         return 0.0
     with seeds.GlobalStream("evaluation", pattern.seed, "validation", 0).active():
-        model, began = task.model(), time.perf_counter()
-        evaluate(model, examples, task, pattern.precision)
+        device = torch.device(pattern.device)
+        model, began = task.model().to(device), time.perf_counter()
+        evaluate(model, examples.to(device), task, pattern.precision)
         return time.perf_counter() - began

@@ -50,6 +50,15 @@ class TaskEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Device:
+    """The accelerator of every trial: its kind, such as `cuda`, its name, and its driver where it is known."""
+
+    kind: str
+    name: str
+    driver: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The training of every trial.
 
@@ -59,6 +68,8 @@ class Config:
         batch_size, evaluations: examples of a step, and evaluations in an epoch; None for an experiment.
         steps_per_epoch: None if the number is not known.
         reproducible: False if two equal runs differed in the rehearsal.
+        device: the accelerator; None for the CPU.
+        deterministic: True if torch may use deterministic algorithms only.
     """
 
     epochs: int
@@ -71,6 +82,8 @@ class Config:
     steps_per_epoch: int | None
     channels_last: bool
     reproducible: bool = field(default=True, metadata={"unwritten": True})
+    device: Device | None = field(default=None, metadata={"unwritten": None})
+    deterministic: bool = field(default=False, metadata={"unwritten": False})
     task: TaskEntry
 
 
@@ -286,6 +299,7 @@ class TrialTimes:
     train_seconds: float | None = None
     examples: float | None = None
     step_seconds: float | None = None
+    peak_device_bytes: int | None = None
     executor: str | None = None
     restarts: str | None = None
 

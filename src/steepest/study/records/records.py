@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 Record = dict[str, Any]
@@ -19,7 +20,26 @@ def encode(record: Mapping[str, Any]) -> bytes:
     >>> encode({"loss": float("nan"), "epoch": 1})
     b'{"epoch":1,"loss":"nan"}\n'
     """
-    return _utf8(_LINE.encode(plain(record))) + b"\n"
+    return (_flat(record) or _utf8(_LINE.encode(plain(record)))) + b"\n"
+
+
+def _flat(record: Mapping[str, Any]) -> bytes | None:
+    """Return the same bytes for a record of numbers and texts, quicker than the encoder; None for any other record."""
+    parts = []
+    for key in sorted(record):
+        value = record[key]
+        kind = type(value)
+        if kind is str:
+            value = _text(value)
+        elif kind is not int and not (kind is float and math.isfinite(value)):
+            return None
+        parts.append(f"{_text(key)}:{value}")
+    return _utf8(f"{{{','.join(parts)}}}")
+
+
+@lru_cache(256)
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def encode_document(document: object) -> bytes:

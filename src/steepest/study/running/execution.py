@@ -6,6 +6,7 @@ from typing import Any
 
 from steepest.study.errors import StoreError
 from steepest.study.records.format import FAILED
+from steepest.study.records.lease import Writer
 from steepest.study.records.records import Record, alike
 from steepest.study.running.store import DONE, StudyFolder, TrialLog, TrialRecords
 from steepest.study.trials.checkpoints import SECONDS, Checkpoint, CheckpointFile, CheckpointManager, UnsafeStateError
@@ -21,6 +22,7 @@ def execute(
     tell: Tell,
     seconds: float = SECONDS,
     stop: Callable[[], bool] = bool,
+    writer: Writer | None = None,
 ) -> None:
     """Run a trial and tell its events once they are in its files.
 
@@ -34,11 +36,12 @@ def execute(
         tell: the receiver of the events.
         seconds: between two checkpoints.
         stop: asked after every step whether to stop there; the trial then ends without an event of kind `end`.
+        writer: the writer, if other nodes may write too; then a lease is held in place of a lock.
 
     Raises:
         StoreError: the files cannot be written, or another process writes them.
     """
-    with folder.log(spec.id) as log:
+    with folder.log(spec.id, writer) as log:
         stored = folder.read_trial(spec.id)
         if stored.end is not None and stored.status in DONE:
             tell(Event(stored.end))

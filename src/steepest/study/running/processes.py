@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +44,7 @@ class Processes:
         data_dir: the first folder in which workloads search for their data.
         time_limit: seconds after which a trial is ended as timed out; None lets it take its time.
         seconds: between two checkpoints of a trial.
+        environments: environment variables of the processes, which take turns; they say which device each one sees.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Processes:
         data_dir: Path | None = None,
         time_limit: float | None = None,
         seconds: float = SECONDS,
+        environments: Sequence[Mapping[str, str]] = ({},),
     ) -> None:
+        self._environments = environments
         self._folder = folder
         self._limit = time_limit
         self._config = WorkerConfig(os.getpid(), folder.path, data_dir, seconds)
@@ -114,7 +117,9 @@ class Processes:
             process = None
         if process is None:
             output = self._folder.path / "workers" / f"{number + 1}.txt"
-            process = self._places[number] = _Process(self._config, output, self._updates)
+            process = self._places[number] = _Process(
+                self._config, output, self._updates, self._environments[number % len(self._environments)]
+            )
         return process
 
     def _wait_for_stops(self) -> None:
@@ -175,7 +180,11 @@ class _Process:
     """One worker process and, while it works, its trial."""
 
     def __init__(
-        self, config: WorkerConfig, output: Path, updates: "queue.SimpleQueue[tuple[_Process, Message | None]]"
+        self,
+        config: WorkerConfig,
+        output: Path,
+        updates: "queue.SimpleQueue[tuple[_Process, Message | None]]",
+        environment: Mapping[str, str],
     ) -> None:
         self.trial: TrialSpec | None = None
         self._output = output
@@ -190,6 +199,7 @@ class _Process:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=file,
+                    env={**os.environ, **environment},
                 )
         threading.Thread(target=self._read, daemon=True).start()
         self.send(config)

@@ -4,6 +4,7 @@ study.json           what was run, on what, with which versions
 trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal bytes
 times/<id>.jsonl     wall times of the same trial
 checkpoints/<id>.pt  the checkpoint of a trial that has not ended
+leases/<id>.json     the node that writes a trial, on a cluster
 workers/<n>.txt      the output of a worker process, including the user's code
 """
 
@@ -11,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,6 +20,7 @@ from steepest.study.errors import StoreError, UsageError
 from steepest.study.records import records
 from steepest.study.records.disk import flush, reading_from, remove_empty, writing_to
 from steepest.study.records.format import DIVERGED, FINISHED, INTERRUPTED, SCHEMA, FormatError, StudyDocument, read
+from steepest.study.records.lease import EXPIRY, Lease, Writer
 from steepest.study.records.lock import acquire, locked
 from steepest.study.records.records import Record
 from steepest.study.trials.checkpoints import CheckpointFile, Lengths
@@ -28,6 +30,8 @@ from steepest.study.trials.trial import Event
 DONE: Final = (FINISHED, DIVERGED)
 PATIENCE: Final = 10.0
 """Seconds in which the processes of a killed study may end."""
+LONG_PATIENCE: Final = 3 * EXPIRY
+"""Seconds in which the lease of a lost node expires."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class StudyFolder:
         with locked(self.path):
             yield
             remove_empty(self.path / "checkpoints")
+            remove_empty(self.path / "leases")
 
     def read_document(self) -> StudyDocument | None:
         """Return the study's document, or None in a folder that has none."""
@@ -115,9 +120,11 @@ class StudyFolder:
         """Return whether a trial has ended in a way that a second run would only repeat."""
         return self.read_trial(trial).status in DONE
 
-    def log(self, trial: str) -> "TrialLog":
-        """Open a trial's files for appending, and lock them against other processes."""
-        return TrialLog(self.path / "trials" / f"{trial}.jsonl", self.path / "times" / f"{trial}.jsonl")
+    def log(self, trial: str, writer: Writer | None = None) -> "TrialLog":
+        """Open a trial's files for appending, and lock them against other processes, or nodes if a writer is named."""
+        lease = None if writer is None else Lease(self.path / "leases" / f"{trial}.json", writer)
+        files = (self.path / kind / f"{trial}.jsonl" for kind in ("trials", "times"))
+        return TrialLog(*files, lease=lease, writer=writer)
 
     def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
         """Return the file of a trial's checkpoint, which need not exist."""
@@ -139,13 +146,15 @@ class TrialLog:
     Events between two checkpoints would be cut when the trial resumes, so they do not wait for the disk.
     """
 
-    def __init__(self, trial: Path, times: Path) -> None:
+    def __init__(self, trial: Path, times: Path, *, lease: Lease | None = None, writer: Writer | None = None) -> None:
         self._path = trial
+        self._lease = lease
+        self._writer = writer
         with writing_to(trial):
             self._trial = trial.open("ab")
             self._times = times.open("ab")
-        if not acquire(self._trial, PATIENCE):
-            self.__exit__()
+        if not (acquire(self._trial, PATIENCE) if lease is None else lease.take(LONG_PATIENCE)):
+            self._close()
             raise StoreError(
                 f"{trial} is being written by a process that another study left behind; "
                 "end that process, then run the same command again"
@@ -178,9 +187,11 @@ class TrialLog:
     def write(self, event: Event) -> None:
         """Append an event."""
         kind = event.record["kind"]
+        if self._lease is not None:
+            self._lease.check()
         with writing_to(self._path):
             if event.timing is not None and kind != "step":
-                self._times.write(records.encode(event.timing))
+                self._times.write(records.encode(self._signed(event.timing, kind)))
             if kind == "end":
                 flush(self._times)  # first, so that no trial has ended without its times
             self._trial.write(records.encode(event.record))
@@ -194,6 +205,17 @@ class TrialLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        try:
+            self._close()
+        finally:
+            if self._lease is not None:
+                self._lease.release()
+
+    def _signed(self, times: Record, kind: str) -> Record:
+        """Return the times of a trial's end with their writer, if there may be several."""
+        return {**times, "writer": asdict(self._writer)} if self._writer is not None and kind == "end" else times
+
+    def _close(self) -> None:
         with writing_to(self._path), self._trial, self._times:
             pass  # leaving the block closes both files, the second one even when the first cannot be
 

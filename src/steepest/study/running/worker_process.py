@@ -116,8 +116,8 @@ class _Worker:
         """Run a trial and send messages on it to the parent."""
         config, events = self._config, _Throttled(self._tell)
         try:
-            spec = _unchanged(document)
-            load = partial(_load, spec, config.data_dir)
+            spec = unchanged(document)
+            load = partial(load_checked, spec, config.data_dir)
             execute(spec, load, StudyFolder(config.folder), events.tell, config.seconds, self._stop.is_set)
         except StoreError as error:
             self._tell(("store", str(error)))
@@ -128,7 +128,7 @@ class _Worker:
                 self._tell(("stopped", None))
 
 
-def _unchanged(document: dict[str, Any]) -> TrialSpec:
+def unchanged(document: dict[str, Any]) -> TrialSpec:
     """Return the specification of a document. Raise StudyError if its code differs from the parent's."""
     spec = TrialSpec.read(document)
     workloads.find(spec.task.source)  # before the optimizer's file, as in the parent: what it sets holds for all trials
@@ -137,7 +137,7 @@ def _unchanged(document: dict[str, Any]) -> TrialSpec:
     return spec
 
 
-def _load(spec: TrialSpec, data_dir: Path | None) -> Trainable:
+def load_checked(spec: TrialSpec, data_dir: Path | None) -> Trainable:
     """Return the task. Raise StudyError if its data differ from the parent's."""
     task = load_task(spec.task, data_dir)
     if not alike(task.sha256, (spec.setting["data"] or {"sha256": {}})["sha256"]):

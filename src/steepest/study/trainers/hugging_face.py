@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
 
 from steepest.study.errors import UsageError
-from steepest.study.trainers.loop import CalledLoop
+from steepest.study.trainers.loop import CalledLoop, check_precision
 from steepest.study.trials.keeping import Keep
 from steepest.study.trials.run import Run
 
@@ -63,6 +63,7 @@ def _check(run: Run, trainer: Any) -> None:
         raise UsageError("the Trainer never evaluates: give TrainingArguments(eval_strategy='epoch') and eval_dataset=")
     if args.load_best_model_at_end:
         raise UsageError("a study reports the weights after the last step; leave out load_best_model_at_end")
+    check_precision(run, "bf16" if args.bf16 else "fp32", "TrainingArguments(bf16=run.precision == 'bf16')")
     if args.device.type != run.device.type:
         raise UsageError(
             f"the Trainer trains on {args.device}, and the run on {run.device}; for the CPU give "

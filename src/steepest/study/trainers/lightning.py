@@ -10,7 +10,7 @@ except ModuleNotFoundError:  # the same trainer by its older name
     from pytorch_lightning import Callback
 
 from steepest.study.errors import UsageError
-from steepest.study.trainers.loop import CalledLoop
+from steepest.study.trainers.loop import CalledLoop, check_precision
 from steepest.study.trials.keeping import Keep
 from steepest.study.trials.run import Run
 
@@ -37,6 +37,8 @@ def _check(run: Run, trainer: Any, module: Any) -> None:
         )
     if trainer.max_steps != -1:
         raise UsageError("the run counts whole epochs: give Trainer(max_epochs=3) and no max_steps")
+    own = "bf16" if trainer.precision == "bf16-mixed" else "fp32"
+    check_precision(run, own, "Trainer(precision='bf16-mixed' if run.precision == 'bf16' else '32-true')")
     if trainer.strategy.root_device.type != run.device.type:
         raise UsageError(
             f"the Trainer trains on {trainer.strategy.root_device}, and the run on {run.device}; for the CPU give "

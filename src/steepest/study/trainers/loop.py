@@ -39,3 +39,14 @@ class CalledLoop:
                 f"the trainer stopped after {self._run.counts.epoch} of {self._run.loop.horizon} epochs; a run trains "
                 "to its end, so leave out what stops early"
             )
+
+
+def check_precision(run: Run, own: str, advice: str) -> None:
+    """Raise UsageError for a trainer whose precision is not the study's."""
+    if run.precision == "fp16":
+        raise UsageError(
+            "--precision fp16 needs a scaler that trainers keep to themselves; take bf16, or write the loop"
+        )
+    if own != run.precision:
+        raise UsageError(f"the Trainer computes in {own}, and the study in {run.precision}: give {advice}")
+    run.asked_for.add("precision")

@@ -47,7 +47,7 @@ def _chunks(model: nn.Module, examples: Examples, precision: str) -> Chunks:
     """Yield outputs and targets in chunks of examples."""
     for start in range(0, len(examples), CHUNK):
         inputs, targets = examples.batch(slice(start, start + CHUNK))
-        with autocast(precision):
+        with autocast(precision, inputs.device.type):
             outputs = model(inputs)
         yield outputs.float(), targets
 

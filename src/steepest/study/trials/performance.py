@@ -2,7 +2,11 @@
 
 from typing import Final
 
+import torch
+
+from steepest.study import seeds
 from steepest.study.optimizers import settings
+from steepest.study.trials import devices
 from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
 
@@ -11,14 +15,16 @@ WARM_UP_STEPS: Final = 2
 
 def perform(task: Trainable, spec: TrialSpec, watcher: Watcher) -> Run:
     """Call a task's training function with a run of its own, until it returns or its watcher ends it."""
-    run = Run(spec, task.metric, watcher)
-    with run.stream.active():
-        try:
-            _train(run, task, spec)
-        except Ended:
-            pass
-        finally:
-            run.close()
+    device = torch.device(spec.device)
+    with seeds.on(device), devices.deterministic(spec.deterministic):
+        run = Run(spec, task.metric, watcher)
+        with run.stream.active():
+            try:
+                _train(run, task, spec)
+            except Ended:
+                pass
+            finally:
+                run.close()
     return run
 
 

@@ -11,7 +11,9 @@ from steepest.study.suggest import choices
 PRECISIONS: Final = {
     "fp32": "float32 throughout",
     "bf16": "bfloat16 autocast for the forward pass; weights, loss and optimizer in float32",
+    "fp16": "float16 autocast for the forward pass, and a loss that torch's GradScaler scales",
 }
+DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check(precision: str) -> str:
@@ -21,6 +23,11 @@ def check(precision: str) -> str:
     return precision
 
 
-def autocast(precision: str) -> AbstractContextManager[object]:
-    """Return the context in which the model runs forward."""
-    return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=torch.bfloat16)
+def autocast(precision: str, device: str) -> AbstractContextManager[object]:
+    """Return the context in which a model runs forward on a kind of device."""
+    return torch.autocast(device, dtype=DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+def scaler(precision: str, device: str) -> torch.amp.GradScaler:
+    """Return the scaler of the loss. It changes nothing but in fp16."""
+    return torch.amp.GradScaler(device, enabled=precision == "fp16")

@@ -79,6 +79,11 @@ class Checkpoints:
             manager.proven = True  # no twin would be equal, and the record says that none is expected to be
 
     @property
+    def checking(self) -> bool:
+        """True while a checkpoint waits for the steps that will prove it."""
+        return self._unproven is not None
+
+    @property
     def refused(self) -> str | None:
         """The reason why the trial would start again after an interruption."""
         return None if self._manager is None else self._manager.refused

@@ -6,7 +6,7 @@ rehearsal, a timing pass, or the twin that proves a checkpoint.
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from steepest.study import seeds
 from steepest.study.declaration import Metric
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.schedules import CONSTANT, factor
-from steepest.study.trials import keeping
+from steepest.study.trials import devices, keeping, precision
 from steepest.study.trials.clock import Clock
 from steepest.study.trials.keeping import Keep
 from steepest.study.trials.optimizers import StudiedOptimizer
@@ -153,7 +153,7 @@ class Run:
 
     Attributes:
         seed: the run's seed.
-        device: the device to train on.
+        precision: the number format that the study was asked for: `fp32`, `bf16` or `fp16`.
         preset: the size of the study: `smoke`, `quick` or `full`.
         horizon: the length that was asked for by `--epochs` or `--steps`; None for the function's own.
         optimizers: the optimizers that the function has asked for, by name.
@@ -164,7 +164,7 @@ class Run:
 
     def __init__(self, spec: TrialSpec, metric: Metric, watcher: Watcher) -> None:
         self.seed = spec.seed
-        self.device = torch.device("cpu")
+        self.precision = spec.precision
         self.preset = spec.task.preset
         self.horizon = spec.epochs
         self.optimizers: dict[str, StudiedOptimizer] = {}
@@ -175,12 +175,33 @@ class Run:
         self.loop: Loop | None = None
         self.over = False
         self.metric = metric
+        self.asked_for: set[str] = set()
+        """The names of those settings of the study that the function has looked at."""
+        self._device = torch.device(spec.device)
+        self._scaler = precision.scaler(spec.precision, spec.device)
         self._spec = spec
         self._watcher = watcher
         self._noise = seeds.Noise(spec.seed)
         self._generators: dict[str, torch.Generator] = {}
         self._means = Means()
         self._looping = self._tested = self._evaluated_inside = self._by_steps = False
+
+    @property
+    def device(self) -> torch.device:
+        """The device to train on."""
+        self.asked_for.add("device")
+        return self._device
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler:
+        """The scaler of the loss for `fp16`. In other formats it changes nothing."""
+        self.asked_for.add("scaler")
+        return self._scaler
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context for the forward pass in the study's precision: `with run.autocast(): ...`."""
+        self.asked_for.add("precision")
+        return precision.autocast(self.precision, self._device.type)
 
     @property
     def measures(self) -> bool:
@@ -278,7 +299,8 @@ class Run:
                 `train_accuracy`.
         """
         value = _number(loss)
-        self.clock.lap()  # after the line above, which waits for the device
+        devices.synchronize(self._device)
+        self.clock.lap()
         self._check_looping("step")
         counts = self.counts
         counts.steps += 1
@@ -332,11 +354,9 @@ class Run:
         last = (self.loop.steps if self.loop else None, self._watcher.last_step)
         return self.counts.steps > 0 and self.counts.steps in last
 
-    @contextmanager
-    def untimed(self) -> Iterator[None]:
-        """Leave the code in the block out of the step's seconds."""
-        with self.clock.paused():
-            yield
+    def untimed(self) -> AbstractContextManager[None]:
+        """Leave the code in a block out of the step's seconds: `with run.untimed(): ...`."""
+        return self.clock.paused()
 
     @contextmanager
     def evaluating(self, which: str = "validation") -> Iterator[None]:
@@ -386,6 +406,7 @@ class Run:
             "generators": {purpose: keeping.read(source) for purpose, source in self._generators.items()},
             "draws": self.stream.position,
             "noise": self._noise.state,
+            "scaler": self._scaler.state_dict(),
             "counts": asdict(self.counts),
             "means": self._means.totals,
         }
@@ -472,6 +493,8 @@ class Run:
         for purpose, source in state["generators"].items():
             keeping.write(self.generator(purpose), source)
         self.stream.position, self._noise.state = state["draws"], state["noise"]
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
         self.counts = Counts(**state["counts"])
         self._means = Means(state["means"])
 

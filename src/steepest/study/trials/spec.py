@@ -28,7 +28,8 @@ class TrialSpec:
     `epochs` is its length in epochs, or in steps for an experiment that counts these; None in a rehearsal, which is to
     find out. `batch_size` and `evaluations` are None for an experiment. `phase` is its purpose: a point of a `search`
     never reads the test set, an `evaluation` reads it once at its end, `timing` only takes steps. `threads` is the
-    number of torch's threads that compute it. `setting` describes all other dependencies of its numbers, as JSON-able
+    number of torch's threads that compute it, `device` the kind of its device, and `deterministic` is True if torch may
+    use deterministic algorithms only. `setting` describes all other dependencies of its numbers, as JSON-able
     data.
 
     Trials with equal specifications produce equal records, byte for byte, on one machine.
@@ -44,11 +45,15 @@ class TrialSpec:
     precision: str
     threads: int
     setting: Mapping[str, Any]
+    device: str = "cpu"
+    deterministic: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the complete specification as the trial's first record stores it."""
+        entries = {name: getattr(self, name) for name, usual in _LATER.items() if getattr(self, name) != usual}
         return {
             **self.setting,
+            **entries,
             "optimizer": self.config.document(),
             "seed": self.seed,
             "phase": self.phase,
@@ -65,7 +70,7 @@ class TrialSpec:
         """Return the specification that `document` described."""
         rest = dict(document)
         config, task = OptimizerConfig.read(rest.pop("optimizer")), read(TaskName, rest.pop("task"), "task")
-        plain = {name: rest.pop(name) for name in _PLAIN}
+        plain = {name: rest.pop(name) for name in _PLAIN} | {name: rest.pop(name, _LATER[name]) for name in _LATER}
         return cls(config=config, task=task, setting=rest, **plain)
 
     @property
@@ -79,4 +84,6 @@ class TrialSpec:
         return hashlib.sha256(records.encode(self.document())).hexdigest()
 
 
+_LATER = {"device": "cpu", "deterministic": False}
+"""Entries that are left out where they have these values."""
 _PLAIN = ("seed", "phase", "epochs", "batch_size", "evaluations", "precision", "threads")

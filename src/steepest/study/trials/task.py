@@ -18,9 +18,9 @@ from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet, Examples, Splits
 from steepest.study.data.splits import Sizes, split
 from steepest.study.declaration import Experiment, Loss, Metric, Workload
+from steepest.study.errors import UsageError
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.optimizers import asks_for_gradients
-from steepest.study.trials.precision import autocast
 from steepest.study.trials.run import Run, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
 
@@ -81,10 +81,13 @@ def load_task(name: TaskName, data_dir: Path | None = None) -> Trainable:
 def _train(run: Run, spec: TrialSpec, task: Task) -> None:
     """Train a task's model for the epochs of a specification, evaluate it at every mark, and test it at the end."""
     assert spec.epochs is not None
-    model = initial_model(task)
+    model = initial_model(task).to(run.device)
     optimizer = run.optimizer(model)
     asks = asks_for_gradients(optimizer)
-    batches = Batches(task.splits.train, spec)
+    scaler, forward = run.scaler, run.autocast()
+    if asks and scaler.is_enabled():
+        raise UsageError("fp16 scales the loss, and an optimizer that evaluates it itself does not know; use bf16")
+    batches = Batches(task.splits.train.to(run.device), spec)
     keep = {"model": model, "order": batches}
     for step in run.steps(spec.epochs * batches.count, per_epoch=batches.count, keep=keep):
         if step == 0:
@@ -95,11 +98,11 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            with autocast(spec.precision):
+            with forward:
                 outputs = model(inputs)  # noqa: B023 - called in this pass of the loop only
             outputs = outputs.float()
             loss = task.loss(outputs, targets)  # noqa: B023
-            loss.backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             seen.append((loss.detach(), outputs.detach()))  # noqa: B023
             return loss
 
@@ -107,7 +110,8 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
             optimizer.step(closure)  # type: ignore[arg-type]
         else:
             closure()
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
         loss, outputs = seen[0]  # before the step
         with run.untimed():
             figures = _figures(task, outputs, targets)
@@ -203,5 +207,5 @@ def _validate(run: Run, spec: TrialSpec, task: Task, model: nn.Module) -> None:
 
 def _measured(run: Run, spec: TrialSpec, task: Task, model: nn.Module, which: str) -> dict[str, float]:
     with run.evaluating(which):
-        loss, metric = evaluate(model, getattr(task.splits, which), task, spec.precision)
+        loss, metric = evaluate(model, getattr(task.splits, which).to(run.device), task, spec.precision)
     return {"loss": loss, task.metric.name: metric}

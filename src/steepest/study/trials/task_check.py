@@ -27,15 +27,17 @@ NAMED: Final = 4
 
 def examine(task: Task, pattern: TrialSpec) -> list[str]:
     """Return all mistakes in a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
-    with settings.kept():
-        several = task.splits.train.batch(slice(0, max(2, pattern.batch_size or 0)))  # a single one hides a broadcast
+    with settings.kept(), seeds.on(torch.device(pattern.device)):
+        several = _train(task, pattern).batch(
+            slice(0, max(2, pattern.batch_size or 0))
+        )  # a single one hides a broadcast
         shapes = [*_training(task, pattern, several)] or [*_training(task, pattern, batches(task, pattern)[1])]
         return [*_initialisation(task, pattern), *(shapes or _evaluation(task, pattern))]
 
 
 def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
     """Return the first batch of the training set, and one of the size of an epoch's last batch."""
-    train, size = task.splits.train, pattern.batch_size or 1
+    train, size = _train(task, pattern), pattern.batch_size or 1
     return [train.batch(slice(0, size)), train.batch(slice(0, len(train) % size or size))]
 
 
@@ -52,7 +54,11 @@ def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
 
 def _seeded_model(task: Task, pattern: TrialSpec) -> nn.Module:
     with seeds.GlobalStream("init", pattern.seed).active():
-        return initial_model(task)
+        return initial_model(task).to(pattern.device)
+
+
+def _train(task: Task, pattern: TrialSpec) -> Examples:
+    return task.splits.train.to(torch.device(pattern.device))
 
 
 def _weights(model: nn.Module) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
     with seeds.GlobalStream("dropout", pattern.seed).active():
         try:
             model = _seeded_model(task, pattern)
-            with autocast(pattern.precision):
+            with autocast(pattern.precision, inputs.device.type):
                 outputs = model(inputs)
         except Exception as error:  # whatever the user's code raises
             yield f"the model stopped on {shapes} with {user_files.reason(error)}"
@@ -135,7 +141,7 @@ def _evaluation(task: Task, pattern: TrialSpec) -> Iterator[str]:
 
 def _measured(model: nn.Module, task: Task, pattern: TrialSpec) -> tuple[float, float]:
     with seeds.GlobalStream("evaluation", pattern.seed, "validation", 0).active():
-        return evaluate(model, _looked_at(task), task, pattern.precision)
+        return evaluate(model, _looked_at(task).to(torch.device(pattern.device)), task, pattern.precision)
 
 
 def _looked_at(task: Task) -> Examples:

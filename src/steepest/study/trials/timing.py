@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from steepest.study.trials import devices
 from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import perform, warm_up
 from steepest.study.trials.run import Ended, Run, Trainable, Watcher
@@ -20,23 +22,30 @@ LEAST_STEPS: Final = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a step (forward, backward, optimizer), and the bytes of optimizer state per parameter."""
+    """Median seconds of a step (forward, backward, optimizer), and the bytes of optimizer state per parameter.
+
+    `peak_device_bytes` is the most memory that tensors took on an accelerator, None on a CPU.
+    """
 
     steps: int
     step_seconds: float
     state_bytes_per_parameter: float
     executor: str
+    peak_device_bytes: int | None = None
 
 
 def time_steps(spec: TrialSpec, task: Trainable, seconds: float = SECONDS) -> Timing:
     """Take steps for the given seconds, at least ten, and return their median time."""
     warm_up(spec, task)
+    device = torch.device(spec.device)
+    devices.forget_peak(device)
     pass_ = _Pass(time.perf_counter() + seconds)
     run = perform(task, spec, pass_)
     while not pass_.complete:  # a horizon of fewer steps
         run = perform(task, spec, pass_)
     made = [optimizer.made for optimizer in run.optimizers.values()]
-    return Timing(len(pass_.taken), median(pass_.taken), _state_bytes(made), executor_of(made[0]))
+    peak = devices.peak_bytes(device)
+    return Timing(len(pass_.taken), median(pass_.taken), _state_bytes(made), executor_of(made[0]), peak)
 
 
 class _Pass(Watcher):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -99,7 +99,9 @@ def _timed(spec: TrialSpec, task: Trainable) -> Event:
     timing = time_steps(spec, task)
     position = {"epoch": 0, "step": 0}
     record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": timing.state_bytes_per_parameter}
-    seconds = {"step_seconds": timing.step_seconds, "steps": timing.steps}
+    seconds: Record = {"step_seconds": timing.step_seconds, "steps": timing.steps}
+    if timing.peak_device_bytes is not None:
+        seconds["peak_device_bytes"] = timing.peak_device_bytes
     return Event(record | position, {"kind": "end", "executor": timing.executor} | seconds | position)
 
 
@@ -152,21 +154,20 @@ class _Trial(Watcher):
         return resumed
 
     def stepped(self, run: Run, loss: float) -> None:
-        with self._apart():
-            self._checkpoints.compare(run)
+        if self._checkpoints.checking:
+            self._apart(self._checkpoints.compare, run)
         self._event(run, {"kind": "step", "loss": loss, "epoch": run.current})
-        self._finite(run, "loss", loss)
+        if not math.isfinite(loss):
+            self._diverge(run, "loss", loss)
 
     def marked(self, run: Run) -> bool:
-        with self._apart():
-            self._stopped = self._checkpoints.offer(run, self._state)
+        self._apart(self._offer, run)
         if self._stopped:
             raise Ended
         return False
 
     def measuring(self, run: Run) -> None:
-        with self._apart():
-            self._checkpoints.end_check(run)
+        self._apart(self._checkpoints.end_check, run)
 
     def validated(self, run: Run, figures: Mapping[str, float]) -> None:
         if not self._began:
@@ -201,9 +202,10 @@ class _Trial(Watcher):
         position = {"epoch": run.position, "step": run.counts.steps}
         record = {"kind": "end", "evaluations": run.counts.evaluations, **position, **outcome}
         timing = {
-            **self._times(run),
             "kind": "end",
             **position,
+            "train_seconds": run.clock.seconds,
+            "examples": run.counts.examples,
             "total_seconds": time.perf_counter() - self._start,
             "executor": executor_of(next(iter(run.optimizers.values())).made),
             "started": self._started,
@@ -213,24 +215,32 @@ class _Trial(Watcher):
         return Event(record, timing)
 
     def _event(self, run: Run, record: Record, timed: bool = True) -> None:
-        record["step"] = run.counts.steps
-        position = {name: record[name] for name in ("kind", "epoch", "step")}
-        with self._apart():
-            self._tell(Event(record, {**self._times(run), **position} if timed else None))
+        counts = run.counts
+        record["step"] = counts.steps
+        times: Record = {
+            "kind": record["kind"],
+            "epoch": record["epoch"],
+            "step": counts.steps,
+            "train_seconds": run.clock.seconds,
+            "examples": counts.examples,
+        }
+        self._apart(self._tell, Event(record, times if timed else None))
 
-    @contextmanager
-    def _apart(self) -> Iterator[None]:
-        """Let an error in the block end the run, past any `except Exception` of the training function."""
+    def _offer(self, run: Run) -> None:
+        self._stopped = self._checkpoints.offer(run, self._state)
+
+    def _apart(self, own: Callable[[Any], object], argument: Any) -> None:
+        """Call a function of the study's. An error of it ends the run, past the training function's except clauses."""
         try:
-            yield
+            own(argument)
         except Exception as error:
             self._trouble = error
             raise Ended from error
 
-    def _times(self, run: Run) -> Record:
-        return {"train_seconds": run.clock.seconds, "examples": run.counts.examples}
-
     def _finite(self, run: Run, what: str, value: float) -> None:
         if not math.isfinite(value):
-            self._diverged = f"{what} is {value} at step {run.counts.steps}"
-            raise Ended
+            self._diverge(run, what, value)
+
+    def _diverge(self, run: Run, what: str, value: float) -> NoReturn:
+        self._diverged = f"{what} is {value} at step {run.counts.steps}"
+        raise Ended
