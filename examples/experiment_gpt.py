@@ -60,11 +60,11 @@ class GPT(nn.Module):
         return cross_entropy(self.head(self.blocks(x)).flatten(0, 1), labels.flatten())
 
 
-def windows(count: int, seed: int) -> list[Batch]:
+def windows(count: int, seed: int, device: torch.device) -> list[Batch]:
     """Return pieces of a text of sums, each with the symbols that follow."""
     numbers = torch.randint(0, 100, (count * LENGTH, 2), generator=torch.Generator().manual_seed(seed)).tolist()
     text = "".join(f"{a}+{b}={a + b};" for a, b in numbers)
-    symbols = torch.tensor([SYMBOLS.index(symbol) for symbol in text[: count * LENGTH + 1]])
+    symbols = torch.tensor([SYMBOLS.index(symbol) for symbol in text[: count * LENGTH + 1]], device=device)
     pieces = (symbols[start : start + LENGTH + 1] for start in range(0, count * LENGTH, LENGTH))
     return [{"tokens": piece[:-1], "labels": piece[1:]} for piece in pieces]
 
@@ -82,13 +82,14 @@ def perplexity(model: GPT, batches: DataLoader[Batch]) -> float:
 def sums(run: study.Run) -> None:
     """A small GPT that writes sums."""
     count = WINDOWS[run.preset]
-    loader = DataLoader(windows(count, seed=0), batch_size=16, shuffle=True)
-    validation, test = (DataLoader(windows(count // 4, seed), batch_size=count // 4) for seed in (1, 2))
-    model = GPT()
+    loader = DataLoader(windows(count, 0, run.device), batch_size=16, shuffle=True)
+    validation, test = (DataLoader(windows(count // 4, seed, run.device), batch_size=count // 4) for seed in (1, 2))
+    model = GPT().to(run.device)
     optimizer = run.optimizer(model)
     for _ in run.epochs(EPOCHS[run.preset], keep={"model": model, "loader": loader}):
         for batch in loader:
-            loss = model(**batch)
+            with run.autocast():
+                loss = model(**batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -114,6 +114,17 @@ def test_a_killed_trial_ends_in_the_same_bytes(path: Path, optimizer: str, folde
     assert record_bytes(folder, spec) == record_bytes(whole)
 
 
+@pytest.mark.parametrize("path", [WRITTEN["GPT, dict batches"], *map(of_trainer, TRAINERS)])
+def test_a_precision_reaches_the_training(path: Path) -> None:
+    first = {}
+    for precision in ("fp32", "bf16"):
+        plan = planned_experiment(path, "adamw", seeds_wanted=1, precision=precision)
+        events = events_of(evaluations(plan)[0], plan.task)
+        first[precision] = next(event.record["loss"] for event in events if event.record["kind"] == "step")
+    assert first["bf16"] != first["fp32"]
+    assert first["bf16"] == pytest.approx(first["fp32"], rel=0.02)  # bfloat16 keeps 8 bits
+
+
 def test_a_search_is_part_of_an_experiments_study(folder: StudyFolder, silent: Silent) -> None:
     plan = planned_experiment(SCENARIOS / "tabular.py", "adam", "sgd", seeds_wanted=2, trials_wanted=2, timing_rounds=1)
     engine.run(plan, folder, silent)
