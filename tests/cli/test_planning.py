@@ -66,6 +66,8 @@ def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> 
         (("--reference", "adm"), "unknown reference 'adm'.*SGD"),
         (("--space", "none.toml"), "cannot read the search space none.toml"),
         (("--tuning-seeds", "0"), "--tuning-seeds must be at least 1, not 0"),
+        (("--seed-offset", "-1"), "--seed-offset must be at least 0, not -1"),
+        (("--seed-offset", "1000000"), "evaluation seeds 1000000.* and tuning seeds 1000000 overlap"),
         (("--all-train",), "--all-train leaves no validation set to search on"),
     ],
 )
@@ -78,7 +80,14 @@ def test_a_wrong_argument_is_told(steepest: Any, arguments: tuple[str, ...], tol
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--search", "lr"), ("--space", "space.toml"), ("--tuning-seeds", "1"), ("--sampler", "sobol"), ("--extend",)],
+    [
+        ("--search", "lr"),
+        ("--space", "space.toml"),
+        ("--tuning-seeds", "1"),
+        ("--search-seed", "1"),
+        ("--sampler", "sobol"),
+        ("--extend",),
+    ],
 )
 @pytest.mark.parametrize("trials", [("--trials", "0"), ()])
 def test_an_option_of_the_search_is_refused_without_one(
@@ -141,6 +150,13 @@ def test_a_plan_follows_every_option_of_the_run(steepest: Any) -> None:
     assert "on the CPU with 1 thread" in answer.out
 
 
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_shows_its_seeds(steepest: Any) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "--seeds", "2", "--seed-offset", "7", "--search-seed", "1", "--plan-only")
+    assert "seeds 7, 8" in answer.out
+    assert "mini-batch-smoke-2-trials-seeds-from-7-search-1" in answer.out
+
+
 def test_a_trial_is_repeated_by_name(steepest: Any, no_report: None) -> None:
     steepest(*TUNED, "-o", "sgd")
     folder = "studies/mini-batch-smoke-2-trials"
@@ -159,3 +175,19 @@ def test_a_time_limit_is_a_number_above_zero(steepest: Any, own_files: Path, min
     answer = steepest("study", "digits", "--preset", "smoke", "-o", "sgd", "--time-limit", minutes, "--plan-only")
     assert answer.code == 2
     assert "--time-limit must be a number of minutes above 0, not " in answer.err
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_a_plan_of_looks_is_printed(steepest: Any) -> None:
+    options = ("--seeds", "6", "--more-seeds", "20", "--plan-only")
+    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", *options)
+    assert "looks      at 6, 12, 18, 20 seeds, as long as a comparison is undecided; the first that can" in answer.out
+    assert "20 find a difference of" in answer.out
+    assert "cost       at most about" in answer.out
+
+
+@pytest.mark.parametrize("most", ["6", "5", "1000"])
+def test_a_maximum_of_seeds_that_makes_no_sense_is_told(steepest: Any, most: str) -> None:
+    answer = steepest(*TUNED, "-o", "sgd", "--seeds", "6", "--more-seeds", most)
+    assert answer.code == 2
+    assert f"--more-seeds {most} is the largest number of seeds that a study with 6 at first may grow to" in answer.err

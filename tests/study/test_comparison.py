@@ -58,6 +58,17 @@ def test_names_classes_and_functions_take_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
+def test_seeds_the_search_s_draw_and_looks_are_chosen_from_python_too(tmp_path: Path) -> None:
+    wanted = {"out": tmp_path, "trials": 2, "seed_offset": 7, "search_seed": 3, "more_seeds": 4}
+    answer = run(["sgd", torch.optim.Adagrad], **wanted)
+    document = json.loads((tmp_path / "study.json").read_text())
+    assert document["config"]["seeds"] == [7, 8, 9, 10]  # two seeds cannot decide anything
+    assert document["protocol"]["looks"] == [2, 4]
+    assert document["protocol"]["tuning_seeds"] == [4_000_000]
+    assert [comparison.n for comparison in answer.comparisons] == [4]
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_schedule_is_given_to_all_or_to_one(tmp_path: Path) -> None:
     run(["sgd", "adamw[schedule=wsd,cooldown=2]", torch.optim.Adagrad], out=tmp_path, schedule="cosine[warmup=2]")
     document = json.loads((tmp_path / "study.json").read_text())

@@ -1,7 +1,9 @@
 """Trials on other nodes: equal bytes on every engine, lost nodes, leases. Most of it with a cluster of this process."""
 
 import json
+import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -140,6 +142,37 @@ def test_a_restarted_driver_goes_on(tmp_path: Path) -> None:
     assert len(again.seen) == 2
 
 
+def test_a_job_that_is_lost_to_the_engine_but_writes_on_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second attempt would write into the same record."""
+    monkeypatch.setattr(remote, "EXPIRY", 1.0)
+    plan, folder = planned(seeds_wanted=1), StudyFolder(tmp_path)
+    spec = evaluations(plan)[0]
+    threads: list[threading.Thread] = []
+
+    def orphan(assignment: Assignment) -> Outcome:
+        def write() -> None:
+            held = lease(folder.path / "leases" / f"{spec.id}.json", "elsewhere")
+            assert held.take(0)
+            time.sleep(0.5)
+            held.release()
+            carry_out(assignment, "orphan")
+
+        if not threads:
+            threads.append(threading.Thread(target=write))
+            threads[0].start()
+            while folder.lease(spec.id) is None:
+                time.sleep(0.01)
+        return Outcome(error="lost", lost=True)
+
+    cluster = Here(orphan)
+    summary = engine.run(plan, folder, Silent(), workers=Remote(folder, cluster))
+    threads[0].join()
+    assert summary.ended == {"finished": 1}
+    assert (folder.read_times(spec.id).end or {})["writer"]["job"] == "orphan"
+
+
 def test_no_more_jobs_run_than_are_wanted(tmp_path: Path) -> None:
     plan, folder = planned(seeds_wanted=5), StudyFolder(tmp_path)
     sizes: list[int] = []
@@ -269,30 +302,27 @@ def test_a_missing_cluster_or_package_is_told(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # submitit waits for no process of its own
 def test_a_preempted_job_of_slurm_goes_on(tmp_path: Path) -> None:
     """Processes in place of Slurm; the signal is the one that Slurm sends."""
     pytest.importorskip("submitit")
-    plan = planned("by_steps", steps_wanted=3000, seeds_wanted=2)
+    plan = planned("by_steps", steps_wanted=4000, seeds_wanted=2)
     folder, alone = StudyFolder(tmp_path / "there"), StudyFolder(tmp_path / "here")
     cluster = SlurmCluster(folder.path / "slurm", kind="local", options={"timeout_min": 5})
     preempted: list[int] = []
 
-    def preempt(jobs: Sequence[Any]) -> None:
-        job = jobs[0]._job
+    def preempt() -> None:
         while not any((folder.path / "checkpoints").glob("*.pt")):
             time.sleep(0.05)
-        preempted.append(int(job.job_id))
-        job._interrupt(timeout=False)
+        spec = next((folder.path / "checkpoints").glob("*.pt")).stem
+        process = json.loads(folder.lease(spec) or b"{}")["process"]
+        preempted.append(process)
+        os.kill(process, signal.SIGUSR2)
 
-    class Meddling:
-        name = "slurm"
-
-        def start(self, assignments: Sequence[Assignment]) -> Sequence[Job]:
-            jobs = cluster.start(assignments)
-            threading.Thread(target=preempt, args=(jobs,), daemon=True).start()
-            return jobs
-
-    summary = engine.run(plan, folder, Silent(), workers=Remote(folder, Meddling(), seconds=0))
+    threading.Thread(target=preempt, daemon=True).start()
+    summary = engine.run(plan, folder, Silent(), workers=Remote(folder, cluster, seconds=0.2))
     assert summary.ended == {"finished": 2}
     assert preempted
     engine.run(plan, alone, Silent())
@@ -302,6 +332,7 @@ def test_a_preempted_job_of_slurm_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_node_of_ray_is_killed_in_the_middle(tmp_path: Path) -> None:
     """Two nodes on this machine, each with one core; the one that trains is killed."""
     pytest.importorskip("ray")
@@ -323,7 +354,7 @@ def test_a_node_of_ray_is_killed_in_the_middle(tmp_path: Path) -> None:
             killed.append(1)
 
         threading.Thread(target=kill, daemon=True).start()
-        summary = engine.run(plan, folder, Silent(), workers=Remote(folder, cluster, seconds=0))
+        summary = engine.run(plan, folder, Silent(), workers=Remote(folder, cluster, seconds=0.2))
     finally:
         import ray
 

@@ -19,7 +19,7 @@ from steepest.study.running import engine, store
 from steepest.study.running.processes import Processes
 from steepest.study.running.store import StudyFolder
 from steepest.study.running.worker_process import WorkerConfig
-from steepest.study.running.workers import InProcess, Workers
+from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
 
@@ -56,6 +56,24 @@ def ends(workers: Workers, trials: list[TrialSpec]) -> dict[str, dict[str, Any]]
 
 def records_of(folder: StudyFolder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder.path / "trials").iterdir())}
+
+
+def test_what_waits_can_be_forgotten(plan: PlanMaker, shared: tuple[StudyFolder, Processes]) -> None:
+    """The trials that run go on to their end, and no other begins."""
+    folder, workers = shared
+    trials = evaluations(plan("sgd[lr=0.01]", **{**SEARCH, "seeds": 6, "trials_wanted": 0}))
+    for trial in trials:
+        workers.submit(trial)
+    begun: list[str] = []
+
+    def take(update: TrialUpdate) -> None:
+        begun.extend([update.trial.id] if update.event is None else [])
+        if update.event and update.event.record["kind"] == "end":
+            workers.forget()
+
+    workers.collect(take)
+    assert 2 <= len(begun) <= 3
+    assert [trial.id for trial in trials if folder.is_done(trial.id)] == begun
 
 
 @pytest.mark.slow

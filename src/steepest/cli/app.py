@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from steepest.cli import bench, listing, lr_range, planning, run_study, upkeep
+from steepest.cli import replicate as replication
 from steepest.cli.preparation import Arguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.optimizers.schedules import SHAPES
+from steepest.study.planning.budget import Budget
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
 
@@ -44,7 +46,7 @@ Epochs = Annotated[int | None, typer.Option(metavar="N", help="Epochs, instead o
 Steps = Annotated[
     int | None, typer.Option(metavar="N", help="Steps of an experiment whose loop counts steps, instead of its own.")
 ]
-Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's: 0, 1, ...")]
+Seeds = Annotated[int | None, typer.Option(metavar="N", help="Number of seeds, instead of the preset's.")]
 Trials = Annotated[
     int | None,
     typer.Option(
@@ -53,6 +55,21 @@ Trials = Annotated[
 ]
 TuningSeeds = Annotated[
     int | None, typer.Option(metavar="N", help="Seeds on which every point of the search is tried. Default: 1.")
+]
+SeedOffset = Annotated[
+    int, typer.Option("--seed-offset", metavar="N", help="The first evaluation seed: N, N+1, ... Default: 0.")
+]
+SearchSeed = Annotated[
+    int,
+    typer.Option("--search-seed", metavar="N", help="Another draw of the search: other points and tuning seeds."),
+]
+MoreSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--more-seeds",
+        metavar="N",
+        help="Look after every --seeds seeds, and add as many while a comparison is undecided, up to N seeds.",
+    ),
 ]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[
@@ -127,6 +144,14 @@ Threads = Annotated[
     int | None,
     typer.Option(metavar="N", help="Threads of every trial. Default: the folder's own, or the cores divided by jobs."),
 ]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Choose trials and seeds that fit (90s, 30m, 2h, 1d), and start none later. Given ones stay as they are.",
+    ),
+]
 TimeLimit = Annotated[
     float | None,
     typer.Option("--time-limit", metavar="MINUTES", help="A longer trial is ended and counts as worst. Default: none."),
@@ -181,6 +206,10 @@ def study(
     slurm: Slurm = "",
     threads: Threads = None,
     time_limit: TimeLimit = None,
+    seed_offset: SeedOffset = 0,
+    search_seed: SearchSeed = 0,
+    more_seeds: MoreSeeds = None,
+    budget: TimeBudget = None,
 ) -> None:
     """Train a workload with several optimizers and write a study folder with a report.
 
@@ -208,10 +237,12 @@ def study(
         deterministic=deterministic,
         all_train=all_train,
         threads=threads,
+        seed_offset=seed_offset,
+        search_seed=search_seed,
+        more_seeds_wanted=more_seeds,
     )
-    arguments = Arguments(
-        request, out, data_dir, WorkerLimits(jobs, time_limit, on, gpus_per_trial, ray_address, slurm), extend
-    )
+    limits = WorkerLimits(jobs, time_limit, on, gpus_per_trial, ray_address, slurm)
+    arguments = Arguments(request, out, data_dir, limits, extend, Budget.read(budget) if budget else None)
     if plan_only:
         planning.show(arguments)
         return
@@ -238,6 +269,20 @@ def rerun(
 ) -> None:
     """Run one stored trial again and say whether every record is equal, bit by bit."""
     raise typer.Exit(upkeep.rerun(folder, trial, data_dir))
+
+
+@app.command()
+def replicate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished study folder.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the replication. Default: DIR-replication.")
+    ] = None,
+    data_dir: DataDir = None,
+    jobs: Jobs = 1,
+    time_limit: TimeLimit = None,
+) -> None:
+    """Run a study's plan again on fresh seeds and a fresh draw of the search, and say whether the verdicts agree."""
+    raise typer.Exit(replication.replicate(folder, out, data_dir, WorkerLimits(jobs, time_limit)))
 
 
 @app.command("lr-range")

@@ -15,8 +15,11 @@ from steepest.study.planning.request import Request
 from steepest.study.records.format import Data
 
 
-def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, folder: Path) -> None:
-    """Print the introduction. A stand-in for missing data is named first, in a warning."""
+def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, folder: Path, sizes: str = "") -> None:
+    """Print the introduction. A stand-in for missing data is named first, in a warning.
+
+    `sizes` says which sizes a budget has chosen.
+    """
     if data is not None and data.fallback is not None:
         screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
         screen.print(data.fallback, style="yellow", markup=False)
@@ -27,8 +30,10 @@ def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, fo
         *([] if document.data is None else [f"data       {_data(document.data)}"]),
         f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
+        *([f"budget     {sizes}"] if sizes else []),
         f"trials     {_trials(plan)}",
-        f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), len(plan.seeds)))}",
+        f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), plan.most_seeds))}",
+        *([f"looks      {verdicts.looks_in_words(plan)}"] if document.protocol.looks else []),
         f"folder     {folder}",
         "optimizers",
         *(f"  {_settings(config)}" for config in request.configs),

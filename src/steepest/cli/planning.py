@@ -1,6 +1,7 @@
 """`steepest study --plan-only`: the planned trials, their cost on this machine, and the differences they can detect."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from steepest.cli import console, text
 from steepest.cli.preparation import Arguments, prepare
@@ -39,10 +40,11 @@ def _dimension(dimension: Dimension) -> str:
 
 
 def _cost(plan: Plan, jobs: int) -> str:
-    cost = estimate.cost(plan)
+    cost = estimate.cost(replace(plan, seeds=tuple(range(plan.most_seeds))))
     at_once = "one job" if jobs == 1 else f"{jobs} jobs"
     size = f"{cost.disk_bytes / 1e6:,.1f} MB of records"
-    return f"cost       about {text.duration(cost.seconds_with(jobs))} with {at_once}, {size}"
+    about = "at most about" if plan.document.protocol.looks else "about"
+    return f"cost       {about} {text.duration(cost.seconds_with(jobs))} with {at_once}, {size}"
 
 
 def _limit(limits: WorkerLimits) -> list[str]:

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from steepest.study.errors import StudyError
+
+T = TypeVar("T")
 
 
 def write(folder: Path) -> Path:
@@ -21,7 +24,14 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     return _told(lambda: write_comparison(folders, out))
 
 
-def _told(writing: Callable[[], Path]) -> Path:
+def write_replication(first: Path, second: Path) -> list[str]:
+    """Write how a replication compares with the first study, and return it in lines."""
+    from steepest.study.report.write import write_replication
+
+    return _told(lambda: write_replication(first, second))
+
+
+def _told(writing: Callable[[], T]) -> T:
     from steepest.study.report.errors import ReportError
 
     try:

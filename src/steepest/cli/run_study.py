@@ -1,9 +1,11 @@
 """`steepest study`: prints the introduction, runs the study with its progress, prints the results."""
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -11,7 +13,9 @@ from rich.live import Live
 from steepest.cli import console, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
-from steepest.cli.preparation import Arguments, prepare
+from steepest.cli.preparation import Arguments, Prepared, prepare
+from steepest.cli.worker_limits import WorkerLimits
+from steepest.study.planning.budget import Budget
 from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.report.findings.findings import findings
 from steepest.study.report.stored.reader import read_study
@@ -26,21 +30,32 @@ def study(arguments: Arguments) -> int:
     """Run a study to its report; return the exit code."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    prepared, screen, limits = prepare(arguments, command), console.out(), arguments.limits
+    prepared = prepare(arguments, command)
+    return run(prepared, arguments.data_dir, arguments.limits, command, arguments.budget)
+
+
+def run(
+    prepared: Prepared, data_dir: Path | None, limits: WorkerLimits, command: str, budget: Budget | None = None
+) -> int:
+    """Run a prepared study to its report, or until its budget is spent; return the exit code."""
+    screen = console.out()
     prepared.introduce(screen)
     plan, folder = prepared.plan, prepared.folder
     progress = Progress(plan, folder, limits.at_once)
     order = list(prepared.request.workload.settings)
+    deadline = budget.deadline if budget else math.inf
     with (
         _watching(screen, progress) as callback,
-        limits.workers(folder, arguments.data_dir, prepared.request) as workers,
+        limits.workers(folder, data_dir, prepared.request) as workers,
     ):
-        summary = engine.run(plan, folder, callback, order=order, workers=workers)
+        summary = engine.run(plan, folder, callback, order=order, workers=workers, deadline=deadline)
     for note in summary.notes:
         console.note(note)
     if summary.signal is not None:
         return _interrupted(folder, command, summary.signal)
     _conclude(screen, folder, summary)
+    if budget and summary.left:
+        _spent(budget, summary.left, command)
     return 1 if _unfinished(summary) else 0
 
 
@@ -51,6 +66,12 @@ def _watching(screen: Console, progress: Progress) -> Iterator[Callback]:
         return
     with Live(LiveTable(progress), console=screen, refresh_per_second=4, vertical_overflow="crop"):
         yield progress
+
+
+def _spent(budget: Budget, left: int, command: str) -> None:
+    trials = "1 trial of this stage has" if left == 1 else f"{left:,} trials of this stage have"
+    words = f"The budget of {budget.text} is spent, and {trials} not run. Nothing is lost. To continue: {command}"
+    console.err().print(words, markup=False)
 
 
 def _interrupted(folder: StudyFolder, command: str, signal: int) -> int:

@@ -112,6 +112,9 @@ def compare(
     jobs: int | None = None,
     progress: bool | None = None,
     out: Path | str | None = None,
+    seed_offset: int = 0,
+    search_seed: int = 0,
+    more_seeds: int | None = None,
 ) -> Answer:
     """Compare optimizers on a model, a workload or an experiment, and return the answer.
 
@@ -119,15 +122,16 @@ def compare(
         model: a function that builds the network; called once per trial, with torch's generator seeded. Or what stands
             under `@workload` or `@experiment`, which declares data, loss, metric, targets and margin itself.
         data: see `Workload`; so are `loss`, `metric` (by default the loss), `batch_size` (32), `target` and `margin`.
-        optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01]"`), classes or functions of the
-            parameters; or a mapping from labels to classes or functions.
+        optimizers: names as the command line takes them (`"adamw"`, `"adam[lr=0.01,schedule=wsd]"`), classes or
+            functions of the parameters; or a mapping from labels to classes or functions.
         horizon: epochs, or steps of an experiment that counts these; by default 10, or the declaration's own.
         seeds: evaluation seeds, 0, 1, ...; by default 10, or the declaration's own number.
         trials: search trials of every optimizer, a power of two; 0 runs every optimizer as it is given. By default 0,
             or the declaration's own number.
         searched: hyperparameters to search, or `("all",)`; the learning rate without any.
         spaces: search spaces by optimizer, see `steepest.study.planning.search`.
-        schedule: `constant`, `cosine` or `linear`; by default cosine with warm-up if there is a search, else constant.
+        schedule: the learning rate's schedule for every optimizer without its own, such as `"cosine[warmup=100]"`; by
+            default cosine with warm-up if there is a search, else constant.
         timing_rounds: how often every optimizer's step is timed, after all training.
         reference: label of the optimizer that the others are compared with; the first without it.
         preset: the size of a workload or experiment: `smoke`, `quick` (the default) or `full`.
@@ -137,6 +141,9 @@ def compare(
             another. Processes need code that they can import: a workload or experiment in a file, optimizers by name.
         progress: whether to show a progress line on standard error; by default on a terminal and in a notebook.
         out: the study folder; a new temporary one without it. The same call with the same folder resumes.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw: another one gives other points and other tuning seeds.
+        more_seeds: the largest number of seeds of a sequential test, which looks after every `seeds` of them.
 
     Raises:
         UsageError: the arguments cannot be carried out as given.
@@ -170,6 +177,9 @@ def compare(
         timing_rounds=timing_rounds,
         device_wanted=device,
         precision=precision,
+        seed_offset=seed_offset,
+        search_seed=search_seed,
+        more_seeds_wanted=more_seeds,
     )
     return _run(request, made.data if isinstance(made, Workload) else None, jobs, progress, out)
 

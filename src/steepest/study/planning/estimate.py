@@ -68,16 +68,33 @@ def detectable_effect(optimizers: int, seeds: int) -> DetectableEffect | None:
 
 def cost(plan: Plan) -> Cost:
     """Time a few steps of every optimizer and one evaluation, and add up the plan's trials."""
-    epochs, steps = plan.pattern.epochs or 0, plan.subject.steps or 0
-    evaluations = epochs * min(plan.pattern.evaluations or 1, plan.subject.steps_per_epoch or 1) + 2
-    looking = plan.subject.evaluation_seconds()
     seconds, trials = 0.0, 0
-    for config in plan.configs:
-        count = len(plan.candidates.get(config.label, ())) * len(plan.search_seeds) + len(plan.seeds)
-        seconds += count * (steps * _step_seconds(plan, config) + evaluations * looking)
+    for label, each in trial_seconds(plan).items():
+        count = len(plan.candidates.get(label, ())) * len(plan.search_seeds) + len(plan.seeds)
+        seconds += count * each
         trials += count
-    timing = len(plan.configs) * plan.timing_rounds * TIMING_SECONDS
-    return Cost(seconds, trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch")), timing)
+    steps, evaluations = _events(plan)
+    disk = trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch"))
+    return Cost(seconds, disk, timing_seconds(plan))
+
+
+def trial_seconds(plan: Plan) -> dict[str, float]:
+    """Time a few steps of every optimizer and one evaluation, and return the seconds of a trial, by label."""
+    steps, evaluations = _events(plan)
+    looking = evaluations * plan.subject.evaluation_seconds()
+    return {config.label: steps * _step_seconds(plan, config) + looking for config in plan.configs}
+
+
+def timing_seconds(plan: Plan) -> float:
+    """Return the seconds of the timing pass."""
+    return len(plan.configs) * plan.timing_rounds * TIMING_SECONDS
+
+
+def _events(plan: Plan) -> tuple[int, int]:
+    """Return the numbers of steps and of evaluations in a trial."""
+    epochs, subject = plan.pattern.epochs or 0, plan.subject
+    evaluations = epochs * min(plan.pattern.evaluations or 1, subject.steps_per_epoch or 1) + 2
+    return subject.steps or 0, evaluations
 
 
 def _step_seconds(plan: Plan, config: OptimizerConfig) -> float:

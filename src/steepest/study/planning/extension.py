@@ -18,19 +18,22 @@ DECADE: Final = 10.0
 
 
 def extended_points(
-    space: Space, label: str, trials: int, sampler: str, extensions: Sequence[Extension]
+    space: Space, label: str, trials: int, sampler: str, extensions: Sequence[Extension], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return all points of an optimizer: those of the first search, then of every extension."""
-    drawn = points(space, trials, sampler)
+    """Return all points of an optimizer: those of the first search, then of every extension.
+
+    `seed` is the number of the draw.
+    """
+    drawn = points(space, trials, sampler, seed=seed)
     inside = dict(space)  # the range that has been searched so far
     for extension in extensions:
         count = len(drawn)
         if label in extension:
             part = extension[label]
-            drawn += points(_with_rate(inside, **part), count, sampler)
+            drawn += points(_with_rate(inside, **part), count, sampler, seed=seed)
             inside = _with_rate(inside, **_joined(inside, part))
         else:
-            drawn += points(inside, count, sampler, start=count)
+            drawn += points(inside, count, sampler, start=count, seed=seed)
     return drawn
 
 

@@ -1,13 +1,13 @@
 """Merging optimizers and seeds into a stored study. Any other difference is refused."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from steepest.study import source_code
 from steepest.study.errors import UsageError
-from steepest.study.records.format import OptimizerEntry, Published, StudyDocument, TrialEntry
+from steepest.study.records.format import EVALUATION, OptimizerEntry, Published, StudyDocument, TrialEntry
 from steepest.study.records.records import alike, plain
 
 ALIKE: Final = ("workload", "preset", "config", "protocol", "metric", "model", "data", "threads")
@@ -25,7 +25,7 @@ def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], f
         return _with_reference(new, new.optimizers[0].label)
     new = _with_reference(new, old.protocol.reference)
     old = _extended(old, new)
-    different = _differences(old, new)
+    different = differences(old, new)
     if different:
         different += source_code.changes(old.code, new.code)
         raise UsageError(
@@ -34,13 +34,14 @@ def merge(old: StudyDocument | None, new: StudyDocument, order: Sequence[str], f
         )
     return replace(
         new,
-        config=replace(new.config, seeds=tuple(sorted({*old.config.seeds, *new.config.seeds}))),
+        config=with_seeds(new, old.config.seeds).config,
         optimizers=_union(old.optimizers, new.optimizers, order),
         code={**old.code, **new.code},
         trials=old.trials,
         chosen=old.chosen,
         published=_merge_published(old.published, new.published),
         created=old.created,
+        seed_counts=_seed_counts(old, new),
         command=old.command if new.command in old.command else f"{old.command} && {new.command}",
     )
 
@@ -63,6 +64,12 @@ def with_trials(document: StudyDocument, trials: Sequence[TrialEntry]) -> StudyD
     return replace(document, trials=(*(entry for entry in document.trials if entry.id not in ids), *trials))
 
 
+def with_seeds(document: StudyDocument, seeds: Sequence[int]) -> StudyDocument:
+    """Return the document with these evaluation seeds among its own."""
+    both = tuple(sorted({*document.config.seeds, *seeds}))
+    return replace(document, config=replace(document.config, seeds=both))
+
+
 def _with_reference(document: StudyDocument, usual: str | None) -> StudyDocument:
     """Return the document with its reference optimizer: the requested one, or the usual one."""
     return replace(document, protocol=replace(document.protocol, reference=document.protocol.reference or usual))
@@ -78,13 +85,19 @@ def _extended(old: StudyDocument, new: StudyDocument) -> StudyDocument:
     return replace(old, protocol=replace(old.protocol, extensions=after), optimizers=optimizers)
 
 
-def _differences(old: StudyDocument, new: StudyDocument) -> list[str]:
+def differences(old: StudyDocument, new: StudyDocument) -> list[str]:
+    """Return a sentence for everything, but optimizers and seeds, in which two documents differ."""
     pairs: list[tuple[str, Any, Any]] = [(part, getattr(old, part), getattr(new, part)) for part in ALIKE]
     pairs += [(f"versions.{key}", old.versions.get(key), new.versions.get(key)) for key in VERSIONS]
     pairs.append(("machine.cpu", old.machine.cpu, new.machine.cpu))
     known = {entry.label: entry for entry in old.optimizers}
     pairs += [(entry.label, known.get(entry.label, entry), entry) for entry in new.optimizers]
-    return [line for key, before, after in pairs for line in compare(key, plain(before), plain(after))]
+    return [line for key, before, after in pairs for line in compare(key, _complete(before), _complete(after))]
+
+
+def _complete(value: Any) -> Any:
+    """Return a part of a document as plain data, with the entries that are not written because they are usual."""
+    return plain(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value)
 
 
 def compare(key: str, old: Any, new: Any) -> list[str]:
@@ -107,6 +120,15 @@ def _union(
 
 def _rank(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
+
+
+def _seed_counts(old: StudyDocument, new: StudyDocument) -> tuple[int, ...]:
+    """Return the numbers of evaluation seeds so far, if they were raised by hand once trials had been evaluated."""
+    before, now = len(old.config.seeds), len({*old.config.seeds, *new.config.seeds})
+    seen = any(entry.phase == EVALUATION for entry in old.trials)
+    if old.protocol.looks or now == before or not seen:
+        return old.seed_counts
+    return (*(old.seed_counts or (before,)), now)
 
 
 def _merge_published(old: Published | None, new: Published | None) -> Published | None:

@@ -43,6 +43,7 @@ from steepest.study.records.format import (
     read,
 )
 from steepest.study.records.records import plain
+from steepest.study.statistics.sequential import EXPONENT
 from steepest.study.trials import devices
 from steepest.study.trials.run import Trainable
 from steepest.study.trials.spec import TrialSpec
@@ -102,6 +103,11 @@ class Plan:
     def pattern(self) -> TrialSpec:
         """The specification of its trials, but for optimizer, seed and phase."""
         return self.subject.pattern
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of evaluation seeds: that of a sequential test's last look."""
+        return max(self.document.protocol.looks, default=len(self.seeds))
 
     @property
     def search_trials(self) -> list[PlannedTrial]:
@@ -186,7 +192,9 @@ def _space(request: Request, config: OptimizerConfig) -> dict[str, search.Dimens
 def _candidates(request: Request, config: OptimizerConfig, space: search.Space) -> tuple[Candidate, ...]:
     """Return the library's defaults, and the points of the space on top of the workload's setting."""
     defaults = Candidate(config.with_defaults(space), DEFAULTS)
-    drawn = extended_points(space, config.label, request.trials, request.sampler, request.extensions)
+    drawn = extended_points(
+        space, config.label, request.trials, request.sampler, request.extensions, request.search_seed
+    )
     return (defaults, *(Candidate(config.with_options(point), number) for number, point in enumerate(drawn)))
 
 
@@ -276,6 +284,10 @@ def _protocol(request: Request) -> Protocol:
         margin=request.workload.margin,
         targets=tuple(request.workload.targets),
         timing_rounds=request.timing_rounds,
+        seed_offset=request.seed_offset,
+        search_seed=request.search_seed,
+        looks=request.looks,
+        spending=EXPONENT if request.looks else None,
     )
 
 

@@ -1,6 +1,6 @@
 """A request for a study, checked before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,14 @@ from steepest.study.planning import search
 from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
 from steepest.study.records.format import StudyDocument
+from steepest.study.statistics.power import MOST_SEEDS
+from steepest.study.statistics.sequential import planned_looks
 from steepest.study.suggest import choices
 from steepest.study.trials import devices, precision
 
 FOLDER: Final = Path("studies")
 FIRST_TUNING_SEED: Final = 1_000_000
-"""The first tuning seed. Evaluation seeds count from 0, so that no seed is both."""
+"""The first tuning seed of draw 0, and the distance to that of the next draw. Evaluation seeds are other ones."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Request:
         deterministic: whether torch may use deterministic algorithms only.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is torch's current number.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw: of its points and of its tuning seeds.
+        more_seeds_wanted: the largest number of evaluation seeds of a sequential test; None tests once.
     """
 
     declared: Declared
@@ -72,6 +77,9 @@ class Request:
     deterministic: bool = False
     all_train: bool = False
     threads: int | None = None
+    seed_offset: int = 0
+    search_seed: int = 0
+    more_seeds_wanted: int | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
@@ -86,12 +94,16 @@ class Request:
             ("tuning-seeds", self.tuning_seeds_wanted, 1),
             ("timing-rounds", self.timing_rounds, 0),
             ("threads", self.threads, 1),
+            ("seed-offset", self.seed_offset, 0),
+            ("search-seed", self.search_seed, 0),
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}, not {value}")
         self._check_kind()
         search.check(self.sampler, self.trials)
         self._check_search_is_wanted()
+        self._check_more_seeds()
+        self._check_seeds_are_fresh()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
         self._check_schedule_is_given_or_searched()
@@ -130,6 +142,7 @@ class Request:
             "--search": self.searched_wanted,
             "--tuning-seeds": self.tuning_seeds_wanted,
             "--sampler": self.sampler_wanted,
+            "--search-seed": self.search_seed,
         }
         given = [name for name, value in options.items() if value]
         if given and not self.trials:
@@ -138,6 +151,24 @@ class Request:
             raise UsageError(
                 f"{', '.join(given)} {have} no effect with --trials 0{usual}, as nothing is searched; leave it out, or "
                 "search with, say, --trials 16"
+            )
+
+    def _check_more_seeds(self) -> None:
+        """Refuse a maximum of seeds that adds none, or more than a study should have."""
+        most, first = self.more_seeds_wanted, self._seed_count
+        if most is not None and not first < most <= MOST_SEEDS:
+            raise UsageError(
+                f"--more-seeds {most} is the largest number of seeds that a study with {first} at first may grow to; "
+                f"give a number from {first + 1} to {MOST_SEEDS}"
+            )
+
+    def _check_seeds_are_fresh(self) -> None:
+        """Refuse evaluation seeds that are tuning seeds too."""
+        evaluated, tuned = self.all_seeds, self.search_seeds
+        if self.trials and evaluated[0] <= tuned[-1] and tuned[0] <= evaluated[-1]:
+            raise UsageError(
+                f"evaluation seeds {_ends(evaluated)} and tuning seeds {_ends(tuned)} overlap, and a seed that chose a "
+                "setting cannot judge it; give another --seed-offset or --search-seed"
             )
 
     def _check_given_once(self) -> None:
@@ -185,13 +216,28 @@ class Request:
 
     @property
     def seeds(self) -> list[int]:
-        """The evaluation seeds."""
-        return list(range(self.seeds_wanted or self.workload.seeds))
+        """The evaluation seeds; those of the first look where a sequential test may add some."""
+        return list(range(self.seed_offset, self.seed_offset + self._seed_count))
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The evaluation seeds up to the last look."""
+        return list(range(self.seed_offset, self.seed_offset + (self.more_seeds_wanted or self._seed_count)))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds after which a sequential test looks; none without one."""
+        return planned_looks(self._seed_count, self.more_seeds_wanted) if self.more_seeds_wanted else ()
+
+    @property
+    def _seed_count(self) -> int:
+        return self.seeds_wanted or self.workload.seeds
 
     @property
     def search_seeds(self) -> list[int]:
-        """The tuning seeds, none of which is an evaluation seed."""
-        return [FIRST_TUNING_SEED + number for number in range(self.tuning_seeds_wanted or 1)]
+        """The tuning seeds, none of which is an evaluation seed. Every draw of the search has its own."""
+        first = FIRST_TUNING_SEED * (1 + self.search_seed)
+        return list(range(first, first + (self.tuning_seeds_wanted or 1)))
 
     @property
     def trials(self) -> int:
@@ -271,9 +317,16 @@ class Request:
         parts += [f"{self.epochs}-epochs"] if self.epochs_wanted and self.epochs != self._usual_epochs else []
         parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
+        parts += [f"seeds-from-{self.seed_offset}"] if self.seed_offset else []
+        parts += [f"to-{self.more_seeds_wanted}-seeds"] if self.more_seeds_wanted else []
+        parts += [f"search-{self.search_seed}"] if self.search_seed else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += [self.device.type] if self.device.type != "cpu" else []
         parts += ["deterministic"] if self.deterministic else []
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)
+
+
+def _ends(seeds: Sequence[int]) -> str:
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"

@@ -153,11 +153,14 @@ def _check_drawn(space: Space) -> None:
             )
 
 
-def points(space: Space, count: int, sampler: str, start: int = 0) -> list[dict[str, Any]]:
-    """Return so many points of a space, in the order of drawing, after the first `start`; none without dimensions."""
+def points(space: Space, count: int, sampler: str, start: int = 0, seed: int = 0) -> list[dict[str, Any]]:
+    """Return so many points of a space, in the order of drawing, after the first `start`; none without dimensions.
+
+    `seed` is the number of the draw: another one gives other points.
+    """
     if not space or not count:
         return []
-    rows = _unit_points(len(space), start + count, sampler)[start:]
+    rows = _unit_points(len(space), start + count, sampler, seed)[start:]
     return [dict(zip(space, _values(space, row), strict=True)) for row in rows]
 
 
@@ -243,8 +246,8 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _unit_points(dimensions: int, count: int, sampler: str) -> Any:
-    generator = np.random.default_rng(seeds.derive("search", 0))
+def _unit_points(dimensions: int, count: int, sampler: str, seed: int) -> Any:
+    generator = np.random.default_rng(seeds.derive("search", seed))
     if sampler == "random":
         return generator.random((count, dimensions))
     from scipy.stats import qmc  # slow to import, and only a search needs it

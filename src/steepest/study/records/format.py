@@ -32,6 +32,12 @@ DEFAULTS: Final = "defaults"
 LATER: Final = {"unwritten": None}
 """Metadata of an entry that older documents lack. It is not written while it is None, so that they stay as they are."""
 
+NONE_YET: Final[Mapping[str, tuple[()]]] = {"unwritten": ()}
+"""Metadata of a list that older documents lack. It is not written while it is empty."""
+
+SINCE_ZERO: Final = {"unwritten": 0}
+"""Metadata of a number that older documents lack, and that is 0 in their plans. It is not written while it is 0."""
+
 Options = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -104,6 +110,10 @@ class Protocol:
         margin: the difference of the metric without practical meaning; 0 where none was declared.
         targets: values of the validation metric, easiest first.
         timing_rounds: how often the seconds of every optimizer's step were to be taken.
+        seed_offset: the first evaluation seed.
+        search_seed: the number of the search's draw and of its tuning seeds.
+        looks: the numbers of seeds after which a sequential test looks; empty for a test with a fixed number.
+        spending: the exponent of a sequential test's spending of alpha.
     """
 
     trials: int
@@ -117,6 +127,10 @@ class Protocol:
     margin: float
     targets: tuple[float, ...]
     timing_rounds: int
+    seed_offset: int = field(default=0, metadata=SINCE_ZERO)
+    search_seed: int = field(default=0, metadata=SINCE_ZERO)
+    looks: tuple[int, ...] = field(default=(), metadata=NONE_YET)
+    spending: float | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +267,10 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyDocument:
-    """The whole of `study.json`."""
+    """The whole of `study.json`.
+
+    `seed_counts` are the numbers of evaluation seeds that the study has had, if they were raised after an evaluation.
+    """
 
     schema: int = SCHEMA
     name: str
@@ -278,6 +295,7 @@ class StudyDocument:
     commit: str | None
     created: str
     command: str
+    seed_counts: tuple[int, ...] = field(default=(), metadata=NONE_YET)
 
 
 @dataclass(frozen=True, kw_only=True)

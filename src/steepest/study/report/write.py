@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from steepest.study.records.records import encode_document
 from steepest.study.report.charts.chart import Figure, printed_figures
 from steepest.study.report.charts.charts import build_charts
 from steepest.study.report.charts.matplotlib_renderer import figure_images
@@ -15,6 +16,7 @@ from steepest.study.report.stored.reader import read_study
 from steepest.study.report.tables.answer_tables import answer_tables
 from steepest.study.report.tables.contents import results_table, settings_table, trials_table
 from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
+from steepest.study.report.text.replication import replication_document, replication_lines
 
 
 def write_files(folder: Path) -> Path:
@@ -25,6 +27,16 @@ def write_files(folder: Path) -> Path:
     report = folder / "report"
     page = render_page(found, charts, tables)
     return write_all(report, printed_figures(charts), tables, page, again=f"steepest report {shlex.quote(str(folder))}")
+
+
+def write_replication(first: Path, second: Path) -> list[str]:
+    """Write how a replication's verdicts compare with the first study's into its folder; return it in lines."""
+    both = findings(read_study(first)), findings(read_study(second))
+    lines, again = replication_lines(*both), f"steepest replicate {shlex.quote(str(first))}"
+    text = "".join(f"{line}\n" for line in lines)
+    _write(second / "replication.json", encode_document(replication_document(*both)), again)
+    _write(second / "replication.txt", text.encode("utf-8", "backslashreplace"), again)
+    return lines
 
 
 def all_tables(found: Findings) -> dict[str, Table]:

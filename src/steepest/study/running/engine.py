@@ -1,21 +1,25 @@
 """Running a plan: finished trials are skipped, crashes are recorded, interrupted trials keep their checkpoints."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Protocol
 
 from steepest.study.errors import MetricError, UsageError
 from steepest.study.planning.extension import extension_of
-from steepest.study.planning.merge import merge, notes, with_trials
+from steepest.study.planning.merge import merge, notes, with_seeds, with_trials
 from steepest.study.planning.plan import Candidate, Plan, PlannedTrial, entries
 from steepest.study.planning.search import Space
 from steepest.study.planning.selection import choose
 from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, StudyDocument
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
+from steepest.study.running.looks import needing_seeds
 from steepest.study.running.store import StudyFolder, TrialRecords
 from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
@@ -42,7 +46,8 @@ class Callback(Protocol):
 class RunSummary:
     """The outcome of a run: the number of skipped trials, and how the others ended.
 
-    `signal` is the signal that interrupted the run, if any: Ctrl-C is SIGINT. `notes` name damaged record files,
+    `signal` is the signal that interrupted the run, if any: Ctrl-C is SIGINT. `left` is the number of trials of its
+    stage that a run whose time was spent has left. `notes` name damaged record files,
     changed files, optimizers whose search found nothing, and settings of the process that trials change.
     """
 
@@ -50,6 +55,7 @@ class RunSummary:
     notes: list[str] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
     signal: int | None = None
+    left: int = 0
 
     @property
     def interrupted(self) -> bool:
@@ -58,7 +64,12 @@ class RunSummary:
 
 
 def run(
-    plan: Plan, folder: StudyFolder, callback: Callback, order: Sequence[str] = (), workers: Workers | None = None
+    plan: Plan,
+    folder: StudyFolder,
+    callback: Callback,
+    order: Sequence[str] = (),
+    workers: Workers | None = None,
+    deadline: float = math.inf,
 ) -> RunSummary:
     """Run the trials of a plan that are not done yet.
 
@@ -71,14 +82,17 @@ def run(
         callback: the observer of the run.
         order: names of the optimizers that come first in tables.
         workers: the workers that run the trials; by default this process, one trial after another.
+        deadline: the time on the monotonic clock after which no trial starts.
     """
-    study = _Study(plan, folder, callback, workers or InProcess(plan.task, folder))
+    study = _Study(plan, folder, callback, workers or InProcess(plan.task, folder), deadline)
     with folder.writing(), signals.as_interrupts():
         before = folder.read_document()
         folder.write_document(merge(before, plan.document, order, folder.path))
         study.summary.notes.extend(notes(before, plan.document))
         try:
             study.run()
+        except _SpentError as spent:
+            study.summary.left = spent.left
         except KeyboardInterrupt as interrupt:
             study.summary.signal = signals.number_of(interrupt)
         finally:
@@ -121,6 +135,14 @@ def pending(trials: Sequence[PlannedTrial], folder: StudyFolder) -> list[Planned
     return [trial for trial in trials if not folder.is_done(trial.id)]
 
 
+class _SpentError(Exception):
+    """The run's time is spent, and some trials of the stage have not run."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(left)
+        self.left = left
+
+
 @dataclass
 class _Study:
     """A run in progress."""
@@ -129,6 +151,7 @@ class _Study:
     folder: StudyFolder
     callback: Callback
     workers: Workers
+    deadline: float = math.inf
     summary: RunSummary = field(default_factory=RunSummary)
     damaged: dict[str, str] = field(default_factory=dict)
     changed: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -141,7 +164,21 @@ class _Study:
         evaluations = self.plan.evaluation_trials(chosen)
         self._run_stage(evaluations)
         self._check_metric(evaluations, "test")
+        self._look_again(chosen)
         self._run_stage(self.plan.timing_trials(chosen), alone=True)
+
+    def _look_again(self, chosen: Sequence[Candidate]) -> None:
+        """Add the planned blocks of seeds while a look leaves optimizers open: for these, and for the reference."""
+        protocol, names = self.plan.document.protocol, {one.config.label for one in chosen}
+        first = protocol.seed_offset
+        for before, now in pairwise(protocol.looks):
+            seen, added = range(first, first + before), range(first + before, first + now)
+            labels = needing_seeds(self.folder, seen, added, names)
+            if not labels:
+                return
+            self.folder.change_document(partial(with_seeds, seeds=added))
+            more = replace(self.plan, seeds=tuple(added))
+            self._run_stage(more.evaluation_trials([one for one in chosen if one.config.label in labels]))
 
     def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
         """Raise MetricError if trials finished with a finite loss, but none of them with a finite metric."""
@@ -161,7 +198,18 @@ class _Study:
         waiting = self._look(trials)
         self.summary.skipped += len(trials) - len(waiting)
         for batch in [[trial] for trial in waiting] if alone else [waiting]:
+            self._check_time(batch)
             self._run_batch(batch)
+        self._check_time([trial for trial in waiting if self.folder.read_trial(trial.id).end is None])
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def _check_time(self, trials: Sequence[PlannedTrial]) -> None:
+        """Raise _SpentError if the time is spent and there are trials that have not run."""
+        if trials and self._is_late:
+            raise _SpentError(len(trials))
 
     def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         """Return the trials that are still to run. Note damaged files, and delete checkpoints of finished trials."""
@@ -202,6 +250,8 @@ class _Study:
             self.summary.notes.append(f"{note}; the trial {'went on from its checkpoint' if resumed else 'ran again'}")
         self.callback.trial_event(trial, event)
         if event.record["kind"] == "end":
+            if self._is_late:
+                self.workers.forget()
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self.summary.ended[str(event.record["status"])] += 1
             if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it

@@ -62,7 +62,14 @@ def execute(
         with_crashes(spec, load, tell_stored, checkpoint, manager)
 
 
-def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, status: str = FAILED) -> Event:
+def record_death(
+    spec: TrialSpec,
+    folder: StudyFolder,
+    error: str,
+    output: str,
+    status: str = FAILED,
+    writer: Writer | None = None,
+) -> Event:
     """Write and return the end of a trial whose process is dead.
 
     Args:
@@ -71,8 +78,9 @@ def record_death(spec: TrialSpec, folder: StudyFolder, error: str, output: str, 
         error: the way in which the process ended.
         output: the last lines that it printed.
         status: `failed`, or `timed out` for a process that was ended because the trial exceeded its time limit.
+        writer: the writer, if other nodes may write too.
     """
-    with folder.log(spec.id) as log:
+    with folder.log(spec.id, writer) as log:
         stored = folder.read_trial(spec.id)
         if stored.end is not None:  # it died after the trial
             return Event(stored.end)

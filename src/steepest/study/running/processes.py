@@ -75,9 +75,13 @@ class Processes:
             for update in chain(self._hand_out(), self._listen()):
                 take(update)
 
+    def forget(self) -> None:
+        """Forget the waiting trials. The running ones end as they would."""
+        self._waiting.clear()
+
     def cancel(self) -> None:
         """Forget the waiting trials, and stop the running ones, with a checkpoint if it can be taken soon."""
-        self._waiting.clear()
+        self.forget()
         for process in self._busy:
             process.send(("stop", None))
         with contextlib.suppress(KeyboardInterrupt):  # who presses Ctrl-C twice does not want to wait

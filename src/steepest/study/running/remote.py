@@ -6,13 +6,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from steepest.study.errors import StudyError
-from steepest.study.records.lease import Writer
+from steepest.study.records.lease import EXPIRY, Writer
 from steepest.study.records.records import Record
 from steepest.study.running.execution import execute, record_death
 from steepest.study.running.store import StudyFolder
@@ -99,13 +99,15 @@ def _nobody(event: Event) -> None:
 
 @dataclass
 class _Running:
-    """A trial with its job, and the place up to which its record has been told."""
+    """A trial with its job, the place up to which its record has been told, and its lease as it was last seen."""
 
     trial: TrialSpec
     assignment: Assignment
     job: Job
     told: int = 0
-    ended: bool = field(default=False)
+    ended: bool = False
+    lease: bytes | None = None
+    since: float = 0.0
 
 
 class Remote:
@@ -158,9 +160,13 @@ class Remote:
             if self._running:
                 time.sleep(PULSE)
 
+    def forget(self) -> None:
+        """Forget the waiting trials. The running ones end as they would."""
+        self._waiting.clear()
+
     def cancel(self) -> None:
         """Forget the waiting trials, and end the running jobs. Their trials resume from their checkpoints next time."""
-        self._waiting.clear()
+        self.forget()
         for running in self._running:
             running.job.cancel()
         self._running = []
@@ -180,7 +186,7 @@ class Remote:
         for event in self._news(running):
             running.ended = event.record["kind"] == "end"
             take(TrialUpdate(running.trial, event))
-        if outcome is None or running.ended:
+        if outcome is None or running.ended or self._is_written(running):
             return
         if outcome.lost and running.assignment.attempt < ATTEMPTS:
             running.assignment = replace(running.assignment, attempt=running.assignment.attempt + 1)
@@ -189,7 +195,15 @@ class Remote:
         tries = f" after {running.assignment.attempt} attempts" if outcome.lost else ""
         error = outcome.error or f"its job ended before the trial{tries}, and the engine does not say why"
         running.ended = True
-        take(TrialUpdate(running.trial, record_death(running.trial, self._folder, error + tries, "")))
+        writer = Writer.here(f"the study, process {os.getpid()}", running.assignment.attempt)
+        take(TrialUpdate(running.trial, record_death(running.trial, self._folder, error + tries, "", writer=writer)))
+
+    def _is_written(self, running: _Running) -> bool:
+        """Return whether a node still writes the record of a job that is thought to have ended."""
+        lease = self._folder.lease(running.trial.id)
+        if lease != running.lease:
+            running.lease, running.since = lease, time.monotonic()
+        return lease is not None and time.monotonic() - running.since < EXPIRY
 
     def _news(self, running: _Running) -> Iterator[Event]:
         """Yield the events that a trial's record has since the last look, of its steps only the last."""

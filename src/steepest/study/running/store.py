@@ -126,6 +126,13 @@ class StudyFolder:
         files = (self.path / kind / f"{trial}.jsonl" for kind in ("trials", "times"))
         return TrialLog(*files, lease=lease, writer=writer)
 
+    def lease(self, trial: str) -> bytes | None:
+        """Return the content of a trial's lease, None without one."""
+        try:
+            return (self.path / "leases" / f"{trial}.json").read_bytes()
+        except OSError:
+            return None
+
     def checkpoint(self, spec: TrialSpec) -> CheckpointFile:
         """Return the file of a trial's checkpoint, which need not exist."""
         return CheckpointFile(self.path / "checkpoints" / f"{spec.id}.pt", spec)

@@ -38,6 +38,9 @@ class Workers(Protocol):
     def collect(self, take: Take) -> None:
         """Tell updates until every submitted trial has ended. Only steps may be left out."""
 
+    def forget(self) -> None:
+        """Forget the waiting trials. The running ones end as they would."""
+
     def cancel(self) -> None:
         """Forget the waiting trials, and stop the running ones, which resume from their checkpoints next time."""
 
@@ -62,9 +65,13 @@ class InProcess:
             take(TrialUpdate(trial))
             execute(trial, lambda: self._task, self._folder, partial(_told, take, trial), self._seconds)
 
-    def cancel(self) -> None:
+    def forget(self) -> None:
         """Forget the waiting trials."""
         self._waiting.clear()
+
+    def cancel(self) -> None:
+        """Forget the waiting trials."""
+        self.forget()
 
 
 def _told(take: Take, trial: TrialSpec, event: Event) -> None:

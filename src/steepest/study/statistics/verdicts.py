@@ -28,6 +28,7 @@ from steepest.study.statistics.permutation import (
     sign_flip_p_value,
     smallest_p_value,
 )
+from steepest.study.statistics.sequential import Looks, sequential_p_value
 from steepest.study.statistics.vectors import Vector, vector
 
 
@@ -40,6 +41,11 @@ class Verdict(StrEnum):
     BOTH_DIVERGED = "both diverged"
     UNDECIDED = "undecided"
     NOT_ENOUGH_SEEDS = "not enough seeds"
+
+    @property
+    def is_open(self) -> bool:
+        """True if the verdict claims nothing, so that more seeds may change it."""
+        return self in (Verdict.UNDECIDED, Verdict.NOT_ENOUGH_SEEDS)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,11 @@ class Comparison:
 
 
 def compare(
-    differences: Mapping[str, Sequence[float]], reference: str, margin: float, alpha: float = 0.05
+    differences: Mapping[str, Sequence[float]],
+    reference: str,
+    margin: float,
+    alpha: float = 0.05,
+    looks: Mapping[str, Looks] | None = None,
 ) -> tuple[Comparison, ...]:
     """Judge every optimizer against the reference. The module's docstring states the guarantee.
 
@@ -89,6 +99,9 @@ def compare(
         reference: the label of the optimizer that all are compared with.
         margin: the largest difference without practical meaning, in the measure's unit; 0 where none is declared.
         alpha: the family-wise error rate.
+        looks: by optimizer, the looks so far of a sequential test; without it, all differences are tested once. Then
+            "not enough seeds" means that the last look could not reject, and an interval has the level of what its
+            look may spend, so that the intervals of all looks hold together.
 
     Raises:
         UsageError: a negative or infinite margin, or an optimizer without differences.
@@ -99,10 +112,12 @@ def compare(
         return ()
     level = per_comparison(len(differences), alpha)
     pairs = {label: _Pairs.of(values, f"differences of {label}") for label, values in differences.items()}
-    p_values = [sign_flip_p_value(its.values.tolist()) for its in pairs.values()]
+    steps = [per_comparison(count, alpha) for count in range(1, len(pairs) + 1)]
+    made = {label: None if looks is None else looks[label] for label in pairs}
+    p_values = [_p_value(its, made[label], steps) for label, its in pairs.items()]
     rows = zip(pairs.items(), p_values, holm(p_values), strict=True)
     return tuple(
-        _comparison(label, reference, its, p, adjusted, _Rules(margin, alpha, level))
+        _comparison(label, reference, its, p, adjusted, _rules(margin, alpha, level, made[label]))
         for (label, its), p, adjusted in rows
     )
 
@@ -135,11 +150,25 @@ def median_difference(differences: Sequence[float]) -> float:
     return 0.0 if math.isinf(low) and low == -high else low / 2.0 + high / 2.0
 
 
+def _p_value(pairs: "_Pairs", looks: Looks | None, levels: Sequence[float]) -> float:
+    values = pairs.values.tolist()
+    return sign_flip_p_value(values) if looks is None else sequential_p_value(values, looks, levels)
+
+
 @dataclass(frozen=True)
 class _Rules:
+    """The margin, the family-wise error rate, and the levels of one comparison: of its interval, and all spent."""
+
     margin: float
     alpha: float
     level: float
+    spent: float
+
+
+def _rules(margin: float, alpha: float, level: float, looks: Looks | None) -> _Rules:
+    if looks is None:
+        return _Rules(margin, alpha, level, level)
+    return _Rules(margin, alpha, level * looks.last_share, level * looks.shares[-1])
 
 
 @dataclass(frozen=True)
@@ -201,7 +230,7 @@ def _comparison(
 def _verdict(pairs: _Pairs, interval: Interval, adjusted: float, rules: _Rules) -> Verdict:
     if pairs.none_defined:
         return Verdict.BOTH_DIVERGED
-    if smallest_p_value(len(pairs.values)) > rules.level:
+    if smallest_p_value(len(pairs.values)) > rules.spent:
         return Verdict.NOT_ENOUGH_SEEDS
     if pairs.finite and rules.margin > 0.0 and interval.within(rules.margin):
         return Verdict.EQUIVALENT

@@ -2,6 +2,9 @@
 
 A trial that diverged or exceeded the time limit has the worst result: its difference from a finished one is infinite.
 A trial that failed, was interrupted or has not started has no result, and its pair is missing.
+
+In a sequential study nothing counts between two looks: a verdict is one of the last look at which all trials of the
+optimizer and of the reference had ended.
 """
 
 import math
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 
 from steepest.study.errors import UsageError
 from steepest.study.records.format import DIVERGED
+from steepest.study.report.findings.looks import first_decisive_look, looked_at, looks_of
 from steepest.study.report.findings.measures import Measure, goal
 from steepest.study.report.stored.study import Study
 from steepest.study.statistics.permutation import per_comparison, seeds_for_a_verdict
@@ -54,13 +58,17 @@ class VerdictRow:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All comparisons of one measure with the reference, corrected together."""
+    """All comparisons of one measure with the reference, corrected together.
+
+    `looks` are the planned numbers of seeds of a sequential study; empty for any other.
+    """
 
     measure: Measure
     reference: str | None
     margin: float
     alpha: float
     rows: tuple[VerdictRow, ...]
+    looks: tuple[int, ...] = ()
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -69,12 +77,14 @@ class Verdicts:
 
     @property
     def level(self) -> float:
-        """The level of every interval, such that all of them hold together at 1 - alpha."""
+        """The level of every interval over all looks, such that all of them hold together at 1 - alpha."""
         return 1.0 - per_comparison(max(len(self.comparisons), 1), self.alpha)
 
     @property
     def seeds_needed(self) -> int | None:
         """The fewest seeds that can give a verdict; None where no number can, or nothing is compared."""
+        if self.looks and self.comparisons:
+            return first_decisive_look(self.looks, len(self.comparisons), self.alpha)
         try:
             return seeds_for_a_verdict(len(self.comparisons), self.alpha)
         except UsageError:
@@ -82,8 +92,11 @@ class Verdicts:
 
     @property
     def detectable(self) -> float | None:
-        """The difference, in standard deviations, that the fewest pairs find with probability 0.8; None if none."""
-        if not self.comparisons:
+        """The difference, in standard deviations, that the fewest pairs find with probability 0.8; None if none.
+
+        None for a sequential study too.
+        """
+        if not self.comparisons or self.looks:
             return None
         return detectable_difference(
             min(comparison.n for comparison in self.comparisons), len(self.comparisons), self.alpha
@@ -113,9 +126,11 @@ def judge(study: Study, results: Results, measure: Measure, margin: float) -> Ve
         for label in study.labels
         if reference is not None and label != reference
     }
-    found = _compared(pairs, reference, margin, study.protocol.alpha)
+    if study.protocol.looks:
+        pairs = {label: looked_at(study, label, its) for label, its in pairs.items()}
+    found = _compared(study, pairs, margin)
     rows = tuple(_verdict_row(study, label, its, found.get(label), measure) for label, its in pairs.items())
-    return Verdicts(measure, reference, margin, study.protocol.alpha, rows)
+    return Verdicts(measure, reference, margin, study.protocol.alpha, rows, study.protocol.looks)
 
 
 def _finals(study: Study, label: str, measure: Measure) -> dict[int, float]:
@@ -131,11 +146,11 @@ def _differences(
     return tuple(zip(seeds, paired_differences(*values, maximize=measure.better > 0), strict=True))
 
 
-def _compared(
-    pairs: Mapping[str, tuple[tuple[int, float], ...]], reference: str | None, margin: float, alpha: float
-) -> dict[str, Comparison]:
+def _compared(study: Study, pairs: Mapping[str, tuple[tuple[int, float], ...]], margin: float) -> dict[str, Comparison]:
     having = {label: [difference for _, difference in found] for label, found in pairs.items() if found}
-    return {comparison.label: comparison for comparison in compare(having, str(reference), margin, alpha)}
+    looks = {label: looks_of(study, label, pairs[label]) for label in having} if study.protocol.looks else None
+    found = compare(having, str(study.reference), margin, study.protocol.alpha, looks)
+    return {comparison.label: comparison for comparison in found}
 
 
 def _verdict_row(

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from steepest.study.records.format import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED
+from steepest.study.report.findings.looks import looks_made
 from steepest.study.report.findings.measures import Measure
 from steepest.study.report.findings.settings import ran_with, searched, with_setting
 from steepest.study.report.findings.summary import Spread, Summary, ranked, statuses
 from steepest.study.report.findings.tuning import Search, edges
 from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
 from steepest.study.report.stored.study import Study
-from steepest.study.report.wording import joined, plural, plus_minus
+from steepest.study.report.wording import joined, percent, plural, plus_minus
 from steepest.study.statistics.power import MOST_SEEDS, seeds_to_detect
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
@@ -43,6 +44,8 @@ def _verdict_sentence(study: Study, found: Verdicts, summaries: Sequence[Summary
     so_far = "So far, " if _unfinished(study) else ""
     if not any(trial.counts for trial in study.trials):
         return "No trial has finished yet, so there is nothing to compare."
+    if found.looks and found.rows and not found.comparisons and _unfinished(study):
+        return f"No verdict before the first look, which is planned at {plural(found.looks[0], 'seed')}."
     if _is_metric_broken(study, found.measure):
         return _broken_metric(study, found.measure)
     if not found.comparisons:
@@ -89,6 +92,8 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
     sentences = (
         *_lost(found),
         _undecided(found),
+        _looked(study, found),
+        _grown(study),
         _late(study),
         _ended(study),
         _skipped(study),
@@ -106,12 +111,37 @@ def _undecided(found: Verdicts) -> str:
         for comparison in found.comparisons
         if comparison.verdict is Verdict.UNDECIDED and comparison.effect_size is not None
     }
-    if not sizes:
+    if not sizes or found.looks:
         return ""
     words = [f"{label} {f'about {n}' if n else f'more than {MOST_SEEDS}'}" for label, n in sizes.items()]
     return (
         f"Seeds that would decide what is open, if the true differences are those seen here: {', '.join(words)}. The "
-        "same command with a larger --seeds keeps what has run."
+        "same command with a larger --seeds keeps what has run, and is told as seeds added by hand; --more-seeds plans "
+        "to add some."
+    )
+
+
+def _looked(study: Study, found: Verdicts) -> str:
+    """Say that a sequential study has reached its largest number of seeds and leaves something open."""
+    undecided = found.labels(Verdict.UNDECIDED) if found.looks else []
+    labels = [label for label in undecided if looks_made(study, label) == len(found.looks)]
+    if not labels:
+        return ""
+    return (
+        f"The planned maximum of {found.looks[-1]} seeds is reached, and {joined(labels)} "
+        f"{'is' if len(labels) == 1 else 'are'} open: to add seeds now would be another study."
+    )
+
+
+def _grown(study: Study) -> str:
+    """Say that seeds were added by hand, which the tests do not know of."""
+    counts = study.document.seed_counts
+    if not counts:
+        return ""
+    return (
+        f"Seeds were added by hand after results could be seen ({', then '.join(map(str, counts))}). If that was done "
+        f"until a verdict came, false verdicts are more frequent than {percent(study.protocol.alpha)}; --more-seeds "
+        "plans such looks, and holds the rate."
     )
 
 
@@ -209,9 +239,8 @@ def _be(labels: Sequence[str]) -> str:
 def _figures(comparison: Comparison) -> str:
     if not comparison.interval.is_finite:
         return ""
-    low, high = sorted(
-        (abs(comparison.interval.low), abs(comparison.interval.high))
-    )  # better or worse: both ends have one sign
+    side = 1.0 if comparison.estimate > 0.0 else -1.0  # an end beyond 0 has a sign: Holm's later steps ask for less
+    low, high = sorted((side * comparison.interval.low, side * comparison.interval.high))
     return f"by {abs(comparison.estimate):.2g}, interval {low:.2g} to {high:.2g}"
 
 

@@ -3,7 +3,7 @@
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.verdicts import Verdicts
 from steepest.study.report.stored.study import Study
-from steepest.study.report.wording import percent, plural
+from steepest.study.report.wording import joined, percent, plural
 
 
 def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
@@ -16,7 +16,7 @@ def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
             "Better, worse",
             f"The paired sign-flip test rejects, after Holm's correction over all comparisons of this table. Of an "
             f"optimizer that equals {verdicts.reference} this is said with probability at most {alpha}, over the whole "
-            "table.",
+            f"table{_over_looks(verdicts)}.",
         ),
         ("Equivalent", _equivalent(verdicts)),
         ("Undecided", "Neither of the two was shown. It is no sign of equality."),
@@ -30,6 +30,10 @@ def verdict_words(verdicts: Verdicts) -> list[tuple[str, str]]:
         ("P(better)", "The share of paired seeds on which the optimizer was better, ties counted half."),
         ("Effect size", "The mean difference over the standard deviation of the differences."),
     ]
+
+
+def _over_looks(verdicts: Verdicts) -> str:
+    return f" and all planned looks (at {joined(list(map(str, verdicts.looks)))} seeds)" if verdicts.looks else ""
 
 
 def target_words(findings: Findings) -> str:

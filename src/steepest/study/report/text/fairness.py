@@ -61,6 +61,10 @@ def _seeds(study: Study) -> Check:
     if len(known) < 2:
         return "", ""
     seeds = sorted(frozenset.union(*known.values()))
+    if study.protocol.looks:
+        looks = joined(list(map(str, study.protocol.looks)))
+        until = "each optimizer until its verdict"
+        return f"Paired seeds, {_counted(seeds)} at most: planned looks at {looks} seeds, {until}.", ""
     if len(set(known.values())) == 1:
         return f"Paired seeds: all {len(known)} optimizers ran on the same {_counted(seeds)}.", ""
     few = [label for label, its in known.items() if len(its) < len(seeds)]

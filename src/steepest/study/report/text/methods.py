@@ -89,6 +89,16 @@ def _tests(findings: Findings) -> str:
     margin = f" Equivalent means that the interval lies within ±{verdicts.margin:g}." if verdicts.margin else ""
     comparisons = plural(len(verdicts.comparisons), "comparison")
     intervals = "; ".join(dict.fromkeys(comparison.interval.method for comparison in verdicts.comparisons))
+    if verdicts.looks:
+        return (
+            f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired "
+            f"sign-flip permutation tests in {plural(len(verdicts.looks), 'planned look')} (at "
+            f"{joined(list(map(str, verdicts.looks)))} seeds; after a share t of them t to the power of "
+            f"{findings.study.protocol.spending:g} of the error rate may be spent), with Holm's correction over "
+            f"{comparisons} at a family-wise error rate of {percent(verdicts.alpha)} over all looks. Optimizers with a "
+            f"verdict took no part in further looks. Intervals hold together over all looks and comparisons "
+            f"({intervals}). A diverged run counts as worse than any finite result.{margin}"
+        )
     return (
         f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired sign-flip "
         f"permutation tests with Holm's correction over {comparisons} at a family-wise error rate of "
