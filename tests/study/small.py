@@ -1,12 +1,14 @@
 """Workloads of twenty lines, as users write them, and the plans of studies on them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from steepest.study import workloads
 from steepest.study.data import adapt
 from steepest.study.declaration import ACCURACY, Declared, Workload
 from steepest.study.planning.plan import Plan, make_plan
@@ -37,3 +39,10 @@ def planned(workload: Workload, *optimizers: str, **wanted: Any) -> Plan:
     declared = Declared("small", lambda: workload, "small", workload.model)
     request = Request(declared, "smoke", optimizers or ("sgd",), **{"timing_rounds": 0, **wanted})
     return make_plan(request, adapt.load(workload.data), "command")
+
+
+def planned_experiment(path: Path, *optimizers: str, **wanted: Any) -> Plan:
+    """Plan a study of the experiment in a file, at its smallest size."""
+    usual = {"trials_wanted": 0, "timing_rounds": 0, "threads": 1}
+    request = Request(workloads.find(str(path)), "smoke", optimizers, **{**usual, **wanted})
+    return make_plan(request, None, "command")

@@ -24,6 +24,8 @@ from steepest.study.trials.trial import Event, run_trial
 PlanMaker = Callable[..., Plan]
 MY_TASK = str(Path(__file__).with_name("my_task.py"))
 OTHERS = str(Path(__file__).with_name("optimizers.py"))
+SCENARIOS = Path(__file__).with_name("scenarios")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Silent:

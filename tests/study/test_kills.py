@@ -17,7 +17,7 @@ from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 
 from . import runner
-from .support import Silent, children, stored
+from .support import SCENARIOS, Silent, children, stored
 
 RUNNER = [sys.executable, runner.__file__]
 
@@ -36,8 +36,9 @@ def quick_path(tmp_path: Path) -> Iterator[Path]:
 class Killer:
     """Runs a study and kills it, or one of its workers, whenever it has told of some more steps."""
 
-    def __init__(self, folder: StudyFolder, victims: str, seed: int) -> None:
+    def __init__(self, folder: StudyFolder, victims: str, seed: int, file: str = runner.MY_TASK) -> None:
         self._folder = folder
+        self._file = file
         self._victims = list(victims)
         self._random = random.Random(seed)
 
@@ -50,7 +51,8 @@ class Killer:
         """Run the study until it is killed or ends; return what it told."""
         told: list[str] = []
         moment = self._random.randint(3, 12)
-        with subprocess.Popen([*RUNNER, str(self._folder.path)], stdout=subprocess.PIPE, text=True) as process:
+        command = [*RUNNER, str(self._folder.path), self._file]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 told.append(line)
@@ -80,13 +82,23 @@ def ends_within(seconds: float, processes: list[int]) -> None:
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_again_and_again_ends_in_the_same_bytes(quick_path: Path, silent: Silent) -> None:
-    killed, whole = StudyFolder(quick_path / "killed"), StudyFolder(quick_path / "whole")
-    killer = Killer(killed, "wwwwpwwwwp", seed=5)
+    assert_equal_after_kills(quick_path, silent, "wwwwpwwwwp", runner.MY_TASK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["accumulation.py", "tabular.py"])
+def test_an_experiment_that_is_killed_ends_in_the_same_bytes(quick_path: Path, silent: Silent, name: str) -> None:
+    assert_equal_after_kills(quick_path, silent, "wwpw", str(SCENARIOS / name))
+
+
+def assert_equal_after_kills(path: Path, silent: Silent, victims: str, file: str) -> None:
+    killed, whole = StudyFolder(path / "killed"), StudyFolder(path / "whole")
+    killer = Killer(killed, victims, seed=5, file=file)
     told = [killer.run()]
     while not killer.done or "tally" not in told[-1] or "failed" in told[-1]:
         told.append(killer.run())
     assert "resumed" in "".join(told)
-    plan = runner.made_plan()
+    plan = runner.made_plan(file)
     engine.run(plan, whole, silent)
     one, two = stored(killed), stored(whole)
     assert one["trials"] == two["trials"]
@@ -99,7 +111,7 @@ def test_a_study_that_is_killed_again_and_again_ends_in_the_same_bytes(quick_pat
 
 def test_while_a_study_runs_nobody_else_writes_its_folder(tmp_path: Path, silent: Silent) -> None:
     folder = StudyFolder(tmp_path / "study")
-    with subprocess.Popen([*RUNNER, str(folder.path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*RUNNER, str(folder.path), runner.MY_TASK], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("started")
         with pytest.raises(StoreError, match=rf"is in use by another study \(process {process.pid}\)"):

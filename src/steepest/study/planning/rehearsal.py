@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
@@ -41,6 +42,7 @@ class Rehearsed:
     model: str = ""
     parameters: int = 0
     seconds: float = 0.0
+    steps: int = 0
     asked_for: set[str] = field(default_factory=set)
     too_long: bool = False
 
@@ -57,8 +59,8 @@ class Rehearsal:
     difference: str | None = None
 
 
-def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable) -> Rehearsal:
-    """Rehearse an experiment with one optimizer. Problems of the experiment are told, never raised."""
+def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file: Path | None = None) -> Rehearsal:
+    """Rehearse an experiment with one optimizer. Problems of the experiment are told, with the line of its file."""
     found: list[Rehearsed] = []
     executor = None
     problems: list[str] = []
@@ -70,7 +72,8 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable) -> Re
         except UsageError as error:
             return Rehearsal(DryRun(problems=(str(error),)), rehearsing.facts)
         except Exception as error:  # whatever the user's function raises
-            return Rehearsal(DryRun(skipped=user_files.reason(error)), rehearsing.facts)
+            return Rehearsal(DryRun(skipped=user_files.reason(error, file)), rehearsing.facts)
+        rehearsing.facts.steps = sum(made.steps for made in run.optimizers.values())
         found.append(rehearsing.facts)
         executor = executor_of(next(iter(run.optimizers.values())).made)
         problems = [*uncovered(config.label, run), *_mistakes(rehearsing.facts, task.metric.name)]
@@ -79,8 +82,24 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable) -> Re
     return Rehearsal(DryRun(executor, problems=(*problems, *unequal)), first, difference)
 
 
+def is_deaf_to_seeds(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, facts: Rehearsed) -> bool:
+    """Return whether another seed gives the losses that a rehearsal gave."""
+    rehearsing = _Rehearsing()
+    try:
+        with settings.kept(), shortened(rehearsing.is_done):
+            perform(task, replace(pattern, config=config, seed=pattern.seed + 1), rehearsing)
+    except Exception:  # of this seed only: its trial will tell
+        return False
+    return bool(facts.losses) and same(rehearsing.facts.losses, facts.losses)
+
+
 def _mistakes(facts: Rehearsed, metric: str) -> Iterator[str]:
     """Yield the mistakes in what a rehearsal reported."""
+    if facts.losses and not facts.steps and "scaler" not in facts.asked_for:  # which leaves steps out at first
+        yield (
+            "run.step was called, and the run's optimizer has taken no step: call step() of the optimizer that "
+            "run.optimizer returns"
+        )
     bad = next((loss for loss in facts.losses if not math.isfinite(loss)), None)
     if bad is not None:
         yield f"the loss is {bad} in the first steps; look for such numbers in data and model"

@@ -6,7 +6,8 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from steepest.study.declaration import Experiment, Workload
 from steepest.study.errors import UsageError
 from steepest.study.planning import dry_run
 from steepest.study.planning.dry_run import DryRun
-from steepest.study.planning.rehearsal import Rehearsal, rehearse
+from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehearse
 from steepest.study.planning.request import Request
 from steepest.study.records import machine
 from steepest.study.records.format import EVALUATION
@@ -29,6 +30,11 @@ from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.study.trials.task import ExperimentTask, Task, task_of
 
 Setting = dict[str, Any]
+SEEDED: Final = (
+    "two seeds began with the same losses, so that seeds may tell nothing: take out what seeds the training function "
+    "itself, such as torch.manual_seed"
+)
+"""The remark on a training function whose seeds make no difference."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,19 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
 def _of_experiment(request: Request, experiment: Experiment) -> Subject:
     task = ExperimentTask(experiment)
     trying = _pattern(request, {"data": None})
-    rehearsals = {config.label: rehearse(config, trying, task) for config in request.configs}
+    file = user_files.file_of(experiment.function)
+    place = None if file is None else Path(file)
+    rehearsals = {config.label: rehearse(config, trying, task, place) for config in request.configs}
     _check(request, [], {label: one.report for label, one in rehearsals.items()})
-    first = next((one for one in rehearsals.values() if one.report.skipped is None), None)
-    if first is None or first.facts.loop is None:
+    config, first = next(
+        (
+            (config, rehearsals[config.label])
+            for config in request.configs
+            if not rehearsals[config.label].report.skipped
+        ),
+        (None, None),
+    )
+    if config is None or first is None or first.facts.loop is None:
         reasons = dict.fromkeys(str(one.report.skipped) for one in rehearsals.values())
         raise _cannot(request, list(reasons))
     facts, loop = first.facts, first.facts.loop
@@ -135,7 +150,12 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
         unit="epochs" if loop.unit == EPOCHS else "steps",
         steps_per_epoch=loop.per_epoch,
         reproducible=not differences,
-        remarks=(*_not_reproducible(differences), *_unresumable(loop.keep), *_unrehearsed(first)),
+        remarks=(
+            *_not_reproducible(differences),
+            *([SEEDED] if is_deaf_to_seeds(config, trying, task, facts) else []),
+            *_unresumable(loop.keep),
+            *_unrehearsed(first),
+        ),
     )
 
 

@@ -23,9 +23,11 @@ class StudiedOptimizer:
         self.made = made
         self.of = of
         """The model or the groups that it was made of."""
+        self.steps = 0
+        """The number of steps that it has taken."""
         self._stream = stream
         self._noise = noise
-        self._rates = [group.get("lr") for group in made.param_groups]
+        self._rates: list[Any] = []
         self._evaluations = 0
         self._depth = 0  # a subclass's step may call the one above it, and both have the hooks
         self._hooks = (made.register_step_pre_hook(self._before), made.register_step_post_hook(self._after))
@@ -48,8 +50,17 @@ class StudiedOptimizer:
             yield
             to_train()
 
+    @property
+    def is_scheduled(self) -> bool:
+        """True if a learning-rate scheduler of torch's sets its rates."""
+        return any("initial_lr" in group for group in self.made.param_groups)
+
+    def note_rates(self) -> None:
+        """Take the groups' rates as those that a schedule multiplies."""
+        self._rates = [group.get("lr") for group in self.made.param_groups]
+
     def scale_rates(self, factor: float) -> None:
-        """Set every group's rate to this multiple of the one it was built with."""
+        """Set every group's rate to this multiple of the noted one."""
         for group, rate in zip(self.made.param_groups, self._rates, strict=True):
             if rate is not None:
                 group["lr"] = rate * factor
@@ -84,6 +95,7 @@ class StudiedOptimizer:
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._depth -= 1
         if not self._depth:
+            self.steps += 1
             self._noise.end()
 
     def _counted(self, closure: Callable[[], Tensor]) -> Callable[[], Tensor]:

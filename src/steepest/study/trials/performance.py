@@ -20,13 +20,23 @@ def perform(task: Trainable, spec: TrialSpec, watcher: Watcher) -> Run:
         run = Run(spec, task.metric, watcher)
         with run.stream.active():
             try:
-                task.train(run, spec)
-                run.check_complete()
+                _train(run, task, spec)
             except Ended:
                 pass
             finally:
                 run.close()
     return run
+
+
+def _train(run: Run, task: Trainable, spec: TrialSpec) -> None:
+    """Train, and check that the loop was whole. The result of a run that is over stands, whatever comes after it."""
+    try:
+        task.train(run, spec)
+    except Exception:
+        if not run.over:
+            raise
+    if not run.over:
+        run.check_complete()
 
 
 class Steps(Watcher):

@@ -4,13 +4,14 @@ A run makes optimizers, counts, times and reports. A `Watcher` decides the use o
 rehearsal, a timing pass, or the twin that proves a checkpoint.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from steepest.study import seeds
@@ -25,8 +26,14 @@ from steepest.study.trials.spec import TrialSpec
 
 EPOCHS: Final = "epochs"
 STEPS: Final = "steps"
+INSTALL: Final = {
+    "hugging_face": "pip install transformers accelerate",
+    "lightning": "pip install lightning",
+}
+"""Commands that install the packages of trainers."""
 
 State = dict[str, Any]
+T = TypeVar("T")
 
 
 class Ended(BaseException):
@@ -150,6 +157,7 @@ class Run:
         preset: the size of the study: `smoke`, `quick` or `full`.
         horizon: the length that was asked for by `--epochs` or `--steps`; None for the function's own.
         optimizers: the optimizers that the function has asked for, by name.
+        metric: the study's metric.
         clock: seconds of the steps so far.
         counts: counters of the run.
     """
@@ -166,12 +174,12 @@ class Run:
         """The stream that the function's code draws from."""
         self.loop: Loop | None = None
         self.over = False
+        self.metric = metric
         self.asked_for: set[str] = set()
         """The names of those settings of the study that the function has looked at."""
         self._device = torch.device(spec.device)
         self._scaler = precision.scaler(spec.precision, spec.device)
         self._spec = spec
-        self._metric = metric
         self._watcher = watcher
         self._noise = seeds.Noise(spec.seed)
         self._generators: dict[str, torch.Generator] = {}
@@ -233,6 +241,7 @@ class Run:
                 f"run.optimizer was called twice for {name!r}; give another network's optimizer a name of its own: "
                 'run.optimizer(net, name="generator")'
             )
+        of = of if isinstance(of, nn.Module) else _groups(of)
         with seeds.GlobalStream("optimizer", self.seed, name).active():
             made = self._spec.config.build(of)
         self.optimizers[name] = StudiedOptimizer(made, of, self.stream, self._noise)
@@ -271,7 +280,12 @@ class Run:
         if per_epoch is None:
             self._begin(STEPS, count, None, keep)
         else:
-            self._begin(EPOCHS, None if count is None else -(-count // per_epoch), per_epoch, keep)
+            if count is not None and count % per_epoch:
+                raise UsageError(
+                    f"run.steps({count}, per_epoch={per_epoch}) ends in the middle of an epoch; take a multiple of "
+                    f"{per_epoch}, or leave out per_epoch to count in steps"
+                )
+            self._begin(EPOCHS, None if count is None else count // per_epoch, per_epoch, keep)
         self._by_steps = True
         yield from self._passes(self._one_step)
 
@@ -284,7 +298,7 @@ class Run:
             figures: further figures of the step, such as `accuracy=0.9`; their means stand in the records as
                 `train_accuracy`.
         """
-        value = loss.item() if isinstance(loss, Tensor) and loss.numel() == 1 else _number(loss)
+        value = _number(loss)
         devices.synchronize(self._device)
         self.clock.lap()
         self._check_looping("step")
@@ -292,10 +306,10 @@ class Run:
         counts.steps += 1
         counts.examples += examples
         counts.evaluations += max([1, *(optimizer.taken() for optimizer in self.optimizers.values())])
-        self._watcher.stepped(self, value)
+        self._tell(self._watcher.stepped, value)
         self._means.add("loss", value, examples or 1)
         for name, figure in figures.items():
-            self._means.add(name, figure, examples or 1)
+            self._means.add(name, _number(figure, f"run.step(..., {name}=...)"), examples or 1)
         self._advance()
         self._evaluated_inside = False
         self._set_rates()
@@ -307,10 +321,9 @@ class Run:
         Without figures only the means over the steps since the last call are reported.
         """
         self._check_alive()
-        if figures:
-            self._check_figures("validate", figures)
+        measured = self._measured("validate", "validation", figures) if figures else {}
         means = {f"train_{name}": value for name, value in self._means.taken().items()}
-        self._watcher.validated(self, means | {f"validation_{name}": float(value) for name, value in figures.items()})
+        self._tell(self._watcher.validated, means | measured)
         self.clock.start()
 
     def test(self, **figures: float) -> None:
@@ -320,20 +333,26 @@ class Run:
             raise UsageError("run.test was called before the loop ended; the test set is read once, after all training")
         if self._tested:
             raise UsageError("run.test was called twice; the test set is read once")
-        self._check_figures("test", figures)
+        measured = self._measured("test", "test", figures)
         self._tested = True
-        self._watcher.tested(self, {f"test_{name}": float(value) for name, value in figures.items()})
+        self._tell(self._watcher.tested, measured)
 
     def log(self, **figures: float) -> None:
         """Put figures into the record that no verdict uses."""
         self._check_alive()
-        self._watcher.logged(self, {name: _number(value) for name, value in figures.items()})
+        self._tell(
+            self._watcher.logged, {name: _number(value, f"run.log({name}=...)") for name, value in figures.items()}
+        )
 
     def every(self, steps: int) -> bool:
         """Return whether so many steps have passed again, or the loop's last one."""
-        taken = self.counts.steps
+        return self.counts.steps > 0 and (self.counts.steps % steps == 0 or self.at_end)
+
+    @property
+    def at_end(self) -> bool:
+        """True after the last step of the loop."""
         last = (self.loop.steps if self.loop else None, self._watcher.last_step)
-        return taken > 0 and (taken % steps == 0 or taken in last)
+        return self.counts.steps > 0 and self.counts.steps in last
 
     def untimed(self) -> AbstractContextManager[None]:
         """Leave the code in a block out of the step's seconds: `with run.untimed(): ...`."""
@@ -348,11 +367,35 @@ class Run:
         """
         stream = seeds.GlobalStream("evaluation", self.seed, which, self.counts.steps)
         self._evaluated_inside = True
-        self._watcher.measuring(self)
+        self._tell(self._watcher.measuring)
         with self.untimed(), stream.active(), ExitStack() as stack:
             for optimizer in self.optimizers.values():
                 stack.enter_context(optimizer.weights_to_measure())
             yield
+
+    def hugging_face_trainer(self, trainer: Any, *, keep: Keep | None = None) -> None:
+        """Let a `transformers.Trainer` train with this run's optimizer and report its steps and evaluations.
+
+        Call `trainer.train()` afterwards, and `run.test` with the figures of `trainer.evaluate` on the test set.
+
+        Args:
+            trainer: a Trainer that has not trained yet, without an optimizer of its own.
+            keep: objects that training changes, by name, in addition to its model; see `epochs`.
+        """
+        _trainers("hugging_face").attach(self, trainer, keep)
+
+    def lightning_trainer(self, trainer: Any, module: Any, *, keep: Keep | None = None) -> None:
+        """Let a `lightning.Trainer` train a module with this run's optimizer and report its steps and evaluations.
+
+        The optimizer takes the place of `module.configure_optimizers`. Call `trainer.fit(module, ...)` afterwards, and
+        `run.test` with the figures of `trainer.test`. The module logs the study's metric as `val_` and its name.
+
+        Args:
+            trainer: a Trainer that has not trained yet.
+            module: the LightningModule that it will train.
+            keep: objects that training changes, by name, in addition to the module; see `epochs`.
+        """
+        _trainers("lightning").attach(self, trainer, module, keep)
 
     def state(self) -> State:
         """Return the state of the run between two steps, not copied."""
@@ -395,7 +438,9 @@ class Run:
         self.loop = Loop(unit, self._horizon(unit, count), per_epoch, keep)
         self._looping = True
         self.stream.position = seeds.start("dropout", self.seed)
-        state = self._watcher.begun(self)
+        for optimizer in self.optimizers.values():
+            optimizer.note_rates()
+        state = self._tell(self._watcher.begun)
         if state is not None:
             self._restore(state)
         self._check_schedule()
@@ -416,10 +461,10 @@ class Run:
         assert self.loop is not None
         while self.counts.epoch < self.loop.horizon if self.loop.unit == EPOCHS else self._steps_left():
             yield from one()
-            if self._watcher.marked(self):
+            if self._tell(self._watcher.marked):
                 break
         self._looping = False
-        self._watcher.looped(self)
+        self._tell(self._watcher.looped)
 
     def _steps_left(self) -> bool:
         assert self.loop is not None
@@ -472,10 +517,18 @@ class Run:
 
     def _check_schedule(self) -> None:
         assert self.loop is not None
-        if self._spec.config.schedule != CONSTANT and self.loop.steps is None:
+        schedule = self._spec.config.schedule
+        if schedule == CONSTANT:
+            return
+        if self.loop.steps is None:
             raise UsageError(
-                f"the schedule {self._spec.config.schedule} needs the number of steps in an epoch: "
+                f"the schedule {schedule} needs the number of steps in an epoch: "
                 "call run.epochs(..., steps=len(loader)), or keep the DataLoader"
+            )
+        if any(optimizer.is_scheduled for optimizer in self.optimizers.values()):
+            raise UsageError(
+                f"a learning-rate scheduler is attached to the run's optimizer, and the study's schedule {schedule} "
+                "sets the same rates; take the scheduler out, or keep it with --schedule constant"
             )
 
     def _check_epoch(self) -> None:
@@ -490,6 +543,14 @@ class Run:
                 "schedules and positions are right"
             )
 
+    def _tell(self, report: Callable[..., T], *given: Any) -> T:
+        """Pass a report to the watcher. A run that it ends stays over, also where other code catches `Ended`."""
+        try:
+            return report(self, *given)
+        except Ended:
+            self.over = True
+            raise
+
     def _check_alive(self) -> None:
         if self.over:
             raise Ended
@@ -499,9 +560,9 @@ class Run:
         if not self._looping:
             raise UsageError(f"run.{method} is called inside the loop: for epoch in run.epochs(...)")
 
-    def _check_figures(self, method: str, figures: Mapping[str, Any]) -> None:
-        """Raise UsageError for figures that were not declared or are missing, and for values other than numbers."""
-        metric = self._metric.name
+    def _measured(self, method: str, which: str, figures: Mapping[str, Any]) -> dict[str, float]:
+        """Return the figures of a set by their names in a record. Raise UsageError for others than the declared."""
+        metric = self.metric.name
         unknown = [name for name in figures if name not in (metric, "loss")]
         if unknown:
             raise UsageError(
@@ -510,14 +571,34 @@ class Run:
             )
         if metric not in figures:
             raise UsageError(f"run.{method} needs the study's metric: run.{method}({metric}=...)")
-        for name, value in figures.items():
-            _number(value, f"run.{method}({name}=...)")
+        numbers = {f"{which}_{name}": _number(value, f"run.{method}({name}=...)") for name, value in figures.items()}
         hidden = [optimizer for optimizer in self.optimizers.values() if optimizer.has_other_weights]
         if hidden and not self._evaluated_inside:
             raise UsageError(
-                f"{self._spec.config.label} has other weights for evaluation than for training; evaluate in a block: "
-                "with run.evaluating(): ..."
+                f"{self._spec.config.label} has other weights for evaluation than for training; evaluate in a block "
+                f"before every run.{method}: with run.evaluating(): ..."
             )
+        self._evaluated_inside = False  # the next figures need a block of their own
+        return numbers
+
+
+def _trainers(name: str) -> Any:
+    """Return the module for a trainer. Raise UsageError if a package that it needs is not installed."""
+    try:
+        return importlib.import_module(f"steepest.study.trainers.{name}")  # only when asked for
+    except ModuleNotFoundError as error:
+        raise UsageError(f"run.{name}_trainer needs {error.name}, which is not installed: {INSTALL[name]}") from error
+
+
+def _groups(of: Any) -> list[Any]:
+    """Return parameters or groups as a list. Raise UsageError for a group with a rate of its own."""
+    groups = list(of)
+    if any(isinstance(group, dict) and "lr" in group for group in groups):
+        raise UsageError(
+            "run.optimizer was given groups with rates of their own (lr), which the study sets; leave them out, and "
+            "for a share of the study's rate multiply group['lr'] of the optimizer that it returns"
+        )
+    return groups
 
 
 def _length(keep: Keep | None) -> int | None:
@@ -533,7 +614,7 @@ def _length(keep: Keep | None) -> int | None:
 
 def _number(value: Any, place: str = "run.step") -> float:
     try:
-        return float(value)
+        return float(value.item() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, RuntimeError):
         shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f" {value!r}"
         raise UsageError(f"{place} takes one number, not a {type(value).__name__}{shape}") from None
