@@ -47,12 +47,17 @@ TRAINERS = {
 
 
 def of_trainer(package: str, *others: str) -> Any:
-    """Return the parameters of a test of a trainer. Its package warns of much that is none of our business."""
+    """Return the parameters of a test of a trainer. Its package warns of much that is none of our business.
+
+    Every day transformers is killed and resumed once; the rest of it takes many seconds.
+    """
     missing = importlib.util.find_spec(package) is None
     marks = [
         pytest.mark.skipif(missing, reason=f"{package} is not installed"),
         pytest.mark.filterwarnings("ignore"),
     ]
+    if package == "transformers" and others != ("adamw[lr=0.01]",):
+        marks.append(pytest.mark.slow)
     return pytest.param(TRAINERS[package], *others, id="-".join([package, *others]), marks=marks)
 
 
