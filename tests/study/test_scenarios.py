@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from steepest.study.planning.plan import Plan
+from steepest.study.report.findings import measures
 from steepest.study.report.findings.findings import findings
 from steepest.study.report.stored.reader import read_study
 from steepest.study.report.text.answer import answer
@@ -227,3 +228,11 @@ def test_a_study_whose_seeds_make_no_difference_is_remarked_on(tmp_path: Path) -
     assert remark.startswith(
         "two seeds began with the same losses, so that seeds may tell nothing: take out what seeds"
     )
+
+
+def test_a_figure_that_is_not_measured_in_training_has_no_column(folder: StudyFolder, silent: Silent) -> None:
+    studied(WRITTEN["tabular"], folder, silent)
+    results = findings(read_study(folder.path))
+    metric = results.study.metric
+    assert f"train_{metric}" not in {measure.key for measure in measures.table_measures(results.study)}
+    assert f"test_{metric}" in {measure.key for measure in measures.table_measures(results.study)}

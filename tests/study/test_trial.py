@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from steepest.study.data.splits import Sizes
 from steepest.study.declaration import Metric
+from steepest.study.errors import UsageError
 from steepest.study.planning.plan import Plan
 from steepest.study.records import records
 from steepest.study.trials import performance
+from steepest.study.trials.performance import perform
+from steepest.study.trials.run import Ended, Run, Watcher
 from steepest.study.trials.trial import Event
 
+from .small import fitted, planned, small
 from .support import PlanMaker, evaluations, events_of
 
 Lines = list[dict[str, Any]]
@@ -226,3 +231,71 @@ def test_any_other_trouble_raises(plan: PlanMaker) -> None:
     broken = dataclasses.replace(made.task, model=lambda: torch.nn.Linear(3, 3))
     with pytest.raises(RuntimeError, match="shape"):
         events_of(evaluations(made)[0], broken)
+
+
+def quadratic(**changes: Any) -> Plan:
+    """Plan a linear model whose batches differ in size: 45 examples in batches of 16."""
+    return planned(
+        fitted(lambda: nn.Linear(4, 1), squared, sizes=Sizes(45, 20, 15), horizon=2, **changes), "sgd[lr=0.1]"
+    )
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.squeeze(1) - targets).square().mean()
+
+
+@pytest.mark.parametrize("parts", [2, 3, 16])
+def test_accumulated_parts_add_up_to_the_batch(parts: int) -> None:
+    whole, divided = (
+        lines(events_of(evaluations(plan)[0], plan.task)) for plan in (quadratic(), quadratic(accumulate=parts))
+    )
+    assert divided[0]["spec"]["accumulate"] == parts
+    assert "accumulate" not in whole[0]["spec"]
+    for one, other in zip(whole[1:], divided[1:], strict=True):
+        numbers = [{key: value for key, value in line.items() if not isinstance(value, str)} for line in (one, other)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
+
+
+def test_a_long_gradient_is_scaled_down() -> None:
+    """With a rate of 1 the weights move by the norm; here in one step."""
+    found: list[float] = []
+    before = {}
+
+    class Moves(Watcher):
+        measures = False
+
+        def begun(self, run: Run) -> None:
+            before.update({name: value.detach().clone() for name, value in run.loop.keep["model"].named_parameters()})
+
+        def stepped(self, run: Run, loss: float) -> None:
+            moves = [value.detach() - before[name] for name, value in run.loop.keep["model"].named_parameters()]
+            found.append(math.sqrt(sum(float(move.square().sum()) for move in moves)))
+            raise Ended
+
+    for norm in (0.01, 1e9, None):
+        plan = planned(fitted(lambda: nn.Linear(4, 1), squared, max_norm=norm), "sgd[lr=1.0]")
+        perform(plan.task, evaluations(plan)[0], Moves())
+    assert found[0] == pytest.approx(0.01, rel=1e-4)
+    assert found[1] == found[2] > 0.1
+
+
+def test_evaluations_may_come_every_few_steps() -> None:
+    events = events_of(evaluations(plan := quadratic(evaluate_every=2))[0], plan.task)
+    assert [line["step"] for line in lines(events, "epoch")] == [0, 2, 4, 6]
+    assert [line["epoch"] for line in lines(events, "epoch")] == [0, pytest.approx(2 / 3), pytest.approx(4 / 3), 2]
+    assert plan.document.config.evaluate_every == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"accumulate": 17}, "accumulate=17 divides a batch of 16 into more parts than it has examples"),
+        ({"accumulate": 0}, "accumulate of a workload must be a whole number of at least 1, not 0"),
+        ({"max_norm": 0}, "max_norm of a workload must be a number above 0, not 0"),
+        ({"evaluate_every": 0}, "evaluate_every of a workload must be a whole number of at least 1, not 0"),
+        ({"evaluate_every": 2, "evaluations": 2}, "evaluations and evaluate_every both say when to evaluate"),
+    ],
+)
+def test_loops_that_make_no_sense_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        small(**options)

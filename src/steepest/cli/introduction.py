@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from steepest import transforms
 from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from steepest.study.data.dataset import DataSet
@@ -71,8 +72,12 @@ def _trials(plan: Plan) -> str:
 
 
 def _settings(config: OptimizerConfig) -> str:
-    """Return an optimizer with every hyperparameter that is in force, including defaults, and its schedule."""
-    mathematics = config.origin.resolved(config.options).keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS
-    values = {key: value for key, value in config.origin.resolved(config.options).items() if key in mathematics}
+    """Return an optimizer with every hyperparameter that is in force, including defaults, and its schedule.
+
+    Of the options around every rule only those are shown that were given.
+    """
+    unused = transforms.options().keys() - config.options.keys()
+    hidden = EXECUTION_SWITCHES | STORAGE_OPTIONS | unused
+    values = {key: value for key, value in config.origin.resolved(config.options).items() if key not in hidden}
     shown = [f"{key}={value}" for key, value in values.items() if value is not None and value is not False]
     return f"{config.label}: {', '.join([*shown, f'schedule={schedules.read(config.schedule).in_full}'])}"

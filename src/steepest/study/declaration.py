@@ -215,6 +215,10 @@ class Workload(Declaration):
         horizon: epochs of a trial.
         sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
         evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
+        evaluate_every: steps between two evaluations, in place of `evaluations`; the last is at the end.
+        accumulate: parts in which a batch is computed one after another, for less memory. Their gradients add up to the
+            batch's, if the loss is a mean. Batch normalisation sees the parts.
+        max_norm: the largest norm of all gradients together; longer ones are scaled down to it.
     """
 
     data: Source
@@ -224,10 +228,14 @@ class Workload(Declaration):
     horizon: int
     sizes: Sizes | None = None
     evaluations: int = 1
+    evaluate_every: int | None = None
+    accumulate: int = 1
+    max_norm: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a workload that every study would fail on."""
-        self._check_counts(batch_size=1, horizon=1, evaluations=1)
+        self._check_counts(batch_size=1, horizon=1, evaluations=1, accumulate=1)
+        self._check_loop()
         _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
         _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
         super().__post_init__()
@@ -237,6 +245,25 @@ class Workload(Declaration):
             )
         if self.sizes is not None:
             _check_sizes(self.sizes)
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """The options of the training loop that differ from their defaults."""
+        usual = {"evaluate_every": None, "accumulate": 1, "max_norm": None}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+
+    def _check_loop(self) -> None:
+        if self.evaluate_every is not None:
+            self._check_counts(evaluate_every=1)
+            if self.evaluations != 1:
+                raise UsageError("evaluations and evaluate_every both say when to evaluate; leave out one of the two")
+        if self.accumulate > self.batch_size:
+            raise UsageError(
+                f"accumulate={self.accumulate} divides a batch of {self.batch_size} into more parts than it has "
+                "examples"
+            )
+        if self.max_norm is not None and not (_is_finite(self.max_norm) and self.max_norm > 0):
+            raise UsageError(f"max_norm of a workload must be a number above 0, not {self.max_norm!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -267,6 +267,7 @@ def _config(request: Request, subject: Subject) -> Config:
         reproducible=subject.reproducible,
         device=None if device is None else Device(**device),
         deterministic=request.deterministic,
+        **subject.loop,
         task=read(TaskEntry, plain(pattern.task)),
     )
 

@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -51,6 +51,7 @@ class Subject:
         reproducible: False if two equal runs differed.
         evaluation_seconds: returns the seconds of one evaluation.
         remarks: sentences on what its rehearsal found.
+        loop: options of the training loop that differ from their defaults.
     """
 
     task: Trainable
@@ -62,6 +63,7 @@ class Subject:
     steps_per_epoch: int | None = None
     reproducible: bool = True
     remarks: tuple[str, ...] = ()
+    loop: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int | None:
@@ -99,7 +101,7 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
         "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
         "code_sha256": _code(functions),
     }
-    setting = _setting(request, described, _data(data, task), channels_last=task.splits.train.images)
+    setting = _setting(request, described, _data(data, task), channels_last=task.splits.train.images) | workload.loop
     pattern = _pattern(request, setting, sizes=sizes, batch_size=workload.batch_size, evaluations=workload.evaluations)
     return Subject(
         task=task,
@@ -108,6 +110,7 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
         functions=functions,
         evaluation_seconds=lambda: _evaluation_seconds(task, pattern),
         steps_per_epoch=math.ceil(len(task.splits.train) / workload.batch_size),
+        loop=workload.loop,
     )
 
 

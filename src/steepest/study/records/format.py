@@ -76,6 +76,7 @@ class Config:
         reproducible: False if two equal runs differed in the rehearsal.
         device: the accelerator; None for the CPU.
         deterministic: True if torch may use deterministic algorithms only.
+        evaluate_every, accumulate, max_norm: see `steepest.study.Workload`.
     """
 
     epochs: int
@@ -90,6 +91,9 @@ class Config:
     reproducible: bool = field(default=True, metadata={"unwritten": True})
     device: Device | None = field(default=None, metadata={"unwritten": None})
     deterministic: bool = field(default=False, metadata={"unwritten": False})
+    evaluate_every: int | None = field(default=None, metadata={"unwritten": None})
+    accumulate: int = field(default=1, metadata={"unwritten": 1})
+    max_norm: float | None = field(default=None, metadata={"unwritten": None})
     task: TaskEntry
 
 

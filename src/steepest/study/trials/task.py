@@ -5,8 +5,9 @@ Another process loads it by its name.
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,9 @@ class Task:
     metric: Metric
     splits: Splits
     sha256: Mapping[str, str] = field(default_factory=dict)
+    evaluate_every: int | None = None
+    accumulate: int = 1
+    max_norm: float | None = None
     is_ours = True
 
     def train(self, run: Run, spec: TrialSpec) -> None:
@@ -64,7 +68,7 @@ class ExperimentTask:
 
 def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
     """Return the task of a workload on these data."""
-    return Task(workload.model, workload.loss, workload.metric, split(data, sizes), data.sha256)
+    return Task(workload.model, workload.loss, workload.metric, split(data, sizes), data.sha256, **workload.loop)
 
 
 @cache
@@ -88,6 +92,7 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
     if asks and scaler.is_enabled():
         raise UsageError("fp16 scales the loss, and an optimizer that evaluates it itself does not know; use bf16")
     batches = Batches(task.splits.train.to(run.device), spec)
+    gradient = partial(_gradient, task, model, forward, scaler, optimizer)
     keep = {"model": model, "order": batches}
     for step in run.steps(spec.epochs * batches.count, per_epoch=batches.count, keep=keep):
         if step == 0:
@@ -98,12 +103,8 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            with forward:
-                outputs = model(inputs)  # noqa: B023 - called in this pass of the loop only
-            outputs = outputs.float()
-            loss = task.loss(outputs, targets)  # noqa: B023
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            seen.append((loss.detach(), outputs.detach()))  # noqa: B023
+            loss, outputs = gradient(inputs, targets)  # noqa: B023 - called in this pass of the loop only
+            seen.append((loss, outputs))  # noqa: B023
             return loss
 
         if asks:
@@ -116,9 +117,43 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
         with run.untimed():
             figures = _figures(task, outputs, targets)
         run.step(loss, examples=len(targets), **figures)
-        if batches.marked:
+        if batches.marked if task.evaluate_every is None else run.every(task.evaluate_every):
             _validate(run, spec, task, model)
     run.test(**_measured(run, spec, task, model, "test"))
+
+
+def _gradient(
+    task: Task,
+    model: nn.Module,
+    forward: AbstractContextManager[object],
+    scaler: torch.amp.GradScaler,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Add a batch's gradient to the parameters', part by part, and clip it. Return the loss and the outputs."""
+    losses, outputs = [], []
+    parts = [(inputs, targets)] if task.accumulate == 1 else _parts(inputs, targets, task.accumulate)
+    for some, wanted in parts:
+        with forward:
+            made = model(some)
+        made = made.float()
+        loss = task.loss(made, wanted)
+        if task.accumulate > 1:
+            loss = loss * (len(wanted) / len(targets))
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        outputs.append(made.detach())
+    if task.max_norm is not None:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), task.max_norm)
+    if task.accumulate == 1:
+        return losses[0], outputs[0]
+    return torch.stack(losses).sum(), torch.cat(outputs)
+
+
+def _parts(inputs: Tensor, targets: Tensor, count: int) -> list[Batch]:
+    return list(zip(inputs.chunk(count), targets.chunk(count), strict=True))
 
 
 def initial_model(task: Task) -> nn.Module:

@@ -93,7 +93,10 @@ def _speed(study: Study) -> list[str]:
 
 
 def _metric_keys(study: Study, *splits: str) -> list[str]:
-    return [f"{split}_{study.metric}" for split in splits]
+    """Return the keys of the metric on these sets. It need not be measured in training."""
+    ends = [trial.epochs[-1].values for trial in study.trials if trial.epochs]
+    unmeasured = bool(ends) and not any(f"train_{study.metric}" in values for values in ends)
+    return [f"{split}_{study.metric}" for split in splits if not (split == "train" and unmeasured)]
 
 
 def _measure(study: Study, key: str) -> Measure:
