@@ -2,7 +2,9 @@
 
 import json
 import math
+import multiprocessing
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -473,3 +475,21 @@ def test_a_kept_dict_keeps_its_tensors() -> None:
     assert kept["mean"] is held
     assert kept == {"mean": held}
     assert held.tolist() == [1, 1]
+
+
+def test_processes_that_are_left_behind_are_ended_and_told(tmp_path: Path) -> None:
+    started: list[Any] = []
+
+    def careless() -> None:
+        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name="forgotten")
+        process.start()
+        started.append(process)
+
+    plan, folder = declared(lambda run: usual(run, before=careless)), StudyFolder(tmp_path)
+    assert any("leaves processes behind (forgotten)" in remark for remark in plan.subject.remarks)
+    assert started
+    assert not any(process.is_alive() for process in started)
+    summary = engine.run(plan, folder, Silent())
+    assert summary.ended == {"finished": 1}
+    assert [note for note in summary.notes if "leave processes behind (forgotten" in note]
+    assert not any(process.is_alive() for process in started)

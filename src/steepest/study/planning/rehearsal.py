@@ -146,7 +146,9 @@ class _Rehearsing(Watcher):
         return self._done
 
     def begun(self, run: Run) -> None:
-        self.facts.loop = run.loop
+        assert run.loop is not None
+        keep = None if run.loop.keep is None else dict.fromkeys(run.loop.keep)
+        self.facts.loop = replace(run.loop, keep=keep)  # the names only: a DataLoader's processes end with it
         models = [made.of for made in run.optimizers.values() if isinstance(made.of, nn.Module)]
         self.facts.model = " and ".join(type(model).__name__ for model in models) or "model"
         groups = [group for made in run.optimizers.values() for group in made.made.param_groups]

@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,7 +23,7 @@ from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehea
 from steepest.study.planning.request import Request
 from steepest.study.records import machine
 from steepest.study.records.format import EVALUATION
-from steepest.study.trials import devices, task_check
+from steepest.study.trials import children, devices, task_check
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.run import EPOCHS, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
@@ -119,6 +119,7 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
     trying = _pattern(request, {"data": None})
     file = user_files.file_of(experiment.function)
     place = None if file is None else Path(file)
+    known = children.running()
     rehearsals = {config.label: rehearse(config, trying, task, place) for config in request.configs}
     _check(request, [], {label: one.report for label, one in rehearsals.items()})
     config, first = next(
@@ -133,6 +134,8 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
         reasons = dict.fromkeys(str(one.report.skipped) for one in rehearsals.values())
         raise _cannot(request, list(reasons))
     facts, loop = first.facts, first.facts.loop
+    deaf = is_deaf_to_seeds(config, trying, task, facts)
+    left = children.end_others(known)
     _check_unit(request, loop.unit)
     _check_looked_at(request, facts.asked_for)
     functions = (experiment.function,)
@@ -155,7 +158,8 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
         reproducible=not differences,
         remarks=(
             *_not_reproducible(differences),
-            *([SEEDED] if is_deaf_to_seeds(config, trying, task, facts) else []),
+            *([SEEDED] if deaf else []),
+            *_left_behind(left),
             *_unresumable(loop.keep),
             *_unrehearsed(first),
         ),
@@ -167,6 +171,15 @@ def _not_reproducible(differences: Mapping[str, str | None]) -> list[str]:
         f"not bit-reproducible: two equal runs with {label} differed in {difference}; records say so, and a trial that "
         "resumes after an interruption may differ from one that was never interrupted"
         for label, difference in list(differences.items())[:1]
+    ]
+
+
+def _left_behind(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    return [
+        f"the training function leaves processes behind ({', '.join(dict.fromkeys(names))}); they are ended after "
+        "every trial"
     ]
 
 

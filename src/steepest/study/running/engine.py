@@ -237,6 +237,15 @@ class _Study:
                 "each computes with what it sets, and it is put back before the next trial"
             )
 
+    def _note_left_behind(self, trial: TrialSpec, names: Sequence[str]) -> None:
+        """Note once which processes trials leave behind."""
+        note = (
+            f"trials leave processes behind ({', '.join(names)}), which were ended; let the training function end what "
+            "it starts"
+        )
+        if names and not any(one.startswith("trials leave processes behind") for one in self.summary.notes):
+            self.summary.notes.append(note)
+
     def _take(self, update: TrialUpdate) -> None:
         if update.event is None:
             self.callback.trial_started(update.trial)
@@ -253,6 +262,7 @@ class _Study:
             if self._is_late:
                 self.workers.forget()
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
+            self._note_left_behind(trial, (event.timing or {}).get("left_behind", ()))
             self.summary.ended[str(event.record["status"])] += 1
             if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
                 self.folder.checkpoint(trial).delete()

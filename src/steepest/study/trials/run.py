@@ -7,7 +7,7 @@ rehearsal, a timing pass, or the twin that proves a checkpoint.
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import torch
@@ -419,6 +419,11 @@ class Run:
             )
         if self._looping:
             raise UsageError("the training function left its loop before the end; let run.epochs or run.steps end it")
+
+    def forget(self) -> None:
+        """Drop what the function has kept, once its state is not needed any more. Positions stay."""
+        if self.loop is not None:
+            self.loop = replace(self.loop, keep=None)
 
     def close(self) -> None:
         """End the run: further reports of its function raise `Ended`."""

@@ -17,6 +17,7 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers import settings
 from steepest.study.records.format import DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
 from steepest.study.records.records import Record
+from steepest.study.trials import children
 from steepest.study.trials.checkpoints import CheckpointManager, State
 from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import perform, warm_up
@@ -128,11 +129,15 @@ class _Trial(Watcher):
         self._diverged: str | None = None
         self._stopped = False
         self._trouble: Exception | None = None
+        self._left_behind: list[str] = []
 
     def run(self) -> Event | None:
         """Run the trial. Return its end, None if it was stopped before."""
+        known = children.running()
         warm_up(self._spec, self._task)
         run = perform(self._task, self._spec, self)
+        run.forget()
+        self._left_behind = children.end_others(known)
         if self._trouble is not None:
             raise self._trouble
         if self._stopped:
@@ -212,6 +217,8 @@ class _Trial(Watcher):
         }
         if self._checkpoints.refused is not None:
             timing["restarts"] = self._checkpoints.refused
+        if self._left_behind:
+            timing["left_behind"] = self._left_behind
         return Event(record, timing)
 
     def _event(self, run: Run, record: Record, timed: bool = True) -> None:
