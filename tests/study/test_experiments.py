@@ -493,3 +493,9 @@ def test_processes_that_are_left_behind_are_ended_and_told(tmp_path: Path) -> No
     assert summary.ended == {"finished": 1}
     assert [note for note in summary.notes if "leave processes behind (forgotten" in note]
     assert not any(process.is_alive() for process in started)
+
+
+def test_the_rehearsal_tells_its_memory() -> None:
+    memory = planned("by_epochs").subject.memory
+    assert set(memory) == {"host"}
+    assert 50e6 < memory["host"] < 50e9

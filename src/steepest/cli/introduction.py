@@ -1,5 +1,6 @@
 """The introduction to a study, printed before it runs: the data that were found, the model, the settings in force."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,7 @@ def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, fo
         *([] if document.data is None else [f"data       {_data(document.data)}"]),
         f"model      {document.model.name}, {document.model.parameters:,} parameters",
         f"training   {_training(plan)}",
+        *([f"memory     {_memory(plan.subject.memory)}"] if plan.subject.memory else []),
         *([f"budget     {sizes}"] if sizes else []),
         f"trials     {_trials(plan)}",
         f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), plan.most_seeds))}",
@@ -48,6 +50,11 @@ def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, fo
 def _data(data: Data) -> str:
     validation = f"{data.validation:,} validation" if data.validation else "no validation (all train)"
     return f"{data.name} from {data.source}: {data.train:,} training, {validation} and {data.test:,} test examples"
+
+
+def _memory(found: Mapping[str, int]) -> str:
+    places = [f"{size / 1e9:.1f} GB on the {place}" for place, size in found.items()]
+    return f"{' and '.join(places)} at most in the rehearsal, with all that this process has loaded"
 
 
 def _training(plan: Plan) -> str:

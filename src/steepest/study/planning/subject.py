@@ -19,7 +19,7 @@ from steepest.study.declaration import Experiment, Workload
 from steepest.study.errors import UsageError
 from steepest.study.planning import dry_run
 from steepest.study.planning.dry_run import DryRun
-from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehearse
+from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, peak_memory, rehearse
 from steepest.study.planning.request import Request
 from steepest.study.records import machine
 from steepest.study.records.format import EVALUATION
@@ -52,6 +52,7 @@ class Subject:
         evaluation_seconds: returns the seconds of one evaluation.
         remarks: sentences on what its rehearsal found.
         loop: options of the training loop that differ from their defaults.
+        memory: the most bytes that a rehearsal took, by place: `host`, and the device's kind.
     """
 
     task: Trainable
@@ -64,6 +65,7 @@ class Subject:
     reproducible: bool = True
     remarks: tuple[str, ...] = ()
     loop: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def steps(self) -> int | None:
@@ -156,6 +158,7 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
         unit="epochs" if loop.unit == EPOCHS else "steps",
         steps_per_epoch=loop.per_epoch,
         reproducible=not differences,
+        memory=_memory(request.device),
         remarks=(
             *_not_reproducible(differences),
             *([SEEDED] if deaf else []),
@@ -164,6 +167,11 @@ def _of_experiment(request: Request, experiment: Experiment) -> Subject:
             *_unrehearsed(first),
         ),
     )
+
+
+def _memory(device: torch.device) -> dict[str, int]:
+    on_device = devices.peak_bytes(device)
+    return {"host": peak_memory()} | ({} if on_device is None else {device.type: on_device})
 
 
 def _not_reproducible(differences: Mapping[str, str | None]) -> list[str]:
