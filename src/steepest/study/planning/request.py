@@ -311,9 +311,12 @@ class Request:
             raise UsageError("no best learning rate lies on the edge of its range, so there is nothing to extend")
         return replace(self, extensions=(*self.extensions, extension))
 
-    def folder(self, fallback: bool) -> Path:
-        """Return the default folder. Choices that differ from the preset's own study are part of its name."""
-        parts = [self.declared.name, self.preset_name]
+    def folder(self, fallback: bool, name: str | None = None) -> Path:
+        """Return the default folder, of the workload or of several under a name that they share.
+
+        Choices that differ from the preset's own study are part of its name.
+        """
+        parts = [name or self.declared.name, self.preset_name]
         parts += [f"{self.epochs}-epochs"] if self.epochs_wanted and self.epochs != self._usual_epochs else []
         parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from steepest.study.report.across.across import WORKLOAD_LESS, Across, figure_of_error, middle
+from steepest.study.report.across.held import held
 from steepest.study.report.charts.chart import Axis, Chart, Series
 from steepest.study.report.charts.palette import Styles
 from steepest.study.report.charts.rows import Estimate, Row, rows
@@ -33,7 +34,7 @@ def answer(found: Across) -> str:
     have = "has" if len(first) == 1 else "share"
     return (
         f"Over {plural(len(found.found), 'workload')}, {joined(first)} {have} the best mean rank, {best:.3g} of "
-        f"{len(found.labels)}. {_survival(found)}"
+        f"{len(found.labels)}. {_survival(found)} {held(found)}".rstrip()
     )
 
 
