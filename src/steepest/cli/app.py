@@ -81,6 +81,14 @@ MoreSeeds = Annotated[
         help="Look after every --seeds seeds, and add as many while a comparison is undecided, up to N seeds.",
     ),
 ]
+MatchKind = Annotated[
+    str,
+    typer.Option(
+        "--match",
+        metavar="steps|seconds|evaluations",
+        help="What is equal where optimizers are compared: steps, training seconds or gradient evaluations.",
+    ),
+]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
 Sampler = Annotated[
     str | None,
@@ -197,6 +205,7 @@ def study(
     trials: Trials = None,
     tuning_seeds: TuningSeeds = None,
     timing_rounds: TimingRounds = 3,
+    match: MatchKind = "steps",
     sampler: Sampler = None,
     searched: Searched = None,
     space: SpaceFile = None,
@@ -236,6 +245,7 @@ def study(
         steps_wanted=steps,
         tuning_seeds_wanted=tuning_seeds,
         timing_rounds=timing_rounds,
+        match=match,
         sampler_wanted=sampler,
         searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},

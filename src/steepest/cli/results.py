@@ -10,13 +10,15 @@ from rich.text import Text
 from steepest.cli.encoding import printable
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.text.answer import answer, caution
+from steepest.study.report.text.matching import differing
 from steepest.study.report.text.outcome import LEFT, Cells, outcome
 
 
 def show(screen: Console, results: Findings) -> None:
     """Print the answer, a table, and cautions."""
     said = answer(results.study, results.verdicts, results.summaries)
-    show_rows(screen, said, outcome(results), caution(results.study, results.verdicts, results.searches))
+    cautions = (*caution(results.study, results.verdicts, results.searches), *differing(results))
+    show_rows(screen, said, outcome(results), cautions)
 
 
 def show_rows(screen: Console, said: str, found: Mapping[str, Cells], cautions: Iterable[str]) -> None:
