@@ -78,6 +78,7 @@ def test_the_same_command_resumes_and_takes_more_optimizers_and_seeds(steepest: 
     more = steepest(*FEW[:-1], "3", "-o", "nag")
     assert more.code == 0
     assert [len(_document(folder)["trials"]) for folder in FOLDERS] == [9, 9]
+    assert [_document(folder)["seed_counts"] for folder in FOLDERS] == [[2, 3], [2, 3]]
 
 
 def test_each_study_is_an_ordinary_one(steepest: Any) -> None:
@@ -263,6 +264,18 @@ def test_looks_are_planned_for_every_workload(steepest: Any, calibrated: None) -
     assert answer.code == 0
     assert answer.out.count("looks      at 6, 12 seeds") == 2
     assert "total      2 workloads, at most about 2:00" in answer.out
+
+
+def test_verdicts_at_equal_cost_are_those_of_every_workload(steepest: Any) -> None:
+    few = (*FEW[:-1], "6", "--match", "evaluations")
+    answer = steepest(*few)
+    assert answer.code == 0
+    root = Path(f"{ROOT}-equal-evaluations")
+    assert [_document(root / folder.name)["protocol"]["match"] for folder in FOLDERS] == ["evaluations"] * 2
+    assert "- Verdicts are those at equal gradient evaluations, where the plan names that; ranks" in answer.out
+    answer = steepest(*few[:-2], "--out", str(root))
+    assert answer.code == 2
+    assert "protocol.match is 'evaluations' and 'steps'" in answer.err
 
 
 BUDGET = (*PAIR, "-o", "sgd", "-o", "adam", "--budget", "2m")
