@@ -323,3 +323,17 @@ def test_a_missing_module_of_ours_is_a_bug_and_not_hidden(monkeypatch: pytest.Mo
     monkeypatch.setattr(main, "_run", missing)
     with pytest.raises(ModuleNotFoundError):
         main.main()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_verdicts_at_equal_gradient_evaluations(steepest: Any) -> None:
+    """L-BFGS evaluates several times in a step, so it is read early; the answer says where."""
+    few = ("--preset", "smoke", "--timing-rounds", "0", "--seeds", "6", "--trials", "0", "--epochs", "6")
+    answer = steepest("study", "full-batch", "-o", "sgd", "-o", "lbfgs", *few, "--match", "evaluations")
+    assert answer.code == 0
+    assert "folder     studies/full-batch-smoke-6-epochs-equal-evaluations" in answer.out
+    assert re.search(
+        r"On validation accuracy at equal gradient evaluations \(6, the smallest total\), over 6 paired seeds",
+        answer.out,
+    )
+    assert "better by, at equal gradient evaluations" in answer.out

@@ -68,6 +68,8 @@ def test_too_few_seeds_are_told_with_the_number_that_it_takes(steepest: Any) -> 
         (("--tuning-seeds", "0"), "--tuning-seeds must be at least 1, not 0"),
         (("--seed-offset", "-1"), "--seed-offset must be at least 0, not -1"),
         (("--seed-offset", "1000000"), "evaluation seeds 1000000.* and tuning seeds 1000000 overlap"),
+        (("--match", "second"), "unknown match 'second'; did you mean 'seconds'"),
+        (("--match", "seconds", "--timing-rounds", "0"), "--match seconds needs the timing pass"),
         (("--all-train",), "--all-train leaves no validation set to search on"),
     ],
 )

@@ -16,6 +16,7 @@ from synthetic_study import TUNED, Plan, write_study
 from steepest.study.report import ReportError, write_comparison
 from steepest.study.report.across import contents as across_contents
 from steepest.study.report.across.across import Across, across
+from steepest.study.report.across.held import held
 from steepest.study.report.charts.palette import style_of
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.stored.reader import read_study
@@ -212,3 +213,40 @@ def test_charts_show_every_rank(compared: Across) -> None:
     _, ranks = across_contents.charts(compared, styles)
     dots = {series.label: series.x for series in ranks.series if series.kind == "dots"}
     assert dots == {label: tuple(its[label] for its in compared.ranks.values()) for label in COMMON}
+
+
+def _judged(folder: Path, scale: float, name: str, labels: tuple[str, ...] = ("SGD", "Adam")) -> Path:
+    """Write a study in which all but the first optimizer have `scale` times their own test accuracy."""
+    plan = Plan(labels=labels, seeds=8, overrides={"name": name, "workload": name})
+    write_study(folder, plan)
+    for path in (folder / "trials").iterdir():
+        lines = path.read_text().splitlines()
+        end = json.loads(lines[-1])
+        seed = int(path.stem.split("seed")[1].split("-")[0])
+        base = 0.5 + 0.001 * seed
+        end["test_accuracy"] = base if path.name.startswith("00") else scale * base
+        path.write_text("\n".join([*lines[:-1], json.dumps(end)]) + "\n")
+    return folder
+
+
+def test_verdicts_that_hold_on_all_workloads_are_said(tmp_path: Path) -> None:
+    folders = {name: _judged(tmp_path / name, 1.5, name) for name in ("one", "two")}
+    answer = across_contents.answer(across(_found(folders)))
+    assert answer.endswith("Against SGD, Adam is better on all 2 workloads.")
+
+
+def test_opposite_verdicts_are_said(tmp_path: Path) -> None:
+    folders = {name: _judged(tmp_path / name, scale, name) for name, scale in (("one", 1.5), ("two", 0.5))}
+    answer = across_contents.answer(across(_found(folders)))
+    told = "Against SGD, no optimizer is better, worse or equivalent on all 2 workloads. Adam is better on some"
+    assert told in answer
+
+
+def test_an_optimizer_that_one_study_lacks_does_not_hold_on_all(tmp_path: Path) -> None:
+    labels = {"one": ("SGD", "Adam"), "two": ("SGD", "Lion")}
+    folders = {name: _judged(tmp_path / name, 1.5, name, its) for name, its in labels.items()}
+    assert held(across(_found(folders))).startswith("Against SGD, no optimizer is better, worse or equivalent")
+
+
+def test_studies_with_different_references_have_nothing_in_common_to_say(compared: Across) -> None:
+    assert held(compared) == ""

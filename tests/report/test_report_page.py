@@ -150,7 +150,7 @@ def test_a_tuned_study_has_every_section_in_reading_order(tuned_folder: Path) ->
         "setup", "reading", "files",
     ]  # fmt: skip
     tables = {attributes["id"] for tag, attributes in page.elements if tag == "table"}
-    keys = "verdicts results targets tuning search cost skipped settings trials"
+    keys = "verdicts results targets tuning search cost matched skipped settings trials"
     assert tables == {f"table-{key}" for key in keys.split()}
     for words in (
         "Rprop needs <the whole> data set",

@@ -259,3 +259,8 @@ def test_an_answer_opens_and_becomes_a_table(tmp_path: Path, monkeypatch: pytest
     assert opened == [(tmp_path / "index.html").as_uri()]
     expected = pandas.DataFrame({"ran with": ["lr=1"]}, index=["Adam"])
     pandas.testing.assert_frame_equal(answer.to_dataframe(), expected)
+
+
+def test_what_is_equal_is_checked() -> None:
+    with pytest.raises(UsageError, match="unknown match 'second'; did you mean 'seconds'"):
+        run(["sgd"], match="second")

@@ -1,18 +1,21 @@
 """The commands and their arguments."""
 
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, lr_range, planning, run_study, upkeep
+from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, upkeep
 from steepest.cli import replicate as replication
 from steepest.cli.preparation import Arguments
+from steepest.cli.suite_preparation import SuiteArguments
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.optimizers.schedules import SHAPES
-from steepest.study.planning.budget import Budget
+from steepest.study.planning import suites
+from steepest.study.planning.budget import Budget, Given
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
 
@@ -29,6 +32,13 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench.app, name="bench")
 
 WorkloadName = Annotated[str, typer.Argument(metavar="WORKLOAD", help="What to train: see `steepest list workloads`.")]
+WorkloadNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="WORKLOAD...", help="What to train, one or several: see `steepest list workloads`."),
+]
+SuiteName = Annotated[
+    str | None, typer.Option("--suite", metavar="NAME", help="A list of workloads: see `steepest list suites`.")
+]
 Optimizers = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,6 +79,14 @@ MoreSeeds = Annotated[
         "--more-seeds",
         metavar="N",
         help="Look after every --seeds seeds, and add as many while a comparison is undecided, up to N seeds.",
+    ),
+]
+MatchKind = Annotated[
+    str,
+    typer.Option(
+        "--match",
+        metavar="steps|seconds|evaluations",
+        help="What is equal where optimizers are compared: steps, training seconds or gradient evaluations.",
     ),
 ]
 TimingRounds = Annotated[int, typer.Option(metavar="N", help="How often the seconds of a step are taken; 0: never.")]
@@ -177,7 +195,8 @@ def _steepest(
 
 @app.command()
 def study(
-    workload: WorkloadName,
+    names: WorkloadNames = None,
+    suite: SuiteName = None,
     optimizers: Optimizers = None,
     preset: PresetName = None,
     epochs: Epochs = None,
@@ -186,6 +205,7 @@ def study(
     trials: Trials = None,
     tuning_seeds: TuningSeeds = None,
     timing_rounds: TimingRounds = 3,
+    match: MatchKind = "steps",
     sampler: Sampler = None,
     searched: Searched = None,
     space: SpaceFile = None,
@@ -215,18 +235,17 @@ def study(
 
     WORKLOAD is a name or a file of yours, FILE.py. A tuned study tries the same number of points for every optimizer,
     then runs each one's best on fresh seeds. The same command again resumes where it stopped; further optimizers or
-    seeds are added to the same folder.
+    seeds are added to the same folder. Several workloads, or a suite, have a study each, in one folder, with equal
+    optimizers, seeds and trials, and a comparison across them.
     """
-    request = Request(
-        declared=workloads.find(workload),
-        preset_wanted=preset,
-        optimizers=tuple(optimizers or ()),
+    asked = suites.asked(names or (), suite)
+    request = partial(
+        Request,
         epochs_wanted=epochs,
         steps_wanted=steps,
-        seeds_wanted=seeds,
-        trials_wanted=trials,
         tuning_seeds_wanted=tuning_seeds,
         timing_rounds=timing_rounds,
+        match=match,
         sampler_wanted=sampler,
         searched_wanted=tuple(searched.split(",")) if searched else (),
         spaces=read_spaces(space) if space else {},
@@ -241,8 +260,18 @@ def study(
         search_seed=search_seed,
         more_seeds_wanted=more_seeds,
     )
+    requests = suites.requests(
+        asked, request, preset=preset, optimizers=tuple(optimizers or ()), seeds=seeds, trials=trials
+    )
     limits = WorkerLimits(jobs, time_limit, on, gpus_per_trial, ray_address, slurm)
-    arguments = Arguments(request, out, data_dir, limits, extend, Budget.read(budget) if budget else None)
+    time = Budget.read(budget) if budget else None
+    if len(requests) > 1:
+        several = SuiteArguments(asked.name, requests, Given(trials, seeds), out, data_dir, limits, extend, time)
+        if plan_only:
+            run_suite.show(several)
+            return
+        raise typer.Exit(run_suite.study(several))
+    arguments = Arguments(requests[0], out, data_dir, limits, extend, time)
     if plan_only:
         planning.show(arguments)
         return
@@ -251,13 +280,22 @@ def study(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A study folder, or several to compare.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="A study folder, or several to compare.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the comparison of several. Default: studies/comparison."),
     ] = None,
 ) -> None:
-    """Write the report of a study folder anew from its stored records, or compare several studies' optimizers."""
+    """Write the report of a study folder anew from its stored records, or compare several studies' optimizers.
+
+    The folder of a study of several workloads stands for all of its studies; their comparison is written into it.
+    """
     upkeep.report(folders, out)
 
 
@@ -317,10 +355,10 @@ def lr_range_(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads", help="What to list.")],
+    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads|suites", help="What to list.")],
     as_json: Json = False,
 ) -> None:
-    """List the optimizers or the workloads."""
+    """List the optimizers, the workloads, or the suites of workloads."""
     listing.list_names(kind, as_json)
 
 

@@ -12,12 +12,13 @@ from steepest.cli import console
 from steepest.study import workloads
 from steepest.study.declaration import PRESETS, Declared, Workload
 from steepest.study.errors import UsageError
+from steepest.study.planning.suites import SUITES
 from steepest.study.records.records import plain
 from steepest.study.suggest import choices
 
 
 def list_names(kind: str, as_json: bool) -> None:
-    """Print the optimizers or the workloads."""
+    """Print the optimizers, the workloads or the suites."""
     if kind not in KINDS:
         raise UsageError(choices("list", kind, KINDS))
     entries = KINDS[kind]()
@@ -61,6 +62,13 @@ def _workloads() -> list[dict[str, Any]]:
     return [_workload(declared) for declared in workloads.workloads().values()]
 
 
+def _suites() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "title": f"{suite.title}: {', '.join(suite.workloads)}", "workloads": suite.workloads}
+        for name, suite in SUITES.items()
+    ]
+
+
 def _workload(declared: Declared) -> dict[str, Any]:
     made = declared.workload()
     return {
@@ -82,4 +90,8 @@ def _preset(workload: Workload) -> dict[str, Any]:
     return {**sizes, **numbers}
 
 
-KINDS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {"optimizers": _optimizers, "workloads": _workloads}
+KINDS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {
+    "optimizers": _optimizers,
+    "workloads": _workloads,
+    "suites": _suites,
+}

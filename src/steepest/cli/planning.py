@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from rich.console import Console
+
 from steepest.cli import console, text
-from steepest.cli.preparation import Arguments, prepare
+from steepest.cli.preparation import Arguments, Prepared, prepare
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.planning import estimate
+from steepest.study.planning.estimate import Cost
 from steepest.study.planning.plan import Plan
 from steepest.study.records.format import Dimension, SearchedValues
 from steepest.study.records.records import plain
@@ -15,9 +18,20 @@ from steepest.study.records.records import plain
 def show(arguments: Arguments) -> None:
     """Print a plan without writing anything."""
     prepared, screen = prepare(arguments, command=""), console.out()
-    prepared.introduce(screen)
-    for line in (*_spaces(prepared.plan), _cost(prepared.plan, arguments.limits.at_once), *_limit(arguments.limits)):
+    show_plan(screen, prepared, arguments.limits)
+    for line in limit_in_words(arguments.limits):
         screen.print(line, markup=False)
+
+
+def show_plan(screen: Console, prepared: Prepared, limits: WorkerLimits) -> Cost:
+    """Print a plan and its cost, and return the cost."""
+    prepared.introduce(screen)
+    plan = prepared.plan
+    cost = estimate.cost(replace(plan, seeds=tuple(range(plan.most_seeds))))
+    sequential = bool(plan.document.protocol.looks)
+    for line in (*_spaces(plan), f"cost       {cost_in_words(cost, limits.at_once, sequential=sequential)}"):
+        screen.print(line, markup=False)
+    return cost
 
 
 def _spaces(plan: Plan) -> list[str]:
@@ -39,14 +53,15 @@ def _dimension(dimension: Dimension) -> str:
     return f"= 1 - ({ends}, {dimension.scale})" if dimension.complement else f"{ends} ({dimension.scale})"
 
 
-def _cost(plan: Plan, jobs: int) -> str:
-    cost = estimate.cost(replace(plan, seeds=tuple(range(plan.most_seeds))))
+def cost_in_words(cost: Cost, jobs: int, *, sequential: bool) -> str:
+    """Return the time with so many jobs, at most of a sequential study, and the size of the records."""
     at_once = "one job" if jobs == 1 else f"{jobs} jobs"
     size = f"{cost.disk_bytes / 1e6:,.1f} MB of records"
-    about = "at most about" if plan.document.protocol.looks else "about"
-    return f"cost       {about} {text.duration(cost.seconds_with(jobs))} with {at_once}, {size}"
+    about = "at most about" if sequential else "about"
+    return f"{about} {text.duration(cost.seconds_with(jobs))} with {at_once}, {size}"
 
 
-def _limit(limits: WorkerLimits) -> list[str]:
+def limit_in_words(limits: WorkerLimits) -> list[str]:
+    """Return a line about the time limit, if there is one."""
     limit = limits.time_limit
     return [] if limit is None else [f"limit      a trial that takes longer than {limit:g} minutes counts as worst"]

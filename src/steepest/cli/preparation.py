@@ -10,12 +10,14 @@ from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.data import adapt
 from steepest.study.data.dataset import DataSet
 from steepest.study.declaration import Workload
+from steepest.study.errors import UsageError
 from steepest.study.planning import budget as budgets
 from steepest.study.planning import remarks
 from steepest.study.planning.budget import Budget
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
 from steepest.study.records.format import StudyDocument
+from steepest.study.records.suite import read_suite
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
 
@@ -41,6 +43,7 @@ class Prepared:
     plan: Plan
     folder: StudyFolder
     sizes: str = ""
+    remarks: tuple[str, ...] = ()
 
     def introduce(self, screen: Console) -> None:
         """Print the introduction to the study."""
@@ -49,12 +52,21 @@ class Prepared:
 
 def prepare(arguments: Arguments, command: str) -> Prepared:
     """Load the data, continue the folder's study, make the plan, and print remarks on options without effect."""
+    prepared = prepared_by(arguments, command)
+    for remark in prepared.remarks:
+        console.note(remark)
+    return prepared
+
+
+def prepared_by(arguments: Arguments, command: str) -> Prepared:
+    """Load the data, continue the folder's study, and make the plan, with remarks on options without effect."""
     request = arguments.request
     if arguments.extend:
         remarks.check_extend(request)
     with console.messages():
         data = data_of(request, arguments.data_dir)
     folder = StudyFolder(arguments.out or _folder(arguments, data))
+    check_is_no_suite(folder.path)
     document = folder.read_document()
     request, sizes = request.continuing(document, arguments.limits.threads), ""
     if arguments.budget is not None:
@@ -63,9 +75,16 @@ def prepare(arguments: Arguments, command: str) -> Prepared:
     if arguments.extend:
         request = request.extended(engine.next_extension(plan, folder))
         plan = make_plan(request, data, command)
-    for remark in (*plan.subject.remarks, *remarks.remarks(request, arguments.data_dir)):
-        console.note(remark)
-    return Prepared(request, data, plan, folder, sizes)
+    told = (*plan.subject.remarks, *remarks.remarks(request, arguments.data_dir))
+    return Prepared(request, data, plan, folder, sizes, told)
+
+
+def check_is_no_suite(path: Path) -> None:
+    """Raise UsageError for the folder of a study of several workloads, which holds their studies."""
+    suite = read_suite(path)
+    if suite is not None:
+        studies = ", ".join(str(path / entry.folder) for entry in suite.workloads)
+        raise UsageError(f"{path} holds a study of several workloads ({studies}); give another folder with --out")
 
 
 def data_of(request: Request, data_dir: Path | None) -> DataSet | None:

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from steepest.study.errors import StudyError
+
+if TYPE_CHECKING:
+    from steepest.study.report.across.across import Across
 
 T = TypeVar("T")
 
@@ -22,6 +25,20 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     from steepest.study.report import write_comparison
 
     return _told(lambda: write_comparison(folders, out))
+
+
+def compare(folders: Sequence[Path]) -> "Across":
+    """Read several studies and compare them across their workloads."""
+    from steepest.study.report.across.studies import compare
+
+    return _told(lambda: compare(folders))
+
+
+def write_across(found: "Across", folders: Sequence[Path], out: Path) -> Path:
+    """Write a comparison that has been made and return the path of its page."""
+    from steepest.study.report.across.write import write_comparison
+
+    return _told(lambda: write_comparison(found, folders, out))
 
 
 def write_replication(first: Path, second: Path) -> list[str]:

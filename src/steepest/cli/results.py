@@ -1,6 +1,6 @@
 """The results of a study in a terminal: the answer, a row for every optimizer, and cautions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -10,16 +10,24 @@ from rich.text import Text
 from steepest.cli.encoding import printable
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.text.answer import answer, caution
+from steepest.study.report.text.matching import differing
 from steepest.study.report.text.outcome import LEFT, Cells, outcome
 
 
 def show(screen: Console, results: Findings) -> None:
-    """Print the answer, a table, and cautions. A screen too narrow for the table gets some lines per optimizer."""
-    _say(screen, answer(results.study, results.verdicts, results.summaries))
+    """Print the answer, a table, and cautions."""
+    said = answer(results.study, results.verdicts, results.summaries)
+    cautions = (*caution(results.study, results.verdicts, results.searches), *differing(results))
+    show_rows(screen, said, outcome(results), cautions)
+
+
+def show_rows(screen: Console, said: str, found: Mapping[str, Cells], cautions: Iterable[str]) -> None:
+    """Print an answer, a table, and cautions. A screen too narrow for the table gets some lines per optimizer."""
+    _say(screen, said)
     screen.print()
     rows = {
         printable(label): {heading: printable(words) for heading, words in cells.items()}
-        for label, cells in outcome(results).items()
+        for label, cells in found.items()
     }
     grid = _table(rows)
     if Measurement.get(screen, screen.options.update(width=10_000), grid).maximum <= screen.width:
@@ -28,7 +36,7 @@ def show(screen: Console, results: Findings) -> None:
         for label, cells in rows.items():
             screen.print(Text(label, style="bold"), _lines(cells, screen.width), sep="\n", markup=False)
     screen.print()
-    for sentence in caution(results.study, results.verdicts, results.searches):
+    for sentence in cautions:
         _say(screen, f"- {sentence}")
 
 

@@ -5,10 +5,11 @@ from typing import Final
 
 from rich.text import Text
 
-from steepest.cli import console, reporting
+from steepest.cli import console, reporting, run_suite
 from steepest.study import doctor as doctors
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
+from steepest.study.records.suite import read_suite
 from steepest.study.running import rerun as repeats
 from steepest.study.running.memory import keep_freed_memory
 from steepest.study.running.store import StudyFolder
@@ -20,6 +21,11 @@ DATA_SETS: Final = {fashion_mnist.NAME: fashion_mnist}
 
 def report(paths: list[Path], out: Path | None) -> None:
     """Write a study's report anew, or the comparison of several, and print where it is."""
+    suite = read_suite(paths[0]) if len(paths) == 1 else None
+    if suite is not None:
+        console.out().print(f"report: {run_suite.write_report(paths[0], suite, out)}", markup=False)
+        return
+    paths = [study for path in paths for study in _members(path)]
     for path in paths:
         if StudyFolder(path).read_document() is None:
             raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
@@ -27,6 +33,12 @@ def report(paths: list[Path], out: Path | None) -> None:
         raise UsageError("--out is for the comparison of several studies; one study's report goes into its folder")
     page = reporting.write(paths[0]) if len(paths) == 1 else reporting.write_comparison(paths, out or COMPARISON)
     console.out().print(f"report: {page}", markup=False)
+
+
+def _members(path: Path) -> list[Path]:
+    """Return the studies in the folder of a study of several workloads; any other folder as it is."""
+    suite = read_suite(path)
+    return [path] if suite is None else [path / entry.folder for entry in suite.workloads]
 
 
 def fetch(name: str, data_dir: Path | None) -> None:

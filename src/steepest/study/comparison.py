@@ -115,6 +115,7 @@ def compare(
     seed_offset: int = 0,
     search_seed: int = 0,
     more_seeds: int | None = None,
+    match: str = "steps",
 ) -> Answer:
     """Compare optimizers on a model, a workload or an experiment, and return the answer.
 
@@ -144,6 +145,7 @@ def compare(
         seed_offset: the first evaluation seed.
         search_seed: the number of the search's draw: another one gives other points and other tuning seeds.
         more_seeds: the largest number of seeds of a sequential test, which looks after every `seeds` of them.
+        match: what is equal where optimizers are compared: `steps`, training `seconds` or gradient `evaluations`.
 
     Raises:
         UsageError: the arguments cannot be carried out as given.
@@ -180,6 +182,7 @@ def compare(
         seed_offset=seed_offset,
         search_seed=search_seed,
         more_seeds_wanted=more_seeds,
+        match=match,
     )
     return _run(request, made.data if isinstance(made, Workload) else None, jobs, progress, out)
 
@@ -285,6 +288,7 @@ def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -
     from steepest.study.report.findings.findings import findings
     from steepest.study.report.stored.reader import read_study
     from steepest.study.report.text.answer import answer, caution
+    from steepest.study.report.text.matching import differing
     from steepest.study.report.text.outcome import outcome
 
     results = findings(read_study(folder))
@@ -295,7 +299,7 @@ def _answer(folder: Path, statuses: Mapping[str, int], notes: tuple[str, ...]) -
         report=report.write_report(folder),
         statuses=dict(statuses),
         rows=outcome(results),
-        cautions=caution(results.study, results.verdicts, results.searches),
+        cautions=(*caution(results.study, results.verdicts, results.searches), *differing(results)),
         notes=notes,
     )
 

@@ -72,6 +72,14 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Sizes that were asked for; None is the budget's to choose."""
+
+    trials: int | None = None
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
 class Prices:
     """Seconds of a study by its sizes.
 
@@ -102,15 +110,32 @@ def budgeted(request: Request, plan: Plan, budget: Budget, jobs: int) -> tuple[R
     Raises:
         UsageError: the smallest useful plan takes longer.
     """
-    prices, comparisons = prices_of(plan, jobs), len(plan.configs) - 1
+    comparisons, searching = len(plan.configs) - 1, bool(plan.candidates)
+    sizes, why = chosen(
+        Given(request.trials_wanted, request.seeds_wanted),
+        prices_of(plan, jobs),
+        budget,
+        comparisons,
+        searching=searching,
+    )
+    return replace(request, trials_wanted=sizes.trials, seeds_wanted=sizes.seeds), why
+
+
+def chosen(given: Given, prices: Prices, budget: Budget, comparisons: int, *, searching: bool) -> tuple[Sizes, str]:
+    """Return the sizes that the budget has room for at these prices, and a sentence that says which and why.
+
+    `searching` is False where no optimizer has anything to search.
+
+    Raises:
+        UsageError: the smallest useful plan takes longer.
+    """
     least = seeds_for_a_verdict(comparisons, ALPHA) if comparisons else ALONE
-    trials = request.trials_wanted if plan.candidates or request.trials_wanted else 0
-    smallest = Sizes(SMALLEST_SEARCH if trials is None else trials, request.seeds_wanted or least)
+    trials = given.trials if searching or given.trials else 0
+    smallest = Sizes(SMALLEST_SEARCH if trials is None else trials, given.seeds or least)
     if prices.of(smallest) > budget.room:
-        raise UsageError(_refusal(budget, prices, smallest, request))
-    chosen = choose(prices, budget.room, smallest, trials_free=trials is None, seeds_free=request.seeds_wanted is None)
-    sized = replace(request, trials_wanted=chosen.trials, seeds_wanted=chosen.seeds)
-    return sized, _explanation(budget, prices, chosen, smallest, (trials is None, request.seeds_wanted is None))
+        raise UsageError(_refusal(budget, prices, smallest, given))
+    sizes = choose(prices, budget.room, smallest, trials_free=trials is None, seeds_free=given.seeds is None)
+    return sizes, _explanation(budget, prices, sizes, smallest, (trials is None, given.seeds is None))
 
 
 def probing(request: Request) -> Request:
@@ -165,18 +190,18 @@ def _fits(prices: Prices, room: float, sizes: Sizes, seeds_free: bool) -> bool:
     return prices.of(sizes) <= room and (not seeds_free or prices.search(sizes.trials) <= room / 2)
 
 
-def _refusal(budget: Budget, prices: Prices, smallest: Sizes, request: Request) -> str:
+def _refusal(budget: Budget, prices: Prices, smallest: Sizes, given: Given) -> str:
     least = _duration(prices.of(smallest) / (1.0 - RESERVE))
-    why = "" if request.seeds_wanted else ", the fewest that can give a verdict"
-    cheaper = _cheaper(prices, smallest, request)
+    why = "" if given.seeds else ", the fewest that can give a verdict"
+    cheaper = _cheaper(prices, smallest, given)
     return (
         f"--budget {budget.text} is too short: {_sizes(smallest)}{why} take about {_duration(prices.of(smallest))} on "
         f"this machine, and a tenth is kept in reserve; give --budget {least} or more{cheaper}"
     )
 
 
-def _cheaper(prices: Prices, smallest: Sizes, request: Request) -> str:
-    if not smallest.trials or request.trials_wanted is not None:
+def _cheaper(prices: Prices, smallest: Sizes, given: Given) -> str:
+    if not smallest.trials or given.trials is not None:
         return ", fewer epochs, or fewer optimizers"
     without = prices.of(Sizes(0, smallest.seeds)) / (1.0 - RESERVE)
     return f", fewer epochs or optimizers, or --trials 0, which takes {_duration(without)} with settings as they are"

@@ -8,7 +8,7 @@ has seen. `timing` takes the seconds, one trial at a time.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from steepest.study import seeds, source_code, user_files
 from steepest.study.data.dataset import DataSet
@@ -29,6 +29,7 @@ from steepest.study.records.format import (
     Data,
     Device,
     Machine,
+    Match,
     Metric,
     Model,
     OptimizerEntry,
@@ -289,6 +290,7 @@ def _protocol(request: Request) -> Protocol:
         search_seed=request.search_seed,
         looks=request.looks,
         spending=EXPONENT if request.looks else None,
+        match=cast("Match", request.match),
     )
 
 

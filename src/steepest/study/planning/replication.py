@@ -68,6 +68,7 @@ def replicating(document: StudyDocument, path: Path) -> StoredRequest:
         trials_wanted=protocol.trials,
         tuning_seeds_wanted=len(protocol.tuning_seeds) or None,
         timing_rounds=protocol.timing_rounds,
+        match=protocol.match,
         sampler_wanted=protocol.sampler,
         searched_wanted=protocol.searched,
         schedule_wanted=protocol.schedule,

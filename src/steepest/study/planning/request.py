@@ -12,10 +12,10 @@ from steepest.study.declaration import Declaration, Declared, Workload
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
-from steepest.study.planning import search
+from steepest.study.planning import matching, search
 from steepest.study.planning.extension import Extension
 from steepest.study.planning.search import Space
-from steepest.study.records.format import StudyDocument
+from steepest.study.records.format import STEPS, StudyDocument
 from steepest.study.statistics.power import MOST_SEEDS
 from steepest.study.statistics.sequential import planned_looks
 from steepest.study.suggest import choices
@@ -54,6 +54,7 @@ class Request:
         seed_offset: the first evaluation seed.
         search_seed: the number of the search's draw: of its points and of its tuning seeds.
         more_seeds_wanted: the largest number of evaluation seeds of a sequential test; None tests once.
+        match: the kind of equal cost that the main verdicts compare at, see `steepest.study.records.format.Match`.
     """
 
     declared: Declared
@@ -80,6 +81,7 @@ class Request:
     seed_offset: int = 0
     search_seed: int = 0
     more_seeds_wanted: int | None = None
+    match: str = STEPS
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
@@ -103,6 +105,7 @@ class Request:
         search.check(self.sampler, self.trials)
         self._check_search_is_wanted()
         self._check_more_seeds()
+        matching.check(self.match, self.timing_rounds, self.all_train, self.more_seeds_wanted)
         self._check_seeds_are_fresh()
         if self.trials and self.all_train:
             raise UsageError("--all-train leaves no validation set to search on; add --trials 0, or leave it out")
@@ -311,15 +314,19 @@ class Request:
             raise UsageError("no best learning rate lies on the edge of its range, so there is nothing to extend")
         return replace(self, extensions=(*self.extensions, extension))
 
-    def folder(self, fallback: bool) -> Path:
-        """Return the default folder. Choices that differ from the preset's own study are part of its name."""
-        parts = [self.declared.name, self.preset_name]
+    def folder(self, fallback: bool, name: str | None = None) -> Path:
+        """Return the default folder, of the workload or of several under a name that they share.
+
+        Choices that differ from the preset's own study are part of its name.
+        """
+        parts = [name or self.declared.name, self.preset_name]
         parts += [f"{self.epochs}-epochs"] if self.epochs_wanted and self.epochs != self._usual_epochs else []
         parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [f"seeds-from-{self.seed_offset}"] if self.seed_offset else []
         parts += [f"to-{self.more_seeds_wanted}-seeds"] if self.more_seeds_wanted else []
         parts += [f"search-{self.search_seed}"] if self.search_seed else []
+        parts += [f"equal-{self.match}"] if self.match != STEPS else []
         parts += [self.precision] if self.precision != "fp32" else []
         parts += [self.device.type] if self.device.type != "cpu" else []
         parts += ["deterministic"] if self.deterministic else []

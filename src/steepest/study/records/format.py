@@ -25,6 +25,12 @@ INTERRUPTED: Final = "interrupted"
 """The status of a trial whose record has no end."""
 UNSTARTED: Final = "not started"
 
+Match = Literal["steps", "seconds", "evaluations"]
+"""The kind of equal cost that the main verdicts compare at."""
+STEPS: Final = "steps"
+SECONDS: Final = "seconds"
+EVALUATIONS: Final = "evaluations"
+
 Point = int | str
 """A point of a search: the number of a drawn one, or the library's defaults."""
 DEFAULTS: Final = "defaults"
@@ -118,6 +124,7 @@ class Protocol:
         search_seed: the number of the search's draw and of its tuning seeds.
         looks: the numbers of seeds after which a sequential test looks; empty for a test with a fixed number.
         spending: the exponent of a sequential test's spending of alpha.
+        match: the kind of equal cost that the verdicts compare at.
     """
 
     trials: int
@@ -135,6 +142,7 @@ class Protocol:
     search_seed: int = field(default=0, metadata=SINCE_ZERO)
     looks: tuple[int, ...] = field(default=(), metadata=NONE_YET)
     spending: float | None = field(default=None, metadata=LATER)
+    match: Match = field(default=STEPS, metadata={"unwritten": STEPS})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from steepest.study.report.tables.tables import Table, to_csv, to_html, to_latex
 from steepest.study.report.text.answer import answer, caution, edge_words, seen
 from steepest.study.report.text.explanations import basin_words, target_words, verdict_words
 from steepest.study.report.text.fairness import fairness
+from steepest.study.report.text.matching import differing, matched_words
 from steepest.study.report.text.methods import methods
 from steepest.study.report.wording import joined, plural
 
@@ -95,6 +96,7 @@ def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str
         verdict_words=verdict_words(findings.verdicts),
         target_words=target_words(findings),
         basin_words=basin_words(study),
+        matched_words=matched_words(findings),
         edges=edge_words(findings.searches),
         fairness=fairness(findings),
         methods=methods(findings),
@@ -114,7 +116,8 @@ def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
     """Return the content above the first section."""
     study = findings.study
     first = answer(study, findings.verdicts, findings.summaries)
-    more = (seen(findings.verdicts, findings.summaries), *caution(study, findings.verdicts, findings.searches))
+    cautions = (*caution(study, findings.verdicts, findings.searches), *differing(findings))
+    more = (seen(findings.verdicts, findings.summaries), *cautions)
     return {
         "answer": first.replace(" ± ", _TIGHT),
         "cautions": [sentence.replace(" ± ", _TIGHT) for sentence in more if sentence],

@@ -1,11 +1,21 @@
 """Small words: counts, lists, signed figures and intervals as a reader expects them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from steepest.study.records.format import EVALUATIONS, SECONDS, STEPS, Match
+from steepest.study.report.findings.matching import TOLERANCE
 from steepest.study.report.findings.measures import MISSING, Measure
 from steepest.study.report.findings.summary import Spread
+from steepest.study.report.findings.verdicts import Condition, Verdicts
+
+COSTS: Final[Mapping[Match, str]] = {
+    STEPS: "steps",
+    SECONDS: "training seconds",
+    EVALUATIONS: "gradient evaluations",
+}
+"""The kinds of equal cost in words."""
 
 
 def plural(count: int, word: str) -> str:
@@ -114,3 +124,29 @@ def numbers_in_words(values: Sequence[int]) -> str:
         else:
             runs.append([value])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+
+
+def at_words(condition: Condition) -> str:
+    """Return the point of training at which optimizers are compared.
+
+    >>> at_words(Condition()), at_words(Condition("seconds", 75.0, {"SGD": 0.5}))
+    ('at the end of training', 'at equal training seconds (75 s, the smallest total)')
+    """
+    end = "at the end of training"
+    if condition.budget is None:
+        return end
+    if not condition.is_early:
+        return f"{end}, where {COSTS[condition.match]} are equal within {percent(TOLERANCE)}"
+    return f"at equal {COSTS[condition.match]} ({amount(condition)}, the smallest total)"
+
+
+def amount(condition: Condition) -> str:
+    """Return a budget of seconds or of gradient evaluations."""
+    budget = condition.budget or 0.0
+    return duration(budget) if condition.match == SECONDS else f"{budget:,.0f}"
+
+
+def subject(verdicts: Verdicts) -> str:
+    """Return the measure that verdicts compare, and the point of training if that is not its end."""
+    title, condition = verdicts.measure.title, verdicts.condition
+    return f"{title} {at_words(condition)}" if condition.is_early else title

@@ -15,6 +15,7 @@ from steepest.study.report.page import render_page
 from steepest.study.report.stored.reader import read_study
 from steepest.study.report.tables.answer_tables import answer_tables
 from steepest.study.report.tables.contents import results_table, settings_table, trials_table
+from steepest.study.report.tables.matched_table import matched_table
 from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
 from steepest.study.report.text.replication import replication_document, replication_lines
 
@@ -44,6 +45,7 @@ def all_tables(found: Findings) -> dict[str, Table]:
     study = found.study
     tables = (
         *answer_tables(found),
+        *(table for table in [matched_table(found)] if table.rows),
         results_table(study, found.summaries),
         trials_table(study),
         settings_table(study),

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 
+from steepest.study.records.format import STEPS
 from steepest.study.report.across.across import WORKLOAD_LESS, Across, figure_of_error, middle
+from steepest.study.report.across.held import held
 from steepest.study.report.charts.chart import Axis, Chart, Series
 from steepest.study.report.charts.palette import Styles
 from steepest.study.report.charts.rows import Estimate, Row, rows
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.tables.answer_tables import VERDICT_TAGS
 from steepest.study.report.tables.tables import Cell, Column, Formatted, Number, Table, Text
-from steepest.study.report.wording import joined, percent, plural
+from steepest.study.report.wording import COSTS, joined, percent, plural
 
 
 def tables(found: Across) -> dict[str, Table]:
@@ -33,7 +35,7 @@ def answer(found: Across) -> str:
     have = "has" if len(first) == 1 else "share"
     return (
         f"Over {plural(len(found.found), 'workload')}, {joined(first)} {have} the best mean rank, {best:.3g} of "
-        f"{len(found.labels)}. {_survival(found)}"
+        f"{len(found.labels)}. {_survival(found)} {held(found)}".rstrip()
     )
 
 
@@ -45,6 +47,12 @@ def cautions(found: Across) -> list[str]:
         if len(found.found) > 1
         else "One workload shows nothing about others.",
     ]
+    unequal = [COSTS[one.study.protocol.match] for one in found.found.values() if one.study.protocol.match != STEPS]
+    if unequal:
+        sentences.append(
+            f"Verdicts are those at equal {joined(list(dict.fromkeys(unequal)))}, where the plan names that; ranks and "
+            "profiles are those of equal steps."
+        )
     if found.absent:
         sentences.append(f"Without a result in some study, and so left out: {joined(list(found.absent))}.")
     return sentences

@@ -13,7 +13,7 @@ from steepest.study.report.findings.summary import Spread, Summary, spread
 from steepest.study.report.findings.time_to_target import Target, TimeToTarget
 from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
 from steepest.study.report.stored.study import Study, Trial
-from steepest.study.report.wording import between, percent, plus_minus, signed
+from steepest.study.report.wording import between, percent, plus_minus, signed, subject
 from steepest.study.statistics.intervals import median_interval
 from steepest.study.statistics.targets import median_with_censoring
 
@@ -27,7 +27,7 @@ def verdict_chart(findings: Findings, styles: Styles) -> Chart:
     return Chart(
         section="verdicts",
         key="verdicts",
-        title=f"{verdicts.measure.title}: difference from {verdicts.reference or 'the reference'}",
+        title=f"{subject(verdicts)}: difference from {verdicts.reference or 'the reference'}",
         x=Axis(f"Difference from {verdicts.reference}, positive is better", bounds=frame),
         y=axis,
         series=series,
@@ -134,7 +134,7 @@ def _verdict_words(verdicts: Verdicts) -> str:
         f"{comparison.label} {comparison.verdict.value}, {signed(comparison.estimate)}"
         for comparison in verdicts.comparisons
     ]
-    about = f"difference in {verdicts.measure.title.lower()} from {verdicts.reference}"
+    about = f"difference in {subject(verdicts).lower()} from {verdicts.reference}"
     return f"Dot chart: {about}. {'; '.join(parts)}." if parts else f"{about}: nothing to compare yet."
 
 

@@ -72,6 +72,11 @@ def goal(study: Study) -> Measure:
     return _measure(study, f"test_{study.metric}")
 
 
+def validation_goal(study: Study) -> Measure:
+    """Return the study's metric on the validation set."""
+    return _measure(study, f"validation_{study.metric}")
+
+
 def trial_measures(study: Study) -> tuple[Measure, ...]:
     """Return the columns of the table of trials."""
     keys = ("train_loss", *_metric_keys(study, "train", "validation", "test"), *_speed(study))

@@ -10,10 +10,10 @@ optimizer and of the reference had ended.
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steepest.study.errors import UsageError
-from steepest.study.records.format import DIVERGED
+from steepest.study.records.format import DIVERGED, STEPS, Match
 from steepest.study.report.findings.looks import first_decisive_look, looked_at, looks_of
 from steepest.study.report.findings.measures import Measure, goal
 from steepest.study.report.stored.study import Study
@@ -57,10 +57,36 @@ class VerdictRow:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """The point of training at which optimizers are compared: its end, or an equal cost of some kind.
+
+    Attributes:
+        match: the kind of equal cost.
+        budget: the common budget; None at equal steps, and where the costs are not known yet.
+        reads: by optimizer, the median share of its steps at which its trials were read; empty at the end of training.
+    """
+
+    match: Match = STEPS
+    budget: float | None = None
+    reads: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_early(self) -> bool:
+        """True if some trials are read before the end of training."""
+        return bool(self.reads)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if nothing can be compared, as no cost of this kind is known."""
+        return self.match != STEPS and self.budget is None
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """All comparisons of one measure with the reference, corrected together.
 
-    `looks` are the planned numbers of seeds of a sequential study; empty for any other.
+    `looks` are the planned numbers of seeds of a sequential study; empty for any other. `condition` is the point of
+    training.
     """
 
     measure: Measure
@@ -69,6 +95,7 @@ class Verdicts:
     alpha: float
     rows: tuple[VerdictRow, ...]
     looks: tuple[int, ...] = ()
+    condition: Condition = Condition()
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -112,7 +139,7 @@ class Verdicts:
 
 
 def verdicts(study: Study) -> Verdicts:
-    """Return the study's main verdicts: its metric on the test set, at the end of the schedule."""
+    """Return the study's verdicts at equal steps: its metric on the test set, at the end of the schedule."""
     measure = goal(study)
     results = {label: _finals(study, label, measure) for label in study.labels}
     return judge(study, results, measure, study.protocol.margin)

@@ -167,17 +167,8 @@ class Study:
 
     @property
     def task(self) -> tuple[str, ...]:
-        """The identity of its workload, whatever its size and schedule.
-
-        A workload of the library is known by its name. In users' files, and in Python, one name may stand for several:
-        those are known by their data and their model too.
-        """
-        document = self.document
-        source = document.config.task.source
-        if ":" not in source and source != FROM_PYTHON:
-            return (document.workload,)
-        digests = sorted(document.data.sha256.items()) if document.data else document.model.code_sha256
-        return (document.workload, str(digests), document.model.sha256)
+        """The identity of its workload."""
+        return task_of(self.document)
 
     def rerun(self, trial: Trial) -> str:
         """Return the command that runs one trial again and says whether its curve is the same, bit for bit."""
@@ -186,6 +177,19 @@ class Study:
     @cached_property
     def _by_label(self) -> Mapping[str, tuple[Trial, ...]]:
         return by_label(self.trials)
+
+
+def task_of(document: StudyDocument) -> tuple[str, ...]:
+    """Return the identity of a study's workload, whatever its size and schedule.
+
+    A workload of the library is known by its name. In users' files, and in Python, one name may stand for several:
+    those are known by their data and their model too.
+    """
+    source = document.config.task.source
+    if ":" not in source and source != FROM_PYTHON:
+        return (document.workload,)
+    digests = sorted(document.data.sha256.items()) if document.data else document.model.code_sha256
+    return (document.workload, str(digests), document.model.sha256)
 
 
 def by_label(trials: Sequence[Trial]) -> dict[str, tuple[Trial, ...]]:

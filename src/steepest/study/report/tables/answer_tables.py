@@ -13,7 +13,7 @@ from steepest.study.report.findings.tuning import Search, SearchPoint
 from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
 from steepest.study.report.stored.study import Study
 from steepest.study.report.tables.tables import Cell, Column, Formatted, IntervalCell, MeanSd, Number, Table, Text
-from steepest.study.report.wording import between, duration, p_value, percent, signed
+from steepest.study.report.wording import at_words, between, duration, p_value, percent, signed
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
 VERDICT_TAGS: Mapping[Verdict, str] = {
@@ -155,8 +155,8 @@ def _verdicts_caption(verdicts: Verdicts, settings: Mapping[str, str]) -> str:
     margin = f"; differences within ±{verdicts.margin:g} have no practical meaning" if verdicts.margin else ""
     reference = with_setting(str(verdicts.reference), settings)
     return (
-        f"{verdicts.measure.title} at the end of training, against {reference}. Positive differences favour the "
-        f"optimizer{margin}."
+        f"{verdicts.measure.title} {at_words(verdicts.condition)}, against {reference}. Positive differences favour "
+        f"the optimizer{margin}."
     )
 
 

@@ -6,15 +6,15 @@ Nothing is said here beyond the verdicts: a mean that is higher is described as 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from steepest.study.records.format import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, TIMED_OUT, UNSTARTED
+from steepest.study.records.format import DEFAULTS, DIVERGED, FINISHED, INTERRUPTED, SECONDS, TIMED_OUT, UNSTARTED
 from steepest.study.report.findings.looks import looks_made
-from steepest.study.report.findings.measures import Measure
+from steepest.study.report.findings.measures import Measure, goal
 from steepest.study.report.findings.settings import ran_with, searched, with_setting
 from steepest.study.report.findings.summary import Spread, Summary, ranked, statuses
 from steepest.study.report.findings.tuning import Search, edges
 from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
 from steepest.study.report.stored.study import Study
-from steepest.study.report.wording import joined, percent, plural, plus_minus
+from steepest.study.report.wording import COSTS, at_words, joined, percent, plural, plus_minus
 from steepest.study.statistics.power import MOST_SEEDS, seeds_to_detect
 from steepest.study.statistics.verdicts import Comparison, Verdict
 
@@ -44,16 +44,24 @@ def _verdict_sentence(study: Study, found: Verdicts, summaries: Sequence[Summary
     so_far = "So far, " if _unfinished(study) else ""
     if not any(trial.counts for trial in study.trials):
         return "No trial has finished yet, so there is nothing to compare."
+    if found.condition.is_waiting:
+        return _waiting(found)
     if found.looks and found.rows and not found.comparisons and _unfinished(study):
         return f"No verdict before the first look, which is planned at {plural(found.looks[0], 'seed')}."
-    if _is_metric_broken(study, found.measure):
-        return _broken_metric(study, found.measure)
+    if _is_metric_broken(study, goal(study)):
+        return _broken_metric(study, goal(study))
     if not found.comparisons:
-        return _starting(so_far, _alone(study, found, ranked(summaries, found.measure)))
+        return _starting(so_far, _alone(study, found, ranked(summaries, goal(study))))
     decided = [comparison for comparison in found.comparisons if comparison.verdict is not Verdict.NOT_ENOUGH_SEEDS]
     if not decided:
         return _too_few(found)
-    return f"{_starting(so_far, _on(found.measure))}, over {_pairs(decided)}: {_verdicts(study, found)}."
+    return f"{_starting(so_far, _on(found))}, over {_pairs(decided)}: {_verdicts(study, found)}."
+
+
+def _waiting(found: Verdicts) -> str:
+    match = found.condition.match
+    missing = "the timing pass has not run" if match == SECONDS else "no finished trial has a record of them"
+    return f"No verdict yet: the plan compares at equal {COSTS[match]}, and {missing}."
 
 
 def _is_metric_broken(study: Study, measure: Measure) -> bool:
@@ -75,6 +83,8 @@ def _broken_metric(study: Study, measure: Measure) -> str:
 def seen(found: Verdicts, summaries: Sequence[Summary]) -> str:
     """Name the optimizer with the best mean in these runs: a description, which decides nothing."""
     measure = found.measure
+    if found.condition.is_early or found.condition.is_waiting:  # means at the end are not those that are compared
+        return ""
     order = ranked(summaries, measure)
     if len(order) < 2:
         return ""
@@ -152,11 +162,11 @@ def _unfinished(study: Study) -> bool:
 
 def _alone(study: Study, found: Verdicts, order: Sequence[Summary]) -> str:
     if not order:
-        whys = {found.measure.lost(trial) for trial in study.trials if trial.counts}
+        whys = {goal(study).lost(trial) for trial in study.trials if trial.counts}
         return "Every trial that ended diverged." if whys == {DIVERGED} else "No trial that ended has a finite result."
     if len(study.labels) > 1:
         return f"No optimizer has a result on a seed of {found.reference}, the reference: there is nothing to compare."
-    best, measure = order[0], found.measure
+    best, measure = order[0], goal(study)
     spread = best.spreads[measure.key]
     kind = f"mean {measure.title.lower()}" if spread.count > 1 else measure.title.lower()
     return f"{best.label} has a {kind} of {_reached(spread, measure)}; there is no other optimizer to compare it with."
@@ -169,8 +179,8 @@ def _too_few(found: Verdicts) -> str:
     return f"No verdict: for {comparisons}, {wanted}, and there {'is' if most == 1 else 'are'} {most}."
 
 
-def _on(measure: Measure) -> str:
-    return f"On {measure.title.lower()} at the end of training"
+def _on(found: Verdicts) -> str:
+    return f"On {found.measure.title.lower()} {at_words(found.condition)}"
 
 
 def _pairs(decided: Sequence[Comparison]) -> str:

@@ -13,6 +13,7 @@ from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.settings import by_schedule
 from steepest.study.report.findings.tuning import Search, SearchPoint, edges
 from steepest.study.report.stored.study import Study, Trial
+from steepest.study.report.text.matching import matched_checks
 from steepest.study.report.wording import joined, numbers_in_words, percent, plural
 
 SKEWED_COVERAGE = 0.905
@@ -37,6 +38,7 @@ def fairness(findings: Findings) -> Fairness:
         *(_searching(findings) if study.tuned else [("", "No hyperparameter was tuned: settings are compared.")]),
         _schedules(study),
         _horizon(study),
+        matched_checks(findings),
         _threads(study),
         _timing(findings),
         ("", _intervals(findings)),

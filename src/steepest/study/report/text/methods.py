@@ -3,7 +3,8 @@
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.settings import by_schedule, searched
 from steepest.study.report.stored.study import Study
-from steepest.study.report.wording import joined, numbers_in_words, percent, plural
+from steepest.study.report.text.matching import matched_methods
+from steepest.study.report.wording import joined, numbers_in_words, percent, plural, subject
 
 SAMPLERS = {"sobol": "scrambled Sobol points", "random": "independent uniform points"}
 
@@ -17,6 +18,7 @@ def methods(findings: Findings) -> str:
         _schedule(study),
         _evaluation(study),
         _tests(findings),
+        matched_methods(findings),
         _targets(findings),
         _timing(findings),
         _machine(study),
@@ -89,9 +91,10 @@ def _tests(findings: Findings) -> str:
     margin = f" Equivalent means that the interval lies within ±{verdicts.margin:g}." if verdicts.margin else ""
     comparisons = plural(len(verdicts.comparisons), "comparison")
     intervals = "; ".join(dict.fromkeys(comparison.interval.method for comparison in verdicts.comparisons))
+    what = subject(verdicts).lower()
     if verdicts.looks:
         return (
-            f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired "
+            f"Against {verdicts.reference}, {what} was compared by two-sided paired "
             f"sign-flip permutation tests in {plural(len(verdicts.looks), 'planned look')} (at "
             f"{joined(list(map(str, verdicts.looks)))} seeds; after a share t of them t to the power of "
             f"{findings.study.protocol.spending:g} of the error rate may be spent), with Holm's correction over "
@@ -100,7 +103,7 @@ def _tests(findings: Findings) -> str:
             f"({intervals}). A diverged run counts as worse than any finite result.{margin}"
         )
     return (
-        f"Against {verdicts.reference}, {verdicts.measure.title.lower()} was compared by two-sided paired sign-flip "
+        f"Against {verdicts.reference}, {what} was compared by two-sided paired sign-flip "
         f"permutation tests with Holm's correction over {comparisons} at a family-wise error rate of "
         f"{percent(verdicts.alpha)}, with simultaneous {percent(verdicts.level)} intervals ({intervals}). "
         f"A diverged run counts as worse than any finite result.{margin}{_power(verdicts.detectable)}"

@@ -9,8 +9,8 @@ from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import goal
 from steepest.study.report.findings.settings import ran_with
 from steepest.study.report.findings.summary import Spread
-from steepest.study.report.findings.verdicts import VerdictRow
-from steepest.study.report.wording import ACCURACY, between, number, score, signed
+from steepest.study.report.findings.verdicts import VerdictRow, Verdicts
+from steepest.study.report.wording import ACCURACY, COSTS, between, number, score, signed
 
 PERCENT: Final = 100
 MILLISECONDS: Final = 1000
@@ -27,6 +27,7 @@ def outcome(findings: Findings) -> dict[str, Cells]:
     steps = {cost.label: MILLISECONDS * cost.seconds for cost in findings.costs}  # the timing pass's
     verdicts = {row.label: row for row in findings.verdicts.rows}
     settings = ran_with(findings.study)
+    better = _better(findings.verdicts)
     rows: dict[str, Cells] = {}
     for summary in findings.summaries:
         is_reference = summary.label == findings.verdicts.reference
@@ -34,13 +35,18 @@ def outcome(findings: Findings) -> dict[str, Cells]:
         rows[summary.label] = {
             "ran with": settings.get(summary.label, ""),
             f"test {metric.replace('_', ' ')}": _score(summary.spreads[goal(findings.study).key], metric),
-            "better by": difference,
+            better: difference,
             "verdict": verdict,
             "train loss": number(summary.spreads["train_loss"].mean),
             "ms/step": number(steps.get(summary.label)),
             "trials": ", ".join(f"{count} {status}" for status, count in summary.statuses.items()),
         }
     return rows
+
+
+def _better(verdicts: Verdicts) -> str:
+    condition = verdicts.condition
+    return f"better by, at equal {COSTS[condition.match]}" if condition.is_early else "better by"
 
 
 def as_text(rows: Mapping[str, Cells]) -> str:
