@@ -200,7 +200,8 @@ class _Study:
         for batch in [[trial] for trial in waiting] if alone else [waiting]:
             self._check_time(batch)
             self._run_batch(batch)
-        self._check_time([trial for trial in waiting if self.folder.read_trial(trial.id).end is None])
+        if self._is_late:
+            self._check_time([trial for trial in waiting if self.folder.read_trial(trial.id).end is None])
 
     @property
     def _is_late(self) -> bool:
@@ -213,14 +214,15 @@ class _Study:
 
     def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         """Return the trials that are still to run. Note damaged files, and delete checkpoints of finished trials."""
-        waiting = pending(trials, self.folder)
-        for trial in waiting:
-            note = self.folder.read_trial(trial.id).note
-            if note is not None:
-                self.damaged[trial.id] = note
+        waiting = []
         for trial in trials:
-            if trial not in waiting:
+            stored = self.folder.read_trial(trial.id)
+            if stored.is_done:
                 self.folder.checkpoint(trial.spec).delete()
+                continue
+            waiting.append(trial)
+            if stored.note is not None:
+                self.damaged[trial.id] = stored.note
         return waiting
 
     def _run_batch(self, batch: Sequence[PlannedTrial]) -> None:
