@@ -183,7 +183,7 @@ class _Study:
     def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
         """Raise MetricError if trials finished with a finite loss, but none of them with a finite metric."""
         name = self.plan.task.metric.name
-        records = [self.folder.read_trial(trial.id) for trial in trials]
+        records = (self.folder.read_trial(trial.id) for trial in trials)  # one at a time: together they fill the memory
         values = [last_value(record, f"{split}_{name}") for record in records if record.status == FINISHED]
         if values and not any(map(math.isfinite, values)):
             raise MetricError(
