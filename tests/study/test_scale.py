@@ -1,6 +1,7 @@
 """What many trials cost: files and bytes that are read, not seconds."""
 
 import json
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -262,3 +263,23 @@ def test_a_stored_configuration_is_a_copy(plan: PlanMaker) -> None:
     before = json.dumps(config.document())
     config.document()["label"] = "another"
     assert json.dumps(config.document()) == before
+
+
+def test_a_driver_keeps_few_records_in_memory(plan: PlanMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All records of a large study together do not fit."""
+    kept: list[weakref.ref[TrialRecords]] = []
+    most = 0
+    whole = store.read_records
+
+    def read(path: Path) -> TrialRecords:
+        nonlocal most
+        kept[:] = [one for one in kept if one() is not None]
+        most = max(most, len(kept))
+        found = whole(path)
+        kept.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(store, "read_records", read)
+    wanted = {"trials_wanted": 4, "tuning_seeds_wanted": 2}
+    engine.run(plan("sgd", "adam", seeds=3, **wanted), StudyFolder(tmp_path), Silent())
+    assert most <= 3
