@@ -20,7 +20,7 @@ from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, Study
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
 from steepest.study.running.looks import needing_seeds
-from steepest.study.running.store import StudyFolder, TrialRecords
+from steepest.study.running.store import DONE, StudyFolder, TrialRecords
 from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
@@ -256,7 +256,7 @@ class _Study:
                 self.workers.forget()
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self.summary.ended[str(event.record["status"])] += 1
-            if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
+            if event.record["status"] in DONE:  # a worker that was killed after its last line has left it
                 self.folder.checkpoint(trial).delete()
 
 
