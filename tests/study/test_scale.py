@@ -254,7 +254,7 @@ def test_the_code_of_a_rule_is_read_once(plan: PlanMaker, monkeypatch: pytest.Mo
 
     source_code.function_digest.cache_clear()
     monkeypatch.setattr(source_code.inspect, "getsource", getsource)
-    assert len({spec.id for spec in evaluations(plan("sgd", "adam", seeds=5))}) == 10
+    assert len({spec.id for spec in evaluations(plan("sgd", "sgd[lr=0.5]", seeds=5))}) == 10
     assert set(read.values()) == {1}
 
 
