@@ -1,6 +1,7 @@
 """The table that follows a study on a terminal: one row per trial, never higher than the terminal."""
 
 import time
+from collections import Counter
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -65,8 +66,8 @@ class LiveTable:
         }
 
     def _footer(self, rows: list[Row], shown: int) -> str:
-        counts = [(status, sum(row.status == status for row in rows)) for status in STYLES]
-        parts = [f"{count} {status}" for status, count in counts if count]
+        counts = Counter(row.status for row in rows)
+        parts = [f"{counts[status]} {status}" for status in STYLES if counts[status]]
         hidden = f" ({len(rows) - shown} of {len(rows)} rows hidden)" if shown < len(rows) else ""
         return f"{', '.join(parts)}{hidden}; time left about {text.duration(self._progress.seconds_left())}"
 

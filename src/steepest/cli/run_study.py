@@ -64,7 +64,7 @@ def _watching(screen: Console, progress: Progress) -> Iterator[Callback]:
     if not screen.is_terminal:
         yield PlainLines(progress, screen)
         return
-    with Live(LiveTable(progress), console=screen, refresh_per_second=4, vertical_overflow="crop"):
+    with Live(LiveTable(progress), console=screen, refresh_per_second=2, vertical_overflow="crop"):
         yield progress
 
 

@@ -33,6 +33,7 @@ def file_digest(file: str) -> str:
     return _digest(f"{name}={part['sha256']}" for name, part in parts)
 
 
+@cache
 def function_digest(function: Callable[..., Any]) -> str:
     """Return the SHA-256 of a function's code."""
     source = textwrap.dedent(inspect.getsource(function))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -124,6 +125,11 @@ class OptimizerConfig:
 
     def document(self) -> dict[str, Any]:
         """Return the configuration as a record stores it. The digest of the rule's own source is part of it."""
+        return dict(self._document)
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        """The document, made once: all seeds of a study share it."""
         return {
             "label": self.label,
             "name": self.source,

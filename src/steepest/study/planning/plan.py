@@ -8,6 +8,7 @@ has seen. `timing` takes the seconds, one trial at a time.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, cast
 
 from steepest.study import seeds, source_code, user_files
@@ -110,14 +111,14 @@ class Plan:
         """The largest number of evaluation seeds: that of a sequential test's last look."""
         return max(self.document.protocol.looks, default=len(self.seeds))
 
-    @property
-    def search_trials(self) -> list[PlannedTrial]:
+    @cached_property
+    def search_trials(self) -> tuple[PlannedTrial, ...]:
         """The trials of the search: every point of every optimizer before the next seed, point by point."""
         longest = max(map(len, self.candidates.values()), default=0)
         rounds = [[points[n] for points in self.candidates.values() if n < len(points)] for n in range(longest)]
-        return [
+        return tuple(
             self._trial(candidate, seed, SEARCH) for seed in self.search_seeds for row in rounds for candidate in row
-        ]
+        )
 
     def evaluation_trials(self, chosen: Sequence[Candidate]) -> list[PlannedTrial]:
         """Return the evaluation trials: every seed goes through all optimizers before the next seed starts."""

@@ -21,7 +21,7 @@ from steepest.study.report.findings.settings import run_with, spelled
 from steepest.study.report.findings.summary import statuses
 from steepest.study.report.names import breakable
 from steepest.study.report.stored.study import Study
-from steepest.study.report.tables.contents import comparable
+from steepest.study.report.tables.contents import comparable, shown_trials_table
 from steepest.study.report.tables.tables import Table, to_csv, to_html, to_latex, to_markdown
 from steepest.study.report.text.answer import answer, caution, edge_words, seen
 from steepest.study.report.text.explanations import basin_words, target_words, verdict_words
@@ -89,7 +89,7 @@ def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str
         panels=panels(charts),
         x_names=X_NAMES,
         legend=[(label, swatch(style)) for label, style in styles_of(study.labels).items()],
-        tables={key: to_html(table) for key, table in tables.items()},
+        tables={key: to_html(table) for key, table in {**tables, "trials": shown_trials_table(study)}.items()},
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),
         here=_setting_in_words(study),

@@ -20,7 +20,7 @@ from steepest.study.records.format import FINISHED, SEARCH, Choice, Point, Study
 from steepest.study.records.records import alike, number
 from steepest.study.running import signals
 from steepest.study.running.looks import needing_seeds
-from steepest.study.running.store import StudyFolder, TrialRecords
+from steepest.study.running.store import DONE, StudyFolder, TrialRecords
 from steepest.study.running.workers import InProcess, TrialUpdate, Workers
 from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.trial import Event
@@ -183,7 +183,7 @@ class _Study:
     def _check_metric(self, trials: Sequence[PlannedTrial], split: str) -> None:
         """Raise MetricError if trials finished with a finite loss, but none of them with a finite metric."""
         name = self.plan.task.metric.name
-        records = [self.folder.read_trial(trial.id) for trial in trials]
+        records = (self.folder.read_trial(trial.id) for trial in trials)  # one at a time: together they fill the memory
         values = [last_value(record, f"{split}_{name}") for record in records if record.status == FINISHED]
         if values and not any(map(math.isfinite, values)):
             raise MetricError(
@@ -200,7 +200,8 @@ class _Study:
         for batch in [[trial] for trial in waiting] if alone else [waiting]:
             self._check_time(batch)
             self._run_batch(batch)
-        self._check_time([trial for trial in waiting if self.folder.read_trial(trial.id).end is None])
+        if self._is_late:
+            self._check_time([trial for trial in waiting if self.folder.read_trial(trial.id).end is None])
 
     @property
     def _is_late(self) -> bool:
@@ -213,14 +214,15 @@ class _Study:
 
     def _look(self, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         """Return the trials that are still to run. Note damaged files, and delete checkpoints of finished trials."""
-        waiting = pending(trials, self.folder)
-        for trial in waiting:
-            note = self.folder.read_trial(trial.id).note
-            if note is not None:
-                self.damaged[trial.id] = note
+        waiting = []
         for trial in trials:
-            if trial not in waiting:
+            stored = self.folder.read_trial(trial.id)
+            if stored.is_done:
                 self.folder.checkpoint(trial.spec).delete()
+                continue
+            waiting.append(trial)
+            if stored.note is not None:
+                self.damaged[trial.id] = stored.note
         return waiting
 
     def _run_batch(self, batch: Sequence[PlannedTrial]) -> None:
@@ -264,7 +266,7 @@ class _Study:
             self._note_settings(trial, (event.timing or {}).get("settings", ()))
             self._note_left_behind(trial, (event.timing or {}).get("left_behind", ()))
             self.summary.ended[str(event.record["status"])] += 1
-            if self.folder.is_done(trial.id):  # a worker that was killed after its last line has left it
+            if event.record["status"] in DONE:  # a worker that was killed after its last line has left it
                 self.folder.checkpoint(trial).delete()
 
 

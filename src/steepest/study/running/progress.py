@@ -48,7 +48,10 @@ class Row:
 
 
 class Progress:
-    """A callback that keeps one row per trial, in the order of running; `jobs` trials run at once."""
+    """A callback that keeps one row per trial, in the order of running; `jobs` trials run at once.
+
+    The time left is asked for often, so rows of trials that wait or have ended are counted as they change.
+    """
 
     def __init__(self, plan: Plan, folder: StudyFolder, jobs: int = 1) -> None:
         self.metric: str = plan.task.metric.name
@@ -58,15 +61,24 @@ class Progress:
         self._plan = plan
         self._folder = folder
         self._jobs = jobs
+        self._running: dict[str, Row] = {}
+        self._waiting = 0
+        self._timing = False
+        self._took = (0, 0.0)  # the number of trials that this run has ended, and their seconds
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
         """Add a row for every trial of a stage."""
         self.rows |= {trial.id: self._row(self._plan, trial, self._folder) for trial in trials}
+        self._running = {trial: row for trial, row in self.rows.items() if row.status == "running"}
+        self._waiting = sum(row.status == "waiting" for row in self.rows.values())
+        self._timing = any(row.phase == TIMING for row in self.rows.values())
 
     def trial_started(self, trial: TrialSpec) -> None:
         """Mark a trial as running."""
         row = self.rows[trial.id]
+        self._waiting -= row.status == "waiting"
         row.status, row.began = "running", time.monotonic()
+        self._running[trial.id] = row
 
     def trial_event(self, trial: TrialSpec, event: Event) -> None:
         """Update a trial's row."""
@@ -75,24 +87,26 @@ class Progress:
         self._read(row, event.record, event.timing or {})
         if event.record["kind"] == "resumed":
             row.done_before = row.done
+        if row.status != "running" and self._running.pop(trial.id, None) is not None:
+            count, seconds = self._took
+            self._took = (count + 1, seconds + row.took)
 
     def seconds_left(self) -> float | None:
         """Return the remaining seconds of all trials, judged by those that this run has ended, or by running ones."""
         now = time.monotonic()
-        rows = self.rows.values()
-        running = [row for row in rows if row.status == "running"]
-        rests = [rest for row in running if (rest := row.seconds_left(now)) is not None]
-        unknown = len(running) - len(rests) + sum(row.status == "waiting" for row in rows)
-        took = [row.took for row in rows if row.took and row.status != "running"]
-        typical = took or [now - row.began + rest for row in running if (rest := row.seconds_left(now)) is not None]
-        if unknown and not typical:
-            return None
-        whole = sum(rests) + (unknown * fmean(typical) if unknown else 0.0)
-        return whole / self._at_once(len(rests) + unknown)
+        known = [(row, rest) for row in self._running.values() if (rest := row.seconds_left(now)) is not None]
+        unknown = len(self._running) - len(known) + self._waiting
+        whole = sum(rest for _, rest in known)
+        if unknown:
+            count, seconds = self._took
+            if not count and not known:
+                return None
+            whole += unknown * (seconds / count if count else fmean(now - row.began + rest for row, rest in known))
+        return whole / self._at_once(len(known) + unknown)
 
     def _at_once(self, unfinished: int) -> int:
-        timing = any(row.phase == TIMING for row in self.rows.values())  # the last stage, one trial at a time
-        return 1 if timing else max(1, min(self._jobs, unfinished))
+        # timing is the last stage, one trial at a time
+        return 1 if self._timing else max(1, min(self._jobs, unfinished))
 
     def _row(self, plan: Plan, trial: TrialSpec, folder: StudyFolder) -> Row:
         row = Row(trial.config.label, trial.phase, trial.seed, plan.subject.steps or plan.pattern.epochs or 1)

@@ -27,13 +27,13 @@ class ProgressLine:
     def __init__(self, progress: Progress, file: TextIO) -> None:
         self._progress = progress
         self._file = file
-        self._stage: Sequence[TrialSpec] = ()
+        self._stage: Sequence[str] = ()
         self._shown = -PAUSE
 
     def stage_started(self, trials: Sequence[TrialSpec]) -> None:
         """Count the trials of the stage."""
         self._progress.stage_started(trials)
-        self._stage = trials
+        self._stage = [trial.id for trial in trials]
 
     def trial_started(self, trial: TrialSpec) -> None:
         """Name the trial."""
@@ -55,7 +55,7 @@ class ProgressLine:
             self._write(self._words(trial))
 
     def _words(self, trial: TrialSpec) -> str:
-        rows = [self._progress.rows[planned.id] for planned in self._stage]
+        rows = [self._progress.rows[planned] for planned in self._stage]
         done = sum(row.status not in ("waiting", "running") for row in rows)
         left = self._progress.seconds_left()
         rest = "" if left is None else f", about {duration(left)} left"

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ from steepest.study.errors import StudyError
 from steepest.study.records.lease import EXPIRY, Writer
 from steepest.study.records.records import Record
 from steepest.study.running.execution import execute, record_death
-from steepest.study.running.store import StudyFolder
+from steepest.study.running.store import StudyFolder, Tail
 from steepest.study.running.worker_process import load_checked, unchanged
 from steepest.study.running.workers import Take, TrialUpdate
 from steepest.study.trials.checkpoints import SECONDS
@@ -26,6 +26,8 @@ ATTEMPTS: Final = 4
 """The most attempts of one trial: the first, and three after its node was lost."""
 PULSE: Final = 0.5
 """Seconds between two looks at jobs and records."""
+REST: Final = 30.0
+"""Seconds of rest for every second of a processor that a look at all jobs takes, if that is longer than a pulse."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,14 @@ def _nobody(event: Event) -> None:
 
 @dataclass
 class _Running:
-    """A trial with its job, the place up to which its record has been told, and its lease as it was last seen."""
+    """A trial with its job, what is still to be told of its files, and its lease as it was last seen."""
 
     trial: TrialSpec
     assignment: Assignment
     job: Job
-    told: int = 0
+    record: Tail
+    times: Tail
+    untold: dict[str, Record] = field(default_factory=dict)
     ended: bool = False
     lease: bytes | None = None
     since: float = 0.0
@@ -155,11 +159,13 @@ class Remote:
         while self._waiting or self._running:
             for running in self._started():
                 take(TrialUpdate(running.trial))
+            began = time.thread_time()
             for running in self._running:
                 self._look(running, take)
+            busy = time.thread_time() - began
             self._running = [running for running in self._running if not running.ended]
             if self._running:
-                time.sleep(PULSE)
+                time.sleep(max(PULSE, REST * busy))
 
     def forget(self) -> None:
         """Forget the waiting trials. The running ones end as they would."""
@@ -177,7 +183,10 @@ class Remote:
         trials = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         assignments = [self._place(document=trial.document()) for trial in trials]
         jobs = self._cluster.start(assignments) if assignments else ()
-        started = [_Running(*each) for each in zip(trials, assignments, jobs, strict=True)]
+        started = [
+            _Running(trial, assignment, job, *self._folder.tails(trial.id))
+            for trial, assignment, job in zip(trials, assignments, jobs, strict=True)
+        ]
         self._running += started
         return started
 
@@ -208,18 +217,12 @@ class Remote:
 
     def _news(self, running: _Running) -> Iterator[Event]:
         """Yield the events that a trial's record has since the last look, of its steps only the last."""
-        stored = self._folder.read_trial(running.trial.id).lines
-        if len(stored) < running.told:  # another attempt has cut what came after its checkpoint
-            running.told = len(stored)
-        new, running.told = stored[running.told :], len(stored)
-        times = _by_place(self._folder.read_times(running.trial.id).lines) if new else {}
+        new = running.record.news()
+        if any(record["kind"] != "step" for record in new):
+            running.untold |= {_place(line): line for line in running.times.news()}
         for number, record in enumerate(new):
             if record["kind"] != "step" or number == len(new) - 1:
-                yield Event(record, times.get(_place(record)))
-
-
-def _by_place(times: Sequence[Record]) -> dict[str, Record]:
-    return {_place(line): line for line in times}
+                yield Event(record, running.untold.pop(_place(record), None))
 
 
 def _place(record: Record) -> str:

@@ -52,6 +52,35 @@ class TrialRecords:
         """The status of the trial: finished, diverged, failed or interrupted."""
         return str(self.end["status"]) if self.end else INTERRUPTED
 
+    @property
+    def is_done(self) -> bool:
+        """True if the trial has ended in a way that a second run would only repeat."""
+        return self.status in DONE
+
+
+class Tail:
+    """The records that a file gains while another process writes it. Every byte is read once.
+
+    A file that has been cut has been told up to its end, as another attempt writes the same lines again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told = 0
+
+    def news(self) -> list[Record]:
+        """Return the records of the lines that were completed since the last look."""
+        try:
+            with self._path.open("rb") as file:  # opening makes a network's file system look again
+                cut = _length(file) < self._told
+                file.seek(0 if cut else self._told)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        *lines, rest = content.split(b"\n")
+        self._told = len(content) - len(rest) + (0 if cut else self._told)
+        return [] if cut else _parsed(lines)
+
 
 class StudyFolder:
     """A study on disk."""
@@ -118,7 +147,11 @@ class StudyFolder:
 
     def is_done(self, trial: str) -> bool:
         """Return whether a trial has ended in a way that a second run would only repeat."""
-        return self.read_trial(trial).status in DONE
+        return self.read_trial(trial).is_done
+
+    def tails(self, trial: str) -> tuple[Tail, Tail]:
+        """Return the tails of a trial's records and of its wall times."""
+        return Tail(self.path / "trials" / f"{trial}.jsonl"), Tail(self.path / "times" / f"{trial}.jsonl")
 
     def log(self, trial: str, writer: Writer | None = None) -> "TrialLog":
         """Open a trial's files for appending, and lock them against other processes, or nodes if a writer is named."""
@@ -227,17 +260,23 @@ class TrialLog:
             pass  # leaving the block closes both files, the second one even when the first cannot be
 
 
+def _parsed(lines: list[bytes]) -> list[Record]:
+    """Return the records of whole lines; none if one of them is damaged, or begins in the middle of a line."""
+    try:
+        records = [json.loads(line) for line in lines]
+    except ValueError:
+        return []
+    return records if all(map(_is_record, records)) else []
+
+
 def read_records(path: Path) -> TrialRecords:
     """Return the complete lines of a record file."""
     if not path.exists():
         return TrialRecords([])
     with reading_from(path):
         *lines, rest = path.read_bytes().split(b"\n")
-    try:
-        entries = [json.loads(line) for line in lines]
-    except ValueError:
-        entries = [None]
-    if not all(map(_is_record, entries)):
+    entries = _parsed(lines)
+    if lines and not entries:
         return TrialRecords([], f"{path.name} is damaged and was not read")
     return TrialRecords(entries, f"{path.name} ends in the middle of a line, which was left out" if rest else None)
 

@@ -66,7 +66,7 @@ def flipped_values(differences: Sequence[float]) -> Vector:
     return np.asarray(np.sign(values) * rankdata(np.abs(values)), dtype=np.float64)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def subsets(n: int, seed: int = 0) -> Vector:
     """Return distinct non-empty subsets of n things as rows of zeros and ones, shape (patterns(n) - 1, n), read-only.
 
@@ -171,8 +171,10 @@ def _random_subsets(n: int, seed: int) -> Vector:
     random = np.random.default_rng(seed)
     count, numbered = patterns(n) - 1, min(n, 62)
     codes = 1 + random.choice(2**numbered - 1, size=count, replace=False, shuffle=False)
-    rest = random.integers(0, 2, size=(count, n - numbered)).astype(np.float64)
-    return np.hstack([_bits(codes, numbered), rest])
+    rows = np.empty((count, n))  # filled in place: hundreds of seeds make hundreds of megabytes
+    rows[:, :numbered] = _bits(codes, numbered)
+    rows[:, numbered:] = random.integers(0, 2, size=(count, n - numbered))
+    return rows
 
 
 def _bits(codes: np.ndarray[tuple[int], np.dtype[np.int64]], n: int) -> Vector:

@@ -73,7 +73,7 @@ class TrialSpec:
         plain = {name: rest.pop(name) for name in _PLAIN} | {name: rest.pop(name, _LATER[name]) for name in _LATER}
         return cls(config=config, task=task, setting=rest, **plain)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A readable name that two different specifications do not share."""
         return f"{self.config.slug}-{self.phase}-seed{self.seed}-{self.digest[:8]}"

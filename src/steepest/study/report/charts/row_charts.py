@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from steepest.study.report.charts.chart import Axis, Chart, Guide, Interval
 from steepest.study.report.charts.frames import EVERYTHING, clamped, fence, within
 from steepest.study.report.charts.palette import Styles
-from steepest.study.report.charts.rows import BEYOND, ROOM, Estimate, Frame, Row, rows, seed_marks
+from steepest.study.report.charts.rows import BEYOND, ROOM, Estimate, Frame, Row, rows, seed_marks, thinning
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import Measure, goal
 from steepest.study.report.findings.summary import Spread, Summary, spread
@@ -23,7 +23,8 @@ def verdict_chart(findings: Findings, styles: Styles) -> Chart:
     verdicts = findings.verdicts
     frame = _difference_frame(verdicts)
     ordered = sorted(verdicts.rows, key=lambda row: -_estimate(row))
-    axis, series = rows([_verdict_row(row, verdicts.reference, frame) for row in ordered], styles)
+    drawn = [_verdict_row(row, verdicts.reference, frame) for row in ordered]
+    axis, series = rows(drawn, styles)
     return Chart(
         section="verdicts",
         key="verdicts",
@@ -31,7 +32,7 @@ def verdict_chart(findings: Findings, styles: Styles) -> Chart:
         x=Axis(f"Difference from {verdicts.reference}, positive is better", bounds=frame),
         y=axis,
         series=series,
-        note=_verdict_note(verdicts),
+        note=_verdict_note(verdicts) + thinning(drawn),
         alt=_verdict_words(verdicts),
         guides=_verdict_guides(verdicts.margin),
     )
@@ -55,7 +56,7 @@ def seed_chart(findings: Findings, styles: Styles) -> Chart:
         x=Axis(measure.title, bounds=frame if lost else None),
         y=axis,
         series=series,
-        note=_SEEDS + (_LOST if lost else "") + ("" if ends == EVERYTHING else _BEYOND),
+        note=_SEEDS + (_LOST if lost else "") + ("" if ends == EVERYTHING else _BEYOND) + thinning(seeds),
         alt=mean_words(measure, spreads),
     )
 
@@ -185,7 +186,8 @@ def _median_reach(trials: Sequence[Trial], measure: Measure, frame: Frame) -> In
 
 def _target_chart(study: Study, target: Target, number: int, styles: Styles, horizon: int) -> Chart:
     ordered = sorted(target.rows, key=lambda row: _time_or_never(row.median("steps")))
-    axis, series = rows([_target_row(row, horizon) for row in ordered], styles)
+    drawn = [_target_row(row, horizon) for row in ordered]
+    axis, series = rows(drawn, styles)
     end = horizon * (1 + ROOM)
     metric = f"validation {study.metric.replace('_', ' ')}"
     return Chart(
@@ -195,7 +197,7 @@ def _target_chart(study: Study, target: Target, number: int, styles: Styles, hor
         x=Axis("Optimizer step", bounds=(-0.02 * horizon, end)),
         y=axis,
         series=series,
-        note="",
+        note=thinning(drawn).strip(),
         alt=f"Dot chart: steps to {metric} {target.value:g}. "
         + "; ".join(f"{row.label} reached it on {_hits(row)} seeds" for row in target.rows),
         guides=(Guide(horizon * (1 + ROOM / 8), end),),

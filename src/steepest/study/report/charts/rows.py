@@ -5,13 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from steepest.study.report.charts.chart import Axis, Interval, Kind, Series
+from steepest.study.report.charts.downsampling import thin
 from steepest.study.report.charts.palette import SeriesStyle, Styles
 from steepest.study.report.names import folded
 
 ROOM: Final = 0.08
 BEYOND: Final = 0.5 * ROOM
 """Position of a value beyond the axis, as a share of the axis's length: in the frame, outside the other values."""
+MOST_MARKS: Final = 200
+"""The most marks of one kind in a row. Of more, only some are drawn: no eye and no browser tells them apart."""
 Seeds = Sequence[tuple[int, float]]
 Marks = Sequence[tuple[float, str]]
 """Values with a note for each."""
@@ -79,8 +84,27 @@ def seed_marks(seeds: Seeds) -> Marks:
     return [(value, f"seed {seed}") for seed, value in seeds]
 
 
+def thinning(found: Iterable[Row]) -> str:
+    """Return a sentence on marks that are not drawn; empty where all are."""
+    most = max((len(marks) for row in found for _, marks in _small_marks(row)), default=0)
+    if most <= MOST_MARKS:
+        return ""
+    return (
+        f" Of {most:,} seeds at most {MOST_MARKS} are drawn in a row: the lowest and the highest value of equal "
+        "stretches. Estimates, intervals and tables are of all."
+    )
+
+
+def _thinned(marks: Marks) -> Marks:
+    """Return at most `MOST_MARKS` of the marks, the outermost among them."""
+    if len(marks) <= MOST_MARKS:
+        return marks
+    ordered = sorted(marks)
+    return [ordered[index] for index in thin(np.array([value for value, _ in ordered]), MOST_MARKS)]
+
+
 def _row_series(row: Row, style: SeriesStyle, place: float) -> list[Series]:
-    series = [_series(row.label, style, kind, marks, place) for kind, marks in _small_marks(row) if marks]
+    series = [_series(row.label, style, kind, _thinned(marks), place) for kind, marks in _small_marks(row) if marks]
     large = row.estimate
     if large is None:
         return series

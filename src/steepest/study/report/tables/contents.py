@@ -1,6 +1,7 @@
 """The tables of results, trials and settings."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from steepest.study.records.format import FINISHED, INTERRUPTED, UNSTARTED, OptimizerEntry, Published
 from steepest.study.report.findings.measures import Measure, table_measures, trial_measures
@@ -10,6 +11,8 @@ from steepest.study.report.stored.study import Study, Trial
 from steepest.study.report.tables.tables import Cell, Column, Formatted, MeanSd, Number, Table, Text
 
 PAPER_PRESET = "full"
+MOST_ROWS: Final = 1000
+"""The most trials on a page: a browser is slow with more. The files of the table have all."""
 _STATUS_TAGS = {FINISHED: "good", INTERRUPTED: "open", UNSTARTED: "open"}
 
 
@@ -27,11 +30,28 @@ def results_table(study: Study, summaries: Sequence[Summary]) -> Table:
 
 def trials_table(study: Study) -> Table:
     """Return a table with one row per trial, whatever became of it."""
+    return _trials_table(study, study.trials, "")
+
+
+def shown_trials_table(study: Study) -> Table:
+    """Return the trials that a page shows: all that did not finish, and the first others, up to `MOST_ROWS`."""
+    ordered = sorted(study.trials, key=lambda trial: trial.finished)  # stable: in the study's order
+    kept = {trial.id for trial in ordered[:MOST_ROWS]}
+    if len(kept) == len(study.trials):
+        return trials_table(study)
+    note = (
+        f" These are {len(kept):,} of {len(study.trials):,}, those that did not finish before all others; "
+        "tables/trials.csv has all."
+    )
+    return _trials_table(study, [trial for trial in study.trials if trial.id in kept], note)
+
+
+def _trials_table(study: Study, trials: Sequence[Trial], note: str) -> Table:
     measures = trial_measures(study)
     figures = tuple(Column(measure.title, numeric=True) for measure in measures)
     return Table(
         key="trials",
-        caption="Every trial. Training and validation figures are those of its last recorded epoch.",
+        caption=f"Every trial. Training and validation figures are those of its last recorded epoch.{note}",
         columns=(
             Column("Optimizer"),
             Column("Seed", numeric=True),
@@ -43,7 +63,7 @@ def trials_table(study: Study) -> Table:
             Column("Seconds", numeric=True),
             Column("Run it again"),
         ),
-        rows=tuple(_trial_row(study, trial, measures) for trial in study.trials),
+        rows=tuple(_trial_row(study, trial, measures) for trial in trials),
     )
 
 
