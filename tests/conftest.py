@@ -3,9 +3,11 @@ must leave as it was.
 """
 
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -32,6 +34,14 @@ def process_settings() -> dict[str, Any]:
         "default device": torch.get_default_device(),
         "flush denormals": (torch.tensor(1e-300, dtype=torch.float64) / 1e10).item() == 0.0,
     }
+
+
+@pytest.fixture(autouse=True)
+def _draws_are_the_same_every_day() -> None:
+    """Seed the global generators before a test, whichever tests its process has run."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

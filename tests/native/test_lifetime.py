@@ -282,7 +282,7 @@ def test_memory_that_was_given_back_is_not_written_to() -> None:
 def test_a_model_that_changes_its_dtype_keeps_its_state() -> None:
     """As torch does: the state stays float32 until the user casts it."""
     model = torch.nn.Linear(3, 2)
-    optimizer = AdamW(model.parameters(), fused=True)
+    optimizer = AdamW(model.parameters(), lr=0.1, fused=True)  # a step that bfloat16 does not round away
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float32):
         model.to(dtype)
         optimizer.zero_grad()
