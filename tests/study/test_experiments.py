@@ -499,3 +499,21 @@ def test_the_rehearsal_tells_its_memory() -> None:
     memory = planned("by_epochs").subject.memory
     assert set(memory) == {"host"}
     assert 50e6 < memory["host"] < 50e9
+
+
+def test_a_run_has_a_folder_for_its_files(tmp_path: Path) -> None:
+    folders: list[Path] = []
+
+    def writing(run: Run) -> None:
+        assert run.folder == run.folder
+        (run.folder / "sample.txt").write_text(str(run.seed))
+        folders.append(run.folder)
+        usual(run)
+
+    plan = declared(writing, seeds_wanted=2)
+    assert folders
+    assert not any(folder.exists() for folder in folders)  # those of the rehearsal
+    study = StudyFolder(tmp_path / "study")
+    assert engine.run(plan, study, Silent()).ended == {"finished": 2}
+    written = {path.parent.name: path.read_text() for path in (study.path / "files").glob("*/sample.txt")}
+    assert written == {spec.id: str(spec.seed) for spec in evaluations(plan)}

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from steepest.study.errors import StoreError
@@ -59,7 +60,7 @@ def execute(
                 file.delete()
             tell(event)
 
-        with_crashes(spec, load, tell_stored, checkpoint, manager)
+        with_crashes(spec, load, tell_stored, checkpoint, manager, folder.files(spec.id))
 
 
 def record_death(
@@ -116,6 +117,7 @@ def with_crashes(
     tell: Tell,
     checkpoint: Checkpoint | None = None,
     manager: CheckpointManager | None = None,
+    place: Path | None = None,
 ) -> None:
     """Tell a trial's events, and after a crash one more event about it. The start event is never missing."""
     last = None if checkpoint is None else _resumed(checkpoint)
@@ -131,7 +133,7 @@ def with_crashes(
             raise
 
     try:
-        run_trial(spec, load(), noted, checkpoint.state if checkpoint else None, manager)
+        run_trial(spec, load(), noted, checkpoint.state if checkpoint else None, manager, place)
     except StoreError:
         raise
     except (Exception, SystemExit) as error:

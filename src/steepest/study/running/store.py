@@ -5,6 +5,7 @@ trials/<id>.jsonl    one line per step, epoch and end; equal trials give equal b
 times/<id>.jsonl     wall times of the same trial
 checkpoints/<id>.pt  the checkpoint of a trial that has not ended
 leases/<id>.json     the node that writes a trial, on a cluster
+files/<id>/          whatever a training function writes into `run.folder`
 workers/<n>.txt      the output of a worker process, including the user's code
 """
 
@@ -158,6 +159,10 @@ class StudyFolder:
         lease = None if writer is None else Lease(self.path / "leases" / f"{trial}.json", writer)
         files = (self.path / kind / f"{trial}.jsonl" for kind in ("trials", "times"))
         return TrialLog(*files, lease=lease, writer=writer)
+
+    def files(self, trial: str) -> Path:
+        """Return the folder of the files that a trial's training function writes, which need not exist."""
+        return self.path / "files" / trial
 
     def lease(self, trial: str) -> bytes | None:
         """Return the content of a trial's lease, None without one."""

@@ -1,5 +1,6 @@
 """The performance of a training function: its run begins, its reports go to a watcher, and it ends."""
 
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -13,11 +14,14 @@ from steepest.study.trials.spec import TrialSpec
 WARM_UP_STEPS: Final = 2
 
 
-def perform(task: Trainable, spec: TrialSpec, watcher: Watcher) -> Run:
-    """Call a task's training function with a run of its own, until it returns or its watcher ends it."""
+def perform(task: Trainable, spec: TrialSpec, watcher: Watcher, place: Path | None = None) -> Run:
+    """Call a task's training function with a run of its own, until it returns or its watcher ends it.
+
+    `place` is the folder of the run's files; None is a temporary one.
+    """
     device = torch.device(spec.device)
     with seeds.on(device), devices.deterministic(spec.deterministic):
-        run = Run(spec, task.metric, watcher)
+        run = Run(spec, task.metric, watcher, place)
         with run.stream.active():
             try:
                 _train(run, task, spec)

@@ -5,9 +5,11 @@ rehearsal, a timing pass, or the twin that proves a checkpoint.
 """
 
 import importlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import torch
@@ -162,7 +164,7 @@ class Run:
         counts: counters of the run.
     """
 
-    def __init__(self, spec: TrialSpec, metric: Metric, watcher: Watcher) -> None:
+    def __init__(self, spec: TrialSpec, metric: Metric, watcher: Watcher, place: Path | None = None) -> None:
         self.seed = spec.seed
         self.precision = spec.precision
         self.preset = spec.task.preset
@@ -178,6 +180,8 @@ class Run:
         self.asked_for: set[str] = set()
         """The names of those settings of the study that the function has looked at."""
         self._device = torch.device(spec.device)
+        self._place = place
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._scaler = precision.scaler(spec.precision, spec.device)
         self._spec = spec
         self._watcher = watcher
@@ -191,6 +195,18 @@ class Run:
         """The device to train on."""
         self.asked_for.add("device")
         return self._device
+
+    @property
+    def folder(self) -> Path:
+        """A folder for files of this trial, made when it is first asked for: `files/TRIAL` in the study's folder.
+
+        In any other pass, such as the rehearsal, it is a temporary one.
+        """
+        if self._place is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="steepest-")
+            self._place = Path(self._temporary.name)
+        self._place.mkdir(parents=True, exist_ok=True)
+        return self._place
 
     @property
     def scaler(self) -> torch.amp.GradScaler:
@@ -428,6 +444,8 @@ class Run:
     def close(self) -> None:
         """End the run: further reports of its function raise `Ended`."""
         self.over = True
+        if self._temporary is not None:
+            self._temporary.cleanup()
         for optimizer in self.optimizers.values():
             optimizer.close()
 

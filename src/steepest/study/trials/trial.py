@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -45,6 +46,7 @@ def run_trial(
     tell: Tell,
     resume_from: State | None = None,
     manager: CheckpointManager | None = None,
+    place: Path | None = None,
 ) -> None:
     """Train and tell an event for the start, every step, every evaluation and the end.
 
@@ -58,6 +60,7 @@ def run_trial(
         task: the task.
         tell: the receiver of the events.
         resume_from: the state of a checkpoint; the events that came before it are not repeated.
+        place: the folder of the trial's own files; None is a temporary one.
         manager: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
     with _threads(spec.threads), settings.kept() as changes:
@@ -66,7 +69,7 @@ def run_trial(
         if spec.phase == TIMING:
             end: Event | None = _timed(spec, task)
         else:
-            end = _Trial(spec, task, tell, resume_from, manager).run()
+            end = _Trial(spec, task, tell, resume_from, manager).run(place)
         if end is not None:
             tell(_with_changes(end, changes))
 
@@ -131,11 +134,11 @@ class _Trial(Watcher):
         self._trouble: Exception | None = None
         self._left_behind: list[str] = []
 
-    def run(self) -> Event | None:
+    def run(self, place: Path | None) -> Event | None:
         """Run the trial. Return its end, None if it was stopped before."""
         known = children.running()
         warm_up(self._spec, self._task)
-        run = perform(self._task, self._spec, self)
+        run = perform(self._task, self._spec, self, place)
         run.forget()
         self._left_behind = children.end_others(known)
         if self._trouble is not None:
