@@ -392,3 +392,9 @@ def test_a_module_called_module_with_neighbours_is_no_wrapper() -> None:
 def test_names_are_those_of_the_model() -> None:
     for model in (Net(), Net(tied=True), nn.LSTM(2, 2, 2), nn.Transformer(8, 2, 1, 1, 8, batch_first=True)):
         assert [place.name for place in places(model)] == [name for name, _ in model.named_parameters()]
+
+
+def test_weight_decay_may_be_left_to_the_optimizer() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    made = steepest.AdamW(groups.no_decay(model), weight_decay=0.25)
+    assert [group["weight_decay"] for group in made.param_groups] == [0.25, 0]

@@ -214,7 +214,12 @@ def _empty(name: str, rule: Rule | None, train: Sequence[Place]) -> str:
 
 
 def no_decay(
-    model: nn.Module, *, weight_decay: float, embeddings: bool = True, also: Sequence[str] = (), **options: Any
+    model: nn.Module,
+    *,
+    weight_decay: float | None = None,
+    embeddings: bool = True,
+    also: Sequence[str] = (),
+    **options: Any,
 ) -> ParamGroups:
     """Leave biases, the weights of norms, and embeddings out of weight decay.
 
@@ -227,7 +232,7 @@ def no_decay(
 
     Args:
         model: the model. Parameters that do not train are in no group.
-        weight_decay: decay of all others.
+        weight_decay: decay of all others; None leaves it to the optimizer, as a study does that searches it.
         embeddings: whether embeddings do not decay. A weight that is tied to an embedding counts as one.
         also: patterns of further names that do not decay, such as ``"*.gamma"`` or ``"pos_embed"``.
         options: options of both groups, such as ``lr``.
@@ -238,7 +243,8 @@ def no_decay(
     """
     train = _trainable(model)
     exempt = _exemption(train, embeddings, also)
-    groups = ParamGroups(_split(train, exempt, {**options, "weight_decay": weight_decay}, "{}"))
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    groups = ParamGroups(_split(train, exempt, {**options, **decay}, "{}"))
     if groups[0]["name"] != "decay":
         known = _some((place.name for place in train), 8)
         raise ValueError(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steepest.param_groups import no_decay
 from steepest.study.declaration import Experiment, Metric
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
@@ -268,3 +269,15 @@ def test_a_function_that_seeds_itself_is_told(seeded: bool) -> None:
 
     config, facts = parse_config("adam", {}), rehearsed(function).facts
     assert is_deaf_to_seeds(config, trial(), task(function), facts) is seeded
+
+
+def test_an_optimizers_own_weight_decay_holds_for_groups_without_one() -> None:
+    found: list[float] = []
+
+    def grouped(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+        optimizer = run.optimizer(no_decay(model))
+        found.extend(group["weight_decay"] for group in optimizer.param_groups)
+        return optimizer
+
+    events_of(trial("adamw[weight_decay=0.25]"), task(trained(grouped)))
+    assert set(found) == {0.25, 0}
