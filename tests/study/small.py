@@ -41,8 +41,8 @@ def planned(workload: Workload, *optimizers: str, **wanted: Any) -> Plan:
     return make_plan(request, adapt.load(workload.data), "command")
 
 
-def planned_experiment(path: Path, *optimizers: str, **wanted: Any) -> Plan:
-    """Plan a study of the experiment in a file, at its smallest size."""
+def planned_experiment(path: Path | str, *optimizers: str, **wanted: Any) -> Plan:
+    """Plan a study of an experiment, `FILE.py` or `FILE.py:NAME`, at its smallest size."""
     usual = {"trials_wanted": 0, "timing_rounds": 0, "threads": 1}
     request = Request(workloads.find(str(path)), "smoke", optimizers, **{**usual, **wanted})
     return make_plan(request, None, "command")

@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from steepest.study import seeds, workloads
+from steepest.study import seeds
 from steepest.study.errors import UsageError
 from steepest.study.planning.merge import merge
-from steepest.study.planning.plan import make_plan
-from steepest.study.planning.request import Request
+from steepest.study.planning.plan import Plan
 from steepest.study.records.format import Device
 from steepest.study.running.processes import Processes
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials import devices
 from steepest.study.trials.spec import TrialSpec
 
-from .small import planned, small
+from .small import planned, planned_experiment, small
 from .support import dropped, evaluations, events_of, record_bytes, run_with_checkpoints, updates_of
 
 EXPERIMENTS = Path(__file__).with_name("experiments.py")
@@ -79,9 +78,7 @@ def test_worker_processes_take_turns_on_devices(
 
 
 def test_a_worker_sees_its_device(tmp_path: Path) -> None:
-    declared = workloads.find(f"{EXPERIMENTS}:visible")
-    request = Request(declared, "smoke", ("sgd",), trials_wanted=0, seeds_wanted=4, timing_rounds=0, threads=1)
-    plan, folder = make_plan(request, None, "command"), StudyFolder(tmp_path)
+    plan, folder = planned_experiment(f"{EXPERIMENTS}:visible", "sgd", seeds_wanted=4), StudyFolder(tmp_path)
     variables = [{devices.VISIBLE: "3"}, {devices.VISIBLE: "8"}]
     with folder.writing(), Processes(folder, 2, environments=variables) as workers:
         for spec in evaluations(plan):
@@ -185,15 +182,14 @@ def test_a_loss_that_is_evaluated_by_the_optimizer_cannot_be_scaled() -> None:
 
 
 def test_an_experiment_that_does_not_look_at_the_precision_is_told() -> None:
-    def request(name: str, precision: str) -> Request:
-        declared = workloads.find(f"{EXPERIMENTS}:{name}")
-        return Request(declared, "smoke", ("sgd",), trials_wanted=0, timing_rounds=0, precision=precision)
+    def plan(name: str, precision: str) -> Plan:
+        return planned_experiment(f"{EXPERIMENTS}:{name}", "sgd", precision=precision)
 
     with pytest.raises(UsageError, match=r"--precision bf16 has no effect: .* with run.autocast\(\)"):
-        make_plan(request("by_steps", "bf16"), None, "command")
+        plan("by_steps", "bf16")
     with pytest.raises(UsageError, match=r"--precision fp16 needs a scaled loss: run.scaler.scale\(loss\).backward"):
-        make_plan(request("by_epochs", "fp16"), None, "command")
-    assert make_plan(request("by_epochs", "bf16"), None, "command").document.config.precision == "bf16"
+        plan("by_epochs", "fp16")
+    assert plan("by_epochs", "bf16").document.config.precision == "bf16"
 
 
 def test_deterministic_algorithms_are_asked_for_in_trials_only() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from steepest.study import Metric, Run, experiment, workloads
+from steepest.study import Metric, Run, experiment
 from steepest.study.errors import UsageError
 from steepest.study.planning.plan import Plan, make_plan
 from steepest.study.planning.request import Request
@@ -28,15 +28,14 @@ from steepest.study.trials import keeping
 from steepest.study.trials.trial import Event
 
 from .experiments import ACCURACY, X, Y, accuracy, net
+from .small import planned_experiment
 from .support import Silent, dropped, evaluations, events_of, record_bytes, run_with_checkpoints
 
 FILE = Path(__file__).with_name("experiments.py")
 
 
 def planned(name: str, *optimizers: str, **wanted: Any) -> Plan:
-    usual = {"trials_wanted": 0, "timing_rounds": 0, "seeds_wanted": 1, "threads": 1}
-    request = Request(workloads.find(f"{FILE}:{name}"), "smoke", optimizers or ("adamw[lr=0.01]",), **usual | wanted)
-    return make_plan(request, None, "command")
+    return planned_experiment(f"{FILE}:{name}", *(optimizers or ("adamw[lr=0.01]",)), **{"seeds_wanted": 1} | wanted)
 
 
 def declared(function: Callable[[Run], None], *optimizers: str, metric: Metric = ACCURACY, **wanted: Any) -> Plan:
@@ -89,12 +88,18 @@ def test_optimizers_of_a_seed_see_the_same_things(name: str) -> None:
     assert len({line["loss"] for line in found[0]}) == 12
 
 
-@pytest.mark.parametrize("name", ["by_epochs", "by_steps", "by_closure"])
-@pytest.mark.parametrize("optimizer", ["adamw[lr=0.01]", "torch.optim:SGD[lr=0.1,momentum=0.9]", "lbfgs[max_iter=3]"])
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("by_epochs", "adamw[lr=0.01]"),
+        ("by_epochs", "torch.optim:SGD[lr=0.1,momentum=0.9]"),
+        ("by_steps", "adamw[lr=0.01]"),
+        ("by_steps", "torch.optim:SGD[lr=0.1,momentum=0.9]"),
+        ("by_closure", "lbfgs[max_iter=3]"),
+    ],
+)
 @pytest.mark.parametrize("step", [4, 5])
 def test_an_interrupted_trial_ends_in_the_same_bytes(name: str, optimizer: str, step: int, tmp_path: Path) -> None:
-    if optimizer.startswith("lbfgs") != (name == "by_closure"):
-        pytest.skip("closures are for LBFGS")
     plan, folder = planned(name, optimizer, steps_wanted=40 if name == "by_steps" else None), StudyFolder(tmp_path)
     spec = evaluations(plan)[0]
     at = 25 + step if name == "by_steps" else step

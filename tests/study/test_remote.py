@@ -18,7 +18,7 @@ import pytest
 from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.errors import StoreError, StudyError, UsageError
-from steepest.study.planning.plan import Plan, make_plan
+from steepest.study.planning.plan import Plan
 from steepest.study.planning.request import Request
 from steepest.study.records.lease import Lease, Writer
 from steepest.study.running import engine, remote, store
@@ -27,15 +27,14 @@ from steepest.study.running.remote import Assignment, Job, Outcome, Remote, carr
 from steepest.study.running.slurm_cluster import SlurmCluster
 from steepest.study.running.store import StudyFolder
 
+from .small import planned_experiment
 from .support import Silent, evaluations, updates_of
 
 EXPERIMENTS = Path(__file__).with_name("experiments.py")
 
 
 def planned(name: str = "by_steps", *optimizers: str, **wanted: Any) -> Plan:
-    usual = {"trials_wanted": 0, "timing_rounds": 0, "seeds_wanted": 2, "threads": 1}
-    request = Request(workloads.find(f"{EXPERIMENTS}:{name}"), "smoke", optimizers or ("sgd",), **{**usual, **wanted})
-    return make_plan(request, None, "command")
+    return planned_experiment(f"{EXPERIMENTS}:{name}", *(optimizers or ("sgd",)), **{"seeds_wanted": 2} | wanted)
 
 
 def request() -> Request:

@@ -1,7 +1,6 @@
 """The subject of a study: a workload or an experiment, tried with every optimizer and described for the plan."""
 
 import hashlib
-import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from steepest.study.trials import children, devices, task_check
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.run import EPOCHS, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
-from steepest.study.trials.task import ExperimentTask, Task, task_of
+from steepest.study.trials.task import ExperimentTask, Task, steps_per_epoch, task_of
 
 Setting = dict[str, Any]
 SEEDED: Final = (
@@ -111,7 +110,7 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
         reports=_dry_runs(request, pattern, task),
         functions=functions,
         evaluation_seconds=lambda: _evaluation_seconds(task, pattern),
-        steps_per_epoch=math.ceil(len(task.splits.train) / workload.batch_size),
+        steps_per_epoch=steps_per_epoch(pattern, task.splits.train),
         loop=workload.loop,
     )
 

@@ -164,9 +164,10 @@ def initial_model(task: Task) -> nn.Module:
     return model
 
 
-def steps_per_epoch(spec: TrialSpec, task: Task) -> int:
+def steps_per_epoch(spec: TrialSpec, examples: Examples) -> int:
     """Return the number of batches in one pass over the training set, the last one perhaps smaller."""
-    return math.ceil(len(task.splits.train) / (spec.batch_size or 1))
+    assert spec.batch_size is not None
+    return math.ceil(len(examples) / spec.batch_size)
 
 
 class Batches:
@@ -175,7 +176,7 @@ class Batches:
     def __init__(self, examples: Examples, spec: TrialSpec) -> None:
         assert spec.batch_size is not None
         assert spec.evaluations is not None
-        self.count = math.ceil(len(examples) / spec.batch_size)
+        self.count = steps_per_epoch(spec, examples)
         """Batches of an epoch."""
         self._size = spec.batch_size
         self._examples = examples
