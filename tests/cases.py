@@ -17,6 +17,7 @@ import torch
 
 from oracles import ORACLES
 from steepest import Field, Optimizer, fields, registry, transforms
+from steepest.companion import WithCompanion
 from steepest.group import GroupSpec
 
 Options = dict[str, Any]
@@ -112,6 +113,9 @@ NATIVE = {name: cls for name, cls in PLANNED.items() if "native" in executors_of
 OF_TRANSFORMS = transforms.options().keys() - {"ema_decay", "max_norm"}
 """Options of transforms that test_transforms.py tries with every class."""
 
+OF_COMPANION = {*WithCompanion.fields.keys() - Optimizer.fields.keys(), "ns_dtype"}
+"""Options beside a rule of matrices, which test_companion.py tries with every class that has them."""
+
 
 def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
     """The arguments that change the mathematics; how state is kept is tested in test_storage.py, most transforms in
@@ -120,7 +124,7 @@ def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
     return {
         name: f
         for name, f in cls.fields.items()
-        if f.is_hyperparameter and not f.fixed and name not in fields.STORAGE_OPTIONS | OF_TRANSFORMS
+        if f.is_hyperparameter and not f.fixed and name not in fields.STORAGE_OPTIONS | OF_TRANSFORMS | OF_COMPANION
     }
 
 
@@ -177,9 +181,9 @@ def values(cls: type[Optimizer]) -> dict[str, list[Any]]:
     return {name: [field.default, *alternatives(field)] for name, field in hyperparameters(cls).items()}
 
 
-def pairwise(cls: type[Optimizer], names: Iterable[str] | None = None) -> list[Options]:
+def pairwise(cls: type[Optimizer], offered: Mapping[str, list[Any]] | None = None) -> list[Options]:
     """Valid combinations such that any two values of any two options meet at least once, if they may at all."""
-    offered = {name: v for name, v in values(cls).items() if names is None or name in set(names)}
+    offered = dict(values(cls) if offered is None else offered)
     wanted = [
         {a: x, b: y}
         for a, b in itertools.combinations(offered, 2)
@@ -280,6 +284,21 @@ def oracle_options(name: str) -> list[str]:
     """The hyperparameters that both the class and its oracle have; lr changes every step, so it is left out."""
     known = inspect.signature(ORACLES[name]).parameters
     return [field for field in hyperparameters(CLASSES[name]) if field in known and field != "lr"]
+
+
+def torch_values(name: str) -> dict[str, list[Any]]:
+    """The hyperparameters that both our class and torch's have, with the values that torch's takes too."""
+    cls, theirs = TWINS[name]
+    offered = values(cls)
+    return {option: [v for v in offered[option] if _is_taken(theirs, {option: v})] for option in torch_options(name)}
+
+
+def _is_taken(theirs: type[torch.optim.Optimizer], options: Options) -> bool:
+    try:
+        theirs([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def torch_options(name: str) -> list[str]:

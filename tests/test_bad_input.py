@@ -146,7 +146,7 @@ def bad_options(cls: type[Optimizer]) -> list[Options]:
         if len(field.names) > 1:
             pairs = ((-0.5, 0.9), (0.9, 1.0), (0.9, 1.5))
             bad += [{name: (*pair, *pair)[: len(field.names)]} for pair in pairs]
-        elif not (field.is_flag or field.choices or field.integer):
+        elif field.is_number and not field.integer:
             bad += [{name: -0.5}, {name: 1.5}]
     return bad
 

@@ -23,7 +23,7 @@ from oracles.orthogonal import COEFFICIENTS, spectral
 from steepest import Optimizer, Rule, State, fields
 from steepest.executors import stacked
 from steepest.functional import pair
-from steepest.rules.muon import orthogonalized
+from steepest.orthogonal import iteration, orthogonalized
 
 ULPS = 8
 BFLOAT16 = torch.finfo(torch.bfloat16).eps
@@ -169,7 +169,7 @@ def test_what_runs() -> None:
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (1, 4), (3, 4, 6), (3, 6, 4)], ids=str)
 def test_the_iteration_is_a_polynomial_of_singular_values(shape: tuple[int, ...]) -> None:
     x = drawn(shape, 3, torch.float64)
-    ours = orthogonalized(x, COEFFICIENTS, 1e-7, 5)
+    ours = orthogonalized(x, iteration(COEFFICIENTS, 5), 1e-7)
     for mine, matrix in zip(ours.reshape(-1, *shape[-2:]), x.reshape(-1, *shape[-2:]), strict=True):
         wanted = torch.from_numpy(spectral(matrix.numpy(), COEFFICIENTS, 1e-7, 5))
         torch.testing.assert_close(mine, wanted, rtol=1e-9, atol=1e-10)
@@ -180,14 +180,14 @@ def test_singular_values_come_near_1() -> None:
     left, right = (torch.linalg.qr(drawn((12, 12), seed, torch.float64)).Q for seed in (1, 2))
     x = left @ torch.diag(torch.logspace(-2, 0, 12, dtype=torch.float64)) @ right
     for dtype, slack in ((torch.float64, 0.0), (torch.bfloat16, 0.05)):
-        values = torch.linalg.svdvals(orthogonalized(x.to(dtype), COEFFICIENTS, 1e-7, 5).double())
+        values = torch.linalg.svdvals(orthogonalized(x.to(dtype), iteration(COEFFICIENTS, 5), 1e-7).double())
         assert values.min() > 0.65 - slack
         assert values.max() < 1.25 + slack
 
 
 def test_enough_steps_of_other_coefficients_orthogonalize_exactly() -> None:
     x = drawn((4, 7), 5, torch.float64)
-    ours = orthogonalized(x, (1.875, -1.25, 0.375), 1e-7, 30)
+    ours = orthogonalized(x, iteration((1.875, -1.25, 0.375), 30), 1e-7)
     torch.testing.assert_close(ours @ ours.mT, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 

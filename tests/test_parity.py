@@ -29,7 +29,7 @@ from cases import (
     pairwise,
     parameters,
     snapshot,
-    torch_options,
+    torch_values,
 )
 from oracles import problem
 from shapes import comparable
@@ -103,7 +103,7 @@ def assert_close(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, dty
 
 
 PAIRS = [
-    (cls, given(row, cls)) for name, (cls, _) in PLANNED_TWINS.items() for row in pairwise(cls, torch_options(name))
+    (cls, given(row, cls)) for name, (cls, _) in PLANNED_TWINS.items() for row in pairwise(cls, torch_values(name))
 ]
 
 

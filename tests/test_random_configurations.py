@@ -18,7 +18,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cases import PLANNED_TWINS, SWITCHES, Options, Twins, executors_of, is_full, is_valid, torch_options
+from cases import PLANNED_TWINS, SWITCHES, Options, Twins, executors_of, is_full, is_valid, torch_values
 from shapes import comparable
 from steepest import Field, Optimizer
 
@@ -29,10 +29,10 @@ DIMENSIONS = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 SHAPES = st.lists(DIMENSIONS, min_size=1, max_size=4)
 
 
-def value_of(field: Field) -> st.SearchStrategy[Any]:
+def value_of(field: Field, taken: list[Any]) -> st.SearchStrategy[Any]:
     """The default, or any value inside the bounds at which two sensible programs can be compared."""
     if field.choices:
-        return st.sampled_from([field.default, *field.choices])
+        return st.sampled_from(taken)
     if field.is_flag:
         return st.booleans()
     if isinstance(field.default, tuple):
@@ -49,8 +49,8 @@ def configurations(draw: st.DrawFn) -> tuple[Twins, Options, str, torch.dtype]:
     name = draw(st.sampled_from(sorted(PLANNED_TWINS)))
     ours, _ = twins = PLANNED_TWINS[name]
     options: Options = {}
-    for option in torch_options(name):
-        value = draw(value_of(ours.fields[option]), label=option)
+    for option, taken in torch_values(name).items():
+        value = draw(value_of(ours.fields[option], taken), label=option)
         if value != ours.fields[option].default and is_valid(ours, {**options, option: value}):
             options[option] = value
     betas = draw(st.tuples(st.floats(0.5, 0.99), st.floats(0.8, 0.9999)))

@@ -40,6 +40,7 @@ from cases import (
     structures,
     through_file,
     torch_options,
+    values,
 )
 from oracles import ORACLES, problem, without
 from steepest import Optimizer, Rule, State, fields, functional
@@ -109,7 +110,8 @@ def step(optimizer: torch.optim.Optimizer, params: Iterable[Tensor], grads: Iter
 
 def options_of(cls: type[Optimizer], names: Iterable[str]) -> list[Options]:
     """Combinations of options in which any two values meet; none that sparse gradients refuse."""
-    return pairwise(cls, [name for name in names if name not in REFUSED])
+    offered = values(cls)
+    return pairwise(cls, {name: offered[name] for name in names if name not in REFUSED})
 
 
 def assert_close(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
@@ -357,8 +359,8 @@ def test_complex_parameters_are_two_real_ones(cls: type[Optimizer], dtype: torch
 def test_parameters_of_any_strides(cls: type[Optimizer]) -> None:
     gapped = torch.linspace(-1, 1, 48).view(8, 6)[::2, ::3]
     results = []
-    for values in (gapped, gapped.contiguous(), gapped.t().contiguous().t()):
-        p = torch.nn.Parameter(torch.empty_strided(values.shape, values.stride()).copy_(values))
+    for x in (gapped, gapped.contiguous(), gapped.t().contiguous().t()):
+        p = torch.nn.Parameter(torch.empty_strided(x.shape, x.stride()).copy_(x))
         optimizer = cls([p], lr=0.1)
         for name in "srs":
             step(optimizer, [p], [entries(name)])

@@ -53,7 +53,7 @@ def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimiz
     """
     _check_name(name)
     meaning = registry.look_up(name)
-    return meaning.cls(_named(params) if isinstance(params, nn.Module) else params, **meaning.merged(options))
+    return meaning.cls.over(params, **meaning.merged(options))
 
 
 def _check_name(name: object) -> None:
@@ -63,13 +63,6 @@ def _check_name(name: object) -> None:
         raise TypeError(f"{order}; the first argument is a {kind}")
     if "[" in name:
         raise registry.UnknownNameError(f"{name!r} is not a name; options are arguments: create('adam', model, lr=0.1)")
-
-
-def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    named = list(model.named_parameters())
-    if not named:
-        raise ValueError(f"this {type(model).__name__} has no parameters; build its layers before the optimizer")
-    return named
 
 
 def names(pattern: str = "*", *, aliases: bool = False) -> list[str]:
@@ -228,7 +221,7 @@ def _needs(cls: type[Optimizer], options: Options) -> list[Need]:
 
 def _takes_vectors(cls: type[Optimizer]) -> bool:
     try:
-        cls.check_parameter(torch.zeros(2))
+        cls([torch.zeros(2)])
     except ValueError:
         return False
     return True

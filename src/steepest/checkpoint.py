@@ -13,6 +13,7 @@ from .fields import STORAGE_OPTIONS, State
 from .group import declared_by
 from .kinds import KINDS
 from .rule import Rule
+from .views import compute_dtype
 
 StateDict = dict[str, Any]
 Group = dict[str, Any]
@@ -112,7 +113,9 @@ def _loadable(rule: Rule, held: Mapping[str, Any], p: Tensor, group: Group, keep
     numbers = {s.name: s.kind for s in declared if KINDS[s.kind].is_number}
     coded = {key for name, codec in storage.coding(declared, group, p).items() for key in codec.keys(name)}
     scalars = {name for name, kind in numbers.items() if kind == "scalar"}
-    sealed = storage.sealed(held, held.keys() - numbers if keep_dtype else coded)
+    wide = {s.name for s in declared if KINDS[s.kind].is_wide}
+    held = {name: x.to(compute_dtype(p.dtype)) if name in wide else x for name, x in held.items()}
+    sealed = storage.sealed(held, held.keys() - numbers if keep_dtype else coded | wide)
     return {name: x.item() if name in scalars and isinstance(x, Tensor) else x for name, x in sealed.items()}
 
 
@@ -149,15 +152,19 @@ def _reshaped(cls: Any, state: Mapping[Any, Any], owners: Mapping[Any, tuple[Ten
         f"{_name(p, group)} has shape {tuple(p.shape)}, its {declared.name} {tuple(held[declared.name].shape)}"
         for i, (p, group) in owners.items()
         if isinstance(held := state.get(i), dict)
-        for declared in declared_by(cls.rule_for(group, p))
-        if isinstance(x := held.get(declared.name), Tensor) and _is_reshaped(declared, x, p)
+        for rule in [cls.rule_for(group, p)]
+        for declared in declared_by(rule)
+        if isinstance(x := held.get(declared.name), Tensor) and _is_reshaped(declared, x, p, group, rule)
     ]
 
 
-def _is_reshaped(declared: State, x: Tensor, p: Tensor) -> bool:
+def _is_reshaped(declared: State, x: Tensor, p: Tensor, group: Group, rule: Rule) -> bool:
     """Return whether the shape of saved state differs from the shape that its kind has for the parameter."""
     kind = KINDS[declared.kind]
-    return kind.shape is not None and not kind.is_number and tuple(x.shape) != tuple(kind.shape(p))
+    if kind.shape is None or kind.is_number:
+        return False
+    seen = p if rule.view is None or declared.kind == "like" else rule.view(p.detach())
+    return tuple(x.shape) != kind.shape_for(seen, group)
 
 
 def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:

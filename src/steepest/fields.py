@@ -17,6 +17,10 @@ import torch
 from torch import Tensor
 
 from .kinds import KINDS
+from .views import compute_dtype
+
+View = Callable[[Tensor], Tensor]
+"""Function that shows a tensor in another shape, as a matrix or as a stack of matrices."""
 
 Options = Mapping[str, Any]
 """Options of one parameter group: every field's value by its name."""
@@ -437,8 +441,9 @@ class State:
             double. ``row`` and ``column`` are the factored moments of matrices, with a last, or last but one, dimension
             of size 1. ``shared`` is one value for all parameters of a driver, kept with the first parameter. Such a
             value is a number, a vector of all elements, or a list of them.
-        init: the first value: a number, the field that holds it, or ``"param"`` for a copy of the parameter. Shared
-            state may have None: it does not exist until the rule returns it.
+        init: the first value: a number, the field that holds it, ``"param"`` for a copy of the parameter, or
+            ``"identity"`` for an identity matrix. Shared state may have None: it does not exist until the rule returns
+            it.
         when: whether the state exists under a group's options; the rule gets None where it does not.
         where: whether the state exists for a parameter (factored state exists only for matrices).
         at_construction: whether torch makes the state in the constructor and not at the first step.
@@ -464,8 +469,14 @@ class State:
         if self.kind not in KINDS:
             raise TypeError(f"state {self.name!r} is of unknown kind {self.kind!r}; there are {', '.join(KINDS)}")
 
-    def create(self, p: Tensor, options: Options) -> Any:
-        """Create the state's first value for parameter ``p`` under its group's options."""
+    def create(self, p: Tensor, options: Options, view: View | None = None) -> Any:
+        """Create the state's first value for parameter ``p`` under its group's options.
+
+        Args:
+            p: the parameter.
+            options: the group's options.
+            view: the matrices that the rule sees in the parameter; see `Rule.view`.
+        """
         kind = KINDS[self.kind]
         if kind.shape is None:
             return self.init
@@ -474,7 +485,9 @@ class State:
         if self.init == "param":
             start = p if options.get("differentiable") else p.detach()
             return start.clone(memory_format=torch.preserve_format)
-        value: Any = options[self.init] if isinstance(self.init, str) else self.init
+        value: Any = self.init
+        if isinstance(self.init, str) and self.init != "identity":
+            value = options[self.init]
         if isinstance(value, Tensor) and not options.get("differentiable"):
             value = value.detach()
         if kind.is_number:
@@ -483,7 +496,11 @@ class State:
             return _filled(torch.zeros((), dtype=dtype, device=p.device if on_device else "cpu"), value)
         if self.kind == "like":
             return _filled(torch.zeros_like(p.detach(), memory_format=torch.preserve_format), value)
-        return _filled(torch.zeros(kind.shape(p), dtype=_real_dtype(p), device=p.device), value)
+        shape = kind.shape_for(p if view is None else view(p.detach()), options)
+        dtype = compute_dtype(_real_dtype(p)) if kind.is_wide else _real_dtype(p)
+        if value == "identity":
+            return torch.eye(shape[-2], dtype=dtype, device=p.device).expand(shape).clone()
+        return _filled(torch.zeros(shape, dtype=dtype, device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """Return the dtype of a step count or scalar, as in torch.

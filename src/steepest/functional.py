@@ -135,7 +135,7 @@ class _Pure:
 
 
 def _made(spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
-    return {s.name: s.create(p, spec.options) for s in spec.state(p)}
+    return {s.name: s.create(p, spec.options, spec.rule.view) for s in spec.state(p)}
 
 
 def _updated(

@@ -133,7 +133,7 @@ class GroupSpec:
             and storage.is_lacking(state, codecs.get(state.name), held)
         ]
         for state in lacking:
-            states[p].update(storage.create(state, codecs.get(state.name), p, self.options))
+            states[p].update(storage.create(state, codecs.get(state.name), p, self.options, self.rule.view))
         if not at_construction:
             storage.create_compensation(states, p, codecs)
         return any(state in self.rule.state for state in lacking)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import Any
 
 from torch import Tensor
 
@@ -38,19 +39,29 @@ class Kind:
 
     Attributes:
         words: the amount of state, as ``steepest show`` prints it.
-        shape: the state's shape, as a function of the parameter. None for state that is not a tensor of each parameter.
+        shape: the state's shape, as a function of the parameter, which for a matrix rule is seen as matrices. None for
+            state that is not a tensor of each parameter.
         extent: the dimensions along which the state changes. None for a kind that no trace knows: rules that are traced
             cannot keep it.
+        is_wide: whether the state of half-precision parameters is kept in float32.
+        takes_options: whether ``shape`` is a function of the parameter and of its group's options.
     """
 
     words: str
-    shape: Callable[[Tensor], tuple[int, ...]] | None
+    shape: Callable[..., tuple[int, ...]] | None
     extent: Extent | None = None
+    is_wide: bool = False
+    takes_options: bool = False
 
     @property
     def is_number(self) -> bool:
         """True for a number of the host: a step count, or a scalar that does not depend on tensors."""
         return self.extent == Extent.HOST
+
+    def shape_for(self, p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the state's shape for a parameter, which for a matrix rule is seen as matrices."""
+        assert self.shape is not None
+        return tuple(self.shape(p, options) if self.takes_options else self.shape(p))
 
 
 AXES = 8
@@ -62,12 +73,30 @@ def _axis(index: int) -> Kind:
     return Kind(words, lambda p: tuple(n if i == index else 1 for i, n in enumerate(p.shape)), Extent.axis(index))
 
 
+def _low_rank(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of a matrix whose shorter side is projected to ``rank`` dimensions."""
+    *stack, rows, columns = p.shape
+    rank = int(options["rank"])
+    return (*stack, rows, rank) if rows >= columns else (*stack, rank, columns)
+
+
+def _basis(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    return *p.shape[:-2], min(p.shape[-2:]), int(options["rank"])
+
+
 KINDS = {
     "like": Kind("like the parameter", lambda p: tuple(p.shape), Extent.FULL),
     "tensor_scalar": Kind("one number per tensor", lambda p: (), Extent.REDUCED),
     "row": Kind("one number per row", lambda p: (*p.shape[:-1], 1), Extent.ROW),
     "column": Kind("one number per column", lambda p: (*p.shape[:-2], 1, *p.shape[-1:]), Extent.COLUMN),
     **{f"axis_{index}": _axis(index) for index in range(AXES)},
+    "left": Kind("a square matrix of the rows", lambda p: (*p.shape[:-1], p.shape[-2]), is_wide=True),
+    "right": Kind("a square matrix of the columns", lambda p: (*p.shape[:-2], *p.shape[-1:] * 2), is_wide=True),
+    "left_vector": Kind("one wide number per row", lambda p: (*p.shape[:-1], 1), is_wide=True),
+    "right_vector": Kind("one wide number per column", lambda p: (*p.shape[:-2], 1, p.shape[-1]), is_wide=True),
+    "matrix_scalar": Kind("one number per matrix", lambda p: (*p.shape[:-2], 1, 1), is_wide=True),
+    "low_rank": Kind("the matrix in rank r", _low_rank, takes_options=True),
+    "basis": Kind("a basis of rank r of the shorter side", _basis, is_wide=True, takes_options=True),
     "step": Kind("the tensor's own step count", lambda p: (), Extent.HOST),
     "scalar": Kind("one number per tensor, the same for all of equal age", lambda p: (), Extent.HOST),
     "shared": Kind("one for all parameters, made as it runs", None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -107,6 +107,19 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
 
         A class that cannot update some shapes overrides this.
         """
+
+    @classmethod
+    def params_of(cls, model: torch.nn.Module, options: Options) -> ParamsT:
+        """Return what the constructor takes for a whole model: its named parameters, unless a class divides them."""
+        named = list(model.named_parameters())
+        if not named:
+            raise ValueError(f"this {type(model).__name__} has no parameters; build its layers before the optimizer")
+        return named
+
+    @classmethod
+    def over(cls, trained: torch.nn.Module | ParamsT, **options: Any) -> Self:
+        """Return an optimizer of a model, or of parameters and groups as in torch, under ``options``."""
+        return cls(cls.params_of(trained, options) if isinstance(trained, torch.nn.Module) else trained, **options)
 
     @classmethod
     def needs_closure(cls, options: Options) -> bool:

@@ -290,6 +290,60 @@ def is_of_embedding(name: str, module: nn.Module, p: nn.Parameter) -> bool:
     return isinstance(module, (nn.Embedding, nn.EmbeddingBag))
 
 
+# -- matrices --------------------------------------------------------------------------------------------------------
+
+
+def for_matrices(model: nn.Module, *, stacks: bool = False) -> ParamGroups:
+    """Divide a model into hidden matrices, for rules such as Muon's, and all other parameters, for AdamW.
+
+    Example:
+        >>> model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 9))
+        >>> print(for_matrices(model))
+        group     tensors  parameters  options         such as
+        matrices  1        64          use_muon=True   1.weight
+        others    4        161         use_muon=False  0.weight, 1.bias, 2.weight, 2.bias
+
+    A matrix has two dimensions or more that are not of size 1. Embeddings are not hidden, nor weights tied to one, nor
+    parameters of the model's own with ``emb`` in their name. The head, the last linear layer, is not hidden either. A
+    parameter with three dimensions or more is a matrix where a convolution or a recurrent layer holds it.
+
+    Args:
+        model: the model. Parameters that do not train are in no group.
+        stacks: whether other parameters with three dimensions or more are matrices too, such as stacked experts.
+
+    Raises:
+        ValueError: nothing is a hidden matrix.
+    """
+    train = _trainable(model)
+    linear = [module for _, module in _modules(model) if isinstance(module, nn.Linear)]
+    head = linear[-1] if linear else None
+
+    def is_hidden(place: Place) -> bool:
+        if sum(size != 1 for size in place.parameter.shape) < 2:
+            return False
+        if any(module is head or is_of_embedding(name, module, place.parameter) for name, module in place.owners):
+            return False
+        if any("emb" in name.rpartition(".")[2].lower() for name, _ in place.owners):
+            return False
+        known = any(isinstance(module, HOLDERS_OF_MATRICES) for _, module in place.owners)
+        return place.parameter.dim() == 2 or known or stacks
+
+    chosen = [place for place in train if is_hidden(place)]
+    others = [place for place in train if not is_hidden(place)]
+    if not chosen:
+        known = _some((f"{place.name} {tuple(place.parameter.shape)}" for place in train), 8)
+        raise ValueError(
+            f"this {type(model).__name__} has no hidden matrix: all that trains are embeddings, the head (the last "
+            f"linear layer), vectors and numbers, such as {known}; train it with AdamW"
+        )
+    made = [_group("matrices", chosen, {"use_muon": True})]
+    return ParamGroups([*made, *([_group("others", others, {"use_muon": False})] if others else [])])
+
+
+HOLDERS_OF_MATRICES = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
+"""Modules whose parameters of three dimensions or more are matrices, with a row for each index of the first."""
+
+
 # -- layer by layer --------------------------------------------------------------------------------------------------
 
 

@@ -176,9 +176,9 @@ class Recipe:
         """Return this recipe on top of ``options``; the options that the recipe was given win."""
         return Recipe(self.name, {**options, **self.options})
 
-    def build(self, params: Any) -> Optimizer:
-        """Build the optimizer over ``params``."""
-        return self.optimizer(params, **self.options)
+    def build(self, trained: Any) -> Optimizer:
+        """Build the optimizer over a model, parameters or groups."""
+        return self.optimizer.over(trained, **self.options)
 
 
 def labelled(name: str, options: Mapping[str, Any]) -> str:

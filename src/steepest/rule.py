@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from .codecs import Codec
-from .fields import State
+from .fields import State, View
 from .kinds import KINDS, Extent
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
@@ -54,6 +54,8 @@ class Rule:
             dimension.
         precision: a dtype that the rule itself computes in, whatever the parameter's dtype. The rule must round to it
             by itself.
+        view: the matrices that a matrix rule sees in a parameter, in its gradient and in state like it; None for a
+            parameter as it is.
     """
 
     fn: Callable[..., Any]
@@ -62,6 +64,7 @@ class Rule:
     sparse: Sparse | None = None
     is_real: bool = False
     precision: torch.dtype | None = None
+    view: View | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
@@ -114,6 +117,12 @@ class Rule:
         return {name: options[name] for name in self.names}
 
 
+@cache
+def seeing(rule: Rule, view: View) -> Rule:
+    """Return a matrix rule on the matrices that ``view`` shows; the same object for the same rule and view."""
+    return replace(rule, view=view)
+
+
 @dataclass(frozen=True)
 class Structure:
     """Everything that shapes a program, without its numbers: two equal structures share one trace and one plan."""
@@ -153,6 +162,7 @@ class Program:
         state: the state that the update works on, by its own names.
         storage: the codecs of coded state by its name, and of the parameter under ``"p"``. Plain state is not in it.
         kind: the scope of the update: that of the rule, or a larger one that its transforms need.
+        view: the matrices that the rule sees in a parameter; None where it gets them already.
         tensors: the state that executors hand over as tensors.
         scalars: the state that is a number of its own per parameter.
         counted: step count and scalar state, under the names that a rule sees.
@@ -163,6 +173,7 @@ class Program:
     state: tuple[State, ...]
     storage: Mapping[str, Codec] = field(default_factory=dict)
     kind: Kind | None = None
+    view: View | None = None
     tensors: tuple[State, ...] = field(init=False)
     scalars: tuple[State, ...] = field(init=False)
     counted: dict[str, State] = field(init=False)
@@ -201,13 +212,19 @@ class Program:
         """This update on decoded values."""
         return replace(self, storage={})
 
+    @cached_property
+    def on_matrices(self) -> Program:
+        """This update on parameters that are seen as matrices already."""
+        return replace(self, view=None)
+
 
 def assembled(structure: Structure) -> Program:
     """Bind the static options of ``structure`` and wrap the transforms around its rule, innermost first."""
     update = bind(structure.rule, dict(structure.static))
     for wrapper in structure.wrappers:
         update = wrapper(update)
-    return Program(update, structure.rule, structure.state, dict(structure.storage), structure.kind)
+    rule = structure.rule
+    return Program(update, rule, structure.state, dict(structure.storage), structure.kind, rule.view)
 
 
 program = cache(assembled)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
-from .fields import Field, Options, State, hyper
+from .fields import Field, Options, State, View, hyper
 from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
 
@@ -185,10 +185,10 @@ def _is_misplaced_number(value: Any) -> bool:
 # -- from one form to another ------------------------------------------------------------------------------------------
 
 
-def create(state: State, codec: Codec | None, p: Tensor, options: Options) -> dict[str, Any]:
-    """Create the first value of one state of ``p`` as it is kept, by its keys."""
+def create(state: State, codec: Codec | None, p: Tensor, options: Options, view: View | None = None) -> dict[str, Any]:
+    """Create the first value of one state of ``p`` as it is kept, by its keys; ``view`` is that of the rule."""
     if codec is None:
-        return {state.name: state.create(p, options)}
+        return {state.name: state.create(p, options, view)}
     if state.init == 0.0:
         return dict(zip(codec.keys(state.name), codec.zeros(p.detach()), strict=True))
     return _encoded(state, codec, state.create(p, options), p)

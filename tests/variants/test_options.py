@@ -61,7 +61,7 @@ def test_each_form_of_decay_alone(cls: type[Optimizer]) -> None:
     own = {"lambd", "initial_accumulator_value", "momentum"}  # ASGD's own decay, what Yogi starts at, MADGRAD's x0
     decoupled |= {name: 0.0 for name in own if name in cls.fields}
     for options, factor in (({}, 1 - 0.5 * 0.25), ({"lr_in_decay": False}, 1 - 0.25)):
-        (p,) = params = parameters([[2.0, -4.0]])
+        (p,) = params = parameters([[[2.0, -4.0]]])
         p.grad = torch.zeros_like(p)
         optimizer = cls(params, lr=0.5, weight_decay=0.25, **decoupled, **options)
         optimizer.step()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import _get_capturable_supported_devices
 
+from ..fields import View
 from ..group import GroupSpec
 from ..rule import Program, Values
 from ..trace import RuleError
@@ -43,6 +44,8 @@ def updated(
     program: Program, numbers: Values, p: Tensor, g: Tensor, held: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the new parameter and state, in the dtype to compute in, and write nothing."""
+    if program.view is not None:
+        return _on_matrices(program, program.view, numbers, p, g, held)
     dtype = compute_dtype(p.dtype)
     scalars = {s.name: numbers[s.name] for s in program.scalars}
     tensors = {name: _read(x, dtype) for name, x in held.items()}
@@ -52,6 +55,16 @@ def updated(
     if before != _versions(inputs):
         raise RuleError(f"{program.rule.fn.__name__} writes to its inputs (such as g += 1); write g = g + 1")
     return new_p, new_state
+
+
+def _on_matrices(
+    program: Program, view: View, numbers: Values, p: Tensor, g: Tensor, held: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, Any]]:
+    """Return the new parameter and state of a program that sees matrices in them, in the shapes of the old ones."""
+    like = {s.name for s in program.tensors if s.kind == "like"}
+    seen = {name: view(x) if name in like else x for name, x in held.items()}
+    new_p, new_state = updated(program.on_matrices, numbers, view(p), view(g), seen)
+    return new_p.reshape(p.shape), {name: x.reshape(p.shape) if name in like else x for name, x in new_state.items()}
 
 
 def _versions(tensors: list[Tensor]) -> list[int]:

@@ -44,12 +44,15 @@ def _run_alone(batch: Batch, members: list[int]) -> dict[str, Any]:
 
 
 def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
+    view, kinds = batch.program.view, {s.name: s.kind for s in batch.program.tensors}
     slots = [[slot[i] for i in members] for slot in batch.slots]
-    p, g, *state = map(torch.stack, slots)
-    held = dict(zip(batch.state, state, strict=True))
-    new_scalars = reference.run(Batch(batch.program, batch.numbers, [p], [g], {name: [x] for name, x in held.items()}))
+    is_seen = [view is not None and kinds.get(name, "like") == "like" for name in ("p", "g", *batch.state)]
+    seen = [list(map(view, slot)) if shown and view else slot for slot, shown in zip(slots, is_seen, strict=True)]
+    p, g, *state = map(torch.stack, seen)
+    held = {name: [x] for name, x in zip(batch.state, state, strict=True)}
+    new_scalars = reference.run(Batch(batch.program.on_matrices, batch.numbers, [p], [g], held))
     for slot, stack in zip((slots[0], *slots[2:]), (p, *state), strict=True):
-        torch._foreach_copy_(slot, stack.unbind())
+        torch._foreach_copy_(slot, [new.view_as(x) for new, x in zip(stack.unbind(), slot, strict=True)])
     return new_scalars
 
 

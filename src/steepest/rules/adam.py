@@ -39,7 +39,14 @@ def root(vhat, c, eps, eps_in_sqrt, eps_hat):
     return sqrt(vhat + eps) if eps_in_sqrt else sqrt(vhat) + eps
 
 
+def companion(p, g, m, v, *, t, lr, adamw_beta1, adamw_beta2, adamw_eps):
+    """p, g, m, v: same shape. Returns new (p, m, v): `adam` under other names for its arguments."""
+    betas = {"beta1": adamw_beta1, "beta2": adamw_beta2}
+    return adam(p, g, m, v, t=t, lr=lr, **betas, eps=adamw_eps, eps_in_sqrt=False, eps_hat=False)
+
+
 MOMENTS = State("step", "step"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)
+COMPANION = Rule(companion, "pointwise", MOMENTS)
 AMSGRAD = Rule(amsgrad, "pointwise", (*MOMENTS, State("max_exp_avg_sq", nonnegative=True)))
 
 

@@ -13,7 +13,7 @@ from steepest.optimizer import Optimizer
 from steepest.registry import Recipe
 from steepest.study import source_code
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.source import Options, Trained, parameters_of, whole_tuples
+from steepest.study.optimizers.source import Options, Trained, whole_tuples
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class LibraryOptimizer:
 
     def build(self, of: Trained, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer."""
-        return Recipe(self.name, options).build(parameters_of(of))
+        return Recipe(self.name, options).build(of if isinstance(of, torch.nn.Module) else list(of))
 
     @property
     def _class(self) -> type[Optimizer]:
