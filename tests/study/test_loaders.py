@@ -4,7 +4,6 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +241,7 @@ def test_a_study_in_steps_ends_with_a_verdict(tmp_path: Path) -> None:
     results = findings(read_study(folder.path))
     assert answer(results.study, results.verdicts, results.summaries).startswith("On test accuracy at the end of")
     assert [epoch.step for epoch in results.study.trials[0].epochs] == [0, 10, 20, 30]
-    times = [steps for row in results.targets[0].rows for steps in row.steps.values()]
+    times = [time for row in results.targets[0].rows for _, time in row.times["steps"]]
     assert len(times) == 12
     assert {0.0, 10.0, 20.0, 30.0} & set(times)
 

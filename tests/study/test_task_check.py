@@ -119,7 +119,7 @@ FLAWS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two outputs": (
         {"model": lambda: Odd(lambda x: (x, x))},
-        "the loss stopped on outputs a tuple of (16, 2), (16, 2) of a batch",
+        "the loss stopped on outputs a tuple of (16, 2), (16, 2)",
     ),
     "a batch of one at an epoch's end": (
         {
