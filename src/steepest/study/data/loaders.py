@@ -22,7 +22,7 @@ EVALUATED: Final = (0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A set that is read anew in every pass, with draws that depend on seed and epoch alone.
+    """A set that is read anew in every pass, with draws that depend on nothing but seed and epoch.
 
     `loader` yields batches, or is a dataset that `batched` puts into a DataLoader. `limit` is the largest number of
     batches of a pass.

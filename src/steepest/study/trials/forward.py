@@ -29,7 +29,7 @@ def given(batch: Batch, loss: Loss | None) -> Given:
     """Divide a batch into arguments and targets.
 
     Raises:
-        UsageError: it is no dict, no tuple and no list, or has no entry besides the targets.
+        UsageError: it is not a dict, a tuple or a list, or it lacks an entry besides the targets.
     """
     if isinstance(batch, Mapping):
         return Given((), batch, batch)
