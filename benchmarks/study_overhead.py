@@ -85,7 +85,7 @@ def overhead(plan: Plan) -> dict[str, float]:
     """Return the median ratio of the two, and the bare loop's step."""
     spec, task = plan.evaluation_trials(plan.given)[0].spec, blind(plan.task)
     rounds = [(bare(spec, task), harness(spec, task)) for _ in range(ROUNDS)]
-    steps = spec.epochs * steps_per_epoch(spec, task.splits.train)
+    steps = spec.epochs * steps_per_epoch(spec.batch_size, task.splits.train)
     return {
         "ratio": median(ours / theirs for theirs, ours in rounds),
         "lowest": min(ours / theirs for theirs, ours in rounds),

@@ -89,7 +89,7 @@ class Work:
         outputs = model(inputs)
         model.train()
         loss = float(self.workload.loss(outputs, targets))
-        return self.workload.metric.total(outputs, targets, loss) / len(targets)
+        return self.workload.metric.total(outputs, targets, loss, len(targets)) / len(targets)
 
 
 SMALL = (

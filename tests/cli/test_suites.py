@@ -124,7 +124,7 @@ def test_a_suite_names_its_workloads(steepest: Any, calibrated: None) -> None:
         (("digits", "digits"), "digits is given twice; a comparison across workloads counts each once"),
         (("digits", "digit"), "unknown workload 'digit'; did you mean 'digits'?"),
         (("digits", "mini-batch", "-o", "adm"), "Error: unknown optimizer 'adm'"),
-        (("digits", "mini-batch", "-o", "adam", "--steps", "3"), "--steps is for experiments that count steps"),
+        (("digits", "mini-batch", "-o", "adam", "--steps", "3"), "digits counts epochs; give its length as --epochs"),
         (("digits", "mini-batch", "-o", "adam", "--reference", "sgd"), "Error: unknown reference 'sgd'"),
         (("my_task.py", "x/../my_task.py", "-o", "sgd"), "are one workload: equal name, data and model"),
         (("my_task.py", "mini-batch", "-o", "sgd", "--extend", "--trials", "0"), "--extend has no effect with"),

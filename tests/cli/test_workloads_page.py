@@ -93,9 +93,17 @@ def test_the_example_of_a_file_runs_as_it_stands(steepest: Callable[..., Any], n
     assert document["protocol"]["targets"] == [0.7, 0.8, 0.95]
 
 
+def test_the_example_of_loaders_runs_as_it_stands(steepest: Callable[..., Any], no_report: None) -> None:
+    Path("my_stream.py").write_text(blocks()[2], encoding="utf-8")
+    smaller = ["--steps", "20", "--trials", "0", "--seeds", "1", "--timing-rounds", "0", "--out", "study"]
+    answer = steepest("study", "my_stream.py", "-o", "adamw", *smaller)
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads(Path("study/study.json").read_text())["config"]["unit"] == "steps"
+
+
 def test_the_example_from_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("steepest.study.report.write_report", lambda folder: folder / "report" / "index.html")
     names: dict[str, Any] = {}
-    exec(compile(blocks()[2], "docs/workloads.md", "exec"), names)
+    exec(compile(blocks()[3], "docs/workloads.md", "exec"), names)
     assert set(names["answer"].statuses) == {"finished"}

@@ -260,12 +260,12 @@ REFUSED = {
     "an empty tuple": ((), "a tuple of nothing is no data of a workload"),
     "lists of numbers": ((X.tolist(), Y.tolist()), "a list of list, list, list, list is no data of a workload"),
     "a class": (Noisy, "the class Noisy is no data of a workload"),
-    "a loader": (DataLoader(TensorDataset(X, Y)), "a DataLoader is no data of a workload"),
+    "a loader": (DataLoader(TensorDataset(X, Y)), "DataLoader is read batch by batch and cannot be divided"),
     "a stream": (
         Stream(),
-        "Stream is an IterableDataset, which has no length and no order: collect its examples into te",
+        "Stream is read batch by batch and cannot be divided: give three, (training, validation, test)",
     ),
-    "two streams": ((Stream(), Stream()), "Stream is an IterableDataset"),
+    "two streams": ((Stream(), Stream()), "Stream is read batch by batch"),
     "dictionaries": (Pairs({"x": X[0]}), "every item of Pairs must be a pair (input, target); item 0 is a dict"),
     "triples": (Pairs((1, 2), (1, 2, 3)), "item 1 is a tuple of int, int, int"),
     "a ragged dataset": (

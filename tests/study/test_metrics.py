@@ -51,7 +51,7 @@ def test_anything_but_a_value_per_example_is_refused_with_its_shape(of: Any, see
 )
 def test_values_per_example_come_in_several_forms(of: Any) -> None:
     outputs = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    assert Metric("score", "maximize", of).total(outputs, torch.tensor([1, 1, 1]), 0.0) == 2.0
+    assert Metric("score", "maximize", of).total(outputs, torch.tensor([1, 1, 1]), 0.0, 3) == 2.0
 
 
 def test_a_figure_of_a_set_is_made_once_from_all_of_it() -> None:

@@ -272,7 +272,7 @@ def test_threads_are_the_trials_own(trial: Any) -> None:
     spec, task = trial("adamw", threads=2)
     during: list[int] = []
     run_trial(spec, task, lambda event: during.append(torch.get_num_threads()))
-    assert set(during) == {2}
+    assert set(during[1:-1]) == {2}  # the first and the last event stand before and after the training
     assert torch.get_num_threads() == 1
 
 

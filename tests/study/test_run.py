@@ -281,3 +281,43 @@ def test_an_optimizers_own_weight_decay_holds_for_groups_without_one() -> None:
 
     events_of(trial("adamw[weight_decay=0.25]"), task(trained(grouped)))
     assert set(found) == {0.25, 0}
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, True, "10"])
+def test_a_count_of_steps_is_a_whole_number(count: Any) -> None:
+    def function(run: Run) -> None:
+        run.every(count)
+
+    with pytest.raises(
+        ValueError, match=re.escape(f"run.every takes a whole number of steps of at least 1, not {count!r}")
+    ):
+        events_of(trial(), task(function))
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_every_epoch_has_the_steps_that_the_loop_says(wrong: int) -> None:
+    def function(run: Run) -> None:
+        model = nn.Linear(3, 1)
+        optimizer = run.optimizer(model)
+        for epoch in run.epochs(3, steps=4, keep={"model": model}):
+            for _ in range(3 if epoch == wrong else 4):
+                run.step(stepped(model, optimizer))
+            run.validate(loss=0.5)
+        run.test(loss=0.5)
+
+    with pytest.raises(UsageError, match="an epoch had 3 steps, and the loop says 4"):
+        events_of(trial(), task(function))
+
+
+def test_one_optimizer_of_a_task_is_warmed_up_once_in_a_process() -> None:
+    calls: list[int] = []
+
+    def function(run: Run) -> None:
+        calls.append(run.seed)
+        trained(lambda run, model: run.optimizer(model))(run)
+
+    one = task(function)
+    for optimizer, counted in (("adam", 2), ("adam[lr=0.1]", 1), ("sgd", 2)):
+        calls.clear()
+        events_of(trial(optimizer), one)
+        assert len(calls) == counted

@@ -117,7 +117,10 @@ FLAWS: dict[str, tuple[dict[str, Any], str]] = {
         {"model": lambda: Odd(raising)},
         "the model stopped on a batch of inputs (16, 4) and targets (16,) with ZeroDivisionError: the forward pass",
     ),
-    "two outputs": ({"model": lambda: Odd(lambda x: (x, x))}, "the model must return one tensor; it returned a tuple"),
+    "two outputs": (
+        {"model": lambda: Odd(lambda x: (x, x))},
+        "the loss stopped on outputs a tuple of (16, 2), (16, 2)",
+    ),
     "a batch of one at an epoch's end": (
         {
             "model": lambda: nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)),

@@ -235,6 +235,7 @@ def refused(function: Callable[[Run], None], told: str) -> None:
             {"bf16": True},
             "the Trainer computes in bf16, and the study in fp32: give TrainingArguments(bf16=run.precision",
         ),
+        ({"data_seed": 7}, "sets data_seed=7, with which all seeds of a study see one order of the data; leave it out"),
         ({"eval_strategy": "no"}, "the Trainer never evaluates: give TrainingArguments(eval_strategy='epoch')"),
     ],
 )

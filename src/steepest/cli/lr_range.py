@@ -75,7 +75,7 @@ def _sizes(workload: Workload, data: DataSet) -> Sizes:
     return Sizes.usual(data) if workload.sizes is None else workload.sizes.fitted(data)
 
 
-def _tested(config: OptimizerConfig, task: Task, batch_size: int, arguments: Arguments) -> LrRange:
+def _tested(config: OptimizerConfig, task: Task, batch_size: int | None, arguments: Arguments) -> LrRange:
     """Return the result for one optimizer, on the model of a study's seed 0."""
     declared = config.origin.ranges.get("lr")
     if "lr" in config.fixed or declared is None or not config.origin.takes_schedule:
@@ -87,7 +87,12 @@ def _tested(config: OptimizerConfig, task: Task, batch_size: int, arguments: Arg
         )
     with seeds.GlobalStream("init", arguments.seed).active():
         model = initial_model(task)
-    batches = Batches(task.splits.train.drawn(arguments.seed, 0), batch_size)
+    train = task.splits.train
+    assert isinstance(train, Examples)  # `_sizes` has refused loaders
+    if task.loss is None:
+        raise UsageError(f"{arguments.declared.source} declares no loss, which lr-range needs; declare loss=...")
+    assert batch_size is not None
+    batches = Batches(train.drawn(arguments.seed, 0), batch_size)
     try:
         low, high = bounds(config.label, declared, arguments.low, arguments.high)
         optimizer = config.with_options({"lr": low}).build(model)

@@ -19,7 +19,7 @@ from steepest.study.data.splits import Sizes
 from steepest.study.errors import StudyError, UsageError
 from steepest.study.suggest import choices
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
 PRESETS: Final = ("smoke", "quick", "full")
 
 OVER: Final = ("examples", "set")
@@ -48,7 +48,7 @@ class Metric:
 
     name: str
     direction: Literal["maximize", "minimize"]
-    of: Callable[[Tensor, Tensor], Any] | None = None
+    of: Callable[[Any, Any], Any] | None = None
     over: Literal["examples", "set"] = "examples"
 
     def __post_init__(self) -> None:
@@ -72,24 +72,24 @@ class Metric:
         """1 if more is better, -1 if less is better."""
         return 1 if self.direction == "maximize" else -1
 
-    def total(self, outputs: Tensor, targets: Tensor, loss: float) -> float:
-        """Return the metric of a batch, summed over its examples; `loss` is the batch's mean loss.
+    def total(self, outputs: Any, targets: Any, loss: float, count: int) -> float:
+        """Return the metric of a batch, summed over its `count` examples; `loss` is the batch's mean loss.
 
         Raises:
             UsageError: the function returned anything but one value per example.
         """
         if self.of is None:
-            return loss * len(targets)
+            return loss * count
         values = _tensor_of(self.of(outputs, targets))
-        if values is None or values.shape != (len(targets),):
+        if values is None or values.shape != (count,):
             raise UsageError(
-                f"metric {self.name!r} must return one value per example, shape ({len(targets)},); it returned "
+                f"metric {self.name!r} must return one value per example, shape ({count},); it returned "
                 f"{_shown(values)}. A mean over the batch must stay a value per example; a figure of a whole set (AUC, "
                 f"F1) is declared as Metric({self.name!r}, {self.direction!r}, of, over='set')"
             )
         return float(values.sum())
 
-    def of_set(self, outputs: Tensor, targets: Tensor) -> float:
+    def of_set(self, outputs: Any, targets: Any) -> float:
         """Return the metric of a whole set. The metric must have `over='set'`.
 
         Raises:
@@ -208,11 +208,16 @@ class Workload(Declaration):
 
     Attributes:
         data: a `DataSet`, `(inputs, targets)`, `((inputs, targets), (test inputs, test targets))`, torch datasets in
-            their place, or a function of the data folder (or of nothing) that returns one of these.
+            their place, or a function of the data folder (or of nothing) that returns one of these. Or three
+            DataLoaders or datasets, `(training, validation, test)`, which are read batch by batch in every epoch.
         model: builds the network from torch's global generator, which the trial seeds.
-        loss: mean loss of (outputs, targets); a scalar tensor.
-        batch_size: examples of a step.
+        loss: mean loss of (outputs, targets); a scalar tensor. A tuple's last entry is the targets and the others go to
+            the model, `model(*inputs)`; a dict goes to it whole, `model(**batch)`, and is the targets too. Without a
+            loss the model gets the whole batch of either kind, and returns the loss: a scalar tensor, or an output with
+            `.loss` or `["loss"]`.
+        batch_size: examples of a step; DataLoaders have their own.
         horizon: epochs of a trial.
+        steps: steps of a trial, in place of `horizon`, for data without a length too; needs `evaluate_every`.
         sizes: examples of the three sets; None keeps a tenth of the training examples for validation, and all others.
         evaluations: evaluations on the validation set in every epoch, evenly spaced; the last is at the epoch's end.
         evaluate_every: steps between two evaluations, in place of `evaluations`; the last is at the end.
@@ -223,9 +228,10 @@ class Workload(Declaration):
 
     data: Source
     model: Callable[[], nn.Module]
-    loss: Loss
-    batch_size: int
-    horizon: int
+    loss: Loss | None = None
+    batch_size: int | None = None
+    horizon: int | None = None
+    steps: int | None = None
     sizes: Sizes | None = None
     evaluations: int = 1
     evaluate_every: int | None = None
@@ -234,9 +240,12 @@ class Workload(Declaration):
 
     def __post_init__(self) -> None:
         """Refuse a workload that every study would fail on."""
-        self._check_counts(batch_size=1, horizon=1, evaluations=1, accumulate=1)
+        given = [name for name in ("batch_size", "horizon", "steps") if getattr(self, name) is not None]
+        self._check_counts(**dict.fromkeys(given, 1), evaluations=1, accumulate=1)
+        self._check_length()
         self._check_loop()
-        _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
+        if self.loss is not None:
+            _check_function("loss", self.loss, 2, "of (outputs, targets), such as torch.nn.functional.cross_entropy")
         _check_function("model", self.model, 0, "of nothing that builds it: every trial starts from a model of its own")
         super().__post_init__()
         if self.metric.over == "set" and self.metric.of is None:
@@ -252,12 +261,32 @@ class Workload(Declaration):
         usual = {"evaluate_every": None, "accumulate": 1, "max_norm": None}
         return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
 
+    @property
+    def unit(self) -> Literal["epochs", "steps"]:
+        """The unit of a trial's length."""
+        return "epochs" if self.steps is None else "steps"
+
+    @property
+    def length(self) -> int:
+        """The length of a trial, in its unit."""
+        return self.horizon or self.steps or 0
+
+    def _check_length(self) -> None:
+        if (self.horizon is None) == (self.steps is None):
+            given = "both are given" if self.steps else "none is given"
+            raise UsageError(f"a workload has a horizon in epochs (horizon=) or in steps (steps=); {given}")
+        if self.steps is not None and self.evaluate_every is None:
+            raise UsageError(
+                f"a horizon of {self.steps} steps has no epochs to evaluate in; give evaluate_every=, such as "
+                f"{max(1, self.steps // 10)}"
+            )
+
     def _check_loop(self) -> None:
         if self.evaluate_every is not None:
             self._check_counts(evaluate_every=1)
             if self.evaluations != 1:
                 raise UsageError("evaluations and evaluate_every both say when to evaluate; leave out one of the two")
-        if self.accumulate > self.batch_size:
+        if self.batch_size is not None and self.accumulate > self.batch_size:
             raise UsageError(
                 f"accumulate={self.accumulate} divides a batch of {self.batch_size} into more parts than it has "
                 "examples"

@@ -22,7 +22,7 @@ import torch
 PURPOSES: Final = {
     "init": "the model's initial weights, and all else before training begins; one stream per seed",
     "optimizer": "the optimizer's own draws while it is built; one stream per seed and optimizer of a run",
-    "order": "the order of the training examples in every epoch; one stream per seed",
+    "order": "the order of the training examples in every epoch; one stream per seed, of a loader per seed and epoch",
     "transforms": "random transforms of the training examples; one stream per seed and epoch",
     "dropout": "random layers during training; one stream per seed",
     "noise": "the optimizer's own draws from torch's generator; one stream per seed",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from steepest.study import seeds
-from steepest.study.data.dataset import DataSet, Examples, Transformed
+from steepest.study.data.dataset import NONE, DataSet, Examples, Transformed
+from steepest.study.data.loaders import is_read_in_batches, loaded
 from steepest.study.errors import DataError, StudyError, UsageError
 
 Source = Any
@@ -21,7 +22,8 @@ PROBES: Final = 8  # items that are read twice, to see whether equal seeds give 
 TEST_SHARE: Final = 6  # one in so many examples is kept for the test where the data come undivided
 FORMS: Final = (
     "a DataSet, (inputs, targets), ((inputs, targets), (test inputs, test targets)), map-style torch datasets in their "
-    "place, or a function that returns one of these; inputs and targets are tensors or arrays"
+    "place, three DataLoaders or datasets (training, validation, test), or a function that returns one of these; "
+    "inputs and targets are tensors or arrays"
 )
 
 
@@ -31,7 +33,8 @@ def load(source: Source, data_dir: Path | None = None) -> DataSet:
     A function is called with the folder if it has an argument `data_dir`, or one without a default. Numbers become
     float32, targets that are whole numbers int64; inputs of dtype int64 stay indices and bytes stay bytes. Random
     numbers that are drawn here are the same in every process. A dataset with random transforms is read anew for every
-    epoch of training; its validation and test examples are read once and stay as they came out.
+    epoch of training; its validation and test examples are read once and stay as they came out. Three loaders or
+    datasets are not read here but batch by batch, see `steepest.study.data.loaders`.
 
     Raises:
         UsageError: the data have none of the forms, or are too few for a training, a validation and a test set.
@@ -42,6 +45,9 @@ def load(source: Source, data_dir: Path | None = None) -> DataSet:
             source = _called(source, data_dir)
         if isinstance(source, DataSet):
             return source
+        if _is_three_sets(source):
+            sets = loaded(source[0]), loaded(source[1]), loaded(source[2])
+            return DataSet("your data", "the workload itself", NONE, NONE, loaders=sets)
         parts = _parts(source)
     train, test = parts if len(parts) == 2 else _divided(parts[0])
     _check(train, test)
@@ -79,6 +85,13 @@ def _called(function: Callable[..., Any], data_dir: Path | None) -> Any:
         raise DataError(f"the workload's data could not be loaded: {type(error).__name__}: {error}") from error
 
 
+def _is_three_sets(source: Source) -> bool:
+    """Return whether these are three loaders or datasets, and not tensors or pairs of them."""
+    if not isinstance(source, tuple | list) or len(source) != 3:
+        return False
+    return not any(isinstance(part, tuple | list) or _is_array(part) for part in source)
+
+
 def _parts(source: Source) -> list[Examples]:
     if isinstance(source, tuple | list) and len(source) == 2 and not all(map(_is_array, source)):
         return [_examples(part) for part in source]
@@ -91,9 +104,11 @@ def _examples(source: Source) -> Examples:
     if isinstance(source, tuple | list) and len(source) == 2 and all(map(_is_array, source)):
         return Examples(_inputs(_tensor("inputs", source[0])), _targets(_tensor("targets", source[1])))
     if not isinstance(source, tuple | list | str | Mapping | type) and not _is_array(source):
-        if isinstance(source, torch.utils.data.IterableDataset):
-            advice = "has no length and no order: collect its examples into tensors"
-            raise UsageError(f"{type(source).__name__} is an IterableDataset, which {advice}. Data are {FORMS}")
+        if is_read_in_batches(source):
+            raise UsageError(
+                f"{type(source).__name__} is read batch by batch and cannot be divided: give three, (training, "
+                f"validation, test). Data are {FORMS}"
+            )
         if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
             return _gathered(source)
     given = f"the class {source.__name__}" if isinstance(source, type) else _described(source)

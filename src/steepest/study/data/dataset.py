@@ -1,7 +1,7 @@
 """Examples in memory, and the three sets of a trial."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from steepest.study import seeds
+from steepest.study.data.loaders import Loaded
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,23 @@ class Examples:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs, self.targets[indices]
 
+    def chunks(self, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield all examples in order, so many at once."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+    def beginning(self, examples: int) -> "Examples":
+        """Return the first examples."""
+        return self.at(torch.arange(min(examples, len(self))))
+
+    def tries(self, size: int | None) -> list[tuple[Tensor, Tensor]]:
+        """Return the first batch of a training in batches of this size, and one of the size of an epoch's last.
+
+        The first has two examples at least: a single one hides a broadcast.
+        """
+        size = size or 1
+        return [self.batch(slice(0, max(2, size))), self.batch(slice(0, len(self) % size or size))]
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of the stored inputs and targets, for data that do not come from files."""
         parts = (self.inputs.contiguous().numpy().tobytes(), self.targets.contiguous().numpy().tobytes())
@@ -85,6 +103,9 @@ class Transformed(Examples):
             return self.read(self.places.cpu()).to(self.inputs.device)
 
 
+NONE = Examples(torch.empty(0), torch.empty(0))
+
+
 _ON_DEVICES = WeakTensorKeyDictionary()
 
 
@@ -102,7 +123,11 @@ def _moved(examples: Examples, device: torch.device) -> Examples:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A whole data set as its publisher divided it, with its origin and the expected digests."""
+    """A whole data set as its publisher divided it, with its origin and the expected digests.
+
+    `loaders` are training, validation and test set where all three are read batch by batch, and nothing is divided;
+    `train` and `test` are empty then.
+    """
 
     name: str
     source: str
@@ -111,12 +136,13 @@ class DataSet:
     sha256: Mapping[str, str] = field(default_factory=dict)
     fallback: str | None = None  # a sentence when this stands in for the data that was asked for
     in_order: bool = False  # neighbours belong together (text, time): sets are cut from it whole, not drawn
+    loaders: tuple[Loaded, Loaded, Loaded] | None = None
 
 
 @dataclass(frozen=True)
 class Splits:
     """Training, validation and test examples of one trial; no example is in two of them."""
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Examples | Loaded
+    validation: Examples | Loaded
+    test: Examples | Loaded

@@ -19,6 +19,7 @@ class Sizes:
 
     def fitted(self, data: DataSet) -> "Sizes":
         """Return these sizes, reduced in proportion if the data set stands in for a larger one."""
+        _check_divisible(data)
         available, tests = len(data.train), len(data.test)
         wanted = self.train + self.validation
         if wanted <= available and self.test <= tests:
@@ -34,12 +35,14 @@ class Sizes:
     @classmethod
     def usual(cls, data: DataSet) -> "Sizes":
         """Return the usual sizes: a tenth of the training examples for validation, all others for training."""
+        _check_divisible(data)
         validation = max(1, len(data.train) // 10)
         return cls(len(data.train) - validation, validation, len(data.test))
 
     @classmethod
     def everything(cls, data: DataSet) -> "Sizes":
         """Return the sizes that train on all training examples and leave none for validation."""
+        _check_divisible(data)
         return cls(len(data.train), 0, len(data.test))
 
 
@@ -57,6 +60,15 @@ def split(data: DataSet, sizes: Sizes) -> Splits:
         validation=_pick(data.train, order[: sizes.validation]),
         test=_pick(data.test, taken(len(data.test), draw=1)[: sizes.test]),
     )
+
+
+def _check_divisible(data: DataSet) -> None:
+    if data.loaders is not None:
+        raise UsageError(
+            "training, validation and test set are read batch by batch as they are, so they have no sizes to choose "
+            "(sizes=, --all-train) and no range of learning rates is tried on them; give tensors or one dataset for "
+            "that"
+        )
 
 
 def _shuffled(count: int, draw: int) -> torch.Tensor:

@@ -8,7 +8,6 @@ from torch import nn
 
 from steepest.study import user_files
 from steepest.study.declaration import NEEDS, Need
-from steepest.study.optimizers import settings
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import Steps, perform
@@ -32,8 +31,7 @@ def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, need
     """Build the optimizer on its own model and take two steps, as a trial would."""
     steps = Steps(STEPS)
     try:
-        with settings.kept():
-            run = perform(task, replace(pattern, config=config), steps)
+        run = perform(task, replace(pattern, config=config), steps)
     except Exception as error:  # whatever another library raises
         reason = user_files.reason(error)
         because = "; ".join(NEEDS[need] for need in needs)

@@ -93,6 +93,9 @@ def timing_seconds(plan: Plan) -> float:
 def _events(plan: Plan) -> tuple[int, int]:
     """Return the numbers of steps and of evaluations in a trial."""
     epochs, subject = plan.pattern.epochs or 0, plan.subject
+    every = subject.loop.get("evaluate_every")
+    if every and subject.steps:
+        return subject.steps, -(-subject.steps // every) + 2
     evaluations = epochs * min(plan.pattern.evaluations or 1, subject.steps_per_epoch or 1) + 2
     return subject.steps or 0, evaluations
 

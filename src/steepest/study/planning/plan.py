@@ -237,7 +237,9 @@ def _document(
         protocol=_protocol(request),
         metric=Metric(**setting["metric"]),
         model=Model(**setting["model"]),
-        data=None if data is None else Data(**setting["data"], source=data.source, fallback=fallback),
+        data=None
+        if data is None or not setting["data"]
+        else Data(**setting["data"], source=data.source, fallback=fallback),
         optimizers=optimizers,
         code=code,
         trials=(),

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from steepest.study import user_files
 from steepest.study.errors import UsageError
-from steepest.study.optimizers import settings
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.dry_run import DryRun, uncovered
 from steepest.study.trials.optimizers import executor_of
@@ -67,7 +66,7 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file:
     for _ in range(TWICE):
         rehearsing = _Rehearsing()
         try:
-            with settings.kept(), shortened(rehearsing.is_done):
+            with shortened(rehearsing.is_done):
                 run = perform(task, replace(pattern, config=config), rehearsing)
         except UsageError as error:
             return Rehearsal(DryRun(problems=(str(error),)), rehearsing.facts)
@@ -87,7 +86,7 @@ def is_deaf_to_seeds(config: OptimizerConfig, pattern: TrialSpec, task: Trainabl
     """Return whether another seed gives the losses that a rehearsal gave."""
     rehearsing = _Rehearsing()
     try:
-        with settings.kept(), shortened(rehearsing.is_done):
+        with shortened(rehearsing.is_done):
             perform(task, replace(pattern, config=config, seed=pattern.seed + 1), rehearsing)
     except Exception:  # of this seed only: its trial will tell
         return False

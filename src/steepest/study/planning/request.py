@@ -35,7 +35,7 @@ class Request:
         preset_wanted: its size; None is `quick`.
         optimizers: as `-o` names them; none means the workload's usual ones.
         epochs_wanted, seeds_wanted, trials_wanted: the horizon, the evaluation seeds, the search trials per optimizer.
-        steps_wanted: the horizon of an experiment that counts steps.
+        steps_wanted: the horizon of a workload or experiment that counts steps.
         horizon_wanted: the horizon of an experiment in its own unit, whatever that is.
         tuning_seeds_wanted: seeds on which every point of a search is tried; None is one.
         timing_rounds: how often every optimizer's step is timed; 0 leaves the pass out.
@@ -133,8 +133,10 @@ class Request:
         if self.epochs_wanted and self.steps_wanted:
             raise UsageError("--epochs and --steps both give the length of a trial; leave out one of the two")
         if isinstance(self.workload, Workload):
-            if self.steps_wanted:
-                raise UsageError(f"--steps is for experiments that count steps; {self.declared.source} counts --epochs")
+            unit = self.workload.unit
+            other = {"epochs": self.steps_wanted, "steps": self.epochs_wanted}[unit]
+            if other:
+                raise UsageError(f"{self.declared.source} counts {unit}; give its length as --{unit}")
         elif self.all_train:
             raise UsageError(f"--all-train is for workloads; {self.declared.source} divides its data itself")
 
@@ -215,7 +217,7 @@ class Request:
 
     @property
     def _usual_epochs(self) -> int | None:
-        return self.workload.horizon if isinstance(self.workload, Workload) else None
+        return self.workload.length if isinstance(self.workload, Workload) else None
 
     @property
     def seeds(self) -> list[int]:
@@ -321,7 +323,7 @@ class Request:
         """
         parts = [name or self.declared.name, self.preset_name]
         parts += [f"{self.epochs}-epochs"] if self.epochs_wanted and self.epochs != self._usual_epochs else []
-        parts += [f"{self.steps_wanted}-steps"] if self.steps_wanted else []
+        parts += [f"{self.epochs}-steps"] if self.steps_wanted and self.epochs != self._usual_epochs else []
         parts += [f"{self.trials}-trials"] if self.trials != self.workload.trials else []
         parts += [f"seeds-from-{self.seed_offset}"] if self.seed_offset else []
         parts += [f"to-{self.more_seeds_wanted}-seeds"] if self.more_seeds_wanted else []

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from steepest.study import seeds, user_files
-from steepest.study.data.dataset import DataSet
+from steepest.study.data.dataset import DataSet, Examples
+from steepest.study.data.loaders import Loaded
 from steepest.study.data.splits import Sizes
 from steepest.study.declaration import Experiment, Workload
 from steepest.study.errors import UsageError
@@ -24,7 +25,7 @@ from steepest.study.records import machine
 from steepest.study.records.format import EVALUATION
 from steepest.study.trials import children, devices, task_check
 from steepest.study.trials.evaluation import evaluate
-from steepest.study.trials.run import EPOCHS, Trainable
+from steepest.study.trials.run import EPOCHS, STEPS, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.study.trials.task import ExperimentTask, Task, steps_per_epoch, task_of
 
@@ -95,22 +96,28 @@ def _of_workload(request: Request, workload: Workload, data: DataSet) -> Subject
     sizes = _sizes(request, workload, data)
     task = task_of(workload, data, sizes)
     model = _example_model(task)
-    functions = (request.declared.function, task.model, task.loss, task.metric.of or task.loss)
+    functions: tuple[Callable[..., Any], ...] = (request.declared.function, task.model)
+    functions += tuple(function for function in (task.loss, task.metric.of or task.loss) if function is not None)
     described = {
         "name": workload.network or type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "sha256": hashlib.sha256(str(model).encode()).hexdigest(),
         "code_sha256": _code(functions),
     }
-    setting = _setting(request, described, _data(data, task), channels_last=task.splits.train.images) | workload.loop
-    pattern = _pattern(request, setting, sizes=sizes, batch_size=workload.batch_size, evaluations=workload.evaluations)
+    train = task.splits.train
+    setting = _setting(request, described, _data(data, task), channels_last=train.images) | workload.loop
+    if workload.unit == STEPS:
+        setting["unit"] = STEPS
+    batch_size = train.batch_size if isinstance(train, Loaded) else workload.batch_size
+    pattern = _pattern(request, setting, sizes=sizes, batch_size=batch_size, evaluations=workload.evaluations)
     return Subject(
         task=task,
         pattern=pattern,
         reports=_dry_runs(request, pattern, task),
         functions=functions,
         evaluation_seconds=lambda: _evaluation_seconds(task, pattern),
-        steps_per_epoch=steps_per_epoch(pattern, task.splits.train),
+        unit=workload.unit,
+        steps_per_epoch=steps_per_epoch(batch_size, train) if workload.unit == EPOCHS else None,
         loop=workload.loop,
     )
 
@@ -257,7 +264,9 @@ def _cannot(request: Request, problems: list[str]) -> UsageError:
     return UsageError(f"{request.declared.source} cannot be studied as it is:{listed}")
 
 
-def _sizes(request: Request, workload: Workload, data: DataSet) -> Sizes:
+def _sizes(request: Request, workload: Workload, data: DataSet) -> Sizes | None:
+    if data.loaders is not None and workload.sizes is None and not request.all_train:
+        return None
     if request.all_train:
         return Sizes.everything(data)
     return Sizes.usual(data) if workload.sizes is None else workload.sizes.fitted(data)
@@ -320,15 +329,17 @@ def _setting(
     }
 
 
-def _data(data: DataSet, task: Task) -> dict[str, Any]:
-    splits = task.splits
-    sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
+def _data(data: DataSet, task: Task) -> dict[str, Any] | None:
+    """Return the description of the data, None for loaders, whose examples are not known before they are read."""
+    sizes = {name: len(part) for name, part in vars(task.splits).items() if isinstance(part, Examples)}
+    if not sizes:
+        return None
     return {"name": data.name, "sha256": dict(data.sha256), **sizes}
 
 
 def _evaluation_seconds(task: Task, pattern: TrialSpec) -> float:
     examples = task.splits.validation
-    if not len(examples):
+    if not examples:
         return 0.0
     with seeds.GlobalStream("evaluation", pattern.seed, "validation", 0).active():
         device = torch.device(pattern.device)

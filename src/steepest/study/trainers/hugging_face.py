@@ -55,6 +55,11 @@ def _check(run: Run, trainer: Any) -> None:
     given = [name for name in SET_BY_THE_RUN if name in usual and getattr(args, name) != usual[name]]
     if given:
         raise UsageError(f"TrainingArguments sets {', '.join(given)}, which the study decides; leave it out")
+    if args.data_seed is not None:
+        raise UsageError(
+            f"TrainingArguments sets data_seed={args.data_seed}, with which all seeds of a study see one order of the "
+            "data; leave it out, and the order is the run's"
+        )
     if trainer.model_init is not None:
         raise UsageError("the Trainer was given model_init=; give it a model, so that its weights are drawn by the run")
     if args.max_steps > 0 or args.num_train_epochs != int(args.num_train_epochs):

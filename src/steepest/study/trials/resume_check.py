@@ -134,7 +134,7 @@ class Checkpoints:
     def _difference(self, run: Run, twin: Twin) -> str | None:
         """Return a sentence on the difference between a twin that resumes from the checkpoint and the trial, if any."""
         try:
-            with settings.kept(), settings.as_they_were(self._settings):
+            with settings.as_they_were(self._settings):
                 perform(self._task, self._spec, twin)
         except Exception as error:  # whatever foreign code raises when it is handed its own state
             return f"a twin that went on from a checkpoint stopped with {type(error).__name__}: {error}"

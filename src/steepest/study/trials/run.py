@@ -176,6 +176,8 @@ class Run:
         """The stream that the function's code draws from."""
         self.loop: Loop | None = None
         self.over = False
+        self.changes: list[str] = []
+        """The process's settings that the function has changed, once it has ended."""
         self.metric = metric
         self.asked_for: set[str] = set()
         """The names of those settings of the study that the function has looked at."""
@@ -361,7 +363,13 @@ class Run:
         )
 
     def every(self, steps: int) -> bool:
-        """Return whether so many steps have passed again, or the loop's last one."""
+        """Return whether so many steps have passed again, or the loop's last one.
+
+        Raises:
+            ValueError: the number is not a whole one of at least 1.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"run.every takes a whole number of steps of at least 1, not {steps!r}")
         return self.counts.steps > 0 and (self.counts.steps % steps == 0 or self.at_end)
 
     @property

@@ -4,43 +4,53 @@ Another process loads it by its name.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from steepest.study import seeds, workloads
 from steepest.study.data import adapt
+from steepest.study.data.batches import Batch, count, detached, divided, joined
 from steepest.study.data.dataset import DataSet, Examples, Splits
+from steepest.study.data.loaders import ENDED, Loaded
 from steepest.study.data.splits import Sizes, split
 from steepest.study.declaration import Experiment, Loss, Metric, Workload
 from steepest.study.errors import UsageError
+from steepest.study.trials import forward
 from steepest.study.trials.evaluation import evaluate
+from steepest.study.trials.keeping import Keep
 from steepest.study.trials.optimizers import asks_for_gradients
-from steepest.study.trials.run import Run, Trainable
+from steepest.study.trials.run import STEPS, Run, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its loss and metric, three sets of examples, and the digests of their data."""
+    """A network, its loss and metric, three sets of examples, and the digests of their data.
+
+    `unit` is that of a trial's length.
+    """
 
     model: Callable[[], nn.Module]
-    loss: Loss
+    loss: Loss | None
     metric: Metric
     splits: Splits
     sha256: Mapping[str, str] = field(default_factory=dict)
     evaluate_every: int | None = None
     accumulate: int = 1
     max_norm: float | None = None
-    is_ours = True
+    unit: Literal["epochs", "steps"] = "epochs"
+
+    @property
+    def is_ours(self) -> bool:
+        """False where the user's loaders, which may remember more than they are known to, yield the batches."""
+        return isinstance(self.splits.train, Examples)
 
     def train(self, run: Run, spec: TrialSpec) -> None:
         """Train the network in the loop of declared workloads."""
@@ -66,9 +76,29 @@ class ExperimentTask:
         self.experiment.function(run)
 
 
-def task_of(workload: Workload, data: DataSet, sizes: Sizes) -> Task:
-    """Return the task of a workload on these data."""
-    return Task(workload.model, workload.loss, workload.metric, split(data, sizes), data.sha256, **workload.loop)
+def task_of(workload: Workload, data: DataSet, sizes: Sizes | None) -> Task:
+    """Return the task of a workload on these data; `sizes` is None for three loaders."""
+    splits = _splits(workload, data, sizes)
+    task = Task(
+        workload.model, workload.loss, workload.metric, splits, data.sha256, unit=workload.unit, **workload.loop
+    )
+    if steps_per_epoch(workload.batch_size, splits.train) is None and task.unit != STEPS:
+        raise UsageError(
+            "the training data have no length, so that no number of epochs is known: give the horizon in steps, "
+            "Workload(steps=1000, evaluate_every=100)"
+        )
+    return task
+
+
+def _splits(workload: Workload, data: DataSet, sizes: Sizes | None) -> Splits:
+    if data.loaders is not None:
+        train, *others = data.loaders
+        batched = (one.batched(workload.batch_size, shuffle=False) for one in others)
+        return Splits(train.batched(workload.batch_size, shuffle=True), *batched)
+    assert sizes is not None
+    if workload.batch_size is None:
+        raise UsageError("batch_size of a workload is missing; only DataLoaders have their own")
+    return split(data, sizes)
 
 
 @cache
@@ -78,82 +108,81 @@ def load_task(name: TaskName, data_dir: Path | None = None) -> Trainable:
     if isinstance(declaration, Experiment):
         return ExperimentTask(declaration)
     assert isinstance(declaration, Workload)
-    assert name.sizes is not None
     return task_of(declaration, adapt.load(declaration.data, data_dir), name.sizes)
 
 
 def _train(run: Run, spec: TrialSpec, task: Task) -> None:
-    """Train a task's model for the epochs of a specification, evaluate it at every mark, and test it at the end."""
-    assert spec.epochs is not None
+    """Train a task's model for the length of a specification, evaluate it at every mark, and test it at the end."""
     model = initial_model(task).to(run.device)
     optimizer = run.optimizer(model)
     asks = asks_for_gradients(optimizer)
-    scaler, forward = run.scaler, run.autocast()
+    scaler, context = run.scaler, run.autocast()
     if asks and scaler.is_enabled():
         raise UsageError("fp16 scales the loss, and an optimizer that evaluates it itself does not know; use bf16")
-    batches = Batches(task.splits.train.to(run.device), spec)
-    gradient = partial(_gradient, task, model, forward, scaler, optimizer)
-    keep = {"model": model, "order": batches}
-    for step in run.steps(spec.epochs * batches.count, per_epoch=batches.count, keep=keep):
-        if step == 0:
-            _validate(run, spec, task, model)
-        with run.untimed():
-            inputs, targets = batches.next()
-        seen: list[tuple[Tensor, Tensor]] = []
+    gradient = partial(_gradient, task, model, context, scaler, optimizer)
+    with closing(_batches(task.splits.train.to(run.device), spec)) as batches:
+        for step in _steps(run, spec, task, batches, {"model": model, "order": batches}):
+            if step == 0:
+                _validate(run, spec, task, model)
+            with run.untimed():
+                batch = batches.next()
+            seen: list[tuple[Tensor, list[Any]]] = []
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss, outputs = gradient(inputs, targets)  # noqa: B023 - called in this pass of the loop only
-            seen.append((loss, outputs))  # noqa: B023
-            return loss
+            def closure() -> Tensor:
+                optimizer.zero_grad()
+                loss, outputs = gradient(batch)  # noqa: B023 - called in this pass of the loop only
+                seen.append((loss, outputs))  # noqa: B023
+                return loss
 
-        if asks:
-            optimizer.step(closure)  # type: ignore[arg-type]
-        else:
-            closure()
-            scaler.step(optimizer)
-            scaler.update()
-        loss, outputs = seen[0]  # before the step
-        with run.untimed():
-            figures = _figures(task, outputs, targets)
-        run.step(loss, examples=len(targets), **figures)
-        if batches.marked if task.evaluate_every is None else run.every(task.evaluate_every):
-            _validate(run, spec, task, model)
+            if asks:
+                optimizer.step(closure)  # type: ignore[arg-type]
+            else:
+                closure()
+                scaler.step(optimizer)
+                scaler.update()
+            loss, outputs = seen[0]  # before the step
+            with run.untimed():
+                figures = _figures(task, outputs, batch)
+            run.step(loss, examples=count(batch), **figures)
+            if batches.marked if task.evaluate_every is None else run.every(task.evaluate_every):
+                _validate(run, spec, task, model)
     run.test(**_measured(run, spec, task, model, "test"))
+
+
+def _steps(run: Run, spec: TrialSpec, task: Task, batches: "Batches | LoadedBatches", keep: Keep) -> Iterator[int]:
+    """Return the loop over the steps of a trial."""
+    assert spec.epochs is not None
+    if task.unit == STEPS:
+        return run.steps(spec.epochs, keep=keep)
+    assert batches.count is not None
+    return run.steps(spec.epochs * batches.count, per_epoch=batches.count, keep=keep)
 
 
 def _gradient(
     task: Task,
     model: nn.Module,
-    forward: AbstractContextManager[object],
+    context: AbstractContextManager[object],
     scaler: torch.amp.GradScaler,
     optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Add a batch's gradient to the parameters', part by part, and clip it. Return the loss and the outputs."""
+    batch: Batch,
+) -> tuple[Tensor, list[Any]]:
+    """Add a batch's gradient to the parameters', part by part, and clip it. Return the loss, and the parts' outputs."""
     losses, outputs = [], []
-    parts = [(inputs, targets)] if task.accumulate == 1 else _parts(inputs, targets, task.accumulate)
-    for some, wanted in parts:
-        with forward:
-            made = model(some)
-        made = made.float()
-        loss = task.loss(made, wanted)
+    for part in divided(batch, task.accumulate):
+        given = forward.given(part, task.loss)
+        with context:
+            made = given.outputs(model)
+        made = forward.in_floats(made)
+        loss = forward.loss_of(task.loss, made, given.targets)
         if task.accumulate > 1:
-            loss = loss * (len(wanted) / len(targets))
+            loss = loss * (count(part) / count(batch))
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-        outputs.append(made.detach())
+        outputs.append(detached(made))
     if task.max_norm is not None:
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), task.max_norm)
-    if task.accumulate == 1:
-        return losses[0], outputs[0]
-    return torch.stack(losses).sum(), torch.cat(outputs)
-
-
-def _parts(inputs: Tensor, targets: Tensor, count: int) -> list[Batch]:
-    return list(zip(inputs.chunk(count), targets.chunk(count), strict=True))
+    return losses[0] if task.accumulate == 1 else torch.stack(losses).sum(), outputs
 
 
 def initial_model(task: Task) -> nn.Module:
@@ -164,10 +193,19 @@ def initial_model(task: Task) -> nn.Module:
     return model
 
 
-def steps_per_epoch(spec: TrialSpec, examples: Examples) -> int:
-    """Return the number of batches in one pass over the training set, the last one perhaps smaller."""
-    assert spec.batch_size is not None
-    return math.ceil(len(examples) / spec.batch_size)
+def steps_per_epoch(batch_size: int | None, examples: Examples | Loaded) -> int | None:
+    """Return the number of batches in one pass over the training set, the last one perhaps smaller.
+
+    It is None for a loader without a length.
+    """
+    if isinstance(examples, Loaded):
+        return examples.batches
+    assert batch_size is not None
+    return math.ceil(len(examples) / batch_size)
+
+
+def _batches(examples: Examples | Loaded, spec: TrialSpec) -> "Batches | LoadedBatches":
+    return LoadedBatches(examples, spec) if isinstance(examples, Loaded) else Batches(examples, spec)
 
 
 class Batches:
@@ -176,7 +214,7 @@ class Batches:
     def __init__(self, examples: Examples, spec: TrialSpec) -> None:
         assert spec.batch_size is not None
         assert spec.evaluations is not None
-        self.count = steps_per_epoch(spec, examples)
+        self.count = math.ceil(len(examples) / spec.batch_size)
         """Batches of an epoch."""
         self._size = spec.batch_size
         self._examples = examples
@@ -209,11 +247,76 @@ class Batches:
         self._order.set_state(state["before"])
         self._draw()
 
+    def close(self) -> None:
+        """Do nothing: the examples are in memory."""
+
     def _draw(self) -> None:
         self._before = self._order.get_state()
         order = torch.randperm(len(self._examples), generator=self._order)
         self._indices = torch.split(order, self._size)
         self._drawn = self._examples.drawn(self._seed, self._epoch)
+
+
+class LoadedBatches:
+    """The batches of a loader, pass after pass, each with draws of its own."""
+
+    def __init__(self, loaded: Loaded, spec: TrialSpec) -> None:
+        self.count = loaded.batches
+        """Batches of an epoch, None if it has no length."""
+        self._loaded = loaded
+        self._seed = spec.seed
+        self._marks = set() if self.count is None else evaluation_marks(self.count, spec.evaluations or 1)
+        self._epoch, self._batch = 0, 0
+        self._pass = _nothing()
+
+    @property
+    def marked(self) -> bool:
+        """True if the model is evaluated after the last batch."""
+        return self._batch in self._marks
+
+    def next(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            UsageError: a pass has ended without one, or after another number than its length.
+        """
+        batch = next(self._pass, ENDED)
+        if batch is ENDED:
+            if self._epoch:
+                self._check_length()
+            self._epoch, self._batch = self._epoch + 1, 0
+            self._begin()
+            batch = next(self._pass, ENDED)
+        if batch is ENDED:
+            raise UsageError("the loader for training yielded no batch in a whole pass")
+        self._batch += 1
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position in the data."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to a position: the batches before it are read again, and dropped."""
+        self._epoch, self._batch = state["epoch"], state["batch"]
+        self._begin()
+
+    def close(self) -> None:
+        """End the pass, and with it the loader's processes."""
+        self._pass.close()
+
+    def _begin(self) -> None:
+        self.close()
+        self._pass = self._loaded.passed(self._seed, self._epoch, self._batch)
+
+    def _check_length(self) -> None:
+        if self.count not in (None, self._batch):
+            raise UsageError(f"the loader for training yielded {self._batch} batches, and its length says {self.count}")
+
+
+def _nothing() -> Generator[Batch, None, None]:
+    """Return a pass that has ended."""
+    yield from ()
 
 
 def evaluation_marks(batches: int, evaluations: int) -> set[int]:
@@ -227,18 +330,19 @@ def evaluation_marks(batches: int, evaluations: int) -> set[int]:
     return {-(-batches * number // evaluations) for number in range(1, evaluations + 1)}
 
 
-def _figures(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+def _figures(task: Task, outputs: list[Any], batch: Batch) -> dict[str, float]:
     """Return the metric of a batch. One of whole sets is not measured on batches, as the weights move meanwhile."""
-    metric = task.metric
+    metric, examples = task.metric, count(batch)
     if metric.of is None or metric.over == "set":
         return {}
-    return {metric.name: metric.total(outputs, targets, 0.0) / len(targets)}
+    together = outputs[0] if len(outputs) == 1 else joined(outputs)
+    return {metric.name: metric.total(together, forward.given(batch, task.loss).targets, 0.0, examples) / examples}
 
 
 def _validate(run: Run, spec: TrialSpec, task: Task, model: nn.Module) -> None:
     """Report an evaluation on the validation set if there is one, else only the means of training."""
     if run.measures:
-        run.validate(**(_measured(run, spec, task, model, "validation") if len(task.splits.validation) else {}))
+        run.validate(**(_measured(run, spec, task, model, "validation") if task.splits.validation else {}))
 
 
 def _measured(run: Run, spec: TrialSpec, task: Task, model: nn.Module, which: str) -> dict[str, float]:

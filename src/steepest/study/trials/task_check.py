@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import torch
@@ -9,36 +10,47 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from steepest.study import seeds, user_files
+from steepest.study.data.batches import Batch, count, described, detached, device
 from steepest.study.data.dataset import Examples
+from steepest.study.data.loaders import Loaded
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import settings
-from steepest.study.trials import broadcasts
+from steepest.study.trials import broadcasts, forward
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.precision import autocast
 from steepest.study.trials.resume_check import same
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.task import Batch, Task, initial_model
+from steepest.study.trials.task import Task, initial_model
 
 EXAMPLES: Final = 64
 """The number of examples that are evaluated twice, unless the metric is one of a whole set."""
+UNREPEATED: Final = (
+    "the training set yields other batches when it is read again from equal seeds, so no trial could be repeated or "
+    "paired: let dataset, sampler and transforms draw from the global generators of torch, NumPy or random, which the "
+    "study seeds, and begin anew in every pass"
+)
+"""The mistake of data that remember earlier passes."""
 NAMED: Final = 4
 """Maximum number of parameters that a message names."""
 
 
 def examine(task: Task, pattern: TrialSpec) -> list[str]:
-    """Return all mistakes in a task, whatever the optimizer: shapes, finiteness, initialisation, evaluation."""
+    """Return all mistakes in a task, whatever the optimizer: data, shapes, finiteness, initialisation, evaluation."""
     with settings.kept(), seeds.on(torch.device(pattern.device)):
-        several = _train(task, pattern).batch(
-            slice(0, max(2, pattern.batch_size or 0))
-        )  # a single one hides a broadcast
-        shapes = [*_training(task, pattern, several)] or [*_training(task, pattern, batches(task, pattern)[1])]
+        try:
+            tries, again = (_tries(task, pattern) for _ in range(2))
+        except Exception as error:  # whatever the user's code raises
+            return [f"the first batch of the training set stopped with {user_files.reason(error)}"]
+        if not same(tries, again):
+            return [UNREPEATED]
+        shapes = next((found for found in (list(_training(task, pattern, batch)) for batch in tries) if found), [])
         return [*_initialisation(task, pattern), *(shapes or _evaluation(task, pattern))]
 
 
-def batches(task: Task, pattern: TrialSpec) -> list[Batch]:
-    """Return the first batch of the training set, and one of the size of an epoch's last batch."""
-    train, size = _train(task, pattern), pattern.batch_size or 1
-    return [train.batch(slice(0, size)), train.batch(slice(0, len(train) % size or size))]
+def _tries(task: Task, pattern: TrialSpec) -> list[Batch]:
+    """Return batches that the training may see, with the draws that it would have."""
+    with seeds.GlobalStream("transforms", pattern.seed).active():
+        return _train(task, pattern).tries(pattern.batch_size)
 
 
 def _initialisation(task: Task, pattern: TrialSpec) -> Iterator[str]:
@@ -57,7 +69,7 @@ def _seeded_model(task: Task, pattern: TrialSpec) -> nn.Module:
         return initial_model(task).to(pattern.device)
 
 
-def _train(task: Task, pattern: TrialSpec) -> Examples:
+def _train(task: Task, pattern: TrialSpec) -> Examples | Loaded:
     return task.splits.train.to(torch.device(pattern.device))
 
 
@@ -67,28 +79,44 @@ def _weights(model: nn.Module) -> dict[str, Any]:
 
 def _training(task: Task, pattern: TrialSpec, batch: Batch) -> Iterator[str]:
     """Yield the mistakes in outputs, loss and metric of an untrained model in training."""
-    inputs, targets = batch
-    shapes = f"a batch of inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}"
+    try:
+        given, examples, kind = forward.given(batch, task.loss), count(batch), device(batch).type
+    except UsageError as error:
+        yield str(error)
+        return
+    shapes = f"a batch of {_in_words(batch)}"
     with seeds.GlobalStream("dropout", pattern.seed).active():
         try:
             model = _seeded_model(task, pattern)
-            with autocast(pattern.precision, inputs.device.type):
-                outputs = model(inputs)
+            with autocast(pattern.precision, kind):
+                outputs = given.outputs(model)
         except Exception as error:  # whatever the user's code raises
             yield f"the model stopped on {shapes} with {user_files.reason(error)}"
             return
-        if not isinstance(outputs, Tensor):
-            yield f"the model must return one tensor; it returned a {type(outputs).__name__}"
-            return
-        yield from _loss(task, outputs.float(), targets, shapes)
-        yield from _metric(task, outputs.detach().float(), targets, shapes)
+        outputs = forward.in_floats(outputs)
+        yield from _loss(task, outputs, given.targets, shapes)
+        yield from _metric(task, detached(outputs), given.targets, shapes, examples)
 
 
-def _loss(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
-    case = f"on outputs {tuple(outputs.shape)} of {shapes}"
+def _in_words(batch: Batch) -> str:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return f"inputs {described(batch[0])} and targets {described(batch[1])}"
+    return described(batch)
+
+
+def _broadcasts_refused(outputs: Any, targets: Any) -> AbstractContextManager[object]:
+    if isinstance(outputs, Tensor) and isinstance(targets, Tensor):
+        return broadcasts.refused(outputs, targets)
+    return nullcontext()
+
+
+def _loss(task: Task, outputs: Any, targets: Any, shapes: str) -> Iterator[str]:
+    case = f"on outputs {described(outputs)} of {shapes}"
     try:
-        with broadcasts.refused(outputs, targets):
-            loss = task.loss(outputs, targets)
+        with _broadcasts_refused(outputs, targets):
+            loss = forward.loss_of(task.loss, outputs, targets)
+    except UsageError as error:
+        yield str(error)
     except broadcasts.BroadcastError as error:
         yield f"the loss {error}"
     except Exception as error:  # whatever the user's code raises
@@ -103,13 +131,13 @@ def _loss(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator
             yield f"the loss depends on no parameter {case}: it was cut off from the model, by detach() or no_grad()"
 
 
-def _metric(task: Task, outputs: Tensor, targets: Tensor, shapes: str) -> Iterator[str]:
+def _metric(task: Task, outputs: Any, targets: Any, shapes: str, examples: int) -> Iterator[str]:
     """Yield the mistakes in a metric. A metric of a whole set may stop on so few examples."""
-    case = f"outputs {tuple(outputs.shape)} of {shapes}"
+    case = f"outputs {described(outputs)} of {shapes}"
     whole = task.metric.over == "set"
     try:
-        with broadcasts.refused(outputs, targets):
-            task.metric.of_set(outputs, targets) if whole else task.metric.total(outputs, targets, 0.0)
+        with _broadcasts_refused(outputs, targets):
+            task.metric.of_set(outputs, targets) if whole else task.metric.total(outputs, targets, 0.0, examples)
     except broadcasts.BroadcastError as error:
         yield f"metric {task.metric.name!r} {error}"
     except UsageError as error:
@@ -144,9 +172,9 @@ def _measured(model: nn.Module, task: Task, pattern: TrialSpec) -> tuple[float, 
         return evaluate(model, _looked_at(task).to(torch.device(pattern.device)), task, pattern.precision)
 
 
-def _looked_at(task: Task) -> Examples:
-    examples = task.splits.validation if len(task.splits.validation) else task.splits.train
-    return examples if task.metric.over == "set" else examples.at(torch.arange(min(EXAMPLES, len(examples))))
+def _looked_at(task: Task) -> Examples | Loaded:
+    examples = task.splits.validation or task.splits.train
+    return examples if task.metric.over == "set" else examples.beginning(EXAMPLES)
 
 
 def listed(names: list[str]) -> str:

@@ -24,7 +24,8 @@ LEAST_STEPS: Final = 10
 class Timing:
     """Median seconds of a step (forward, backward, optimizer), and the bytes of optimizer state per parameter.
 
-    `peak_device_bytes` is the most memory that tensors took on an accelerator, None on a CPU.
+    `peak_device_bytes` is the most memory that tensors took on an accelerator, None on a CPU. `changes` names the
+    settings of the process that the steps changed.
     """
 
     steps: int
@@ -32,6 +33,7 @@ class Timing:
     state_bytes_per_parameter: float
     executor: str
     peak_device_bytes: int | None = None
+    changes: tuple[str, ...] = ()
 
 
 def time_steps(spec: TrialSpec, task: Trainable, seconds: float = SECONDS) -> Timing:
@@ -45,7 +47,8 @@ def time_steps(spec: TrialSpec, task: Trainable, seconds: float = SECONDS) -> Ti
         run = perform(task, spec, pass_)
     made = [optimizer.made for optimizer in run.optimizers.values()]
     peak = devices.peak_bytes(device)
-    return Timing(len(pass_.taken), median(pass_.taken), _state_bytes(made), executor_of(made[0]), peak)
+    state, executor = _state_bytes(made), executor_of(made[0])
+    return Timing(len(pass_.taken), median(pass_.taken), state, executor, peak, tuple(run.changes))
 
 
 class _Pass(Watcher):

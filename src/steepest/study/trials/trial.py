@@ -5,23 +5,19 @@ The clock runs during forward, backward and optimizer step; loading, evaluation,
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from steepest.study.errors import UsageError
-from steepest.study.optimizers import settings
 from steepest.study.records.format import DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
 from steepest.study.records.records import Record
 from steepest.study.trials import children
 from steepest.study.trials.checkpoints import CheckpointManager, State
 from steepest.study.trials.optimizers import executor_of
-from steepest.study.trials.performance import perform, warm_up
+from steepest.study.trials.performance import perform, warm_up_once
 from steepest.study.trials.resume_check import Checkpoints
 from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
@@ -55,48 +51,26 @@ def run_trial(
     phase `timing` only takes steps.
 
     Args:
-        spec: the specification; torch computes with its number of threads. Afterwards the process has its own number
-            and every other setting again, whatever the trial's code has set (`steepest.study.optimizers.settings`).
+        spec: the specification.
         task: the task.
         tell: the receiver of the events.
         resume_from: the state of a checkpoint; the events that came before it are not repeated.
         place: the folder of the trial's own files; None is a temporary one.
         manager: takes checkpoints, and may ask the trial to stop; it then ends without a record of kind `end`.
     """
-    with _threads(spec.threads), settings.kept() as changes:
-        if resume_from is None:
-            tell(start_of(spec))
-        if spec.phase == TIMING:
-            end: Event | None = _timed(spec, task)
-        else:
-            end = _Trial(spec, task, tell, resume_from, manager).run(place)
-        if end is not None:
-            tell(_with_changes(end, changes))
-
-
-def _with_changes(event: Event, changes: Callable[[], list[str]]) -> Event:
-    """Return a trial's end.
-
-    Its times name the settings of the process that the trial changed, before their restoration.
-    """
-    changed = changes()
-    return Event(event.record, {**(event.timing or {}), "settings": changed}) if changed else event
+    if resume_from is None:
+        tell(start_of(spec))
+    if spec.phase == TIMING:
+        end: Event | None = _timed(spec, task)
+    else:
+        end = _Trial(spec, task, tell, resume_from, manager).run(place)
+    if end is not None:
+        tell(end)
 
 
 def start_of(spec: TrialSpec) -> Event:
     """Return a trial's first event."""
     return Event({"kind": "trial", "schema": SCHEMA, "spec": spec.document()})
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Set torch's number of threads inside the block, on which the order of sums depends."""
-    outside = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(outside)
 
 
 def _timed(spec: TrialSpec, task: Trainable) -> Event:
@@ -106,6 +80,8 @@ def _timed(spec: TrialSpec, task: Trainable) -> Event:
     seconds: Record = {"step_seconds": timing.step_seconds, "steps": timing.steps}
     if timing.peak_device_bytes is not None:
         seconds["peak_device_bytes"] = timing.peak_device_bytes
+    if timing.changes:
+        seconds["settings"] = list(timing.changes)
     return Event(record | position, {"kind": "end", "executor": timing.executor} | seconds | position)
 
 
@@ -137,7 +113,7 @@ class _Trial(Watcher):
     def run(self, place: Path | None) -> Event | None:
         """Run the trial. Return its end, None if it was stopped before."""
         known = children.running()
-        warm_up(self._spec, self._task)
+        warm_up_once(self._spec, self._task)
         run = perform(self._task, self._spec, self, place)
         run.forget()
         self._left_behind = children.end_others(known)
@@ -222,6 +198,8 @@ class _Trial(Watcher):
             timing["restarts"] = self._checkpoints.refused
         if self._left_behind:
             timing["left_behind"] = self._left_behind
+        if run.changes:
+            timing["settings"] = run.changes
         return Event(record, timing)
 
     def _event(self, run: Run, record: Record, timed: bool = True) -> None:

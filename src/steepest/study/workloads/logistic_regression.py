@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from steepest.study.data import fashion_mnist as data
-from steepest.study.data.dataset import Splits
+from steepest.study.data.dataset import Examples, Splits
 from steepest.study.data.splits import Sizes
 from steepest.study.declaration import LOSS, Loss, Size, Workload, workload
 from steepest.study.errors import StudyError
@@ -59,6 +59,7 @@ def optimum(model: Callable[[], nn.Module], loss: Loss, splits: Splits) -> Optim
     """Return the minimum of this workload's loss on the whole training set, by L-BFGS in float64."""
     from scipy.optimize import minimize
 
+    assert isinstance(splits.train, Examples)
     inputs, targets = splits.train.batch(slice(None))
     inputs = inputs.double()
     with torch.random.fork_rng(devices=()):  # the weights that are drawn here are not used

@@ -31,7 +31,8 @@ def _task(study: Study) -> str:
     length = plural(config.epochs, config.unit.removesuffix("s"))
     trained = f"The model ({model.name}, {model.parameters:,} parameters) was trained"
     if data is None:
-        return f"{trained} for {length} in the training loop of {config.task.source}."
+        place = "on the data" if config.evaluations else "in the training loop"  # of a workload, of an experiment
+        return f"{trained} for {length} {place} of {config.task.source}."
     sizes = joined([f"{data.train:,} training", f"{data.validation:,} validation", f"{data.test:,} test"])
     return f"{trained} on {data.name} ({sizes} examples) for {length} in batches of {config.batch_size:,}."
 
