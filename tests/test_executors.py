@@ -138,8 +138,11 @@ def told(name: str) -> Callable[[str], str]:
 
 
 def assert_agree(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, dtype: torch.dtype) -> None:
-    """Equal within the stated bound; NaN and inf stand in the same places."""
-    k = FACTOR.get(dtype, 64) * torch.finfo(dtype).eps
+    """Equal within the stated bound; NaN and inf stand in the same places.
+
+    128 eps, because ADOPT without its clip divides by gradients near 0: one of its steps is a hundred times θ.
+    """
+    k = FACTOR.get(dtype, 128) * torch.finfo(dtype).eps
     for (p, held), (q, other) in zip(snapshot(ours), snapshot(theirs), strict=True):
         assert list(held) == list(other)
         for name, a, b in [("param", p, q), *((n, held[n], other[n]) for n in held)]:

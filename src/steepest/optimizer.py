@@ -18,6 +18,7 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
+from .executors.shared import renewed, start
 from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
@@ -169,6 +170,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             spec.check()
             if spec.rule.sparse == "lazy":
                 sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
+        start(group, specs)
         for p in group["params"]:
             specs[self.rule_for(group, p)].create_state(self.state, p, at_construction=True)
 
@@ -190,6 +192,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         super().__setstate__(state)
         self._forget()
         checkpoint.restore(type(self), self.param_groups, self.state)
+        for group in self.param_groups:
+            start(group, self._specs(group))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and options, as in torch.
@@ -348,12 +352,18 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             return
         self._dispatch.forget_stale(self.state)
         step = Step(self.param_groups, self.state, shared, intercepting())
+        prepared = []
         for group in self.param_groups:
             grad = next((p.grad for p in group["params"] if p.grad is not None), None)
             if grad is not None and grad.is_cuda and "capturable" in group:
                 self._accelerator_graph_capture_health_check()
             with torch.set_grad_enabled(group.get("differentiable", False)):
-                self._dispatch.step(group, step)
+                ready = self._dispatch.prepare(group, step)
+            prepared += [] if ready is None else [ready]
+        numbers = renewed([phase for ready in prepared for phase in ready.phases])
+        for ready in prepared:
+            with torch.set_grad_enabled(ready.group.get("differentiable", False)):
+                ready.run(numbers)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Append the parameters of ``group`` that have gradients to ``params``. dynamo runs this outside of its graph.
