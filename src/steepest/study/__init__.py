@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from steepest.study.comparison import Answer as Answer
     from steepest.study.comparison import compare as compare
     from steepest.study.data.dataset import DataSet as DataSet
     from steepest.study.data.dataset import Examples as Examples
@@ -22,16 +21,18 @@ if TYPE_CHECKING:
     from steepest.study.declaration import Workload as Workload
     from steepest.study.declaration import experiment as experiment
     from steepest.study.declaration import workload as workload
+    from steepest.study.report.answer import Answer as Answer
     from steepest.study.trials.run import Run as Run
 
 STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
 """The packages that the extra `steepest[study]` installs, by the names that are imported."""
 
 _HOMES: Final = {
-    "comparison": ("Answer", "compare"),
+    "comparison": ("compare",),
     "declaration": ("ACCURACY", "LOSS", "Experiment", "Metric", "Published", "Workload", "experiment", "workload"),
     "data.dataset": ("DataSet", "Examples"),
     "data.splits": ("Sizes",),
+    "report.answer": ("Answer",),
     "trials.run": ("Run",),
 }
 

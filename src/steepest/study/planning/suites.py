@@ -130,7 +130,7 @@ def subfolders(declared: Iterable[Declared]) -> list[str]:
     """Return a folder name for every workload: its name, or its file's and its own where several share a name."""
     ones = list(declared)
     names = [one.name for one in ones]
-    return [one.name if names.count(one.name) == 1 else _slug(one.source) for one in ones]
+    return [one.name if names.count(one.name) == 1 else slug(one.source) for one in ones]
 
 
 def _usual(made: Sequence[Declaration]) -> tuple[str, ...]:
@@ -156,10 +156,10 @@ def _check_given_once(sources: Sequence[str]) -> None:
         raise UsageError(f"{', '.join(twice)} is given twice; a comparison across workloads counts each once")
 
 
-def _slug(source: str) -> str:
+def slug(source: str) -> str:
     """Return a source as the name of a folder.
 
-    >>> _slug("tasks/train.py:finetune")
+    >>> slug("tasks/train.py:finetune")
     'tasks-train-finetune'
     """
     return re.sub(r"[^\w.]+", "-", source.replace(".py:", "-")).strip("-.")
