@@ -93,9 +93,11 @@ def test_the_example_of_a_file_runs_as_it_stands(steepest: Callable[..., Any], n
     assert document["protocol"]["targets"] == [0.7, 0.8, 0.95]
 
 
-def test_the_example_from_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_from_python_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("steepest.study.report.write_report", lambda folder: folder / "report" / "index.html")
     names: dict[str, Any] = {}
-    exec(compile(blocks()[2], "docs/workloads.md", "exec"), names)
-    assert set(names["answer"].statuses) == {"finished"}
+    for block in blocks()[2:]:
+        exec(compile(block, "docs/workloads.md", "exec"), names)
+        assert set(names["answer"].statuses) == {"finished"}
+    assert list(names["answer"].workloads) == ["Waves smoke", "linear-regression smoke"]

@@ -50,7 +50,7 @@ TYPED: Final[Mapping[str, Any]] = {
     "trials": 0,
     "title": "A comparison from Python",
 }
-"""What a model's workload is declared with, unless the call says otherwise."""
+"""The defaults of a model's workload."""
 
 
 def compare(
@@ -166,9 +166,10 @@ def _declared(what: Any, options: Mapping[str, Any], preset: str | None) -> tupl
     given = {name: value for name, value in options.items() if value is not None}
     if not isinstance(what, Task | Sequence):
         return (_typed(what, given, preset),)
-    tasks = list(what) if isinstance(what, Sequence) and not isinstance(what, str) else [what]
-    places = range(1, len(tasks) + 1) if len(tasks) > 1 else [None]
-    declared = tuple(_found(task, place) for task, place in zip(tasks, places, strict=False))
+    if isinstance(what, str) or not isinstance(what, Sequence):
+        declared: tuple[Declared, ...] = (_found(what, preset),)
+    else:
+        declared = tuple(_found(task, preset, place) for place, task in enumerate(what, 1))
     if given:
         who = ", ".join(one.source for one in declared) or "a suite"
         raise UsageError(f"{who} declares its {', '.join(given)} itself; leave it out")
@@ -190,17 +191,15 @@ def _typed(model: Any, options: Mapping[str, Any], preset: str | None) -> Declar
         raise UsageError(
             "compare takes a model with its data and its loss: compare(model, data, loss, optimizers), or a workload"
         )
-    if preset is not None:
-        raise UsageError(f"preset={preset!r} has no effect on a model; sizes are those of the data and of horizon")
-    return _in_memory(Workload(model=model, **{**TYPED, **options}))
+    return _in_memory(Workload(model=model, **{**TYPED, **options}), preset)
 
 
-def _found(task: Any, place: int | None) -> Declared:
-    """Return a declaration under the name by which another process finds it. `place` is its place among several."""
+def _found(task: Any, preset: str | None, place: int | None = None) -> Declared:
+    """Return a declaration under the name by which another process finds it. `place` is its place in a list."""
     if isinstance(task, str):
         return workloads.find(task)
     if isinstance(task, Workload | Experiment):
-        return _in_memory(task, place)
+        return _in_memory(task, preset, place)
     if not isinstance(task, Declared):
         raise UsageError(
             f"a list of workloads holds names, FILE.py:NAME, declared functions and objects, not {task!r}; a model "
@@ -212,16 +211,18 @@ def _found(task: Any, place: int | None) -> Declared:
     return task if file is None else replace(task, source=f"{file}:{task.function.__name__}")
 
 
-def _in_memory(made: Workload | Experiment, place: int | None = None) -> Declared:
-    """Return the declaration of an object that only this process has. One of several is known by title or place."""
+def _in_memory(made: Workload | Experiment, preset: str | None, place: int | None = None) -> Declared:
+    """Return the declaration of an object that only this process has. In a list it is known by title or place."""
     from steepest.study.planning.suites import slug
 
+    if preset is not None and place is None and isinstance(made, Workload):
+        raise UsageError(f"preset={preset!r} has no effect on a model; sizes are those of the data and of horizon")
     titled = replace(made, title=made.title or TYPED["title"])
     name = FROM_PYTHON if place is None else slug(made.title) or f"{FROM_PYTHON}-{place}"
     source = FROM_PYTHON if place is None else f"{FROM_PYTHON}:{name}"
     if isinstance(made, Workload):
         return Declared(name, lambda: titled, source, made.model)
-    return Declared(name, lambda preset: titled, source, made.function)  # its function reads the preset of its run
+    return Declared(name, lambda preset: titled, source, made.function)  # its run has the preset
 
 
 def _refuse_while_loading() -> None:

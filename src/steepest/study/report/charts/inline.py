@@ -17,5 +17,5 @@ def inline(figure: Figure) -> Markup:
     notes = dict.fromkeys(chart.note.strip() for chart in figure.charts if chart.note)
     return Markup(
         '<figure style="margin: 1em 0"><img style="max-width: 100%" alt="{}" src="data:image/svg+xml;base64,{}">'
-        "<figcaption>{}</figcaption></figure>"
+        '<figcaption style="font-size: 0.9em">{}</figcaption></figure>'
     ).format(" ".join(chart.alt for chart in figure.charts), image, " ".join(notes))
