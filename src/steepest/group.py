@@ -76,6 +76,12 @@ class GroupSpec:
         is_real = rule.is_real or any(transform.is_real for transform, _ in active)
         return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options)
 
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """Names of the run-time numbers that a program may take, but those of each parameter."""
+        own = tuple(values(self.fields, self.options)[0])
+        return own if self.rule.shared is None else (*own, *self.rule.shared.numbers)
+
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:
         """Return the state that exists for ``p``, or for any parameter."""
         return self.existing if p is None else tuple(state for state in self.existing if state.where(p))

@@ -24,7 +24,7 @@ from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
-from .transforms.average import Averaging, holds_averages
+from .transforms.average import Averaging
 from .transforms.skip import Skipping
 from .transforms.unscale import GradScaling
 
@@ -170,7 +170,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             spec.check()
             if spec.rule.sparse == "lazy":
                 sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
-        start(group, specs)
+        start(self.fields, group, specs)
         for p in group["params"]:
             specs[self.rule_for(group, p)].create_state(self.state, p, at_construction=True)
 
@@ -193,7 +193,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         self._forget()
         checkpoint.restore(type(self), self.param_groups, self.state)
         for group in self.param_groups:
-            start(group, self._specs(group))
+            start(self.fields, group, self._specs(group))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and options, as in torch.
@@ -333,8 +333,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         return self._step_now(closure)
 
     def _step_now(self, closure: Callable[[], Any] | None) -> Any:
-        if holds_averages(self.param_groups):
-            raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
+        self._refuse_step()
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
         loss = None

@@ -87,6 +87,9 @@ class Rule:
         view: the matrices that a matrix rule sees in a parameter, in its gradient and in state like it; None for a
             parameter as it is.
         shared: numbers that parameters have in common; the rule names those that it takes.
+        evaluated: function of the parameter, its state and numbers by keyword that returns the weights to be evaluated,
+            where they are not those that are trained; see `steepest.weights`.
+        trained: function that returns the trained weights, from those to be evaluated.
     """
 
     fn: Callable[..., Any]
@@ -97,6 +100,8 @@ class Rule:
     precision: torch.dtype | None = None
     view: View | None = None
     shared: Shared | None = None
+    evaluated: Callable[..., Any] | None = None
+    trained: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
@@ -165,7 +170,12 @@ class Rule:
     @cached_property
     def names(self) -> frozenset[str]:
         """Names of the rule's keyword arguments."""
-        arguments = inspect.signature(self.fn).parameters.values()
+        return self.named(self.fn)
+
+    @staticmethod
+    def named(function: Callable[..., Any]) -> frozenset[str]:
+        """Return the names of a function's keyword arguments."""
+        arguments = inspect.signature(function).parameters.values()
         return frozenset(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
 
     def keywords(self, options: Values) -> dict[str, Any]:

@@ -62,10 +62,16 @@ class Measurement:
         return self.sums.sum(0)
 
 
-def start(group: Group, rules: Iterable[Rule]) -> None:
-    """Put the first values of shared numbers into a group that lacks them."""
+def start(fields: Mapping[str, Any], group: Group, rules: Iterable[Rule]) -> None:
+    """Put the first values of shared numbers into a group that lacks them.
+
+    Raises:
+        TypeError: a shared number has the name of one of the class's ``fields``.
+    """
     for shared in (rule.shared for rule in rules if rule.shared is not None):
         for name, first in shared.kept.items():
+            if name in fields:
+                raise TypeError(f"the shared number {name!r} has the name of an option; give it another name")
             group.setdefault(name, group[first] if isinstance(first, str) else first)
 
 
