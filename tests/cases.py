@@ -51,6 +51,9 @@ PLANNED = {
 }
 """Classes that step on a dense ``.grad`` alone, as their rule says."""
 
+BRANCHING = {name: cls for name, cls in PLANNED.items() if cls.rule.branches}
+"""Classes whose steps no graph records."""
+
 SHARED = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
 """Classes with numbers that all parameters of a group share; see test_shared.py."""
 
@@ -316,17 +319,20 @@ def torch_options(name: str) -> list[str]:
     return [field for field in hyperparameters(CLASSES[name]) if field in known]
 
 
-def _first_of_each_structure() -> Iterator[Any]:
-    """The planned classes; those whose structure an earlier one has are slow."""
+def _first_of_each_structure(classes: Mapping[str, type[Optimizer]]) -> Iterator[Any]:
+    """The classes; those whose structure an earlier one has are slow."""
     known: set[Any] = set()
-    for name, cls in PLANNED.items():
+    for name, cls in classes.items():
         yield pytest.param(cls, id=name, marks=[pytest.mark.slow] if structure(cls) in known else [])
         known.add(structure(cls))
 
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
-every_structure = pytest.mark.parametrize("cls", list(_first_of_each_structure()))
+every_structure = pytest.mark.parametrize("cls", list(_first_of_each_structure(PLANNED)))
+every_recorded_structure = pytest.mark.parametrize(
+    "cls", list(_first_of_each_structure({n: c for n, c in PLANNED.items() if n not in {*BRANCHING, *SHARED}}))
+)
 every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 every_pointwise_executor = pytest.mark.parametrize("executor", executors_of(NATIVE["adam"]))
 every_executor = pytest.mark.parametrize("executor", list(SWITCHES))

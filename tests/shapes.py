@@ -14,7 +14,10 @@ Class = Callable[..., torch.optim.Optimizer]
 
 @cache
 def takes(cls: Class, shape: Shape) -> bool:
-    """Whether a class can be made with a parameter of this shape."""
+    """Whether a class can be made with a parameter of this shape, and its own rule runs there."""
+    rule = getattr(cls, "rule", None)
+    if rule is not None and rule.kind == "matrix" and len(shape) != 2:
+        return False
     try:
         cls([torch.zeros(shape)])
     except ValueError:

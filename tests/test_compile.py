@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 import steepest
-from cases import Options, closure_for, every_structure
+from cases import Options, closure_for, every_recorded_structure
 from steepest import Optimizer
 
 SHAPES = [(4, 3), (2, 2)]
@@ -83,7 +83,7 @@ def compare(cls: type[Optimizer], options: Options, most_graphs: int, dtype: tor
     assert_close(optimizer, plain)
 
 
-@every_structure
+@every_recorded_structure
 def test_a_float_rate_costs_one_more_graph(cls: type[Optimizer]) -> None:
     compare(cls, {}, most_graphs=2)
 
@@ -223,7 +223,7 @@ def run_grouped(optimizer: Any, params: list[torch.nn.Parameter], step: Callable
 
 
 @pytest.mark.thin("structure")
-@every_structure
+@every_recorded_structure
 @pytest.mark.parametrize("as_method", [True, False], ids=["step", "lambda"])
 def test_groups_late_gradients_and_groups_added_later_stay_compiled(cls: type[Optimizer], as_method: bool) -> None:
     (optimizer, params), (plain, others) = grouped(cls), grouped(cls)

@@ -12,6 +12,7 @@ import torch
 
 import steepest
 from cases import (
+    BRANCHING,
     PLANNED,
     SWITCHES,
     Options,
@@ -87,7 +88,8 @@ def test_options_turned_on_later_make_their_state_then(
     for (p, held), (_, before) in zip(snapshot(optimizer), snapshot(plain), strict=True):
         wanted = [s.name for s in cls.rule_for(group, p).state if s.when(group)]
         assert set(wanted) == set(wanted) & set(held)
-        assert all(same(held[k], before[k]) for k in before if k in wanted)
+        is_apart = cls not in BRANCHING.values()  # kl of SOAP changes what is averaged
+        assert not is_apart or all(same(held[k], before[k]) for k in before if k in wanted)
     optimizer.param_groups[0][name] = cls.fields[name].default
     train(optimizer, 1)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cases import (
+    BRANCHING,
     CLASSES,
     PLANNED,
     SWITCHES,
@@ -36,7 +37,8 @@ STEPS = 10
 SHAPES = [(3, 4), (5,), (), (2, 1, 3), (0,), (1,)]
 RATES = [0.05 / (k + 1) for k in range(STEPS)]
 
-JUDGED = {cls: name for name, cls in PLANNED.items() if name in ORACLES}
+JUDGED = {cls: name for name, cls in PLANNED.items() if name in ORACLES and name not in BRANCHING}
+"""But rules with eigenbases, which gradients of low rank leave open: they are judged in test_soap.py."""
 
 
 def gapped() -> tuple[list[Any], list[list[Any]]]:

@@ -32,7 +32,7 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
     there does a lower bound of a root matter. Rules of whole tensors get a matrix.
     """
     start = torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3, 0.4], dtype=torch.float64)
-    p = torch.nn.Parameter(start.view(2, 3) if cls.rule.kind == "per_tensor" else start)
+    p = torch.nn.Parameter(start.view(2, 3) if cls.rule.kind in ("per_tensor", "matrix") else start)
     optimizer = cls([p], **options)
 
     def closure() -> torch.Tensor:
@@ -79,7 +79,7 @@ def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
 
 def usable(cls: type[Optimizer], options: Options) -> bool:
     try:
-        cls([torch.nn.Parameter(torch.zeros(2))], **options)
+        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
     except ValueError:
         return False
     return True

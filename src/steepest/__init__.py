@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
+    from .rules.soap import SOAP as SOAP
     from .rules.sophia import Sophia as Sophia
     from .rules.sparse_adam import SparseAdam as SparseAdam
     from .rules.stable_adamw import StableAdamW as StableAdamW
@@ -83,6 +84,7 @@ __all__ = [
     "SGD",
     "SGDP",
     "SM3",
+    "SOAP",
     "AdEMAMix",
     "AdaBelief",
     "AdaBound",

@@ -86,6 +86,7 @@ class Rule:
             by itself.
         view: the matrices that a matrix rule sees in a parameter, in its gradient and in state like it; None for a
             parameter as it is.
+        branches: whether a matrix rule branches on its step count. A step is then never recorded in a graph.
         shared: numbers that parameters have in common; the rule names those that it takes.
         evaluated: function of the parameter, its state and numbers by keyword that returns the weights to be evaluated,
             where they are not those that are trained; see `steepest.weights`.
@@ -99,6 +100,7 @@ class Rule:
     is_real: bool = False
     precision: torch.dtype | None = None
     view: View | None = None
+    branches: bool = False
     shared: Shared | None = None
     evaluated: Callable[..., Any] | None = None
     trained: Callable[..., Any] | None = None
@@ -128,6 +130,8 @@ class Rule:
             )
         if self.shared is not None and self.shared.measure and any(s.kind == "scalar" for s in self.state):
             raise TypeError(f"{self.fn.__name__} measures sums, so it cannot keep scalar state; keep it in Shared")
+        if self.branches and self.kind != "matrix":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
 

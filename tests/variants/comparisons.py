@@ -48,6 +48,7 @@ NO_PEER: dict[str, str] = {
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
+    "soap": "pytorch_optimizer's rounds its bases to float32 and is equal to 1e-7 only; oracle in tests/test_soap.py",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",

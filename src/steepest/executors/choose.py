@@ -80,12 +80,16 @@ def under_mode(choice: ExecutorChoice, spec: GroupSpec, mode: Mode) -> ExecutorC
     """Return the choice that replaces ``choice`` while a mode intercepts operations: one that runs torch's operations.
 
     Raises:
-        RuntimeError: ``fused=True`` asks for a kernel, which the mode cannot see.
+        RuntimeError: ``fused=True`` asks for a kernel, which the mode cannot see, or the rule reads a hidden number.
     """
     name = choice.executor.name
     if spec.options.get("fused"):
         raise RuntimeError(
             f"`fused=True` runs a kernel that {mode.name} cannot intercept; leave fused=None to run torch's operations"
+        )
+    if mode.hides_values and spec.rule.branches:
+        raise RuntimeError(
+            f"{spec.name} branches on the step count, which {mode.name} hides; take the step outside of it"
         )
     if mode.hides_values:
         return ExecutorChoice(ON_TENSORS, f"{name}: {mode.name} hides the values of tensors")

@@ -1,0 +1,76 @@
+"""Optimizers whose matrices are preconditioned from the left and from the right, by work done every few steps."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+from torch import Tensor
+
+from . import fields
+from .fields import Options, State, View
+from .matrices import heads, is_matrix, matrices, view_of
+from .optimizer import Optimizer
+from .rule import Rule
+
+FAILURES = State("failures", "matrix_scalar")
+"""Number of times that a matrix's basis or root could not be found, so that the old one was kept."""
+
+
+def exists(options: Options) -> bool:
+    """Return True: the state exists under all options."""
+    return True
+
+
+def never(options: Options) -> bool:
+    """Return False: the rule gets None for the state."""
+    return False
+
+
+class Preconditioned(Optimizer):
+    """Base of optimizers that precondition matrices, and update vectors by a rule of their own at the same rate.
+
+    A subclass declares `matrix_rule` and `vector_rule`. Sides of more than ``max_precond_dim`` are not preconditioned.
+    """
+
+    _: KW_ONLY
+    matrices: str | None = matrices()
+    heads: Any = heads()
+
+    @classmethod
+    def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
+        """Return the rule of matrices for a parameter with two dimensions or more, of vectors for any other."""
+        if p is None:
+            return cls.matrix_rule((True, True), None)
+        if not is_matrix(p):
+            return cls.vector_rule(options)
+        view = view_of(cls.__name__, p, options)
+        seen = p if view is None else view(p.detach())
+        rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
+        return cls.matrix_rule((rows, columns), view)
+
+    @classmethod
+    def matrix_rule(cls, sides: tuple[bool, bool], view: View | None) -> Rule:
+        """Return the rule of matrices; ``sides`` says whether rows and columns are preconditioned."""
+        raise NotImplementedError
+
+    @classmethod
+    def vector_rule(cls, options: Options) -> Rule:
+        """Return the rule of vectors and numbers."""
+        raise NotImplementedError
+
+    @property
+    def failures(self) -> int:
+        """Number of bases or roots that could not be found so far, so that the old ones were kept."""
+        return sum(int(held[FAILURES.name].sum()) for held in self.state.values() if FAILURES.name in held)
+
+
+def max_precond_dim(default: int) -> Any:
+    """Declare ``max_precond_dim``."""
+    doc = "longest side that is preconditioned"
+    return fields.hyper(default, doc, low=1, integer=True, candidates=(2,))
+
+
+def precondition_frequency(default: int) -> Any:
+    """Declare ``precondition_frequency``."""
+    return fields.hyper(default, "steps between two refreshes of the bases", low=1, integer=True)
