@@ -73,17 +73,17 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     own, saved = groups, state_dict["param_groups"]
     if strict_names:
         _check_names(cls, own, saved, state_dict["state"])
-    arranged = _arranged(own, saved)
-    fitted_groups = [_with_own_options(cls, *pair) for pair in zip(own, arranged, strict=False)]
+    in_order = arranged(own, saved)
+    fitted_groups = [_with_own_options(cls, *pair) for pair in zip(own, in_order, strict=False)]
     loaded = [_as_loaded(*pair) for pair in zip(own, fitted_groups, strict=False)]
-    owners = _owners(loaded, arranged)
+    owners = _owners(loaded, in_order)
     _refuse({"reshaped": _reshaped(cls, state_dict["state"], owners)})
-    _refuse_incomplete(cls, state_dict["state"], loaded, arranged)
+    _refuse_incomplete(cls, state_dict["state"], loaded, in_order)
     state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
             state[i] = _loadable(cls.rule_for(group, p), state[i], p, group, keep_dtype)
-    return {**state_dict, "state": state, "param_groups": fitted_groups + arranged[len(fitted_groups) :]}
+    return {**state_dict, "state": state, "param_groups": fitted_groups + in_order[len(fitted_groups) :]}
 
 
 def restore(cls: Any, groups: list[Group], state: Any) -> None:
@@ -224,7 +224,7 @@ def _name(p: Tensor, group: Group) -> str:
 # -- matching by name --------------------------------------------------------------------------------------------------
 
 
-def _arranged(own: list[Group], saved: list[Group]) -> list[Group]:
+def arranged(own: list[Group], saved: list[Group]) -> list[Group]:
     """Return the saved groups in the order of our names, if both sides have the same names; else as they are."""
     names = [name for group in own for name in _names(group)]
     places = _named(saved)
