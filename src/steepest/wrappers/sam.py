@@ -34,7 +34,7 @@ class SAM(TwoGradients):
         ...     loss = w.square().sum()
         ...     loss.backward()
         ...     return loss
-        >>> float(optimizer.step(closure))
+        >>> optimizer.step(closure).item()
         2.0
 
     Args:
