@@ -737,7 +737,7 @@ def test_extragradient_converges_where_descent_spirals_outwards() -> None:
 
         for _ in range(100):
             optimizer.step(closure)  # type: ignore[arg-type]
-        return float(torch.cat([x, y]).norm())
+        return torch.cat([x, y]).norm().item()
 
     assert distance(Extragradient) < 0.05
     assert distance(lambda base: base) > 10

@@ -70,10 +70,16 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .sweep import LrRange as LrRange
     from .sweep import lr_range as lr_range
     from .weights import update_bn as update_bn
+    from .wrappers import ASAM as ASAM
+    from .wrappers import GSAM as GSAM
+    from .wrappers import SAM as SAM
+    from .wrappers import Mechanic as Mechanic
 
 __all__ = [
     "ADOPT",
+    "ASAM",
     "ASGD",
+    "GSAM",
     "LAMB",
     "LARS",
     "LBFGS",
@@ -81,6 +87,7 @@ __all__ = [
     "MARS",
     "NAG",
     "QHM",
+    "SAM",
     "SGD",
     "SGDP",
     "SM3",
@@ -108,6 +115,7 @@ __all__ = [
     "LaProp",
     "Lion",
     "LrRange",
+    "Mechanic",
     "Momentum",
     "Muon",
     "NAdam",
@@ -140,7 +148,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ASAM": "wrappers:ASAM",
+    "GSAM": "wrappers:GSAM",
     "LrRange": "sweep:LrRange",
+    "Mechanic": "wrappers:Mechanic",
+    "SAM": "wrappers:SAM",
     "create": "catalogue:create",
     "groups": "param_groups",
     "info": "catalogue:info",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from .fields import Field, Options
 from .group import GroupSpec
 from .optimizer import Optimizer
 from .text import range_in_words, table
+from .wrappers import Wrapper
 
 Need = Literal["closure", "sparse", "matrices", "estimates"]
 NEEDS: Mapping[Need, str] = MappingProxyType(
@@ -33,16 +34,31 @@ NEEDS: Mapping[Need, str] = MappingProxyType(
 """Demands that an optimizer may have, in words."""
 
 
-def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimizer:
+Wrapping = Literal["asam", "extragradient", "gsam", "mechanic", "outer", "sam"]
+
+
+@overload
+def create(name: Wrapping, params: nn.Module | ParamsT, /, **options: Any) -> Wrapper: ...
+
+
+@overload
+def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimizer: ...
+
+
+def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimizer | Wrapper:
     """Build an optimizer by its name.
 
     Example:
         >>> model = nn.Linear(10, 1)
         >>> create("lion", model, lr=1e-4)  # doctest: +ELLIPSIS
         Lion (...
+        >>> create("sam", model, base="adamw", rho=0.1, lr=1e-3)  # doctest: +ELLIPSIS
+        SAM(rho=0.1, ...) around AdamW (...
 
     Args:
-        name: a class's name or an alias, such as ``"adamw"`` or ``"signsgd"``; case, ``-`` and ``_`` do not matter.
+        name: a class's name or an alias, such as ``"adamw"`` or ``"signsgd"``; case, ``-`` and ``_`` do not matter. A
+            wrapper such as ``"sam"`` is built around ``base``, a name or a class, and options that it does not have
+            are for that.
         params: a model, whose named parameters are taken; or parameters, named parameters or groups, as in torch.
         options: options of the class. An entry of a tuple has its own name: ``beta2`` of ``betas``.
 
@@ -52,8 +68,24 @@ def create(name: str, params: nn.Module | ParamsT, /, **options: Any) -> Optimiz
         ValueError: a model without parameters, or a value that is not allowed.
     """
     _check_name(name)
+    cls = registry.wrapper(name)
+    if cls is not None:
+        own, others = cls.parted(options)
+        return cls(_inside(others.pop("base", cls.usual_base), params, others), **own)
     meaning = registry.look_up(name)
     return meaning.cls.over(params, **meaning.merged(options))
+
+
+def _inside(base: Any, params: nn.Module | ParamsT, options: Options) -> torch.optim.Optimizer:
+    """Return the optimizer for a wrapper to be built around, by its name or class."""
+    if isinstance(base, str):
+        return create(base, params, **options)
+    if isinstance(base, type) and issubclass(base, Optimizer):
+        return base.over(params, **options)
+    if not callable(base):
+        raise TypeError(f"base must be an optimizer's name or class, not {base!r}")
+    made: torch.optim.Optimizer = base(params.parameters() if isinstance(params, nn.Module) else params, **options)
+    return made
 
 
 def _check_name(name: object) -> None:

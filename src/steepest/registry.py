@@ -15,6 +15,7 @@ from typing import Any
 from . import drivers, plugins, rules
 from .fields import Options
 from .optimizer import Optimizer
+from .wrappers import WRAPPERS, Wrapper
 
 
 class UnknownNameError(ValueError):
@@ -107,7 +108,12 @@ def look_up(name: str) -> Meaning:
             return Meaning(known()[plain], {})
     if plain in aliases():
         return aliases()[plain]
-    hint = suggest(plain, [*optimizers(), *aliases()])
+    if plain in WRAPPERS:
+        raise UnknownNameError(
+            f"{name!r} is built around an optimizer: steepest.create({plain!r}, model, base='adamw'), or "
+            f"-o {plain}[base=adamw] in a study"
+        )
+    hint = suggest(plain, [*optimizers(), *aliases(), *WRAPPERS])
     raise UnknownNameError(f"unknown optimizer {name!r}{hint} (there are: {', '.join(optimizers())})")
 
 
@@ -118,6 +124,11 @@ def find(name: str) -> type[Optimizer]:
         UnknownNameError: no optimizer has that name.
     """
     return look_up(name).cls
+
+
+def wrapper(name: str) -> type[Wrapper] | None:
+    """Return the wrapper of that name, such as SAM; None if it is another name."""
+    return WRAPPERS.get(plugins.plain(name))
 
 
 def expand(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

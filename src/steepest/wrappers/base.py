@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import arranged
+from ..fields import Search
 from ..optimizer import Optimizer
 
 LEVEL = "wrapper"
@@ -42,6 +43,12 @@ class Wrapper(torch.optim.Optimizer):
 
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes that are saved with the state."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """The constructor's arguments by the names that they have next to the options of the optimizer inside."""
+    search: ClassVar[Mapping[str, Search]] = {}
+    """Ranges that a study searches, by the names in `options`."""
+    usual_base: ClassVar[str] = "adamw"
+    """The library's optimizer inside, where none is named."""
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
         _check_optimizer(type(self).__name__, base)
@@ -49,6 +56,18 @@ class Wrapper(torch.optim.Optimizer):
         self.own: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         super().__setstate__({})  # torch's own way to an optimizer with hooks, without groups of its own
         self._begin()
+
+    @classmethod
+    def parted(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arguments of the wrapper among ``options``, and the others, which are for the optimizer inside."""
+        own = {cls.options[name]: value for name, value in options.items() if name in cls.options}
+        return own, {name: value for name, value in options.items() if name not in cls.options}
+
+    @classmethod
+    def usual(cls) -> dict[str, Any]:
+        """Return the default of every option."""
+        arguments = inspect.signature(cls).parameters
+        return {name: arguments[argument].default for name, argument in cls.options.items()}
 
     def _begin(self) -> None:
         """Begin the wrapper's own state, at construction and after a plain optimizer's state was loaded."""
@@ -195,6 +214,11 @@ def refuse_other_weights(name: str, base: torch.optim.Optimizer) -> None:
             f"{name} moves the weights after the optimizer inside, so {other} would keep weights that nobody trains; "
             "leave it out"
         )
+
+
+def own_names(*arguments: str) -> Mapping[str, str]:
+    """Return arguments as options of the same names; see `Wrapper.options`."""
+    return {name: name for name in arguments}
 
 
 def require(name: str, value: Any, holds: bool, allowed: str) -> None:

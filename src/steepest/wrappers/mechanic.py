@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Closure, Wrapper, refuse_other_weights, require
+from .base import Closure, Wrapper, own_names, refuse_other_weights, require
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
@@ -38,6 +39,12 @@ class Mechanic(Wrapper):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("s_decay", "betas", "s_init", "eps", "store_delta", "tuner")
+
+    options: ClassVar[Mapping[str, str]] = {
+        **own_names("s_decay", "s_init", "store_delta"),
+        "mechanic_betas": "betas",
+        "mechanic_eps": "eps",
+    }
 
     def __init__(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 
+from ..fields import Search
 from ..transforms.average import holds_averages, swapped
 from .base import Closure, Wrapper, refuse_other_weights, require
 
@@ -37,6 +38,14 @@ class Outer(Wrapper):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("outer_lr", "momentum", "nesterov", "every", "age")
+
+    options: ClassVar[Mapping[str, str]] = {
+        "outer_lr": "lr",
+        "outer_momentum": "momentum",
+        "outer_nesterov": "nesterov",
+        "every": "every",
+    }
+    search: ClassVar[Mapping[str, Search]] = {"outer_lr": Search(0.4, 0.9, "linear")}
 
     def __init__(
         self,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
+from ..fields import Search
 from ..transforms.clip import group_name, over_ranks, total_norm
-from .base import require
+from .base import own_names, require
 from .two_gradients import TwoGradients
 
 EPS = 1e-12
@@ -60,6 +61,8 @@ class SAM(TwoGradients):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("rho", "adaptive", "eta", "is_displaced")
+    options: ClassVar[Mapping[str, str]] = own_names("rho", "adaptive", "eta", "same_dropout")
+    search: ClassVar[Mapping[str, Search]] = {"rho": Search(0.02, 0.2)}
 
     def __init__(
         self,
@@ -120,6 +123,8 @@ class ASAM(SAM):
         never moves.
     """
 
+    search: ClassVar[Mapping[str, Search]] = {"rho": Search(0.2, 2.0)}
+
     def __init__(
         self,
         params: ParamsT | torch.optim.Optimizer,
@@ -172,6 +177,8 @@ class GSAM(SAM):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("rho_max", "rho_min", "alpha", "lr_max", "lr_min", "is_displaced")
+    options: ClassVar[Mapping[str, str]] = own_names("rho_max", "rho_min", "alpha", "lr_max", "lr_min", "same_dropout")
+    search: ClassVar[Mapping[str, Search]] = {"rho_max": Search(0.02, 0.2), "alpha": Search(0.2, 0.7, "linear")}
 
     def __init__(
         self,

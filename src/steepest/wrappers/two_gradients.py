@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +34,8 @@ class TwoGradients(Wrapper):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("is_displaced",)
+    options: ClassVar[Mapping[str, str]] = {"same_dropout": "same_dropout"}
+    usual_base = "sgd"
     is_scale_free: ClassVar[bool] = True
     """True if the move does not change where the gradient is multiplied by a number, as a scaler does."""
 
@@ -82,7 +84,7 @@ class TwoGradients(Wrapper):
             The closure's first loss.
 
         Raises:
-            TypeError: there is no closure, and `first_step` was not called.
+            TypeError: a closure is missing, and `first_step` was not called.
             RuntimeError: there is a closure after `first_step`, or under a GradScaler.
         """
         if closure is None:

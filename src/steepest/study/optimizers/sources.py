@@ -14,6 +14,7 @@ from steepest.study.optimizers.external import ExternalOptimizer, signature
 from steepest.study.optimizers.library import LibraryOptimizer
 from steepest.study.optimizers.modules import HERE
 from steepest.study.optimizers.source import OptimizerSource
+from steepest.study.optimizers.wrapped import BASE, WrappedOptimizer, split
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -28,12 +29,21 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         source, options = registry.read(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    wrapped = split(source)
+    if wrapped is not None:
+        cls, inner = wrapped
+        name, others = parse(str(options.pop(BASE, inner)))
+        return f"{cls.__name__.lower()}({name})", {**others, **options}
     name = canonical(source)
     return (name, options) if ":" in name else registry.expand(source, options)
 
 
 def canonical(source: str) -> str:
     """Return the canonical form of a source: lower case for the library's names, `a.py:X` for `./a.py:X`."""
+    wrapped = split(source)
+    if wrapped is not None:
+        cls, inner = wrapped
+        return f"{cls.__name__.lower()}({canonical(inner)})"
     place, colon, name = (part.strip() for part in source.rpartition(":"))
     if colon and (not place or not name):
         raise UsageError(f"{source!r} names no optimizer; write MODULE:NAME or FILE.py:NAME")
@@ -51,6 +61,10 @@ def canonical(source: str) -> str:
 
 def find(source: str) -> OptimizerSource:
     """Return the optimizer of this source."""
+    wrapped = split(source)
+    if wrapped is not None:
+        cls, inner = wrapped
+        return WrappedOptimizer(cls, find(inner))
     if ":" not in source:
         return LibraryOptimizer(registry.find(source).__name__.lower())
     place, _, name = source.rpartition(":")

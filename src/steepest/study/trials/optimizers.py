@@ -1,6 +1,5 @@
 """An optimizer under study: its draws, its closures and its rates, whoever calls its steps."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from steepest.optimizer import Optimizer
 from steepest.study.seeds import GlobalStream, Noise
+from steepest.wrappers.base import innermost
 
 
 class StudiedOptimizer:
@@ -114,22 +114,15 @@ class StudiedOptimizer:
         return counted
 
 
-def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether a step needs a closure: a rule of ours declares it, or the signature requires it."""
-    if isinstance(optimizer, Optimizer):
-        return optimizer.needs_closure(optimizer.param_groups[0])
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
-
-
 def executor_of(optimizer: torch.optim.Optimizer) -> str:
     """Return the executor that runs the steps: one of ours, or the class's own code."""
-    return optimizer.executor if isinstance(optimizer, Optimizer) else "its own"
+    inside = innermost(optimizer)
+    return inside.executor if isinstance(inside, Optimizer) else "its own"
 
 
 def is_known(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether an optimizer is torch's or ours, whose state is in its state dict."""
-    module = type(optimizer).__module__
+    module = type(innermost(optimizer)).__module__
     library = Optimizer.__module__.partition(".")[0]
     return module.startswith(("torch.optim.", f"{library}."))
 

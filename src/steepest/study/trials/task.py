@@ -25,9 +25,9 @@ from steepest.study.errors import UsageError
 from steepest.study.trials import forward
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.keeping import Keep
-from steepest.study.trials.optimizers import asks_for_gradients
 from steepest.study.trials.run import STEPS, Run, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.wrappers import asks_for_gradients
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import perform, warm_up
 from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
+from steepest.wrappers import Wrapper
 
 SECONDS: Final = 1.0
 LEAST_STEPS: Final = 10
@@ -82,8 +83,15 @@ def _state_bytes(optimizers: Sequence[Optimizer]) -> float:
     """Return the bytes of the optimizers' tensors per parameter that they hold."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     parameters: int = sum(parameter.numel() for group in groups for parameter in group["params"])
-    states = [value for optimizer in optimizers for value in optimizer.state.values()]
+    states = [value for optimizer in optimizers for value in _states(optimizer)]
     return sum(map(_bytes, states)) / parameters
+
+
+def _states(optimizer: Optimizer) -> list[Any]:
+    """Return the states of the parameters, those that wrappers keep too."""
+    if isinstance(optimizer, Wrapper):
+        return [*optimizer.own.values(), *_states(optimizer.base)]
+    return list(optimizer.state.values())
 
 
 def _bytes(value: object) -> int:
