@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from ..fields import Search
-from ..transforms.clip import group_name, over_ranks, total_norm
+from ..transforms.clip import added_over_ranks, group_name, over_ranks, total_norm
 from .base import own_names, require
 from .two_gradients import TwoGradients
 
@@ -88,13 +89,13 @@ class SAM(TwoGradients):
     def _moves(self, params: list[Tensor]) -> Iterable[Tensor] | None:
         groups = {p: group for group in self.param_groups for p in group["params"]}
         norm = self._norm([self._weighed(groups[p], p, _wide(p.grad)) for p in params])
-        if not bool(torch.isfinite(norm)):
+        if not math.isfinite(norm):
             return None
         return (self._move(groups[p], p, norm) for p in params)
 
-    def _move(self, group: dict[str, Any], p: Tensor, norm: Tensor) -> Tensor:
+    def _move(self, group: dict[str, Any], p: Tensor, norm: float) -> Tensor:
         g = self._weighed(group, p, self._weighed(group, p, _wide(p.grad)))
-        return g * (self._rho_of(group) / (norm + EPS)).to(device=g.device, dtype=g.real.dtype)
+        return g * (self._rho_of(group) / (norm + EPS))
 
     def _weighed(self, group: dict[str, Any], p: Tensor, g: Tensor) -> Tensor:
         """Return T g: the gradient, or where the neighbourhood is adaptive, scaled by the weights."""
@@ -104,9 +105,13 @@ class SAM(TwoGradients):
         own: float = self.rho if "rho" in self.base.defaults else group.get("rho", self.rho)
         return own
 
-    def _norm(self, gradients: list[Tensor]) -> Tensor:
-        norm = total_norm(gradients, 1.0) if gradients else torch.zeros((), dtype=torch.float64)
-        return norm if self.norm_group is None else over_ranks(norm, self.norm_group)
+    def _norm(self, gradients: list[Tensor]) -> float:
+        norm = total_norm(gradients, 1.0) if gradients else self._nothing()
+        return (norm if self.norm_group is None else over_ranks(norm, self.norm_group)).item()
+
+    def _nothing(self) -> Tensor:
+        """Return a sum of nothing."""
+        return torch.zeros((), dtype=torch.float64, device=self._parameters()[0].device)
 
 
 class ASAM(SAM):
@@ -236,13 +241,16 @@ class GSAM(SAM):
         """Put g̃ - α (g - cos(g, g̃) ‖g‖ g̃/‖g̃‖) into ``.grad``."""
         pairs = [(g, p.grad) for p, g in self._first.items() if p.grad is not None]
         self._first = {}
-        second = self._norm([_wide(p.grad) for p in self._parameters() if p.grad is not None]) if pairs else 0.0
-        if not pairs or not bool(second):
-            return
-        inner = torch.stack([(g * h.conj()).sum().real.double() for g, h in pairs]).sum()
-        share = inner / second**2
+        second = self._norm([_wide(p.grad) for p in self._parameters() if p.grad is not None])
+        share = self._product(pairs) / second**2 if second else 0.0
         for g, h in pairs:
-            h.sub_(g - share.to(h.real.dtype) * h, alpha=self.alpha)
+            h.sub_(g - share * h, alpha=self.alpha)
+
+    def _product(self, pairs: list[tuple[Tensor, Tensor]]) -> float:
+        """Return the inner product of the two gradients, over all parameters and ranks."""
+        products = [_whole((_wide(g) * _wide(h).conj()).sum()).real.double() for g, h in pairs]
+        total = sum((one.to(products[0].device) for one in products), self._nothing())
+        return (total if self.norm_group is None else added_over_ranks(total, self.norm_group)).item()
 
 
 def inside(
@@ -264,6 +272,12 @@ def inside(
             f"{name}(params, SGD, lr=0.1)"
         )
     return base(given, **options)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Return a sum over all shards of a DTensor, and any other as it is."""
+    whole: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
+    return whole
 
 
 def _wide(g: Tensor | None) -> Tensor:
