@@ -63,9 +63,10 @@ class WithCompanion(Optimizer):
         """Return the rule of a matrix; with its view of the parameter, if it has one.
 
         Raises:
-            ValueError: the parameter has less than two dimensions, or three and ``matrices`` is None.
+            ValueError: the parameter has less than two dimensions, or three and ``matrices`` is None, or it is not a
+                matrix in a group of which nobody says that it is.
         """
-        if p is not None and p.dim() < 2:
+        if p is not None and (p.dim() < 2 or (options["use_muon"] is None and not is_matrix(p))):
             raise ValueError(cls._refusal(p))
         view = None if p is None else view_of(cls.__name__, p, options)
         return cls.rule if view is None else seeing(cls.rule, view)
