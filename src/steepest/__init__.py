@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.radam import Ranger as Ranger
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
+    from .rules.scion import Scion as Scion
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
@@ -119,6 +120,7 @@ __all__ = [
     "Ranger",
     "Rprop",
     "Rule",
+    "Scion",
     "Signum",
     "SimplifiedAdEMAMix",
     "Sophia",

@@ -50,6 +50,7 @@ NO_PEER: dict[str, str] = {
     "normuon": "iterates in bfloat16; tests/test_muon_relatives.py has its properties",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
+    "scion": "iterates in bfloat16; tests/test_scion.py holds each norm to its definition",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",
