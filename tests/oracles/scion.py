@@ -43,7 +43,7 @@ def scion(
         elif chosen == "col_norm":
             point = x / (np.sqrt(np.mean(x * x, axis=0, keepdims=True)) + eps)
         else:
-            point = x / (columns * (np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps))
+            point = x / (columns * np.sqrt(np.mean(x * x, axis=1, keepdims=True)) + eps)
         return np.asarray(point.reshape(b.shape))
 
     def one(theta: Array, steps: Steps) -> Result:

@@ -43,14 +43,13 @@ NOT_COMPARED: dict[str, str] = {
 """Our classes, in small letters, that Keras or optax has under the same name and that are not compared: why."""
 
 NO_PEER: dict[str, str] = {
-    "adamuon": "iterates in bfloat16; tests/test_muon_relatives.py has its properties",
+    "adamuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
-    "muon2": "no package has it; tests/test_muon_relatives.py has its properties",
-    "normuon": "iterates in bfloat16; tests/test_muon_relatives.py has its properties",
+    "muon2": "no package has it; tests/test_muon_relatives.py",
+    "normuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
-    "scion": "iterates in bfloat16; tests/test_scion.py holds each norm to its definition",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",

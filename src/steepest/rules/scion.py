@@ -53,7 +53,7 @@ def col_norm(B, eps, kernel, iteration):
 
 def row_norm(B, eps, kernel, iteration):
     """B: (..., n, m). Returns it with rows of root mean square 1/m."""
-    return B / (max(1, B.shape[-1]) * (sqrt(row_mean(B * B)) + eps))
+    return B / (max(1, B.shape[-1]) * sqrt(row_mean(B * B)) + eps)
 
 
 def bias_rms(B, eps, kernel, iteration):
