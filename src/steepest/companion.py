@@ -136,11 +136,12 @@ class WithCompanion(Optimizer):
         return [self._with_rates({**group, "params": part, "use_muon": flag}) for flag, part in parts.items()]
 
     def _with_rates(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Return a group for the companion with the companion's rate and decay, and any other as it is."""
+        """Return a group for the companion with numbers of its own, and any other as it is."""
         if group.get("use_muon") is not False:
             return group
         options = {**self.defaults, **group}
-        return {"lr": options["adamw_lr"], "weight_decay": options["adamw_weight_decay"], **group}
+        own = {"lr": options["adamw_lr"], "weight_decay": options["adamw_weight_decay"], "hyperball": False}
+        return {**own, **group}
 
 
 def _listed(params: Any) -> Any:
