@@ -92,7 +92,7 @@ class Scion(Optimizer):
         Pethick et al. 2025, "Training deep learning models with norm-constrained LMOs", arXiv:2502.07529.
     Differs:
         torch has none. As in the authors' code ``momentum`` is the weight of the new gradient, the opposite of torch's:
-        1 is no momentum. Defaults are those of their example for hidden matrices of transformers; their signature has
+        1 stands for none. Defaults are those of their example for hidden matrices of transformers; their signature has
         lr 1e-3, momentum 1 and scale 1, and pytorch_optimizer's 0.1, 1 and unconstrained. Constrained weights shrink
         by 1 - η, so that their norms stay within ``scale``. A convolution counts channels and divides by the elements
         of its kernel. Three dimensions need ``matrices``. The authors' code starts inside the balls:
