@@ -490,3 +490,40 @@ def test_groups_for_matrices_without_others() -> None:
     del model[2]
     made = groups.for_matrices(model)
     assert [(g["name"], len(g["params"])) for g in made] == [("matrices", 1), ("others", 1)]
+
+
+class Transformer(nn.Module):
+    """A small language model: embeddings of tokens and places, one block, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(13, 8), nn.Embedding(6, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 13, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.tokens(x) + self.places(torch.arange(x.shape[1]))))  # type: ignore[no-any-return]
+
+
+@every_companied_class
+def test_a_transformer_trains_with_its_embeddings_and_head_under_adamw(cls: Any) -> None:
+    torch.manual_seed(0)
+    model = Transformer()
+    optimizer = cls.for_model(model, report=False, lr=0.01, adamw_lr=0.01)
+    matrices, others = (set(group["param_names"]) for group in optimizer.param_groups)
+    assert matrices == {
+        "block.self_attn.in_proj_weight",
+        "block.self_attn.out_proj.weight",
+        "block.linear1.weight",
+        "block.linear2.weight",
+    }
+    assert {"tokens.weight", "places.weight", "head.weight"} <= others
+    x = torch.randint(13, (8, 6))
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x).flatten(0, 1), x.flatten())
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
