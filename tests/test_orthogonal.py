@@ -105,6 +105,15 @@ def test_the_size_of_the_matrix_is_nothing(name: str, shape: tuple[int, int], c:
 
 
 @every_preset
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("exponent", [60, 66, 120])
+def test_large_matrices_whose_squares_overflow(name: str, dtype: torch.dtype, exponent: int) -> None:
+    """From 2^64 on a square is infinite in float32, and so is the norm: everything over it would be 0."""
+    X = drawn((5, 7)).to(dtype)
+    torch.testing.assert_close(polar(X * 2.0**exponent, name), polar(X, name), rtol=0, atol=0)
+
+
+@every_preset
 @every_shape
 def test_rotations_pass_through(name: str, shape: tuple[int, int]) -> None:
     X, U, V = drawn(shape), rotation(shape[0], 3), rotation(shape[1], 4)

@@ -172,9 +172,19 @@ def resized(X: Tensor, length: Tensor | float) -> Tensor:
 
 
 def matrix_norm(X: Tensor) -> Tensor:
-    """Return the Frobenius norm of every matrix of a stack, in two dimensions of size 1."""
+    """Return the Frobenius norm of every matrix of a stack, in two dimensions of size 1.
+
+    Where squares overflow, it is the norm of a smaller matrix, made larger again.
+    """
     norms: Tensor = torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
-    return norms
+    if X.dtype == torch.float64:
+        return norms
+    smaller = torch.linalg.vector_norm(X * SMALL, dim=(-2, -1), keepdim=True)
+    return torch.where(norms.isinf(), smaller / SMALL, norms)
+
+
+SMALL = 2.0**-80
+"""Factor under which squares of the largest float32 numbers can be summed."""
 
 
 TINY = 1e-30
