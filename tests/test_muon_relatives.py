@@ -173,7 +173,7 @@ def test_a_bad_gradient_spoils_its_matrix_alone(cls: Any, foreach: bool) -> None
     assert [bool(fine) for fine in spoilt] == [True, False, True]  # torch's sign of NaN is 0: AdaMuon's buffer has it
 
 
-@every_relative
+@pytest.mark.parametrize("cls", [Muon, *EVERY])
 def test_wrong_numbers_of_iterations_are_refused(cls: Any) -> None:
     for options in ({"ns_coefficients": "polar8", "ns_steps": 6}, {"ns_steps": 100}):
         with pytest.raises(ValueError, match="ns_steps"):
