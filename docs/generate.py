@@ -213,6 +213,9 @@ def step(facts: Info) -> Iterator[str]:
     yield fenced("math", [r"\begin{aligned}", " \\\\\n".join(lines), r"\end{aligned}"])
     yield "In plain text, as `steepest show` prints it:"
     yield fenced("text", update_equations(cls, options))
+    if rule.shared is not None:
+        yield f"Its parameters share {', '.join(f'`{name}`' for name in rule.shared.kept)}, which each step renews:"
+        yield fenced("python", source_lines(rule))
 
 
 @cache

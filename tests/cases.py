@@ -51,6 +51,9 @@ PLANNED = {
 }
 """Classes that step on a dense ``.grad`` alone, as their rule says."""
 
+SHARED = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
+"""Classes with numbers that all parameters of a group share; see test_shared.py."""
+
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 
 TWINS: dict[str, Twins] = {
@@ -76,6 +79,12 @@ SWITCHES: dict[str, Options] = {
 def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
     """The executors that a class can be asked for and that run it: the class says so itself."""
     return tuple(name for name, switch in SWITCHES.items() if switch.keys() <= cls.fields.keys() and _runs(cls, name))
+
+
+def shared_names(cls: type[Optimizer]) -> list[str]:
+    """The keys in a group that are not options: numbers that its parameters share, and the mode of the weights."""
+    kept = [] if cls.rule.shared is None else list(cls.rule.shared.kept)
+    return [*kept, *(["train_mode"] if cls.evaluates_others else [])]
 
 
 def spec_of(optimizer: Optimizer, group: int = 0) -> GroupSpec:

@@ -95,9 +95,9 @@ def test_a_model_without_parameters_is_refused() -> None:
 
 def test_names_are_those_of_the_classes() -> None:
     assert steepest.names() == sorted(CLASSES)
-    assert steepest.names("Sgd*") == ["sgd", "sgdp"]
+    assert steepest.names("Sgd*") == ["sgd", "sgdp", "sgdschedulefree"]
     assert steepest.names("adam_w") == ["adamw"]
-    assert steepest.names("[q-r]*") == ["qhadam", "qhm", "radam", "ranger", "rmsprop", "rprop"]
+    assert steepest.names("[q-r]*m*") == ["qhadam", "qhm", "radam", "radamschedulefree", "rmsprop"]
     assert steepest.names("nothing*") == []
 
 

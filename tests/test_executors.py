@@ -45,13 +45,16 @@ from steepest import Optimizer, Rule, State, fields
 from steepest.executors import choose, foreach, reference
 from steepest.executors.base import Executor
 from steepest.executors.plan import make_plan
-from steepest.group import GroupSpec, values
+from steepest.group import GroupSpec
 from steepest.trace import trace
 from steepest.vocabulary import absolute, axis_total, column_mean, lerp, maximum, norm, rms, row_mean, sign, sqrt, where
 
 HALVES = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float32, torch.float64, torch.complex64, *HALVES]
 FACTOR = {torch.bfloat16: 8, torch.float16: 8}
+
+UNBOUNDED = {"clip_exp": None}
+"""Options with which a rule divides by gradients near 0, and so multiplies the last bits of these."""
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
 
@@ -140,6 +143,7 @@ def told(name: str) -> Callable[[str], str]:
 def assert_agree(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, dtype: torch.dtype) -> None:
     """Equal within the stated bound; NaN and inf stand in the same places."""
     k = FACTOR.get(dtype, 64) * torch.finfo(dtype).eps
+    k *= 16 if UNBOUNDED.items() <= ours.param_groups[0].items() else 1
     for (p, held), (q, other) in zip(snapshot(ours), snapshot(theirs), strict=True):
         assert list(held) == list(other)
         for name, a, b in [("param", p, q), *((n, held[n], other[n]) for n in held)]:
@@ -273,8 +277,8 @@ def test_what_a_class_does_not_offer_is_refused(cls: type[Optimizer]) -> None:
         with pytest.raises(RuntimeError, match=f"^{cls.__name__} does not support complex parameters"):
             optimizer.step()
     else:
-        optimizer.step()
-        optimizer.step()  # some rules only fill their state at the first
+        for _ in range(5):  # some rules only fill their state at the first step, RAdamScheduleFree rests for four
+            optimizer.step()
         assert p.ne(1).all()
 
 
@@ -435,9 +439,8 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     """How many words of the plan have no list form, and are called for each tensor."""
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = cls([p], **options)
-    numbers, _ = values(cls.fields, optimizer.param_groups[0])
-    program = GroupSpec.of(cls, optimizer.param_groups[0], p).program(p)
-    return make_plan(trace(program, (*numbers, "t"))).source.count(" for x0")
+    spec = GroupSpec.of(cls, optimizer.param_groups[0], p)
+    return make_plan(trace(spec.program(p), (*spec.number_names, "t"))).source.count(" for x0")
 
 
 @every_planned_row

@@ -59,6 +59,9 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.radam import Ranger as Ranger
     from .rules.rmsprop import RMSprop as RMSprop
     from .rules.rprop import Rprop as Rprop
+    from .rules.schedule_free import AdamWScheduleFree as AdamWScheduleFree
+    from .rules.schedule_free import RAdamScheduleFree as RAdamScheduleFree
+    from .rules.schedule_free import SGDScheduleFree as SGDScheduleFree
     from .rules.scion import Scion as Scion
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
@@ -69,6 +72,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.yogi import Yogi as Yogi
     from .sweep import LrRange as LrRange
     from .sweep import lr_range as lr_range
+    from .weights import update_bn as update_bn
 
 __all__ = [
     "ADOPT",
@@ -97,6 +101,7 @@ __all__ = [
     "AdamP",
     "AdamS",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
     "Adan",
     "AggMo",
@@ -116,10 +121,12 @@ __all__ = [
     "Padam",
     "QHAdam",
     "RAdam",
+    "RAdamScheduleFree",
     "RMSprop",
     "Ranger",
     "Rprop",
     "Rule",
+    "SGDScheduleFree",
     "Scion",
     "Signum",
     "SimplifiedAdEMAMix",
@@ -135,6 +142,7 @@ __all__ = [
     "info",
     "lr_range",
     "names",
+    "update_bn",
 ]
 
 _HOMES = {
@@ -144,6 +152,7 @@ _HOMES = {
     "info": "catalogue:info",
     "lr_range": "sweep:lr_range",
     "names": "catalogue:names",
+    "update_bn": "weights:update_bn",
 }
 """Functions and modules with their places; they are imported when they are first asked for."""
 

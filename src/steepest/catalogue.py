@@ -70,7 +70,7 @@ def names(pattern: str = "*", *, aliases: bool = False) -> list[str]:
 
     Example:
         >>> names("sgd*")
-        ['sgd', 'sgdp']
+        ['sgd', 'sgdp', 'sgdschedulefree']
 
     Args:
         pattern: a shell pattern such as ``"adam*"``; case, ``-`` and ``_`` do not matter.

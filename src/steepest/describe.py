@@ -12,7 +12,7 @@ from . import registry
 from .catalogue import state_in_words
 from .equations import equations
 from .fields import Field
-from .group import GroupSpec, values
+from .group import GroupSpec
 from .kinds import KINDS
 from .optimizer import Optimizer
 from .rule import Program, Rule
@@ -63,9 +63,12 @@ def _other_names(cls: type[Optimizer]) -> list[str]:
 def source_lines(rule: Rule) -> list[str]:
     """Return the lines of the rule's code.
 
-    For a matrix rule, the functions of its file are included, which hold the mathematics.
+    For a matrix rule, the functions of its file are included, which hold the mathematics. So are the functions of
+    numbers that parameters share.
     """
     functions = [rule.fn]
+    if rule.shared is not None:
+        functions += [f for f in (rule.shared.measure, rule.shared.renew) if f is not None]
     if rule.kind == "matrix":
         own = inspect.getmembers(inspect.getmodule(rule.fn), inspect.isfunction)
         functions += [f for _, f in own if f.__module__ == rule.fn.__module__]
@@ -87,9 +90,8 @@ def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool 
 
 def _program(cls: type[Optimizer], options: dict[str, Any]) -> tuple[Program, tuple[str, ...]]:
     spec = GroupSpec.of(cls, options)
-    numbers, _ = values(cls.fields, options)
     counted = any(s.kind == "step" for s in spec.existing)
-    return spec.program(), (*numbers, *(["t"] if counted else []))
+    return spec.program(), (*spec.number_names, *(["t"] if counted else []))
 
 
 def _section(title: str, lines: Iterable[str]) -> str:

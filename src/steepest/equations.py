@@ -29,6 +29,8 @@ SUM, QUOTIENT, PRODUCT, POWER, ATOM = range(1, 6)
 GREEK = {
     "p": ("θ", r"\theta"),
     "lr": ("η", r"\eta"),
+    "scheduled_lr": ("η_k", r"\eta_k"),
+    "ckp1": ("c", "c"),
     "eta": ("η'", r"\eta'"),
     "eta_minus": ("η⁻", r"\eta^-"),
     "eta_plus": ("η⁺", r"\eta^+"),

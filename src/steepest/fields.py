@@ -450,6 +450,7 @@ class State:
         nonnegative: whether the state has no negative value at any time.
         sparse: whether the state is made sparse, without any element, where the parameter's gradient is sparse. An
             element of the state that is 0 must then stay 0 while the gradient there is 0.
+        exact: whether the state is kept as it is under every ``state_dtype``: weights, of which differences are taken.
         integer: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
     """
 
@@ -462,6 +463,7 @@ class State:
     at_construction: bool = False
     nonnegative: bool = False
     sparse: bool = False
+    exact: bool = False
     saved_as_int: bool = False
 
     def __post_init__(self) -> None:

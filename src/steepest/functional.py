@@ -82,6 +82,8 @@ class _Pure:
         self.options = {**resolved(cls, options), "params": [], "differentiable": True}
         if cls.needs_closure(self.options):
             raise ValueError(f"{cls.__name__} evaluates closures; a pure step takes one gradient")
+        if cls.rule_for(self.options).shared is not None:
+            raise ValueError(f"{cls.__name__} has numbers that all parameters share; a pure step has none to keep")
         if cls.rule_for(self.options).sparse == "lazy":
             raise ValueError(f"{cls.__name__} takes only sparse gradients; a pure step takes dense ones")
         self.functions = self.init, self.step

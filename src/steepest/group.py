@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ from . import storage, transforms
 from .codecs import Codec, stream_of
 from .fields import Fields, Options, State
 from .modes import intercepting
-from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, program
+from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, only, program
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -34,6 +34,7 @@ class GroupSpec:
         is_real: whether the rule or a transform refuses complex parameters.
         switches: the options that are not numbers, and numbers that are None, by the names that rules use.
         options: the group itself.
+        writes: whether parameters and state are written. They are not where only sums are taken.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GroupSpec:
     is_real: bool
     switches: Mapping[str, Any]
     options: Options = field(compare=False)
+    writes: bool = True
 
     @staticmethod
     def of(cls: Any, options: Options, p: Tensor | None = None) -> GroupSpec:
@@ -74,6 +76,12 @@ class GroupSpec:
         is_real = rule.is_real or any(transform.is_real for transform, _ in active)
         return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options)
 
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """Names of the run-time numbers that a program may take, but those of each parameter."""
+        own = tuple(values(self.fields, self.options)[0])
+        return own if self.rule.shared is None else (*own, *self.rule.shared.numbers)
+
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:
         """Return the state that exists for ``p``, or for any parameter."""
         return self.existing if p is None else tuple(state for state in self.existing if state.where(p))
@@ -101,9 +109,26 @@ class GroupSpec:
         named = tuple((name, settled[name]) for name in settled if name in rule.names)
         existing = self.state(p)
         codecs = {} if p is None else storage.coding(existing, self.options, p)
+        if not self.writes:
+            codecs = {name: codec.to_nearest() for name, codec in codecs.items()}
         state = (*storage.counts(existing, codecs), *existing)
         make = assembled if torch.compiler.is_compiling() else program
         return make(Structure(rule, state, self.wrappers, named, tuple(codecs.items()), self.kind))
+
+    def measuring(self, shared: Mapping[str, Any] = NOTHING) -> GroupSpec | None:
+        """Return the specification under which the rule's sums are taken, before the step; None without sums.
+
+        ``shared`` has a step's values for all groups.
+        """
+        rule = self.rule.measuring
+        if rule is None or self.rule.shared is None:
+            return None
+        own = {**{name: self.options[name] for name in self.fields}, **shared}
+        found = (transform.wrapper(self.rule, own) for transform in transforms.before_rule())
+        sums = rule.state[len(rule.state) - len(self.rule.shared.sums) :]
+        existing = (*(s for s in self.existing if s in rule.state), *sums)
+        wrappers = (*(wrapper for wrapper in found if wrapper is not None), only(self.rule.shared.sums))
+        return replace(self, rule=rule, existing=existing, wrappers=wrappers, kind="per_tensor", writes=False)
 
     def check(self) -> None:
         """Raise `ValueError` for options that the transforms, or the storage of state, cannot do with the rule."""

@@ -18,12 +18,13 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
+from .executors.shared import renewed, start
 from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
-from .transforms.average import Averaging, holds_averages
+from .transforms.average import Averaging
 from .transforms.qk_clip import AttentionClipping
 from .transforms.skip import Skipping
 from .transforms.unscale import GradScaling
@@ -170,6 +171,7 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
             spec.check()
             if spec.rule.sparse == "lazy":
                 sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
+        start(self.fields, group, specs)
         for p in group["params"]:
             specs[self.rule_for(group, p)].create_state(self.state, p, at_construction=True)
 
@@ -191,6 +193,8 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         super().__setstate__(state)
         self._forget()
         checkpoint.restore(type(self), self.param_groups, self.state)
+        for group in self.param_groups:
+            start(self.fields, group, self._specs(group))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and options, as in torch.
@@ -330,8 +334,7 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         return self._step_now(closure)
 
     def _step_now(self, closure: Callable[[], Any] | None) -> Any:
-        if holds_averages(self.param_groups):
-            raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
+        self._refuse_step()
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
         loss = None
@@ -349,12 +352,18 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
             return
         self._dispatch.forget_stale(self.state)
         step = Step(self.param_groups, self.state, shared, intercepting())
+        prepared = []
         for group in self.param_groups:
             grad = next((p.grad for p in group["params"] if p.grad is not None), None)
             if grad is not None and grad.is_cuda and "capturable" in group:
                 self._accelerator_graph_capture_health_check()
             with torch.set_grad_enabled(group.get("differentiable", False)):
-                self._dispatch.step(group, step)
+                ready = self._dispatch.prepare(group, step)
+            prepared += [] if ready is None else [ready]
+        numbers = renewed([phase for ready in prepared for phase in ready.phases])
+        for ready in prepared:
+            with torch.set_grad_enabled(ready.group.get("differentiable", False)):
+                ready.run(numbers)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Append the parameters of ``group`` that have gradients to ``params``. dynamo runs this outside of its graph.

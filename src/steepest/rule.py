@@ -37,6 +37,36 @@ Wrapper = Callable[[Update], Update]
 
 
 @dataclass(frozen=True, eq=False)
+class Shared:
+    """Numbers that the parameters of a group, or of all groups, have in common, and their renewal at each step.
+
+    Attributes:
+        renew: function of keyword arguments that it names: sums, kept numbers, hyperparameters. It returns the numbers
+            of this step, by name: those that are kept, and those in ``made``. With None the step is left out.
+        kept: the numbers that a parameter group keeps from step to step, by name, with their first values: a number, or
+            the name of a field.
+        made: names of further numbers that ``renew`` returns, for the rule.
+        sums: names of the sums over tensors that ``renew`` takes.
+        measure: function of the rule's own arguments that returns one number per tensor for each name in ``sums``. It
+            sees the parameters and gradients that the rule sees, before any of them has moved, and the kept numbers of
+            the last step. A single sum may be returned as it is.
+        over: whether sums are taken, and numbers renewed, for each group or over all groups together.
+    """
+
+    renew: Callable[..., dict[str, Any] | None]
+    kept: Mapping[str, float | str]
+    made: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    measure: Callable[..., Any] | None = None
+    over: Literal["group", "all"] = "group"
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the numbers that the rule may take."""
+        return *self.kept, *self.made
+
+
+@dataclass(frozen=True, eq=False)
 class Rule:
     """Update rule with its declarations.
 
@@ -56,6 +86,10 @@ class Rule:
             by itself.
         view: the matrices that a matrix rule sees in a parameter, in its gradient and in state like it; None for a
             parameter as it is.
+        shared: numbers that parameters have in common; the rule names those that it takes.
+        evaluated: function of the parameter, its state and numbers by keyword that returns the weights to be evaluated,
+            where they are not those that are trained; see `steepest.weights`.
+        trained: function that returns the trained weights, from those to be evaluated.
     """
 
     fn: Callable[..., Any]
@@ -65,6 +99,9 @@ class Rule:
     is_real: bool = False
     precision: torch.dtype | None = None
     view: View | None = None
+    shared: Shared | None = None
+    evaluated: Callable[..., Any] | None = None
+    trained: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         """Check that signature and declaration agree."""
@@ -89,6 +126,8 @@ class Rule:
                 f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
                 f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
             )
+        if self.shared is not None and self.shared.measure and any(s.kind == "scalar" for s in self.state):
+            raise TypeError(f"{self.fn.__name__} measures sums, so it cannot keep scalar state; keep it in Shared")
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
 
@@ -107,9 +146,36 @@ class Rule:
         return dict(zip(self.arguments, [*own, *(f"{more}{i}" for i in rest)], strict=False))
 
     @cached_property
+    def measuring(self) -> Rule | None:
+        """The rule that writes this rule's sums, and nothing else, into state of their names; None without sums."""
+        if self.shared is None or self.shared.measure is None:
+            return None
+        measure, sums = self.shared.measure, self.shared.sums
+        state = tuple(s for s in self.state if not KINDS[s.kind].is_number)
+
+        def measured(p: Any, g: Any, *held: Any, **numbers: Any) -> tuple[Any, ...]:
+            own = held[: len(state)]
+            found = measure(p, g, *own, **numbers)
+            return p, *own, *(found if isinstance(found, tuple) else (found,))
+
+        given = inspect.signature(measure).parameters.values()
+        takes = inspect.Parameter("held", inspect.Parameter.VAR_POSITIONAL)
+        positional = [a for a in given if a.kind is a.POSITIONAL_OR_KEYWORD][:2]
+        named = [a for a in given if a.kind is a.KEYWORD_ONLY]
+        measured.__signature__ = inspect.Signature([*positional, takes, *named])  # type: ignore[attr-defined]
+        measured.__name__ = measure.__name__
+        kinds = tuple(State(name, "tensor_scalar") for name in sums)
+        return Rule(measured, "per_tensor", (*state, *kinds), is_real=self.is_real)
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """Names of the rule's keyword arguments."""
-        arguments = inspect.signature(self.fn).parameters.values()
+        return self.named(self.fn)
+
+    @staticmethod
+    def named(function: Callable[..., Any]) -> frozenset[str]:
+        """Return the names of a function's keyword arguments."""
+        arguments = inspect.signature(function).parameters.values()
         return frozenset(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
 
     def keywords(self, options: Values) -> dict[str, Any]:
@@ -229,6 +295,20 @@ def assembled(structure: Structure) -> Program:
 
 program = cache(assembled)
 """The one program of a structure, which is traced and compiled once."""
+
+
+@cache
+def only(names: tuple[str, ...]) -> Wrapper:
+    """Return the wrapper that keeps the parameter and all state but the named."""
+
+    def keeping(update: Update) -> Update:
+        def kept(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
+            _, new = update(p, g, state, scalars)
+            return p, {**state, **{name: new[name] for name in names}}
+
+        return kept
+
+    return keeping
 
 
 def bind(rule: Rule, static: Values) -> Update:

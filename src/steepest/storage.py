@@ -67,7 +67,7 @@ def coding(states: Iterable[State], options: Options, p: Tensor) -> dict[str, Co
     if options["parameter_rounding"]:
         found["p"] = Kahan() if options["parameter_rounding"] == "kahan" else Bfloat16()
     if options["state_dtype"] and p.numel() >= SMALLEST:
-        like = (state for state in states if state.kind == "like" and state.where(p))
+        like = (state for state in states if state.kind == "like" and not state.exact and state.where(p))
         found.update({state.name: _state_codec(state, options) for state in like})
     return found
 

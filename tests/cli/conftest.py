@@ -11,7 +11,7 @@ import torch
 
 from steepest.cli import reporting
 from steepest.cli.main import main
-from steepest.cli.worker_limits import WorkerLimits
+from steepest.study.running.worker_limits import WorkerLimits
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,11 @@ def test_the_example_of_loaders_runs_as_it_stands(steepest: Callable[..., Any], 
     assert json.loads(Path("study/study.json").read_text())["config"]["unit"] == "steps"
 
 
-def test_the_example_from_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_from_python_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("steepest.study.report.write_report", lambda folder: folder / "report" / "index.html")
     names: dict[str, Any] = {}
-    exec(compile(blocks()[3], "docs/workloads.md", "exec"), names)
-    assert set(names["answer"].statuses) == {"finished"}
+    for block in blocks()[3:]:
+        exec(compile(block, "docs/workloads.md", "exec"), names)
+        assert set(names["answer"].statuses) == {"finished"}
+    assert list(names["answer"].workloads) == ["Waves smoke", "linear-regression smoke"]

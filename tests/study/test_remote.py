@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.errors import StoreError, StudyError, UsageError
 from steepest.study.planning.plan import Plan
@@ -26,6 +25,7 @@ from steepest.study.running.ray_cluster import RayCluster
 from steepest.study.running.remote import Assignment, Job, Outcome, Remote, carry_out
 from steepest.study.running.slurm_cluster import SlurmCluster
 from steepest.study.running.store import StudyFolder
+from steepest.study.running.worker_limits import WorkerLimits
 
 from .small import planned_experiment
 from .support import Silent, evaluations, updates_of

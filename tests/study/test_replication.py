@@ -123,9 +123,10 @@ def changed(description: Any) -> Any:
 
 
 @pytest.mark.usefixtures("own_files")
-def test_a_study_from_python_says_how_to_go_on() -> None:
+@pytest.mark.parametrize("source", ["comparison", "comparison:Waves"])
+def test_a_study_from_python_says_how_to_go_on(source: str) -> None:
     first = stored(planned("sgd", trials_wanted=2, seeds_wanted=2))
-    task = replace(first.config.task, source="comparison")
+    task = replace(first.config.task, source=source)
     with pytest.raises(UsageError, match=r"compare again with another out, seed_offset=2 and search_seed=1"):
         replicating(replace(first, config=replace(first.config, task=task)), Path("study"))
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steepest.param_groups import no_decay
+import steepest
+from steepest.study import no_decay
 from steepest.study.declaration import Experiment, Metric
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
@@ -81,6 +82,8 @@ def test_an_optimizer_is_made_of_a_model_of_parameters_or_of_groups() -> None:
 
 
 def test_groups_may_have_options_of_their_own_but_no_rate() -> None:
+    assert no_decay is steepest.groups.no_decay
+
     def without_decay(run: Run, model: nn.Linear) -> torch.optim.Optimizer:
         made = run.optimizer([{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}])
         assert [group["weight_decay"] for group in made.param_groups] == [0.1, 0.0]

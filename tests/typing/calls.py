@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import steepest
-from steepest import SGD, AdamW, Optimizer, Rule, fields
+from steepest import SGD, AdamW, Optimizer, Rule, fields, study
 from steepest.rules.adam import Adam
 
 model = torch.nn.Linear(2, 2)
@@ -47,6 +47,15 @@ def by_name() -> None:
     steepest.create(model, "adamw")  # refused: the name comes first
     steepest.groups.layerwise(model)  # refused: a rate is needed
     steepest.lr_range(model)  # refused: no loss and no data
+
+
+def studies() -> None:
+    """Compare optimizers."""
+    study.compare(lambda: model, (torch.ones(2, 2), torch.ones(2)), torch.nn.functional.mse_loss, ["sgd"], margin=0.1)
+    study.compare(["digits", "train.py:finetune"], optimizers={"mine": torch.optim.SGD}, budget="2h").workloads.keys()
+    study.compare(suite="small", budget=600.0).rows["SGD"]["verdict"].upper()
+    study.compare("digits", budget=["2h"])  # refused: neither a time nor seconds
+    study.compare(model=3)  # refused: a number for a workload
 
 
 def descent(p: Any, g: Any, *, lr: float, scale: float) -> Any:

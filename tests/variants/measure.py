@@ -33,6 +33,7 @@ LIBRARIES = {
     "optimi": ["torch-optimi"],
     "torch_optimizer": ["torch-optimizer"],
     "pytorch_optimizer": ["pytorch_optimizer"],
+    "schedulefree": ["schedulefree"],
     "formula": ["numpy"],
 }
 """The distributions that each side needs; the first is the library itself."""

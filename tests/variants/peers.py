@@ -79,6 +79,8 @@ def _in_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     params = _parameters()
     names = {"params": params, "named": lambda *names: list(zip(names, params, strict=True))}
     optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
+    if hasattr(optimizer, "train"):
+        optimizer.train()
     return _run(optimizer, params, schedule)
 
 
@@ -151,6 +153,7 @@ PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
     "optimi": _in_torch,
     "torch_optimizer": _in_torch,
     "pytorch_optimizer": _in_torch,
+    "schedulefree": _in_torch,
     "formula": _formula,
 }
 """The path of the other side at a base rate under a schedule, by the library that its expression starts with."""

@@ -9,15 +9,15 @@ import typer
 
 from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, upkeep
 from steepest.cli import replicate as replication
-from steepest.cli.preparation import Arguments
-from steepest.cli.suite_preparation import SuiteArguments
-from steepest.cli.worker_limits import WorkerLimits
 from steepest.study import workloads
 from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning import suites
 from steepest.study.planning.budget import Budget, Given
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import read_spaces
+from steepest.study.running.preparation import Arguments
+from steepest.study.running.suite_preparation import SuiteArguments
+from steepest.study.running.worker_limits import WorkerLimits
 
 app = typer.Typer(
     name="steepest",
@@ -238,7 +238,7 @@ def study(
     seeds are added to the same folder. Several workloads, or a suite, have a study each, in one folder, with equal
     optimizers, seeds and trials, and a comparison across them.
     """
-    asked = suites.asked(names or (), suite)
+    asked = suites.asked(tuple(map(workloads.find, names or ())), suite)
     request = partial(
         Request,
         epochs_wanted=epochs,
@@ -311,7 +311,7 @@ def rerun(
 
 @app.command()
 def replicate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished study folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a finished study, or of several.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the replication. Default: DIR-replication.")
     ] = None,
@@ -319,7 +319,10 @@ def replicate(
     jobs: Jobs = 1,
     time_limit: TimeLimit = None,
 ) -> None:
-    """Run a study's plan again on fresh seeds and a fresh draw of the search, and say whether the verdicts agree."""
+    """Run a study's plan again on fresh seeds and a fresh draw of the search, and say whether the verdicts agree.
+
+    The folder of a study of several workloads stands for all of its studies.
+    """
     raise typer.Exit(replication.replicate(folder, out, data_dir, WorkerLimits(jobs, time_limit)))
 
 

@@ -1,27 +1,23 @@
 """The introduction to a study, printed before it runs: the data that were found, the model, the settings in force."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
 from steepest import transforms
 from steepest.cli import text, verdicts
 from steepest.fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
-from steepest.study.data.dataset import DataSet
 from steepest.study.optimizers import schedules
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning import estimate
 from steepest.study.planning.plan import Plan
-from steepest.study.planning.request import Request
 from steepest.study.records.format import Data
+from steepest.study.running.preparation import Prepared
 
 
-def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, folder: Path, sizes: str = "") -> None:
-    """Print the introduction. A stand-in for missing data is named first, in a warning.
-
-    `sizes` says which sizes a budget has chosen.
-    """
+def show(screen: Console, prepared: Prepared) -> None:
+    """Print the introduction. A stand-in for missing data is named first, in a warning."""
+    request, data, plan, sizes = prepared.request, prepared.data, prepared.plan, prepared.sizes
     if data is not None and data.fallback is not None:
         screen.rule("[bold yellow]NOT THE DATA YOU ASKED FOR[/]")
         screen.print(data.fallback, style="yellow", markup=False)
@@ -37,7 +33,7 @@ def show(screen: Console, request: Request, data: DataSet | None, plan: Plan, fo
         f"trials     {_trials(plan)}",
         f"verdicts   {verdicts.in_words(estimate.detectable_effect(len(plan.configs), plan.most_seeds))}",
         *([f"looks      {verdicts.looks_in_words(plan)}"] if document.protocol.looks else []),
-        f"folder     {folder}",
+        f"folder     {prepared.folder.path}",
         "optimizers",
         *(f"  {_settings(config)}" for config in request.configs),
         *(f"  skipped: {entry.label}: {entry.skipped}" for entry in document.optimizers if entry.skipped),

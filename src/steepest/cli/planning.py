@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from steepest.cli import console, text
-from steepest.cli.preparation import Arguments, Prepared, prepare
-from steepest.cli.worker_limits import WorkerLimits
+from steepest.cli import console, introduction, text
+from steepest.cli.preparation import prepare
 from steepest.study.planning import estimate
 from steepest.study.planning.estimate import Cost
 from steepest.study.planning.plan import Plan
 from steepest.study.records.format import Dimension, SearchedValues
 from steepest.study.records.records import plain
+from steepest.study.running.preparation import Arguments, Prepared
+from steepest.study.running.worker_limits import WorkerLimits
 
 
 def show(arguments: Arguments) -> None:
@@ -25,7 +26,7 @@ def show(arguments: Arguments) -> None:
 
 def show_plan(screen: Console, prepared: Prepared, limits: WorkerLimits) -> Cost:
     """Print a plan and its cost, and return the cost."""
-    prepared.introduce(screen)
+    introduction.show(screen, prepared)
     plan = prepared.plan
     cost = estimate.cost(replace(plan, seeds=tuple(range(plan.most_seeds))))
     sequential = bool(plan.document.protocol.looks)

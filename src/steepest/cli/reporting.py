@@ -48,6 +48,13 @@ def write_replication(first: Path, second: Path) -> list[str]:
     return _told(lambda: write_replication(first, second))
 
 
+def write_replications(first: Path, second: Path, studies: Sequence[str]) -> list[str]:
+    """Write how the replication of a suite compares with it, study by study and together; return it in lines."""
+    from steepest.study.report.write import write_replications
+
+    return _told(lambda: write_replications(first, second, studies))
+
+
 def _told(writing: Callable[[], T]) -> T:
     from steepest.study.report.errors import ReportError
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from steepest.cli import console, reporting, results, text
+from steepest.cli import console, introduction, reporting, results, text
 from steepest.cli.live import LiveTable
 from steepest.cli.plain import PlainLines
-from steepest.cli.preparation import Arguments, Prepared, prepare
-from steepest.cli.worker_limits import WorkerLimits
+from steepest.cli.preparation import prepare
 from steepest.study.planning.budget import Budget
 from steepest.study.records.format import FAILED, TIMED_OUT
 from steepest.study.report.findings.findings import findings
@@ -22,8 +21,10 @@ from steepest.study.report.stored.reader import read_study
 from steepest.study.running import engine, signals
 from steepest.study.running.engine import Callback, RunSummary
 from steepest.study.running.memory import keep_freed_memory
+from steepest.study.running.preparation import Arguments, Prepared
 from steepest.study.running.progress import Progress
 from steepest.study.running.store import StudyFolder
+from steepest.study.running.worker_limits import WorkerLimits
 
 
 def study(arguments: Arguments) -> int:
@@ -39,7 +40,7 @@ def run(
 ) -> int:
     """Run a prepared study to its report, or until its budget is spent; return the exit code."""
     screen = console.out()
-    prepared.introduce(screen)
+    introduction.show(screen, prepared)
     plan, folder = prepared.plan, prepared.folder
     progress = Progress(plan, folder, limits.at_once)
     order = list(prepared.request.workload.settings)

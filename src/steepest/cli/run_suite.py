@@ -8,37 +8,44 @@ from pathlib import Path
 from rich.console import Console
 
 from steepest.cli import console, planning, reporting, results, run_study, text
-from steepest.cli.suite_preparation import Part, SuiteArguments, prepare
+from steepest.cli.preparation import prepare_suite
 from steepest.study.errors import MetricError, StudyError
 from steepest.study.planning.estimate import Cost
-from steepest.study.records.format import EVALUATION
-from steepest.study.records.suite import SuiteDocument, write_suite
-from steepest.study.running import locking
+from steepest.study.records.suite import SuiteDocument
 from steepest.study.running.memory import keep_freed_memory
-from steepest.study.running.store import DONE, StudyFolder
+from steepest.study.running.store import StudyFolder
+from steepest.study.running.suite_preparation import Part, SuiteArguments, lock
+from steepest.study.running.worker_limits import WorkerLimits
 
 
 def study(arguments: SuiteArguments) -> int:
     """Run the study of every workload, compare them, and return the exit code: the worst one of all studies."""
     keep_freed_memory()
     command = shlex.join(["steepest", *sys.argv[1:]])
-    parts, screen = prepare(arguments, command), console.out()
-    _introduce(screen, arguments)
-    _lock(arguments, parts, command)
+    parts = prepare_suite(arguments, command)
+    _introduce(console.out(), arguments)
+    return run(parts, arguments.root, arguments.document(command), arguments.data_dir, arguments.limits)
+
+
+def run(parts: Sequence[Part], root: Path, document: SuiteDocument, data_dir: Path | None, limits: WorkerLimits) -> int:
+    """Run prepared studies, compare them, and return the exit code: the worst one of all studies."""
+    screen, command = console.out(), document.command
+    for note in lock(parts, root, document):
+        console.note(note)
     codes = []
     for number, part in enumerate(parts, 1):
         screen.print(f"workload {number} of {len(parts)}: {part.source}", style="bold", markup=False)
-        codes.append(_run(part, arguments, command))
+        codes.append(_run(part, data_dir, limits, command))
         if codes[-1] > 1:  # interrupted
             return codes[-1]
         screen.print()
-    _conclude(screen, arguments.root, arguments.folders)
+    _conclude(screen, root, [part.prepared.folder.path for part in parts])
     return max(codes)
 
 
 def show(arguments: SuiteArguments) -> None:
     """Print the plans of all workloads, and what they take together, without writing anything."""
-    parts, screen = prepare(arguments, command=""), console.out()
+    parts, screen = prepare_suite(arguments, command=""), console.out()
     _introduce(screen, arguments)
     costs = []
     for part in parts:
@@ -70,18 +77,10 @@ def _introduce(screen: Console, arguments: SuiteArguments) -> None:
     screen.print()
 
 
-def _lock(arguments: SuiteArguments, parts: Sequence[Part], command: str) -> None:
-    """Write all plans, so that no result of one workload can change that of another."""
-    write_suite(arguments.root, arguments.document(command))
-    for part in parts:
-        for note in locking.lock(part.prepared.plan, part.prepared.folder, part.order):
-            console.note(note)
-
-
-def _run(part: Part, arguments: SuiteArguments, command: str) -> int:
+def _run(part: Part, data_dir: Path | None, limits: WorkerLimits, command: str) -> int:
     """Run one study. A metric that is finite in no trial ends this study, and not the others."""
     try:
-        return run_study.run(part.prepared, arguments.data_dir, arguments.limits, command, part.budget)
+        return run_study.run(part.prepared, data_dir, limits, command, part.budget)
     except MetricError as error:
         console.err().print(f"Error: {part.source}: {error}", markup=False)
         return 1
@@ -104,17 +103,11 @@ def _conclude(screen: Console, root: Path, folders: Sequence[Path]) -> None:
 
 def _with_results(folders: Sequence[Path]) -> list[Path]:
     """Return the folders of studies with a result, and name the others in notes."""
-    kept = [folder for folder in folders if _has_result(StudyFolder(folder))]
+    kept = [folder for folder in folders if StudyFolder(folder).has_result]
     for folder in folders:
         if folder not in kept:
             console.note(f"{folder} has no result yet, so the comparison leaves it out")
     return kept
-
-
-def _has_result(folder: StudyFolder) -> bool:
-    document = folder.read_document()
-    trials = () if document is None else document.trials
-    return any(folder.read_trial(trial.id).status in DONE for trial in trials if trial.phase == EVALUATION)
 
 
 def _sum(costs: Sequence[Cost]) -> Cost:

@@ -28,8 +28,8 @@ NOT_TRACED = ("state_dtype", "parameter_rounding", "skip_nonfinite")
 def can_trace(optimizer: Any) -> bool:
     """Return whether the next step may become a graph.
 
-    A rule that evaluates closures itself, coded state and sparse tensors run as they are, outside of any graph. A rule
-    that names ``first`` is compiled only after its state exists.
+    A rule that evaluates closures itself, shared numbers, coded state and sparse tensors run as they are, outside of
+    any graph. A rule that names ``first`` is compiled only after its state exists.
     """
     return all(_can_trace_group(optimizer, group) for group in optimizer.param_groups)
 
@@ -43,7 +43,7 @@ def _can_trace_group(optimizer: Any, group: Options) -> bool:
 
 
 def _can_trace_rule(optimizer: Any, rule: Rule, group: Options, live: list[Tensor]) -> bool:
-    if rule.kind == "driver" or rule.sparse == "lazy":
+    if rule.kind == "driver" or rule.sparse == "lazy" or rule.shared is not None:
         return False
     # dynamo does not look a second time at state that it has seen, so it is asked for only where it must be there.
     if any(s.sparse for s in rule.state) and any(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import is_, itemgetter
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import group as groups
 from .. import storage
 from ..fields import settle
-from ..group import GroupSpec
+from ..group import NOTHING, GroupSpec
 from ..modes import Mode
 from ..rule import Rule
 from ..transforms import clip
@@ -22,6 +22,7 @@ from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, Unsupporte
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
 from .compiled import COMPILED
 from .partition import Buckets, in_waves
+from .shared import Measurement, Phase
 
 Group = dict[str, Any]
 
@@ -87,6 +88,36 @@ class Known:
         return (bucket for buckets in self.of_rules for bucket in buckets.buckets)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A group that is ready for one step: its buckets, and the values of its options."""
+
+    group: Group
+    known: Known
+    resolved: Resolved
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The parts of the group whose rules have shared numbers."""
+        return [
+            Phase(
+                self.group, buckets.spec.rule.shared, self.resolved.numbers, self.resolved.switches, buckets.measurement
+            )
+            for buckets in self.known.of_rules
+            if buckets.spec.rule.shared is not None
+        ]
+
+    def run(self, shared: Mapping[tuple[int, int], Mapping[str, Any] | None]) -> None:
+        """Run the step; ``shared`` has the shared numbers of each rule, or None for one that leaves the step out."""
+        numbers = self.resolved.numbers
+        for buckets in self.known.of_rules:
+            declared = buckets.spec.rule.shared
+            own = shared[id(declared), id(self.group)] if declared is not None else NOTHING
+            if own is not None:
+                for bucket in buckets.buckets:
+                    bucket.step({**numbers, **own} if own else numbers)
+
+
 class Dispatch:
     """The executors and buckets that run the parameter groups of one optimizer.
 
@@ -128,11 +159,11 @@ class Dispatch:
         choices = ran[1] if ran is not None and ran[0] == specs else map(choose, specs)
         return ExecutorName.of(choices)
 
-    def step(self, group: Group, step: Step) -> None:
-        """Run one step of a group."""
+    def prepare(self, group: Group, step: Step) -> Prepared | None:
+        """Return the buckets and numbers of a group for one step; None for a group without gradients."""
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if not grads:
-            return
+            return None
         resolved, is_unchanged = self._resolve(group, step)
         known = self.known.get(id(group))
         live: list[Tensor] = group["params"]
@@ -145,8 +176,7 @@ class Dispatch:
         ):
             known = self._cut(group, list(live), resolved, step)
         self._remember(group, resolved, step)
-        for bucket in known.buckets:
-            bucket.step(resolved.numbers)
+        return Prepared(group, known, resolved)
 
     def _resolve(self, group: Group, step: Step) -> tuple[Resolved, bool]:
         """Return a group's numbers and switches, and whether its rules must be those of the last step.
@@ -216,7 +246,7 @@ class Dispatch:
             states = [step.state.get(p, {}) for p in own]
             params = ActiveParams(spec, own, states, first, [streams[i] for i in members], numbers)
             try:
-                made.append(self._buckets(params, step.mode))
+                made.append(self._buckets(params, step))
             except BaseException:
                 _forget_new(step.state, own, before)
                 raise
@@ -238,17 +268,22 @@ class Dispatch:
         of_shapes = {(p.shape, p.dtype): (p, rule) for p, rule in zip(live, rules, strict=True)}
         return list(of_shapes.values())
 
-    def _buckets(self, params: ActiveParams, mode: Mode | None) -> Buckets:
-        chosen = choose(params.spec)
+    def _buckets(self, params: ActiveParams, step: Step) -> Buckets:
+        chosen, mode = choose(params.spec), step.mode
         choice = beside_sparse(under_mode(chosen, params.spec, mode) if mode else chosen, params)
         try:
-            return self._made(params, choice)
+            return self._made(params, choice, step)
         except UnsupportedError as refusal:
-            return self._made(params, beside_sparse(after_refusal(chosen, params.spec, refusal), params))
+            return self._made(params, beside_sparse(after_refusal(chosen, params.spec, refusal), params), step)
 
-    def _made(self, params: ActiveParams, choice: ExecutorChoice) -> Buckets:
-        buckets = list(in_waves(params, make_buckets=choice.executor.make_buckets))
-        return Buckets(params.params, params.spec, choice, buckets)
+    def _made(self, params: ActiveParams, choice: ExecutorChoice, step: Step) -> Buckets:
+        make, shared = choice.executor.make_buckets, params.spec.rule.shared
+        measuring = params.spec.measuring(step.shared)
+        if shared is None:
+            return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)))
+        measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
+        params = replace(params, numbers=(*params.numbers, *shared.numbers))
+        return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)), measurement)
 
 
 def _forget_new(states: dict[Tensor, dict[str, Any]], params: list[Tensor], before: list[set[str]]) -> None:

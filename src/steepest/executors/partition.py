@@ -16,6 +16,7 @@ from ..rule import Program
 from ..views import real_view
 from .base import IS_SPARSE, ActiveParams, Batch, Bucket, ExecutorChoice, MakeBuckets
 from .memory import Memory, addresses, waves
+from .shared import Measurement
 
 ONE = torch.ones((), dtype=torch.float32, device="cpu")
 """The increment of step counts, as a tensor: a plain 1 would be wrapped into a tensor for every count."""
@@ -136,18 +137,22 @@ class Buckets:
         spec: the specification of these parameters.
         choice: the executor that runs these parameters.
         buckets: the buckets.
+        measurement: the sums that the rule takes before a step; None for a rule without.
     """
 
     live: list[Tensor]
     spec: Any
     choice: ExecutorChoice
     buckets: list[Bucket]
+    measurement: Measurement | None = None
 
     def ready(self, live: list[Tensor], grads: list[Tensor], mode: Mode | None) -> bool:
         """Return whether the buckets still describe the group, and can run under ``mode``, if there is one."""
         if mode is not None and (mode.hides_values or self.choice.executor.is_opaque):
             return False
         if len(live) != len(self.live) or not all(map(is_, live, self.live)):
+            return False
+        if self.measurement is not None and not self.measurement.ready(grads):
             return False
         if len(self.buckets) == 1:
             return self.buckets[0].ready(grads)

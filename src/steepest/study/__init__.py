@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from steepest.study.comparison import Answer as Answer
+    from steepest.param_groups import no_decay as no_decay
     from steepest.study.comparison import compare as compare
     from steepest.study.data.dataset import DataSet as DataSet
     from steepest.study.data.dataset import Examples as Examples
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from steepest.study.declaration import Workload as Workload
     from steepest.study.declaration import experiment as experiment
     from steepest.study.declaration import workload as workload
+    from steepest.study.report.answer import Answer as Answer
     from steepest.study.trials.run import Run as Run
 
 STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
 """The packages that the extra `steepest[study]` installs, by the names that are imported."""
 
 _HOMES: Final = {
-    "comparison": ("Answer", "compare"),
+    ".param_groups": ("no_decay",),
+    "comparison": ("compare",),
     "declaration": ("ACCURACY", "LOSS", "Experiment", "Metric", "Published", "Workload", "experiment", "workload"),
     "data.dataset": ("DataSet", "Examples"),
     "data.splits": ("Sizes",),
+    "report.answer": ("Answer",),
     "trials.run": ("Run",),
 }
 
@@ -46,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
 def _loaded(home: str) -> Any:
     try:
-        return importlib.import_module(f"{__name__}.{home}")
+        return importlib.import_module(f".{home}", __name__)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in STUDY_PACKAGES:
             raise

@@ -36,7 +36,12 @@ AFTER_RULE: tuple[Transform, ...] = (LOOKAHEAD, EMA)
 
 def order() -> tuple[Transform, ...]:
     """Return all transforms, from the rule outwards."""
-    return *OF_UPDATE, *reversed(BEFORE_RULE), *AFTER_RULE
+    return *OF_UPDATE, *before_rule(), *AFTER_RULE
+
+
+def before_rule() -> tuple[Transform, ...]:
+    """Return the transforms that decide what a rule sees, from the rule outwards."""
+    return tuple(reversed(BEFORE_RULE))
 
 
 def options() -> dict[str, Any]:

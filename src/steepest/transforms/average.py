@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ..fields import Options, State, hyper
 from ..rule import Rule, Update, Values, Wrapper
 from ..vocabulary import lerp, maximum, minimum, where
 from .base import Transform
+from .lookahead import SLOW
 
 MOST = 4
 """Largest number of averages at once."""
@@ -268,10 +269,24 @@ class Averaging:
 
     param_groups: list[dict[str, Any]]
     state: Any
+    evaluates_others: ClassVar[bool] = False
+    """True for a class whose rule evaluates other weights than it trains; see `steepest.weights`."""
+
+    def _refuse_step(self) -> None:
+        """Raise `RuntimeError` where a step would train averaged weights."""
+        if holds_averages(self.param_groups):
+            raise RuntimeError("step() inside `with optimizer.averaged():` would train the averaged weights; leave it")
+
+    def _own_average(self, group: Mapping[str, Any], p: Tensor) -> Tensor | None:
+        """Return the weights that a rule itself evaluates; None where they are those that it trains."""
+        return None
 
     @contextmanager
     def averaged(self, name: str | None = None) -> Iterator[None]:
         """Use the averaged weights inside the block. The parameters' own values come back afterwards in any case.
+
+        These are a group's ``ema_decay``, else the weights that its rule evaluates (Schedule-Free's x), else the slow
+        weights of ``lookahead``.
 
         Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with these
         statistics as they are, since with a decay close to 1 and late in training they are near. Or re-estimate them
@@ -285,13 +300,13 @@ class Averaging:
             name: the average, where ``ema_decay`` names several; None is each group's first.
 
         Raises:
-            RuntimeError: no group has an ``ema_decay``, or the block is entered twice.
+            RuntimeError: no group has any of them, or the block is entered twice.
             ValueError: no group has an average of this name.
         """
         groups = self.param_groups
         if holds_averages(groups):
             raise RuntimeError("already inside `with optimizer.averaged():`")
-        if all(group["ema_decay"] is None for group in groups):
+        if not self.evaluates_others and all(group["ema_decay"] is group["lookahead"] is None for group in groups):
             optimizer = type(self).__name__
             raise RuntimeError(
                 f"no averaged weights are kept; construct {optimizer}(params, ema_decay=0.999) to keep them"
@@ -306,6 +321,9 @@ class Averaging:
 
     def _average_of(self, group: dict[str, Any], p: Tensor, name: str | None) -> Tensor | None:
         names = names_of(group)
+        if not names and name is None:
+            own = self._own_average(group, p)
+            return own if own is not None or group["lookahead"] is None else storage.read(SLOW, self.state.get(p, {}))
         if not names or (name is not None and name not in names):
             return None
         return storage.read(AVERAGES[0 if name is None else names.index(name)], self.state.get(p, {}))
@@ -321,7 +339,7 @@ class Averaging:
             name: the average; see `averaged`.
 
         Raises:
-            RuntimeError: no group has an ``ema_decay``.
+            RuntimeError: no group has averaged weights.
             ValueError: no group has an average of this name.
         """
         with self.averaged(name):

@@ -115,12 +115,16 @@ def over_ranks(norm: Tensor, name: str) -> Tensor:
     Raises:
         RuntimeError: torch.distributed is not initialised, or does not have this group.
     """
+    return added_over_ranks(norm * norm, name).sqrt()
+
+
+def added_over_ranks(sums: Tensor, name: str) -> Tensor:
+    """Return the sums over all ranks of the process group ``name``, from the sums of this rank; see `over_ranks`."""
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(f"norm_group={name!r} needs torch.distributed.init_process_group() before the first step")
-    group = dist.group.WORLD if name == "WORLD" else _named(name)
-    square = norm * norm
-    dist.all_reduce(square, group=group)
-    return square.sqrt()
+    total = sums.clone()
+    dist.all_reduce(total, group=dist.group.WORLD if name == "WORLD" else _named(name))
+    return total
 
 
 def _named(name: str) -> Any:

@@ -15,11 +15,8 @@ from steepest.study.optimizers.source import storable
 from steepest.study.planning import merge, search
 from steepest.study.planning.request import Request
 from steepest.study.planning.search import Space
-from steepest.study.records.format import Dimension, OptimizerEntry, SearchedValues, StudyDocument
+from steepest.study.records.format import FROM_PYTHON, Dimension, OptimizerEntry, SearchedValues, StudyDocument
 from steepest.study.records.records import plain
-
-FROM_PYTHON = "comparison"
-"""The source of workloads that exist in a Python program only."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def replicating(document: StudyDocument, path: Path) -> StoredRequest:
         UsageError: the study was run from Python, or its workload cannot be found.
     """
     config, protocol = document.config, document.protocol
-    if config.task.source == FROM_PYTHON:
+    if config.task.source.partition(":")[0] == FROM_PYTHON:
         raise UsageError(
             f"{path} was run from Python, and its model is not in the folder; call steepest.study.compare again with "
             f"another out, seed_offset={max(config.seeds) + 1} and search_seed={protocol.search_seed + 1}"

@@ -11,6 +11,7 @@ from steepest.study.errors import UsageError
 from steepest.study.planning.request import Request
 from steepest.study.suggest import choices
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -50,16 +51,15 @@ class Asked:
     declared: tuple[Declared, ...]
 
 
-def asked(names: Sequence[str], suite: str | None = None) -> Asked:
-    """Return the workloads of a suite, then those that are named.
+def asked(given: Sequence[Declared], suite: str | None = None) -> Asked:
+    """Return the workloads of a suite, then the given ones.
 
     Raises:
-        UsageError: there is none, one is unknown, or one is asked for twice.
+        UsageError: there is none, the suite is unknown, or a workload is asked for twice.
     """
     if suite is not None and suite.lower() not in SUITES:
         raise UsageError(choices("suite", suite, SUITES))
     members = SUITES[suite.lower()].workloads if suite else ()
-    given = tuple(map(workloads.find, names))
     if not members and not given:
         raise UsageError(
             "missing WORKLOAD: name one, several, or a suite; see `steepest list workloads` and `list suites`"
@@ -93,14 +93,15 @@ def requests(
         make: makes the request of a workload, given `declared` and the four choices that follow.
         preset, optimizers, seeds, trials: what was asked for; None or nothing for the usual.
     """
-    if len(wanted.declared) > 1:
-        made = each(wanted.declared, lambda declared: declared(preset or "quick"))
+    by_source = {declared.source: declared for declared in wanted.declared}
+    if len(by_source) > 1:
+        made = each(by_source, lambda declared: declared(preset or "quick"))
         optimizers = optimizers or _usual(made)
         seeds = max(one.seeds for one in made) if seeds is None else seeds
         trials = max(one.trials for one in made) if trials is None else trials
     return tuple(
         each(
-            wanted.declared,
+            by_source,
             lambda declared: make(
                 declared=declared, preset_wanted=preset, optimizers=optimizers, seeds_wanted=seeds, trials_wanted=trials
             ),
@@ -108,20 +109,20 @@ def requests(
     )
 
 
-def each(declared: Sequence[Declared], do: Callable[[Declared], T]) -> list[T]:
+def each(ones: Mapping[str, S], do: Callable[[S], T]) -> list[T]:
     """Do something for every workload and return the results. Raise UsageError with the mistakes of all of them.
 
-    A mistake that is the same for all is told once, in its own words.
+    `ones` stand under their sources. A mistake that is the same for all is told once, in its own words.
     """
     done: list[T] = []
     mistakes: dict[str, list[str]] = {}
-    for one in declared:
+    for source, one in ones.items():
         try:
             done.append(do(one))
         except UsageError as error:
-            mistakes.setdefault(str(error), []).append(one.source)
+            mistakes.setdefault(str(error), []).append(source)
     if mistakes:
-        raise UsageError(_all(mistakes, len(declared)))
+        raise UsageError(_all(mistakes, len(ones)))
     return done
 
 
@@ -129,7 +130,7 @@ def subfolders(declared: Iterable[Declared]) -> list[str]:
     """Return a folder name for every workload: its name, or its file's and its own where several share a name."""
     ones = list(declared)
     names = [one.name for one in ones]
-    return [one.name if names.count(one.name) == 1 else _slug(one.source) for one in ones]
+    return [one.name if names.count(one.name) == 1 else slug(one.source) for one in ones]
 
 
 def _usual(made: Sequence[Declaration]) -> tuple[str, ...]:
@@ -155,10 +156,10 @@ def _check_given_once(sources: Sequence[str]) -> None:
         raise UsageError(f"{', '.join(twice)} is given twice; a comparison across workloads counts each once")
 
 
-def _slug(source: str) -> str:
+def slug(source: str) -> str:
     """Return a source as the name of a folder.
 
-    >>> _slug("tasks/train.py:finetune")
+    >>> slug("tasks/train.py:finetune")
     'tasks-train-finetune'
     """
     return re.sub(r"[^\w.]+", "-", source.replace(".py:", "-")).strip("-.")

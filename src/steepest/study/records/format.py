@@ -33,6 +33,9 @@ EVALUATIONS: Final = "evaluations"
 
 Point = int | str
 """A point of a search: the number of a drawn one, or the library's defaults."""
+FROM_PYTHON: Final = "comparison"
+"""The source of a workload that exists in a Python program only; one of several has its name after a colon."""
+
 DEFAULTS: Final = "defaults"
 
 LATER: Final = {"unwritten": None}

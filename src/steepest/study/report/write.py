@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from steepest.study.records.records import encode_document
 from steepest.study.report.charts.chart import Figure, printed_figures
@@ -17,7 +18,12 @@ from steepest.study.report.tables.answer_tables import answer_tables
 from steepest.study.report.tables.contents import results_table, settings_table, trials_table
 from steepest.study.report.tables.matched_table import matched_table
 from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
-from steepest.study.report.text.replication import replication_document, replication_lines
+from steepest.study.report.text.replication import (
+    replication_document,
+    replication_lines,
+    replications_document,
+    replications_line,
+)
 
 
 def write_files(folder: Path) -> Path:
@@ -33,9 +39,27 @@ def write_files(folder: Path) -> Path:
 def write_replication(first: Path, second: Path) -> list[str]:
     """Write how a replication's verdicts compare with the first study's into its folder; return it in lines."""
     both = findings(read_study(first)), findings(read_study(second))
-    lines, again = replication_lines(*both), f"steepest replicate {shlex.quote(str(first))}"
+    return _write_replication(first, second, replication_lines(*both), replication_document(*both))
+
+
+def write_replications(first: Path, second: Path, studies: Sequence[str]) -> list[str]:
+    """Write how the replication of a suite compares with it, into every study's folder and, together, into the suite's.
+
+    `studies` are the names of their folders. Return the lines: one for all verdicts, then those of every study.
+    """
+    pairs = {name: (findings(read_study(first / name)), findings(read_study(second / name))) for name in studies}
+    told = [replications_line(str(first), list(pairs.values()))]
+    for name, both in pairs.items():
+        lines, document = replication_lines(*both), replication_document(*both)
+        told += _write_replication(first / name, second / name, lines, document)
+    return _write_replication(first, second, told, replications_document(str(first), pairs))
+
+
+def _write_replication(first: Path, second: Path, lines: list[str], document: Mapping[str, Any]) -> list[str]:
+    """Write the lines and the document into the replication's folder; return the lines."""
+    again = f"steepest replicate {shlex.quote(str(first))}"
     text = "".join(f"{line}\n" for line in lines)
-    _write(second / "replication.json", encode_document(replication_document(*both)), again)
+    _write(second / "replication.json", encode_document(document), again)
     _write(second / "replication.txt", text.encode("utf-8", "backslashreplace"), again)
     return lines
 

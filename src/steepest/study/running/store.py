@@ -20,7 +20,16 @@ from typing import IO, Any, Final
 from steepest.study.errors import StoreError, UsageError
 from steepest.study.records import records
 from steepest.study.records.disk import flush, reading_from, remove_empty, writing_to
-from steepest.study.records.format import DIVERGED, FINISHED, INTERRUPTED, SCHEMA, FormatError, StudyDocument, read
+from steepest.study.records.format import (
+    DIVERGED,
+    EVALUATION,
+    FINISHED,
+    INTERRUPTED,
+    SCHEMA,
+    FormatError,
+    StudyDocument,
+    read,
+)
 from steepest.study.records.lease import EXPIRY, Lease, Writer
 from steepest.study.records.lock import acquire, locked
 from steepest.study.records.records import Record
@@ -130,6 +139,13 @@ class StudyFolder:
         if document is None:
             raise StoreError(f"{self.path} is no study folder: it has no study.json")
         return document
+
+    @property
+    def has_result(self) -> bool:
+        """True if an evaluation trial of the study has ended with a result."""
+        document = self.read_document()
+        trials = () if document is None else document.trials
+        return any(self.read_trial(trial.id).status in DONE for trial in trials if trial.phase == EVALUATION)
 
     def change_document(self, change: Callable[[StudyDocument], StudyDocument]) -> None:
         """Replace the study's document by the result of `change`, if it differs."""

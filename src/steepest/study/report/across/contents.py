@@ -42,7 +42,7 @@ def answer(found: Across) -> str:
 def cautions(found: Across) -> list[str]:
     """Return what a reader must know before repeating the answer."""
     sentences = [
-        "A rank is that of a median over seeds and carries no test; each workload's verdicts stand in the table below.",
+        "A rank is that of a median over seeds and carries no test; each workload's verdicts stand in the table.",
         f"{plural(len(found.found), 'workload')} are not a sample of all: another one may reorder the optimizers."
         if len(found.found) > 1
         else "One workload shows nothing about others.",

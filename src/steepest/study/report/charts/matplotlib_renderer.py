@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,15 +66,15 @@ MARKERS = {
 }
 
 
-def figure_images(figure: Figure, *, dpi: int = 160) -> dict[str, bytes]:
-    """Return the figure as ``{"png": ..., "svg": ...}``; equal data give equal bytes."""
+def figure_images(figure: Figure, *, kinds: Sequence[str] = ("png", "svg"), dpi: int = 160) -> dict[str, bytes]:
+    """Return the figure's image by kind, ``png`` and ``svg``; equal data give equal bytes."""
     with own_style():
         drawing = draw(figure)
         engine = drawing.get_layout_engine()
         if engine is not None:
             engine.execute(drawing)
         drawing.set_layout_engine(None)  # the layout stands; with an engine every format is laid out and drawn twice
-        return {"png": _saved(drawing, "png", dpi), "svg": _saved(drawing, "svg", dpi)}
+        return {kind: _saved(drawing, kind, dpi) for kind in kinds}
 
 
 @contextmanager

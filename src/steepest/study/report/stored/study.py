@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from steepest.study.records.format import (
     DIVERGED,
     EVALUATION,
     FINISHED,
+    FROM_PYTHON,
     TIMED_OUT,
     UNSTARTED,
     Choice,
@@ -24,9 +25,6 @@ from steepest.study.records.format import (
 )
 
 Array = NDArray[np.float64]
-
-FROM_PYTHON: Final = "comparison"
-"""The workload's name in studies that `steepest.study.compare` has run."""
 
 
 @dataclass(frozen=True)

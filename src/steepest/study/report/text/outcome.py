@@ -75,7 +75,7 @@ def as_html(rows: Mapping[str, Cells]) -> str:
 
 def _cell(kind: str, heading: str, words: str) -> Markup:
     place = "left" if heading in ("optimizer", *LEFT) else "right"
-    return Markup('<{kind} style="text-align: {place}">{words}</{kind}>').format(
+    return Markup('<{kind} style="text-align: {place}; padding: 0.1em 0.6em">{words}</{kind}>').format(
         kind=Markup(kind), place=place, words=words
     )
 

@@ -1,6 +1,7 @@
 """A replication in words and as plain data: for every comparison both verdicts, and whether they agree."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steepest.study.report.findings.findings import Findings
@@ -9,6 +10,9 @@ from steepest.study.report.findings.settings import ran_with
 from steepest.study.report.stored.study import Study
 from steepest.study.report.wording import between, joined, numbers_in_words, plural, signed
 from steepest.study.statistics.verdicts import Comparison
+
+Pair = tuple[Findings, Findings]
+"""A study and its replication."""
 
 _MEANINGS = {
     Agreement.SAME: "{} the same",
@@ -49,15 +53,42 @@ def replication_document(first: Findings, second: Findings) -> dict[str, Any]:
     }
 
 
+def replications_line(folder: str, pairs: Sequence[Pair]) -> str:
+    """Return a sentence on the comparisons of all studies of a suite together."""
+    rows = _rows(pairs)
+    studies = plural(len(pairs), "workload")
+    if not rows:
+        return f"Replication of {folder}: there is no verdict to repeat on {studies}."
+    return f"Replication of {folder}: of {plural(len(rows), 'verdict')} on {studies}, {_counted(rows)}."
+
+
+def replications_document(folder: str, pairs: Mapping[str, Pair]) -> dict[str, Any]:
+    """Return how often the verdicts of a suite agree, and the replication of each of its studies by its folder."""
+    counts = Counter(row.agreement for row in _rows(list(pairs.values())))
+    return {
+        "schema": 1,
+        "first": {"folder": folder},
+        "agreements": {kind or "missing": counts[kind] for kind in _MEANINGS},
+        "studies": {name: replication_document(*both) for name, both in pairs.items()},
+    }
+
+
+def _rows(pairs: Sequence[Pair]) -> list[ReplicatedRow]:
+    return [row for first, second in pairs for row in replicated(first.verdicts, second.verdicts)]
+
+
+def _counted(rows: Sequence[ReplicatedRow]) -> str:
+    """Say how many verdicts agree in which way."""
+    counts = Counter(row.agreement for row in rows)
+    return joined([_MEANINGS[kind].format(counts[kind]) for kind in _MEANINGS if counts[kind]])
+
+
 def _summary(first: Findings, second: Findings, rows: tuple[ReplicatedRow, ...]) -> str:
     search = " and another draw of the search" if second.study.tuned else ""
     where = f"Replication of {first.study.folder} on seeds {numbers_in_words(_seeds(second.study))}{search}"
     if not rows:
         return f"{where}: there is one optimizer, and no verdict to repeat."
-    counts = Counter(row.agreement for row in rows)
-    words = [_MEANINGS[kind].format(counts[kind]) for kind in _MEANINGS if counts[kind]]
-    verdicts = plural(len(rows), "verdict")
-    return f"{where}: of {verdicts} against {first.verdicts.reference}, {joined(words)}."
+    return f"{where}: of {plural(len(rows), 'verdict')} against {first.verdicts.reference}, {_counted(rows)}."
 
 
 def _line(row: ReplicatedRow, first: Findings, second: Findings) -> str:

@@ -1,14 +1,11 @@
 """Preparation of a study of several workloads: every plan is made and checked before any trial runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
-from steepest.cli import console
-from steepest.cli.preparation import Arguments, Prepared, data_of, prepared_by
-from steepest.cli.worker_limits import WorkerLimits
 from steepest.study.errors import UsageError
 from steepest.study.planning import budget as budgets
 from steepest.study.planning import remarks, suite_budget, suites
@@ -16,10 +13,12 @@ from steepest.study.planning.budget import Budget, Given
 from steepest.study.planning.plan import make_plan
 from steepest.study.planning.request import Request
 from steepest.study.records.format import StudyDocument
-from steepest.study.records.suite import SuiteDocument, SuiteEntry, read_suite
+from steepest.study.records.suite import SuiteDocument, SuiteEntry, read_suite, write_suite
 from steepest.study.report.stored.study import task_of
-from steepest.study.running import engine, locking
+from steepest.study.running import engine, locking, preparation
+from steepest.study.running.preparation import Arguments, Prepared, data_of
 from steepest.study.running.store import StudyFolder
+from steepest.study.running.worker_limits import WorkerLimits
 
 T = TypeVar("T")
 
@@ -85,7 +84,7 @@ class Part:
 
 def prepare(arguments: SuiteArguments, command: str) -> tuple[Part, ...]:
     """Make the plan of every workload. Raise UsageError with the mistakes of all of them."""
-    _check_root(arguments)
+    check_root(arguments.root, (request.declared.source for request in arguments.requests))
     if arguments.extend:
         _each(arguments, lambda number: remarks.check_extend(arguments.requests[number]))
     requests, sizes = _sized(arguments)
@@ -95,7 +94,6 @@ def prepare(arguments: SuiteArguments, command: str) -> tuple[Part, ...]:
     parts = [Part(replace(prepared, sizes=sizes)) for prepared, _ in made]
     _each(arguments, lambda number: _check_folder(parts[number]))
     _check_tasks_differ(parts)
-    _tell(parts)
     if arguments.budget is None:
         return tuple(parts)
     plans = [part.prepared.plan for part in parts]
@@ -103,16 +101,34 @@ def prepare(arguments: SuiteArguments, command: str) -> tuple[Part, ...]:
     return tuple(replace(part, budget=share) for part, share in zip(parts, shares, strict=True))
 
 
+def remarks_of(parts: Sequence[Part]) -> list[str]:
+    """Return every remark once, after the workloads that it concerns."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        for remark in part.prepared.remarks:
+            found.setdefault(remark, []).append(part.source)
+    return [f"{', '.join(sources)}: {remark}" for remark, sources in found.items()]
+
+
+def lock(parts: Sequence[Part], root: Path, document: SuiteDocument) -> list[str]:
+    """Write the suite's document and all plans, so that no result of one workload can change the plan of another.
+
+    Return notes on changes that leave a study the same.
+    """
+    write_suite(root, document)
+    return [note for part in parts for note in locking.lock(part.prepared.plan, part.prepared.folder, part.order)]
+
+
 def _prepared(arguments: SuiteArguments, number: int, request: Request, command: str) -> tuple[Prepared, bool]:
     """Return the study, and whether its search is extended: only if a best rate lies on its edge."""
     plain = Arguments(request, arguments.folders[number], arguments.data_dir, arguments.limits, extend=False)
-    prepared = prepared_by(plain, command)
+    prepared = preparation.prepare(plain, command)
     if not arguments.extend:
         return prepared, False
     if not engine.next_extension(prepared.plan, prepared.folder):
         note = "no best learning rate lies on the edge of its range, so there is nothing to extend"
         return replace(prepared, remarks=(*prepared.remarks, note)), False
-    return prepared_by(replace(plain, extend=True), command), True
+    return preparation.prepare(replace(plain, extend=True), command), True
 
 
 def _sized(arguments: SuiteArguments) -> tuple[tuple[Request, ...], str]:
@@ -150,22 +166,19 @@ def _stored(arguments: SuiteArguments) -> StudyDocument | None:
 
 def _each(arguments: SuiteArguments, do: Callable[[int], T]) -> list[T]:
     """Do something for every workload, given its place; all mistakes are told at once."""
-    places = {request.declared.source: place for place, request in enumerate(arguments.requests)}
-    declared = [request.declared for request in arguments.requests]
-    return suites.each(declared, lambda one: do(places[one.source]))
+    return suites.each({request.declared.source: place for place, request in enumerate(arguments.requests)}, do)
 
 
-def _check_root(arguments: SuiteArguments) -> None:
+def check_root(root: Path, sources: Iterable[str]) -> None:
     """Raise UsageError if the folder holds something other than a study of these workloads."""
-    root, asked = arguments.root, {request.declared.source for request in arguments.requests}
     if StudyFolder(root).document_path.exists():
         raise UsageError(f"{root} is the study of one workload; give another folder with --out")
-    document = read_suite(root)
-    there = {entry.source for entry in document.workloads} if document else asked
-    if there != asked:
+    document, wanted = read_suite(root), {*sources}
+    there = {entry.source for entry in document.workloads} if document else wanted
+    if there != wanted:
         raise UsageError(
             f"{root} holds a study of other workloads. There and here: {', '.join(sorted(there))}; "
-            f"{', '.join(sorted(asked))}. Workloads that join after results were seen would be another study: give "
+            f"{', '.join(sorted(wanted))}. Workloads that join after results were seen would be another study: give "
             "another folder with --out, or ask for the same again."
         )
 
@@ -182,13 +195,3 @@ def _check_tasks_differ(parts: Sequence[Part]) -> None:
                 f"{one.source} and {other.source} are one workload: equal name, data and model. A comparison across "
                 "workloads would count it twice: give one of the two"
             )
-
-
-def _tell(parts: Sequence[Part]) -> None:
-    """Print every remark once, with the workloads that it concerns."""
-    remarks: dict[str, list[str]] = {}
-    for part in parts:
-        for remark in part.prepared.remarks:
-            remarks.setdefault(remark, []).append(part.source)
-    for remark, sources in remarks.items():
-        console.note(f"{', '.join(sources)}: {remark}")
