@@ -166,6 +166,12 @@ def test_what_is_refused() -> None:
         (AdamW, [matrix], {}, r"hyperball=True keeps norms as they are, and weight_decay=0.01 changes them; give it"),
         (Muon, [matrix], {}, r"weight_decay=0.1 changes them"),
         (Adam, [matrix, zero], {}, r"one of shape \(2, 3\) is zero, .* or give it to a group with hyperball=False"),
+        (
+            steepest.AdamWScheduleFree,
+            [matrix],
+            {"weight_decay": 0},
+            r"hyperball=True keeps .* trained, and .* evaluates",
+        ),
         (steepest.LBFGS, [matrix], {}, r"hyperball=True turns by the angle lr, and lbfgs finds its steps itself"),
     ):
         with pytest.raises(ValueError, match=message):

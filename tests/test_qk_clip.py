@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steepest import AdamW, Muon
+from steepest import AdamW, AdamWScheduleFree, Muon
 
 D, HEADS, WIDTH = 4, 6, 10
 F64 = torch.float64
@@ -163,3 +163,10 @@ def test_what_does_not_fit_is_refused_before_anything_moves(place: Any, largest:
 def test_numbers_out_of_bounds(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"clip_qk takes tau > 0 and 0 <= alpha <= 1, not tau="):
         AdamW(Attention().parameters()).clip_qk({}, **options)
+
+
+def test_weights_that_are_made_anew_are_refused() -> None:
+    """Schedule-Free's y comes from z and x at each step."""
+    module = Attention()
+    with pytest.raises(RuntimeError, match="which AdamWScheduleFree makes anew from other weights"):
+        AdamWScheduleFree(module.named_parameters()).clip_qk({("q.weight", "k.weight"): torch.ones(HEADS)})

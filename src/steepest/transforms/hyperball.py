@@ -72,6 +72,11 @@ def _check(rule: Rule, options: Options) -> None:
         raise ValueError(
             f"hyperball=True turns by the angle lr, and {rule.fn.__name__} finds its steps itself; leave it"
         )
+    if rule.evaluated is not None:
+        raise ValueError(
+            f"hyperball=True keeps the norms of the weights that are trained, and {rule.fn.__name__} evaluates others; "
+            "leave it out"
+        )
     decay = options.get("weight_decay")
     if isinstance(decay, Tensor) or decay:
         raise ValueError(

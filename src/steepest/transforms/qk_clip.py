@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ class AttentionClipping:
     """The part of an optimizer that clips query and key weights after a step."""
 
     param_groups: list[dict[str, Any]]
+    evaluates_others: ClassVar[bool]
 
     @torch.no_grad()
     def clip_qk(self, logits: Mapping[Attention, Tensor], *, tau: float = 100.0, alpha: float = 0.5) -> None:
@@ -47,7 +48,13 @@ class AttentionClipping:
 
         Raises:
             ValueError: an unknown name, a number of heads that does not fit the rows, or a logit that is not finite.
+            RuntimeError: the optimizer makes the parameters anew from other weights at each step (Schedule-Free).
         """
+        if self.evaluates_others:
+            raise RuntimeError(
+                f"clip_qk scales the parameters, which {type(self).__name__} makes anew from other weights at its next "
+                "step; use an optimizer without two sets of weights"
+            )
         if not tau > 0 or not 0 <= alpha <= 1:
             raise ValueError(f"clip_qk takes tau > 0 and 0 <= alpha <= 1, not tau={tau!r} and alpha={alpha!r}")
         scaled = [
