@@ -22,11 +22,11 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("calibrated")
 def test_a_plan_is_printed_and_nothing_is_written(steepest: Any, tmp_path: Path) -> None:
-    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", "-o", "muon", "--seeds", "6", "--plan-only")
+    answer = steepest(*TUNED, "-o", "sgd", "-o", "adam", "-o", "sparseadam", "--seeds", "6", "--plan-only")
     assert answer.code == 0
     assert "6 of the search, 12 evaluations" in answer.out
     assert "1 comparison; any verdict needs 6 seeds; 6 find a difference of" in answer.out
-    assert re.search(r"skipped: Muon: .*only supports 2D", answer.out)
+    assert re.search(r"skipped: SparseAdam: .*does not support dense", answer.out)
     assert "SGD: lr 0.0001 to 10 (log)" in answer.out
     assert "about 12:34 with one job, 12.3 MB of records" in answer.out
     assert list(tmp_path.iterdir()) == []

@@ -87,10 +87,7 @@ def rehearsed(lines: Plan, text: str, needs: Iterable[Need] = ()) -> DryRun:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (
-            "muon",
-            r"ValueError: Muon only supports 2D parameters .* torch\.Size\(\[1\]\); give it to an optimizer such",
-        ),
+        ("muon", r"ValueError: this Linear has no hidden matrix: .*; train it with AdamW"),
         ("sparseadam", r"RuntimeError: SparseAdam does not support dense gradients"),
         ("torch.optim:SparseAdam", r"RuntimeError: SparseAdam does not support dense gradients"),
         ("rules.py:Stubborn", "^ValueError: no, thank you$"),
