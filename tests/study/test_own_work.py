@@ -165,9 +165,9 @@ def test_a_schedule_free_optimizer_trains_and_is_measured_in_its_modes(make: Mak
 
 
 def test_optimizers_that_cannot_run_are_skipped_and_told(make: Maker, folder: StudyFolder) -> None:
-    plan = make("muon", "my_rules.py:nothing", "torch.optim:LBFGS", trials_wanted=0, seeds_wanted=1)
+    plan = make("sparseadam", "my_rules.py:nothing", "torch.optim:LBFGS", trials_wanted=0, seeds_wanted=1)
     skipped = {entry["label"]: entry["skipped"] for entry in stored(plan.document)["optimizers"]}
-    assert skipped["Muon"].startswith("ValueError: Muon only supports 2D parameters")
+    assert skipped["SparseAdam"].startswith("RuntimeError: SparseAdam does not support dense gradients")
     assert skipped["my_rules.nothing"].startswith("UsageError: my_rules.py:nothing must return a torch.optim.Optimizer")
     assert skipped["torch.optim.LBFGS"] is None
     assert engine.run(plan, folder, Silent()).ended == {"finished": 1}
