@@ -182,7 +182,7 @@ def is_valid(cls: type[Optimizer], options: Options) -> bool:
     """Whether the options go together and need no closure that the defaults do not need."""
     complete = {**defaults(cls), **options}
     try:
-        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+        cls([torch.nn.Parameter(torch.ones(2, 2))], **options)
     except ValueError:
         return False
     return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))

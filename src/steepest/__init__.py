@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adamp import SGDP as SGDP
     from .rules.adamp import AdamP as AdamP
     from .rules.adams import AdamS as AdamS
+    from .rules.adamuon import AdaMuon as AdaMuon
     from .rules.adan import Adan as Adan
     from .rules.ademamix import AdEMAMix as AdEMAMix
     from .rules.ademamix import SimplifiedAdEMAMix as SimplifiedAdEMAMix
@@ -47,7 +48,9 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
     from .rules.muon import Muon as Muon
+    from .rules.muon2 import Muon2 as Muon2
     from .rules.nadam import NAdam as NAdam
+    from .rules.normuon import NorMuon as NorMuon
     from .rules.novograd import NovoGrad as NovoGrad
     from .rules.padam import Padam as Padam
     from .rules.qhm import QHM as QHM
@@ -59,6 +62,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.schedule_free import AdamWScheduleFree as AdamWScheduleFree
     from .rules.schedule_free import RAdamScheduleFree as RAdamScheduleFree
     from .rules.schedule_free import SGDScheduleFree as SGDScheduleFree
+    from .rules.scion import Scion as Scion
     from .rules.sgd import SGD as SGD
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
@@ -89,6 +93,7 @@ __all__ = [
     "AdaBelief",
     "AdaBound",
     "AdaMod",
+    "AdaMuon",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -110,7 +115,9 @@ __all__ = [
     "LrRange",
     "Momentum",
     "Muon",
+    "Muon2",
     "NAdam",
+    "NorMuon",
     "NovoGrad",
     "Optimizer",
     "Padam",
@@ -122,6 +129,7 @@ __all__ = [
     "Rprop",
     "Rule",
     "SGDScheduleFree",
+    "Scion",
     "Signum",
     "SimplifiedAdEMAMix",
     "Sophia",

@@ -166,7 +166,7 @@ class GroupSpec:
 
 def declared_by(rule: Rule) -> tuple[State, ...]:
     """Return all state that a rule and the transforms around it declare."""
-    return (*rule.state, *(state for transform in transforms.order() for state in transform.state))
+    return (*rule.state, *(state for transform in transforms.order() for state in transform.state_around(rule)))
 
 
 def rules_of(cls: Any, options: Options, params: Sequence[Tensor]) -> list[Rule]:

@@ -25,6 +25,7 @@ from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
 from .transforms.average import Averaging
+from .transforms.qk_clip import AttentionClipping
 from .transforms.skip import Skipping
 from .transforms.unscale import GradScaling
 
@@ -38,7 +39,7 @@ def _break_graph() -> None:
         torch._dynamo.graph_break()
 
 
-class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Optimizer):
+class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skipping, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares only its arguments, as fields, and its rule.
 
     Example:

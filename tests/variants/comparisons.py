@@ -44,8 +44,11 @@ NOT_COMPARED: dict[str, str] = {
 """Our classes, in small letters, that Keras or optax has under the same name and that are not compared: why."""
 
 NO_PEER: dict[str, str] = {
+    "adamuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
+    "muon2": "no package has it; tests/test_muon_relatives.py",
+    "normuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
     "soap": "pytorch_optimizer's rounds its bases to float32 and is equal to 1e-7 only; oracle in tests/test_soap.py",

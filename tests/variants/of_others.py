@@ -197,6 +197,18 @@ PYTORCH_OPTIMIZER = [
         DECAY,
         apart=0.038,
     ),
+    *[
+        Comparison(
+            f"steps to the ball of the {norm} norm, vectors by root mean square",
+            f"pytorch_optimizer.SCION([{{'params': params[:1], 'norm_type': {code}}}, "
+            "{'params': params[1:], 'norm_type': 5}], scale=50.0, constraint=True, foreach=False)",
+            "Scion",
+            {"lr": 0.001},
+            {"norm": name},
+            vector={"norm": "bias_rms"},
+        )
+        for code, norm, name in ((4, "largest-entry", "sign"), (6, "column", "col_norm"), (7, "row", "row_norm"))
+    ],
 ]
 
 OTHERS = [*ADAM_MINI, *OPTIMI, *TORCH_OPTIMIZER, *PYTORCH_OPTIMIZER]
