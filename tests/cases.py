@@ -126,6 +126,7 @@ OF_TRANSFORMS = transforms.options().keys() - {"ema_decay", "max_norm"}
 """Options of transforms that test_transforms.py tries with every class."""
 
 OF_COMPANION = {*WithCompanion.fields.keys() - Optimizer.fields.keys(), "ns_dtype"}
+OF_COMPANION -= {"lr_in_decay", "decoupled_weight_decay"}
 """Options beside a rule of matrices, which test_companion.py tries with every class that has them."""
 
 

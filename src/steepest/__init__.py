@@ -64,6 +64,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.schedule_free import SGDScheduleFree as SGDScheduleFree
     from .rules.scion import Scion as Scion
     from .rules.sgd import SGD as SGD
+    from .rules.shampoo import Shampoo as Shampoo
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
     from .rules.soap import SOAP as SOAP
@@ -130,6 +131,7 @@ __all__ = [
     "Rule",
     "SGDScheduleFree",
     "Scion",
+    "Shampoo",
     "Signum",
     "SimplifiedAdEMAMix",
     "Sophia",

@@ -43,7 +43,7 @@ class Preconditioned(Optimizer):
         if p is None:
             return cls.matrix_rule((True, True), None)
         if not is_matrix(p):
-            return cls.vector_rule(options)
+            return cls.vector_rule(options, p)
         view = view_of(cls.__name__, p, options)
         seen = p if view is None else view(p.detach())
         rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
@@ -55,8 +55,8 @@ class Preconditioned(Optimizer):
         raise NotImplementedError
 
     @classmethod
-    def vector_rule(cls, options: Options) -> Rule:
-        """Return the rule of vectors and numbers."""
+    def vector_rule(cls, options: Options, p: Tensor) -> Rule:
+        """Return the rule of a vector, a number, or a tensor that is not a matrix."""
         raise NotImplementedError
 
     @property
@@ -68,9 +68,9 @@ class Preconditioned(Optimizer):
 def max_precond_dim(default: int) -> Any:
     """Declare ``max_precond_dim``."""
     doc = "longest side that is preconditioned"
-    return fields.hyper(default, doc, low=1, integer=True, candidates=(2,))
+    return fields.hyper(default, doc, low=1, integer=True, candidates=(1,))
 
 
 def precondition_frequency(default: int) -> Any:
     """Declare ``precondition_frequency``."""
-    return fields.hyper(default, "steps between two refreshes of the bases", low=1, integer=True)
+    return fields.hyper(default, "steps between two refreshes of the bases", low=1, integer=True, candidates=(2, 5))

@@ -25,6 +25,7 @@ def muon(
     *,
     lr: Rate = 1e-3,
     weight_decay: float = 0.1,
+    lr_in_decay: bool = True,
     momentum: float = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] | str = COEFFICIENTS,
@@ -45,7 +46,7 @@ def muon(
             B = momentum * B + (1.0 - momentum) * g
             seen = momentum * B + (1.0 - momentum) * g if nesterov else B
             step = polar(seen, ns_coefficients, eps, ns_steps)
-            theta = (1.0 - rate * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
         return {"param": theta, "step": len(steps), "momentum_buffer": B}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
@@ -93,6 +94,7 @@ def normuon(
     *,
     lr: Rate = 0.02,
     weight_decay: float = 0.0,
+    lr_in_decay: bool = True,
     momentum: float = 0.95,
     beta2: float = 0.95,
     nesterov: bool = True,
@@ -113,7 +115,7 @@ def normuon(
             v = beta2 * v + (1.0 - beta2) * np.sum(step * step, axis=1, keepdims=True) / step.shape[1]
             even = step / (np.sqrt(v) + eps)
             even = even * (np.linalg.norm(step) / np.linalg.norm(even)) if step.any() else even
-            theta = (1.0 - rate * weight_decay) * theta - rate * sized(even, adjust_lr_fn)
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(even, adjust_lr_fn)
         return {"param": theta, "step": len(steps), "momentum_buffer": B, "second_momentum_buffer": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
@@ -125,6 +127,7 @@ def adamuon(
     *,
     lr: Rate = 0.02,
     weight_decay: float = 0.01,
+    lr_in_decay: bool = True,
     momentum: float = 0.95,
     beta2: float | None = None,
     nesterov: bool = True,
@@ -144,7 +147,9 @@ def adamuon(
             seen = momentum * B + (1.0 - momentum) * g if nesterov else B
             step = polar(np.sign(seen) if sign else seen, ns_coefficients, 1e-7, ns_steps)
             v = decay * v + (1.0 - decay) * step * step
-            theta = (1.0 - rate * weight_decay) * theta - rate * sized(step / (np.sqrt(v) + eps), "rms_norm")
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(
+                step / (np.sqrt(v) + eps), "rms_norm"
+            )
         return {"param": theta, "step": len(steps), "momentum_buffer": B, "second_momentum_buffer": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
@@ -156,6 +161,7 @@ def muon2(
     *,
     lr: Rate = 0.1,
     weight_decay: float = 0.0,
+    lr_in_decay: bool = True,
     momentum: float = 0.95,
     beta2: float = 0.95,
     nesterov: bool = True,
@@ -174,7 +180,7 @@ def muon2(
             v = beta2 * v + (1.0 - beta2) * g * g
             seen = momentum * B + (1.0 - momentum) * g if nesterov else B
             step = polar(seen / (np.sqrt(v) + eps), ns_coefficients, 1e-7, ns_steps)
-            theta = (1.0 - rate * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
         return {"param": theta, "step": len(steps), "momentum_buffer": B, "exp_avg_sq": v}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)

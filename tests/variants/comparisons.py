@@ -51,6 +51,7 @@ NO_PEER: dict[str, str] = {
     "normuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
+    "shampoo": "Meta's is not on PyPI; pytorch_optimizer's, of 2018, has other vectors; tests/test_shampoo.py",
     "soap": "pytorch_optimizer's rounds its bases to float32 and is equal to 1e-7 only; oracle in tests/test_soap.py",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
