@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import steepest
-from cases import Options, give, parameters, same, through_file
+from cases import Options, same
+from matrices import assert_oracle, assert_resumes, problem, refreshes, trained
 from oracles import ORACLES
 from steepest import Shampoo
-
-
-def problem(shapes: list[tuple[int, ...]], steps: int = 14, seed: int = 3) -> tuple[list[Any], list[Any]]:
-    rng = np.random.default_rng(seed)
-    start = [rng.standard_normal(shape) for shape in shapes]
-    return start, [[rng.standard_normal(shape) for shape in shapes] for _ in range(steps)]
-
-
-def trained(
-    options: Options, start: list[Any], grads: list[Any], dtype: torch.dtype = torch.float64
-) -> tuple[Any, list[nn.Parameter]]:
-    params = parameters(start, dtype)
-    optimizer = Shampoo(params, **options)
-    for of_step in grads:
-        give(params, of_step)
-        optimizer.step()
-    return optimizer, params
-
 
 ROWS = [
     {},
@@ -46,16 +27,8 @@ ROWS = [
 @pytest.mark.parametrize("foreach", [None, False])
 @pytest.mark.parametrize("options", ROWS, ids=str)
 def test_the_oracle(options: Options, foreach: bool | None) -> None:
-    start, grads = problem([(4, 3), (5, 5), (4, 3), (6,), (), (3, 2, 2, 1)])
-    options = {"eps": 1e-8, **options}
-    optimizer, params = trained({**options, "foreach": foreach}, start, grads)
-    for p, wanted in zip(params, ORACLES["shampoo"](start, grads, **options), strict=True):
-        held = optimizer.state[p]
-        assert set(held) == set(wanted) - {"param"}
-        np.testing.assert_allclose(p.detach().numpy(), wanted["param"], rtol=1e-7, atol=1e-7)
-        for name in wanted.keys() - {"param"}:
-            largest = np.abs(wanted[name]).max(initial=1e-300)
-            np.testing.assert_allclose(held[name].numpy(), wanted[name], rtol=1e-6, atol=1e-7 * largest, err_msg=name)
+    shapes = [(4, 3), (5, 5), (4, 3), (6,), (), (3, 2, 2, 1)]
+    assert_oracle(Shampoo, ORACLES["shampoo"], {"eps": 1e-8, **options}, shapes, 14, foreach)
 
 
 def test_a_matrix_of_one_element_is_adagrad() -> None:
@@ -73,7 +46,7 @@ def test_a_matrix_of_one_element_is_adagrad() -> None:
 
 def test_a_vector_is_full_matrix_adagrad() -> None:
     (start,), grads = problem([(4,)], 6)
-    _, (p,) = trained({"betas": (0.0, 1.0), "lr": 0.1, "eps": 1e-10}, [start], grads)
+    _, (p,) = trained(Shampoo, {"betas": (0.0, 1.0), "lr": 0.1, "eps": 1e-10}, [start], grads)
     x, G = np.array(start), np.zeros((4, 4))
     for (g,) in grads:
         G += np.outer(g, g)
@@ -88,7 +61,7 @@ def test_a_step_has_the_length_of_the_graft(graft: str) -> None:
     start, grads = problem([(4, 4)], 1)
     for first in (1, 5):
         options: Options = {"graft": graft, "start_preconditioning_step": first, "lr": 1.0, "betas": (0.0, 0.9)}
-        _, (p,) = trained(options, start, grads)
+        _, (p,) = trained(Shampoo, options, start, grads)
         step = (torch.as_tensor(start[0]) - p.detach()).numpy()
         own = ORACLES["shampoo"](start, grads, **{**options, "start_preconditioning_step": 9})[0]["param"]
         usual = start[0] - own
@@ -97,21 +70,14 @@ def test_a_step_has_the_length_of_the_graft(graft: str) -> None:
 
 
 def test_roots_are_stale_between_refreshes() -> None:
-    optimizer, (p,) = trained({"precondition_frequency": 4}, *problem([(4, 4)], 1))
-    changed = []
-    for t in range(2, 10):
-        before = optimizer.state[p]["inverse_root_0"].clone()
-        give([p], problem([(4, 4)], 1, seed=t)[1][0])
-        optimizer.step()
-        changed += [] if same(before, optimizer.state[p]["inverse_root_0"]) else [t]
-    assert changed == [4, 8]
+    assert refreshes(Shampoo, {"precondition_frequency": 4}, "inverse_root_0", 9) == [4, 8]
 
 
 def test_a_transposed_problem_has_the_transposed_path() -> None:
     (start,), grads = problem([(4, 3)])
     options: Options = {"graft": "adam", "eps": 1e-6}
-    _, (p,) = trained(options, [start], grads)
-    _, (q,) = trained(options, [start.T], [[g[0].T] for g in grads])
+    _, (p,) = trained(Shampoo, options, [start], grads)
+    _, (q,) = trained(Shampoo, options, [start.T], [[g[0].T] for g in grads])
     np.testing.assert_allclose(q.detach().numpy().T, p.detach().numpy(), rtol=1e-8)
 
 
@@ -119,10 +85,10 @@ def test_zeros_and_bad_gradients() -> None:
     """Zeros move nothing, with any graft. What is not finite keeps the old root, is counted, and spoils one matrix."""
     start, grads = problem([(4, 4)] * 3, 3)
     for graft in (None, "sgd", "adam"):
-        _, params = trained({"graft": graft}, start, [[np.zeros((4, 4))] * 3] * 2)
+        _, params = trained(Shampoo, {"graft": graft}, start, [[np.zeros((4, 4))] * 3] * 2)
         assert all(same(p.detach(), torch.as_tensor(x)) for p, x in zip(params, start, strict=True))
     grads[1][1][0, 0] = np.inf
-    optimizer, params = trained({"graft": "adam"}, start, grads)
+    optimizer, params = trained(Shampoo, {"graft": "adam"}, start, grads)
     assert [bool(p.isfinite().all()) for p in params] == [True, False, True]
     assert optimizer.failures == 4
     assert optimizer.state[params[1]]["inverse_root_0"].isfinite().all()
@@ -131,13 +97,4 @@ def test_zeros_and_bad_gradients() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("saved_after", [1, 3, 4, 5])
 def test_a_run_resumes_before_and_after_a_refresh(saved_after: int, dtype: torch.dtype) -> None:
-    start, grads = problem([(4, 3), (3, 4), (5,)], 8)
-    options: Options = {"precondition_frequency": 4, "graft": "adam"}
-    _, whole = trained(options, start, grads, dtype)
-    first, params = trained(options, start, grads[:saved_after], dtype)
-    fresh = Shampoo(loaded := [nn.Parameter(p.detach().clone()) for p in params])
-    fresh.load_state_dict(through_file(first.state_dict()))
-    for of_step in grads[saved_after:]:
-        give(loaded, of_step)
-        fresh.step()
-    assert all(same(p.detach(), q.detach()) for p, q in zip(loaded, whole, strict=True))
+    assert_resumes(Shampoo, {"precondition_frequency": 4, "graft": "adam"}, saved_after, dtype)

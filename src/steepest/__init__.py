@@ -70,6 +70,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.soap import SOAP as SOAP
     from .rules.sophia import Sophia as Sophia
     from .rules.sparse_adam import SparseAdam as SparseAdam
+    from .rules.splus import SPlus as SPlus
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
     from .sweep import LrRange as LrRange
@@ -130,6 +131,7 @@ __all__ = [
     "Rprop",
     "Rule",
     "SGDScheduleFree",
+    "SPlus",
     "Scion",
     "Shampoo",
     "Signum",

@@ -54,6 +54,7 @@ NO_PEER: dict[str, str] = {
     "shampoo": "Meta's is not on PyPI; pytorch_optimizer's, of 2018, has other vectors; tests/test_shampoo.py",
     "soap": "pytorch_optimizer's rounds its bases to float32 and is equal to 1e-7 only; oracle in tests/test_soap.py",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
+    "splus": "pytorch_optimizer's finds its bases in float32 and is equal to 1e-6 only; oracle in tests/test_splus.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",
 }
