@@ -311,6 +311,17 @@ def lr(
     )
 
 
+def rate_factor(doc: str = "factor η of the steps, for schedules; keep 1") -> Any:
+    """Declare ``lr`` of a class that finds the size of its steps: a factor, which is not searched."""
+    return hyper(1.0, doc, low=0.0, invalid="Invalid learning rate: {value}")
+
+
+def growth_rate() -> Any:
+    """Declare the bound on the growth of an estimate; infinity, as other packages write it, is None."""
+    doc = "largest growth of the estimate in one step; None: any"
+    return hyper(None, doc, low=1.0, candidates=(1.02,), aliases=((math.inf, None),))
+
+
 BETAS = Search(1e-3, 0.3, complement=True)
 """Range of the decay rates of averages of g and g²."""
 
