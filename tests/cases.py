@@ -47,9 +47,15 @@ FED = {name: cls for name, cls in CLASSES.items() if cls.takes_estimates}
 PLANNED = {
     name: cls
     for name, cls in CLASSES.items()
-    if not (cls.needs_closure(defaults(cls)) or name in {*LAZY, *COMPOSED, *FED})
+    if not (cls.needs_closure(defaults(cls)) or cls.needs_loss(defaults(cls)) or name in {*LAZY, *COMPOSED, *FED})
 }
 """Classes that step on a dense ``.grad`` alone, as their rule says."""
+
+SHARING = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
+"""Classes whose parameters share numbers, so that none moves as it would alone; see test_shared.py."""
+
+SEPARATE = {name: cls for name, cls in PLANNED.items() if name not in SHARING}
+"""Classes whose parameters do not know of each other."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 
@@ -81,6 +87,12 @@ def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
 def spec_of(optimizer: Optimizer, group: int = 0) -> GroupSpec:
     """The specification of one group of an optimizer, for any parameter."""
     return GroupSpec.of(type(optimizer), optimizer.param_groups[group])
+
+
+def kept_numbers(optimizer: Optimizer) -> list[Options]:
+    """The numbers that parameters share, by group."""
+    shared = type(optimizer).rule.shared
+    return [{name: group[name] for name in (shared.kept if shared else ())} for group in optimizer.param_groups]
 
 
 def buckets_of(optimizer: Optimizer) -> list[Any]:
@@ -316,6 +328,7 @@ def _first_of_each_structure() -> Iterator[Any]:
 
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+every_separate_class = pytest.mark.parametrize("cls", SEPARATE.values(), ids=list(SEPARATE))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
 every_structure = pytest.mark.parametrize("cls", list(_first_of_each_structure()))
 every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))

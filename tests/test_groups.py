@@ -12,6 +12,7 @@ from cases import (
     decaying,
     every_executor,
     every_planned_class,
+    every_separate_class,
     hyperparameters,
     is_valid,
     same,
@@ -26,7 +27,7 @@ from steepest import Optimizer, registry
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> None:
     """Two groups are two optimizers."""
@@ -46,7 +47,7 @@ def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> N
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], executor: str) -> None:
     params, alone = tensors(), tensors()
@@ -62,7 +63,7 @@ def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], execu
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_frozen_parameters_rest_and_count_their_own_steps(cls: type[Optimizer], executor: str) -> None:
     """Each parameter ends where an optimizer of its own would have taken it."""

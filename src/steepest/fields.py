@@ -462,6 +462,7 @@ class State:
         sparse: whether the state is made sparse, without any element, where the parameter's gradient is sparse. An
             element of the state that is 0 must then stay 0 while the gradient there is 0.
         integer: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
+        exact: whether ``state_dtype`` leaves the state as it is, because small differences from it matter.
     """
 
     name: str
@@ -474,6 +475,12 @@ class State:
     nonnegative: bool = False
     sparse: bool = False
     saved_as_int: bool = False
+    exact: bool = False
+
+    @property
+    def is_codable(self) -> bool:
+        """True for state that ``state_dtype`` may keep in another form."""
+        return self.kind == "like" and not self.exact
 
     def __post_init__(self) -> None:
         """Check that the kind exists."""

@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 
 from ..group import GroupSpec
+from ..modes import Mode
 from ..rule import Rule
 from ..rule import Shared as Declared
 from ..transforms.clip import added_over_ranks
 from .base import ActiveParams, Bucket, MakeBuckets
 
 Group = dict[str, Any]
+
+FAKE = "FakeTensorMode"
+"""Name of the mode of tensors without values, in which steps are tried out."""
 
 
 @dataclass(eq=False)
@@ -134,11 +138,17 @@ class Renewal:
 
     Attributes:
         loss: the loss that the step was given.
-        hides_values: whether a mode hides the values of tensors. The numbers are then made of sums of 1, and not kept.
+        mode: the mode that intercepts operations, if there is one. Fake tensors have no sums: the numbers are then made
+            of sums of 1, and not kept.
     """
 
     loss: Any
-    hides_values: bool
+    mode: Mode | None
+
+    @property
+    def hides_values(self) -> bool:
+        """True where tensors have no values."""
+        return self.mode is not None and self.mode.hides_values
 
     def of(self, phases: list[Phase]) -> dict[tuple[int, int], dict[str, Any] | None]:
         """Renew the numbers of all phases, and return those of this step by identity of declaration and group.
@@ -147,7 +157,11 @@ class Renewal:
 
         Raises:
             ValueError: groups that renew one set of numbers differ in an option that the renewal reads.
+            RuntimeError: the mode records operations, and would record these numbers as constants.
         """
+        if phases and self.mode is not None and self.hides_values and self.mode.name != FAKE:
+            kept = ", ".join(phases[0].declared.kept)
+            raise RuntimeError(f"the step reads {kept} from tensors, which {self.mode.name} cannot record")
         found: dict[tuple[int, int], dict[str, Any] | None] = {}
         together: dict[Any, list[Phase]] = {}
         for phase in phases:
@@ -187,7 +201,7 @@ class Renewal:
 
 
 def _norm_group(members: list[Phase]) -> str | None:
-    names = {phase.group["norm_group"] for phase in members}
+    names: set[str | None] = {phase.group["norm_group"] for phase in members}
     if len(names) > 1:
         told = ", ".join(sorted(map(repr, names)))
         raise ValueError(f"all groups share their sums, so they need one norm_group, not {told}")

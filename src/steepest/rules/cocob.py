@@ -11,8 +11,9 @@ from ..rule import Rule
 from ..vocabulary import absolute, maximum
 
 
-def cocob(p, g, theta, G, L, R, p0, *, lr, alpha):
+def cocob(p, g, theta, G, L, R, p0, *, lr, alpha, weight_decay):
     """p, g, theta, G, L, R, p0: same shape. Returns new (p, theta, G, L, R, p0). R is the gain, θ the sum of -g."""
+    g = g + weight_decay * p
     L = maximum(L, absolute(g))
     G = G + absolute(g)
     R = maximum(R - g * (p - p0), 0.0)
@@ -56,6 +57,6 @@ class COCOB(Optimizer):
             State("grad_norm_sum", nonnegative=True),
             State("L", init="eps", nonnegative=True),
             State("reward", nonnegative=True),
-            State("x0", init="param"),
+            State("x0", init="param", exact=True),
         ),
     )

@@ -57,14 +57,15 @@ def larger(d: float, d_hat: float, growth_rate: float | None) -> float:
     return max(d, d_hat if growth_rate is None else min(d_hat, d * growth_rate))
 
 
-def dadapt_sgd(p, g, s, x0, *, lr, momentum, delta):
+def dadapt_sgd(p, g, s, x0, *, lr, momentum, weight_decay, delta):
     """p, g, s, x0: same shape; delta is the step size. Returns new (p, s, x0); p averages the dual averaging points."""
-    new_s = s + delta * g
+    new_s = s + delta * (g + weight_decay * p)
     return where(lr > 0, momentum * p + (1 - momentum) * (x0 - new_s), p), where(lr > 0, new_s, s), x0
 
 
-def measured_sgd(p, g, s, x0, *, lr):
-    """p, g, s, x0: same shape. Returns ‖g‖², <g, s> and ‖s‖² with the old s."""
+def measured_sgd(p, g, s, x0, *, lr, weight_decay):
+    """p, g, s, x0: same shape. Returns ‖g‖², <g, s> and ‖s‖² with the old s, where g has its decay."""
+    g = g + weight_decay * p
     sums = total(g * g), total(g * s), total(s * s)
     return tuple(where(lr > 0, x, 0.0) for x in sums)
 
@@ -168,7 +169,7 @@ class DAdaptSGD(Optimizer):
     rule = Rule(
         dadapt_sgd,
         "pointwise",
-        (State("s"), State("x0", init="param")),
+        (State("s", exact=True), State("x0", init="param", exact=True)),
         shared=Shared(
             renewed_sgd,
             {"d": "d0", "numerator_weighted": 0.0, "g0_norm": 0.0, "k": 0},

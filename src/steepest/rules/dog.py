@@ -12,13 +12,14 @@ from ..rule import Rule, Shared
 from ..vocabulary import maximum, norm, sqrt, total
 
 
-def dog(p, g, x0, *, lr, eta):
+def dog(p, g, x0, *, lr, weight_decay, eta):
     """p, g, x0: same shape. Returns new (p, x0)."""
-    return p - lr * eta * g, x0
+    return p - lr * eta * (g + weight_decay * p), x0
 
 
-def measured(p, g, x0):
-    """p, g, x0: same shape. Returns ‖p - x0‖², ‖x0‖² and ‖g‖²."""
+def measured(p, g, x0, *, weight_decay):
+    """p, g, x0: same shape. Returns ‖p - x0‖², ‖x0‖² and ‖g‖², where g has its decay."""
+    g = g + weight_decay * p
     return total((p - x0) * (p - x0)), total(x0 * x0), total(g * g)
 
 
@@ -29,8 +30,9 @@ def renewed(*, moved: float, start: float, square: float, reps_rel: float, rbar:
     return {"rbar": rbar, "G": G, "eta": rbar / math.sqrt(G)}
 
 
-def ldog(p, g, x0, rbar, G, *, lr, reps_rel):
+def ldog(p, g, x0, rbar, G, *, lr, reps_rel, weight_decay):
     """p, g, x0: same shape; rbar, G: one number per tensor. Returns new (p, x0, rbar, G)."""
+    g = g + weight_decay * p
     rbar = maximum(rbar, maximum(reps_rel * (1 + norm(x0)), norm(p - x0)))
     G = G + total(g * g)
     return p - lr * rbar / sqrt(G) * g, x0, rbar, G
@@ -44,8 +46,9 @@ def weighted(*, moved: float, square: float, eps: float, estim_sq_dist: float, w
     return {**kept, "eta": estim_sq_dist / (math.sqrt(summed) + eps)}
 
 
-def measured_twice(p, g, x0):
-    """p, g, x0: same shape. Returns ‖p - x0‖² and ‖g‖²."""
+def measured_twice(p, g, x0, *, weight_decay):
+    """p, g, x0: same shape. Returns ‖p - x0‖² and ‖g‖², where g has its decay."""
+    g = g + weight_decay * p
     return total((p - x0) * (p - x0)), total(g * g)
 
 
@@ -86,7 +89,7 @@ class DoG(Optimizer):
     rule = Rule(
         dog,
         "pointwise",
-        (State("x0", init="param"),),
+        (State("x0", init="param", exact=True),),
         shared=Shared(
             renewed,
             {"rbar": 0.0, "G": "eps"},
@@ -125,7 +128,7 @@ class LDoG(Optimizer):
         ldog,
         "per_tensor",
         (
-            State("x0", init="param"),
+            State("x0", init="param", exact=True),
             State("rbar", "wide_scalar", nonnegative=True),
             State("G", "wide_scalar", init="eps", nonnegative=True),
         ),
@@ -165,7 +168,7 @@ class DoWG(Optimizer):
     rule = Rule(
         dog,
         "pointwise",
-        (State("x0", init="param"),),
+        (State("x0", init="param", exact=True),),
         shared=Shared(
             weighted,
             {"estim_sq_dist": "init_estim_sq_dist", "weighted_sq_norm_grads": 0.0},

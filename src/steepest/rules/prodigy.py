@@ -113,7 +113,12 @@ class Prodigy(Optimizer):
     rule = Rule(
         prodigy,
         "pointwise",
-        (State("s"), State("p0", init="param"), State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
+        (
+            State("s", exact=True),
+            State("p0", init="param", exact=True),
+            State("exp_avg"),
+            State("exp_avg_sq", nonnegative=True),
+        ),
         shared=Shared(
             renewed,
             {"d": "d0", "d_max": "d0", "d_numerator": 0.0, "d_hat": "d0", "k": 0},
