@@ -300,7 +300,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         Raises:
             RuntimeError: the native executor cannot run the rule.
         """
-        specs = (spec for group in self.param_groups for spec in self._specs(group).values())
+        updates = [spec for group in self.param_groups for spec in self._specs(group).values()]
+        specs = (each for spec in updates for each in (spec.measuring(), spec) if each is not None)
         text = "\n".join(dict.fromkeys(map(source, specs)))
         print(text)
         return text

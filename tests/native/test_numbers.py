@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from cases import NATIVE, SWITCHES, Options, label, same, snapshot
+from cases import NATIVE, SWITCHES, Options, kept_numbers, label, same, snapshot
 from steepest import Optimizer, Rule, State, fields
 from steepest.vocabulary import absolute, atan2, exp, lerp, log, maximum, minimum, norm, sign, sqrt, where
 from test_executors import DTYPES, HALVES, ROWS, assert_agree, build, odd_gradients, odd_tensors, step, take_over
@@ -34,13 +34,20 @@ BOUNDS = {
     "AdaBound": (6, 10),
     "AdaMod": (3, 10),
     "AdamS": (7, 8),
+    "COCOB": (375, 280),
+    "DAdaptAdam": (2, 13),
+    "DAdaptSGD": (1, 2),
     "DiffGrad": (4, 5),
+    "DoG": (2, 2),
+    "DoWG": (1, 2),
     "Grams": (6, 7),
     "LAMB": (8, 20),
     "LARS": (8, 15),
+    "LDoG": (2, 2),
     "MADGRAD": (6, 23),
     "MARS": (13, 20),
     "Padam": (7, 6),
+    "Prodigy": (2, 9),
     "StableAdamW": (4, 10),
     "Adadelta": (3, 4),
     "Adagrad": (2, 3),
@@ -70,7 +77,7 @@ BOUNDS = {
 
 About 1.5 times the worst of 120,000 elements whose sizes span ten decades. Where momentum and gradient nearly cancel,
 the update is small beside what it is made of; centered RMSprop subtracts two nearly equal numbers under its root, and
-Adan's sums have differences of gradients. C's atan2 and torch's differ in the last bit.
+Adan's sums have differences of gradients; COCOB's gain has p - x0, which has lost digits of p. C's atan2 and torch's differ in the last bit.
 """
 
 
@@ -107,6 +114,7 @@ def worst_error(cls: type[Optimizer], options: Options, spoil: float = 0.0) -> f
         q.data.copy_(old)
         for name, value in ours.state[p].items() if t else ():
             oracle.state[q][name].copy_(value)
+        oracle.param_groups[0].update(kept_numbers(ours)[0])
         g = spread(20_000, 10 + t)
         p.grad, q.grad = g, g.double()
         ours.step()

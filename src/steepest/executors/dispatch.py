@@ -292,7 +292,7 @@ class Dispatch:
         if shared is None:
             return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)))
         measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
-        params = replace(params, numbers=(*params.numbers, *shared.numbers))
+        params = replace(params, numbers=(*params.numbers, *params.spec.shared))
         return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)), measurement)
 
 

@@ -51,7 +51,7 @@ class Measurement:
         rows = {device: iter(of_device.unbind()) for device, of_device in sums.items()}
         columns = [dict(zip(shared.sums, next(rows[device]).unbind(), strict=True)) for device in devices]
         states = [{**own, **column} for own, column in zip(live.states, columns, strict=True)]
-        numbers = (*live.numbers, *shared.kept)
+        numbers = (*live.numbers, *spec.shared)
         measured = ActiveParams(spec, live.params, states, live.first, live.streams, numbers)
         held = list(zip(states, live.states, strict=True))
         return Measurement(list(make_buckets(measured)), list(sums.values()), held)

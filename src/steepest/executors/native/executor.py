@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
-from ...group import GroupSpec, values
+from ...group import GroupSpec
 from ...kinds import KINDS
 from ...rule import PLANNED_KINDS
 from ...transforms.unscale import GRAD_SCALE
@@ -48,8 +48,7 @@ def _unknown_extents(spec: GroupSpec) -> str:
     """Return why the loops cannot run the rule in its transforms."""
     from .bucket import unknown_extents
 
-    numbers = values(spec.fields, spec.options)[0]
-    return unknown_extents(spec.program(), (*numbers, "t", GRAD_SCALE))
+    return unknown_extents(spec.program(), (*spec.numbers, "t", GRAD_SCALE))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
@@ -82,8 +81,7 @@ def kernel_of(spec: GroupSpec) -> Kernel:
         kind = rule.sparse or rule.kind
         raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
     p = spec.options["params"][0]
-    numbers = values(spec.fields, spec.options)[0]
-    return kernel_like(spec.program(p), tuple(numbers), p, bool(spec.options.get("fused")))
+    return kernel_like(spec.program(p), spec.numbers, p, bool(spec.options.get("fused")))
 
 
 NATIVE = Executor(
