@@ -376,7 +376,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 ready = self._dispatch.prepare(group, step)
             prepared += [] if ready is None else [ready]
-        renewal = Renewal(loss, step.mode)
+        renewal = Renewal(self.param_groups, loss, step.mode)
         numbers = renewal.of([phase for ready in prepared for phase in ready.phases])
         for ready in prepared:
             with torch.set_grad_enabled(ready.group.get("differentiable", False)):

@@ -1,8 +1,7 @@
 """Rules that find their step size: sums over all tensors of a step, and numbers that all tensors share."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -37,7 +36,7 @@ def prodigy(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     beta3: float | None = None,
     eps: float = 1e-8,
@@ -95,7 +94,7 @@ def dadaptadam(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
@@ -139,7 +138,7 @@ def dadaptsgd(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     d0: float = 1e-6,
@@ -173,7 +172,7 @@ def dog(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     reps_rel: float = 1e-6,
     weight_decay: float = 0.0,
     eps: float = 1e-8,
@@ -204,7 +203,7 @@ def ldog(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     reps_rel: float = 1e-6,
     weight_decay: float = 0.0,
     eps: float = 1e-8,
@@ -229,7 +228,7 @@ def dowg(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     init_estim_sq_dist: float = 1e-4,
     eps: float = 1e-4,
     weight_decay: float = 0.0,
@@ -251,7 +250,7 @@ def cocob(
     theta0: Sequence[Array],
     grads: Gradients,
     *,
-    lr: Rate,
+    lr: Rate = 1.0,
     alpha: float = 100.0,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
@@ -277,38 +276,41 @@ def cocob(
 
 def momo(
     theta0: Sequence[Array],
-    gradient: Callable[[list[Array], int], tuple[float, list[Array]]],
-    steps: int,
+    grads: Gradients,
     *,
-    lr: float = 1.0,
+    lr: Rate = 1.0,
+    loss: Rate = 1.0,
     beta: float = 0.9,
     lower_bound: float = 0.0,
     weight_decay: float = 0.0,
     adapt_lower_bound: bool = False,
-) -> tuple[list[Array], dict[str, Any]]:
-    """Schaipp et al. 2024, Algorithm 1, with decay and an adapted bound; ``gradient`` returns loss and gradients.
+    maximize: bool = False,
+) -> list[Result]:
+    """Schaipp et al. 2024, Algorithm 1, with decay and an adapted bound; ``loss`` has one number for each step.
 
     m, f, gamma are averages of g, loss and <g, p> that start at their first values;
     tau = min(lr, ((1 + lr l)(f - lb - gamma) + <m, p>)+ / |m|^2); p = p / (1 + lr l) - tau m.
     """
-
-    def dot(xs: Sequence[Array], ys: Sequence[Array]) -> float:
-        return sum(float(np.sum(x * y)) for x, y in zip(xs, ys, strict=True))
-
-    theta = [np.array(x, dtype=np.float64) for x in theta0]
-    m: list[Array] = []
+    walk = Walk(theta0, grads, lr, maximize)
     f = gamma = 0.0
-    lb, w = lower_bound, 1 + lr * weight_decay
-    for t in range(steps):
-        loss, g = gradient(theta, t)
+    lb = lower_bound
+    losses = per_step(loss, len(grads))
+    for t, (rate, active) in enumerate(walk.steps(["exp_avg"], "")):
         b = beta if t else 0.0
-        m = [b * x + (1 - b) * y for x, y in zip(m or g, g, strict=True)]
-        f, gamma = b * f + (1 - b) * loss, b * gamma + (1 - b) * dot(g, theta)
-        along, square = dot(m, theta), dot(m, m)
+        w = 1 + rate * weight_decay
+        along = square = product = 0.0
+        for i, g in active:
+            m = b * walk.state[i]["exp_avg"] + (1 - b) * g
+            walk.state[i]["exp_avg"] = m
+            along += float(np.sum(m * walk.theta[i]))
+            square += float(np.sum(m * m))
+            product += float(np.sum(g * walk.theta[i]))
+        f, gamma = b * f + (1 - b) * walk.sign * losses[t], b * gamma + (1 - b) * product
         if adapt_lower_bound and w * (f - gamma) + along < w * lb:
             lb = max((w * (f - gamma) + along) / (2 * w), lower_bound)
-        tau = min(lr, max(w * (f - lb - gamma) + along, 0.0) / square)
+        tau = min(rate, max(w * (f - lb - gamma) + along, 0.0) / square)
         if adapt_lower_bound:
             lb = max(f + along - gamma - tau * square / 2, lower_bound)
-        theta = [p / w - tau * x for p, x in zip(theta, m, strict=True)]
-    return theta, {"exp_avg": m, "barf": f, "gamma": gamma, "lb": lb}
+        for i, _ in active:
+            walk.theta[i] = walk.theta[i] / w - tau * walk.state[i]["exp_avg"]
+    return walk.results()

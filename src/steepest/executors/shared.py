@@ -137,11 +137,13 @@ class Renewal:
     """One renewal of shared numbers: those of a group, or of all groups.
 
     Attributes:
+        groups: all parameter groups.
         loss: the loss that the step was given.
         mode: the mode that intercepts operations, if there is one. Fake tensors have no sums: the numbers are then made
             of sums of 1, and not kept.
     """
 
+    groups: list[Group]
     loss: Any
     mode: Mode | None
 
@@ -171,9 +173,17 @@ class Renewal:
             new = self._renewed(members)
             found.update({(id(phase.declared), id(phase.group)): new for phase in members})
             if new is not None and not self.hides_values:
-                for phase in members:
-                    phase.group.update({name: new[name] for name in phase.declared.kept})
+                self._keep(new, members[0])
         return found
+
+    def _keep(self, new: Mapping[str, Any], phase: Phase) -> None:
+        """Keep new numbers: those of all groups in the groups without gradients too."""
+        kept = phase.declared.kept
+        groups = (
+            [phase.group] if phase.declared.over == "group" else [g for g in self.groups if kept.keys() <= g.keys()]
+        )
+        for group in groups:
+            group.update({name: new[name] for name in kept})
 
     def _renewed(self, members: list[Phase]) -> dict[str, Any] | None:
         declared = members[0].declared
