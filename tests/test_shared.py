@@ -218,7 +218,7 @@ def test_sums_are_of_what_the_rule_sees(what: str, cls: type[Optimizer], executo
     close(weights(trained(cls, **options, **SWITCHES[executor])), expected(cls is OverAll, see=see))
 
 
-@every_executor
+@pytest.mark.parametrize("executor", ["reference", "foreach"])
 @pytest.mark.parametrize("options", [{"agc": 0.01}, {"centralize": True}], ids=str)
 def test_transforms_of_units_come_before_the_sums(options: dict[str, Any], executor: str) -> None:
     plain = trained(OverAll, **options, foreach=False)

@@ -179,10 +179,8 @@ class Renewal:
     def _keep(self, new: Mapping[str, Any], phase: Phase) -> None:
         """Keep new numbers: those of all groups in the groups without gradients too."""
         kept = phase.declared.kept
-        groups = (
-            [phase.group] if phase.declared.over == "group" else [g for g in self.groups if kept.keys() <= g.keys()]
-        )
-        for group in groups:
+        keeping = [group for group in self.groups if kept.keys() <= group.keys()]
+        for group in keeping if phase.declared.over == "all" else [phase.group]:
             group.update({name: new[name] for name in kept})
 
     def _renewed(self, members: list[Phase]) -> dict[str, Any] | None:
