@@ -72,7 +72,7 @@ class Measurement:
 def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:
     """Put the first values of shared numbers into a group that lacks them.
 
-    Numbers of all groups go on from those of ``others``.
+    Numbers of all groups start as those of ``others`` are.
     """
     known = list(others)
     for shared in (rule.shared for rule in rules if rule.shared is not None):

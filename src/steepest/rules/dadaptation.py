@@ -102,7 +102,7 @@ class DAdaptAdam(Optimizer):
         weighs by the v of before the step. Decay is coupled unless ``decouple=True``. optax's dadapt_adamw always
         corrects the averages, and decouples the decay: ``use_bias_correction=True, decouple=True``.
     Use:
-        Choose `Prodigy` over it: same idea, and it finds the size of the steps sooner.
+        Choose it to repeat a result. `Prodigy` is by the same authors, and finds the size of the steps sooner.
     Caveats:
         d never falls, so that one spike of it is for good.
     """
