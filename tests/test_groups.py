@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cases import (
-    PLANNED,
+    SEPARATE,
     SWITCHES,
     alternatives,
     decaying,
@@ -120,7 +120,7 @@ def test_two_optimizers_may_share_a_gradient(cls: type[Optimizer], executor: str
 def test_parameters_of_several_types_in_one_group() -> None:
     """Each keeps its type and is stepped as if alone."""
     dtypes = [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.float32]
-    for cls in PLANNED.values():
+    for cls in SEPARATE.values():
         own = [d for d in dtypes if not (d.is_complex and cls.rule.is_real)]
         mixed, alone = ([torch.nn.Parameter(torch.full((2, 1), 0.5, dtype=d)) for d in own] for _ in range(2))
         optimizer, singles = cls(mixed), [cls([p]) for p in alone]

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from . import storage
-from .executors.shared import kept_by
 from .fields import STORAGE_OPTIONS, State
-from .group import declared_by, rules_of
+from .group import declared_by, kept_by, rules_of
 from .kinds import KINDS
 from .rule import Rule
 from .views import compute_dtype

@@ -193,6 +193,11 @@ def specs_of(cls: Any, options: Options, params: Sequence[Tensor]) -> dict[Rule,
     return {rule: GroupSpec.under(cls, rule, options, switches) for rule in rules}
 
 
+def kept_by(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Return the names of the numbers that the rules keep in a group."""
+    return tuple(name for rule in rules if rule.shared is not None for name in rule.shared.kept)
+
+
 def values(
     fields: Fields, options: Options, shared: Mapping[str, Any] = NOTHING
 ) -> tuple[dict[str, Any], dict[str, Any]]:

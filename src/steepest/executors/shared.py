@@ -82,11 +82,6 @@ def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:
             group.setdefault(name, value)
 
 
-def kept_by(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Return the names of the numbers that the rules keep in a group."""
-    return tuple(name for rule in rules if rule.shared is not None for name in rule.shared.kept)
-
-
 def refuse_parts(groups: Iterable[Group], rules: Iterable[Rule], holder: str) -> None:
     """Raise `ValueError` if sums would be those of a part of the parameters, which ``holder`` has handed over."""
     if holder and any(rule.measuring is not None for rule in rules) and any(g["norm_group"] is None for g in groups):
