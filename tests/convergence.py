@@ -249,7 +249,7 @@ class Training:
             loss = self.optimizer.step(closure)
         else:
             loss = closure()
-            self.optimizer.step()
+            self.optimizer.step(loss=loss)
         for other in self.others:
             other.step()
         return loss.item()

@@ -37,7 +37,13 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
     from .rules.asgd import ASGD as ASGD
+    from .rules.cocob import COCOB as COCOB
+    from .rules.dadaptation import DAdaptAdam as DAdaptAdam
+    from .rules.dadaptation import DAdaptSGD as DAdaptSGD
     from .rules.diffgrad import DiffGrad as DiffGrad
+    from .rules.dog import DoG as DoG
+    from .rules.dog import DoWG as DoWG
+    from .rules.dog import LDoG as LDoG
     from .rules.grams import Grams as Grams
     from .rules.lamb import LAMB as LAMB
     from .rules.laprop import LaProp as LaProp
@@ -47,12 +53,14 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.mars import MARS as MARS
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
+    from .rules.momo import MoMo as MoMo
     from .rules.muon import Muon as Muon
     from .rules.muon2 import Muon2 as Muon2
     from .rules.nadam import NAdam as NAdam
     from .rules.normuon import NorMuon as NorMuon
     from .rules.novograd import NovoGrad as NovoGrad
     from .rules.padam import Padam as Padam
+    from .rules.prodigy import Prodigy as Prodigy
     from .rules.qhm import QHM as QHM
     from .rules.qhm import QHAdam as QHAdam
     from .rules.radam import RAdam as RAdam
@@ -80,6 +88,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
 __all__ = [
     "ADOPT",
     "ASGD",
+    "COCOB",
     "LAMB",
     "LARS",
     "LBFGS",
@@ -109,12 +118,18 @@ __all__ = [
     "Adamax",
     "Adan",
     "AggMo",
+    "DAdaptAdam",
+    "DAdaptSGD",
     "DiffGrad",
+    "DoG",
+    "DoWG",
     "Field",
     "Grams",
+    "LDoG",
     "LaProp",
     "Lion",
     "LrRange",
+    "MoMo",
     "Momentum",
     "Muon",
     "Muon2",
@@ -123,6 +138,7 @@ __all__ = [
     "NovoGrad",
     "Optimizer",
     "Padam",
+    "Prodigy",
     "QHAdam",
     "RAdam",
     "RAdamScheduleFree",

@@ -122,6 +122,12 @@ def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
+def loss_for(optimizer: torch.optim.Optimizer, loss: Any) -> dict[str, Any]:
+    """Return the arguments by which a step is given the loss: none for an optimizer that does not need it."""
+    needs_loss = isinstance(optimizer, Optimizer) and optimizer.needs_loss(optimizer.param_groups[0])
+    return {"loss": loss} if needs_loss else {}
+
+
 def executor_of(optimizer: torch.optim.Optimizer) -> str:
     """Return the executor that runs the steps: one of ours, or the class's own code."""
     return optimizer.executor if isinstance(optimizer, Optimizer) else "its own"
