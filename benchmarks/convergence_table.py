@@ -35,8 +35,9 @@ is tried on one of the two larger workloads: from the rate that is best on the d
 
 NOTES = """
 A class that needs a closure (LBFGS, SteepestDescent) sees the whole training set in every step. Sophia is fed an
-estimate G every `hessian_interval` steps. What a class does not take (Muon: all but matrices) is AdamW's, at its
-defaults. SGD, Adagrad and SparseAdam get the sparse gradients of the matrix factorisation, all others dense ones.
+estimate G every `hessian_interval` steps. What is not a matrix goes to the companion of a rule of matrices (Muon),
+AdamW, at its defaults. SGD, Adagrad and SparseAdam get the sparse gradients of the matrix factorisation, all others
+dense ones.
 """
 
 

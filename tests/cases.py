@@ -47,15 +47,18 @@ FED = {name: cls for name, cls in CLASSES.items() if cls.takes_estimates}
 PLANNED = {
     name: cls
     for name, cls in CLASSES.items()
-    if not (cls.needs_closure(defaults(cls)) or name in {*LAZY, *COMPOSED, *FED})
+    if not (cls.needs_closure(defaults(cls)) or cls.needs_loss(defaults(cls)) or name in {*LAZY, *COMPOSED, *FED})
 }
 """Classes that step on a dense ``.grad`` alone, as their rule says."""
 
 BRANCHING = {name: cls for name, cls in PLANNED.items() if cls.rule.branches}
 """Classes whose steps no graph records."""
 
-SHARED = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
-"""Classes with numbers that all parameters of a group share; see test_shared.py."""
+SHARING = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
+"""Classes whose parameters share numbers, so that none moves as it would alone; see test_shared.py."""
+
+SEPARATE = {name: cls for name, cls in PLANNED.items() if name not in SHARING}
+"""Classes whose parameters do not know of each other."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 
@@ -84,15 +87,16 @@ def executors_of(cls: type[Optimizer]) -> tuple[str, ...]:
     return tuple(name for name, switch in SWITCHES.items() if switch.keys() <= cls.fields.keys() and _runs(cls, name))
 
 
-def shared_names(cls: type[Optimizer]) -> list[str]:
-    """The keys in a group that are not options: numbers that its parameters share, and the mode of the weights."""
-    kept = [] if cls.rule.shared is None else list(cls.rule.shared.kept)
-    return [*kept, *(["train_mode"] if cls.evaluates_others else [])]
-
-
 def spec_of(optimizer: Optimizer, group: int = 0) -> GroupSpec:
     """The specification of one group of an optimizer, for any parameter."""
     return GroupSpec.of(type(optimizer), optimizer.param_groups[group])
+
+
+def kept_numbers(optimizer: Optimizer) -> list[Options]:
+    """What a group keeps in addition to its options: numbers that its parameters share, the mode of its weights."""
+    shared, mode = optimizer.rule.shared, ["train_mode"] if optimizer.evaluates_others else []
+    names = [*(shared.kept if shared else ()), *mode]
+    return [{name: group[name] for name in names} for group in optimizer.param_groups]
 
 
 def buckets_of(optimizer: Optimizer) -> list[Any]:
@@ -126,6 +130,7 @@ OF_TRANSFORMS = transforms.options().keys() - {"ema_decay", "max_norm"}
 """Options of transforms that test_transforms.py tries with every class."""
 
 OF_COMPANION = {*WithCompanion.fields.keys() - Optimizer.fields.keys(), "ns_dtype"}
+OF_COMPANION -= {"lr_in_decay", "decoupled_weight_decay"}
 """Options beside a rule of matrices, which test_companion.py tries with every class that has them."""
 
 
@@ -182,7 +187,7 @@ def is_valid(cls: type[Optimizer], options: Options) -> bool:
     """Whether the options go together and need no closure that the defaults do not need."""
     complete = {**defaults(cls), **options}
     try:
-        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+        cls([torch.nn.Parameter(torch.ones(2, 2))], **options)
     except ValueError:
         return False
     return cls.needs_closure(complete) == cls.needs_closure(defaults(cls))
@@ -328,10 +333,11 @@ def _first_of_each_structure(classes: Mapping[str, type[Optimizer]]) -> Iterator
 
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+every_separate_class = pytest.mark.parametrize("cls", SEPARATE.values(), ids=list(SEPARATE))
 every_planned_class = pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
 every_structure = pytest.mark.parametrize("cls", list(_first_of_each_structure(PLANNED)))
 every_recorded_structure = pytest.mark.parametrize(
-    "cls", list(_first_of_each_structure({n: c for n, c in PLANNED.items() if n not in {*BRANCHING, *SHARED}}))
+    "cls", list(_first_of_each_structure({n: c for n, c in PLANNED.items() if n not in {*BRANCHING, *SHARING}}))
 )
 every_native_class = pytest.mark.parametrize("cls", NATIVE.values(), ids=list(NATIVE))
 every_pointwise_executor = pytest.mark.parametrize("executor", executors_of(NATIVE["adam"]))

@@ -221,7 +221,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Training:
-    """A model and a class that trains it; AdamW has what the class does not take, as Muon's users do it."""
+    """A model and a class that trains it; AdamW has what the class does not take."""
 
     def __init__(self, cls: type[Optimizer], work: Work, lr: float, options: dict[str, Any]) -> None:
         self.loss = work.workload.loss
@@ -249,7 +249,7 @@ class Training:
             loss = self.optimizer.step(closure)
         else:
             loss = closure()
-            self.optimizer.step()
+            self.optimizer.step(loss=loss)
         for other in self.others:
             other.step()
         return loss.item()

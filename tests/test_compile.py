@@ -93,6 +93,7 @@ SURROUNDED: list[Options] = [
     {"max_value": 0.1, "agc": 0.1},
     {"centralize": True, "cautious": True},
     {"update_rms": 0.1, "lookahead": (2, 0.5)},
+    {"hyperball": True, "weight_decay": 0.0},
     {"zclip": 2.0, "cautious_weight_decay": True},
 ]
 """What surrounds a rule."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import CLASSES, COMPOSED, NATIVE, alternatives, defaults, hyperparameters, is_valid, pairwise, shared_names
+from cases import CLASSES, COMPOSED, NATIVE, alternatives, defaults, hyperparameters, is_valid, kept_numbers, pairwise
 from steepest import Optimizer
 from steepest.executors.choose import choose
 from steepest.group import GroupSpec
@@ -33,7 +33,7 @@ def torchs(cls: type[Optimizer]) -> type[torch.optim.Optimizer]:
 @every_declaration
 def test_it_is_read(cls: type[Optimizer]) -> None:
     optimizer = cls(parameters(cls))
-    assert optimizer.param_groups[0].keys() == {"params", *cls.fields, *shared_names(cls)}
+    assert optimizer.param_groups[0].keys() == {"params", *cls.fields, *kept_numbers(optimizer)[0]}
     assert set(inspect.signature(cls).parameters) == {"params", *(n for n, f in cls.fields.items() if not f.fixed)}
     assert cls.__name__ in repr(optimizer)
     optimizer.load_state_dict(optimizer.state_dict())

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from steepest import SGD, AdamW
+from steepest import SGD, AdamW, Prodigy
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
@@ -73,11 +73,62 @@ def sharded(rank: int) -> None:
     compare(ours, lambda params: AdamW(params, lr=0.1, max_norm=0.5))
 
 
+def rival(make: Any) -> None:
+    """Whole parameters on one rank, and parts of them on this one: the same numbers."""
+    ours, theirs = model(), model()
+    optimizer, whole = make(ours.parameters()), Prodigy(theirs.parameters(), d0=1e-3)
+    train([ours, theirs], [optimizer.step, whole.step], model())
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    held = optimizer.optim if hasattr(optimizer, "optim") else optimizer
+    assert held.param_groups[0]["d"] == pytest.approx(whole.param_groups[0]["d"], rel=1e-6)
+    assert whole.param_groups[0]["d"] > 1e-3
+    assert held.param_groups[0]["k"] == 3
+
+
+def sums(rank: int) -> None:
+    """Numbers that parameters share, over ranks that hold a part of them, and over a rank without gradients."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    def zero(params: Any, **options: Any) -> Any:
+        return ZeroRedundancyOptimizer(params, Prodigy, d0=1e-3, **options)
+
+    refused(lambda: zero(model().parameters()), "sums within ZeroRedundancyOptimizer would be those of this rank's")
+    rival(lambda params: zero(params, norm_group="WORLD"))
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = Prodigy([p], d0=1e-3, norm_group="WORLD")
+    for _ in range(3):
+        p.grad = p.detach().clone() if rank == 0 else None
+        optimizer.step()
+    alone = Prodigy([q := torch.nn.Parameter(torch.ones(3))], d0=1e-3)
+    for _ in range(3):
+        q.grad = q.detach().clone()
+        alone.step()
+    assert torch.equal(p, q if rank == 0 else torch.ones(3))
+    assert optimizer.param_groups[0]["d"] == alone.param_groups[0]["d"] > 1e-3
+
+
+def sharded_sums(rank: int) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    ours, theirs = model(), model()
+    fully_shard(ours, mesh=init_device_mesh("cpu", (WORLD,)))
+    optimizer, whole = Prodigy(ours.parameters(), d0=1e-3), Prodigy(theirs.parameters(), d0=1e-3)
+    train([ours, theirs], [optimizer.step, whole.step], model())
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p.full_tensor().detach(), q.detach(), rtol=1e-5, atol=1e-6)
+    assert optimizer.param_groups[0]["d"] == pytest.approx(whole.param_groups[0]["d"], rel=1e-5)
+    assert whole.param_groups[0]["d"] > 1e-3
+
+
 def run(rank: int, file: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD)
     zero(rank)
     sharded(rank)
+    sums(rank)
+    sharded_sums(rank)
     dist.destroy_process_group()
 
 

@@ -22,8 +22,8 @@ from cases import (
     every_pointwise_executor,
     hyperparameters,
     is_valid,
+    kept_numbers,
     same,
-    shared_names,
     snapshot,
     train,
 )
@@ -53,7 +53,8 @@ def check_edit(cls: type[Optimizer], name: str, value: Any, executor: str) -> No
     other = cls([torch.nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]], **{name: value})
     other.param_groups[0].update(SWITCHES[executor])
     settled = {n for n, f in cls.fields.items() if f.default_from} - {name}  # by the lr that the group was made with
-    other.param_groups[0].update({n: optimizer.param_groups[0][n] for n in (*settled, *shared_names(cls))})
+    other.param_groups[0].update({n: optimizer.param_groups[0][n] for n in settled})
+    other.param_groups[0].update(kept_numbers(optimizer)[0])
     for p, q in zip(optimizer.param_groups[0]["params"], other.param_groups[0]["params"], strict=True):
         if p in optimizer.state:
             other.state[q] = copy.deepcopy(optimizer.state[p])

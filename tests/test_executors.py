@@ -145,6 +145,7 @@ def assert_agree(ours: torch.optim.Optimizer, theirs: torch.optim.Optimizer, dty
     """Equal within the stated bound; NaN and inf stand in the same places."""
     k = FACTOR.get(dtype, 64) * torch.finfo(dtype).eps
     k *= 16 if UNBOUNDED.items() <= ours.param_groups[0].items() else 1
+    k *= 64 if any(s.exact for s in type(ours).rule.state) else 1  # p - x0 has lost digits of p
     for (p, held), (q, other) in zip(snapshot(ours), snapshot(theirs), strict=True):
         assert list(held) == list(other)
         for name, a, b in [("param", p, q), *((n, held[n], other[n]) for n in held)]:
@@ -296,7 +297,7 @@ def test_what_was_asked_for_really_runs(cls: type[Optimizer], executor: str, mon
 
     monkeypatch.setattr(choose, "EXECUTORS", tuple(map(watched, choose.EXECUTORS)))
     step(build(cls, [torch.ones(2)], executor, {}), [torch.ones(2)])
-    assert ran == [executor]
+    assert set(ran) == {executor}
 
 
 def test_none_leaves_tensor_subclasses_to_the_reference_executor() -> None:
@@ -443,7 +444,9 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = cls([p], **options)
     spec = GroupSpec.of(cls, optimizer.param_groups[0], p)
-    return make_plan(trace(spec.program(p), (*spec.number_names, "t"))).source.count(" for x0")
+    names = (*spec.numbers, "t")
+    programs = [each.program(p) for each in (spec, spec.measuring()) if each is not None]
+    return sum(make_plan(trace(program, names)).source.count(" for x0") for program in programs)
 
 
 @every_planned_row

@@ -129,7 +129,7 @@ def test_declarations_are_complete(cls: type[Optimizer]) -> None:
         if field.search is not None:
             assert 0 < field.search.low < field.search.high
     assert "lr" in hyperparameters(cls)
-    assert cls.fields["lr"].search is not None
+    assert cls.fields["lr"].search is not None or cls.fields["lr"].default == 1  # a factor of what the rule finds
 
 
 @every_class

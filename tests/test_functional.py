@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import PLANNED, SHARED, Options, cases, exactly, is_valid, parameters
+from cases import SEPARATE, Options, cases, exactly, is_valid, parameters
 from oracles import problem
 from steepest import Optimizer
 from steepest.functional import pair
@@ -37,9 +37,7 @@ def common_for(cls: type[Optimizer]) -> Options:
     return options if is_valid(cls, options) else {}
 
 
-PURE = {name: cls for name, cls in PLANNED.items() if name not in SHARED}
-
-ROWS = [(cls, options) for cls in PURE.values() for options in ({}, common_for(cls))]
+ROWS = [(cls, options) for cls in SEPARATE.values() for options in ({}, common_for(cls))]
 every_row = pytest.mark.parametrize(("cls", "options"), cases(ROWS))
 
 
@@ -107,7 +105,7 @@ def mapped_names(cls: type[Optimizer]) -> list[str]:
     return [f.name for f in cls.fields.values() if f.search is not None and len(f.names) == 1 and f.is_hyperparameter]
 
 
-NUMBERS = [(cls, name) for cls in PURE.values() for name in mapped_names(cls)]
+NUMBERS = [(cls, name) for cls in SEPARATE.values() for name in mapped_names(cls)]
 
 
 @pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=[f"{c.__name__}-{n}" for c, n in NUMBERS])
@@ -122,7 +120,7 @@ def test_numbers_are_mapped(cls: type[Optimizer], name: str) -> None:
 
 
 @pytest.mark.usefixtures("float64_default")
-@pytest.mark.parametrize("cls", PURE.values(), ids=list(PURE))
+@pytest.mark.parametrize("cls", SEPARATE.values(), ids=list(SEPARATE))
 def test_hypergradients_of_the_rate(cls: type[Optimizer]) -> None:
     """Against central differences; nothing here is rounded below double, so they agree."""
     rate = torch.tensor(0.05, dtype=torch.float64)

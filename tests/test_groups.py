@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from cases import (
-    PLANNED,
-    SHARED,
+    SEPARATE,
     SWITCHES,
     alternatives,
     decaying,
     every_executor,
     every_planned_class,
+    every_separate_class,
     hyperparameters,
     is_valid,
     same,
@@ -27,7 +27,7 @@ from steepest import Optimizer, registry
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> None:
     """Two groups are two optimizers."""
@@ -47,7 +47,7 @@ def test_groups_have_their_own_options(cls: type[Optimizer], executor: str) -> N
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], executor: str) -> None:
     params, alone = tensors(), tensors()
@@ -63,12 +63,10 @@ def test_a_group_added_late_starts_at_its_first_step(cls: type[Optimizer], execu
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_frozen_parameters_rest_and_count_their_own_steps(cls: type[Optimizer], executor: str) -> None:
     """Each parameter ends where an optimizer of its own would have taken it."""
-    if cls in SHARED.values():
-        pytest.skip("its parameters share numbers")
     together, alone = tensors(), tensors()
     optimizer = cls(together, ema_decay=0.5, **SWITCHES[executor])
     singles = [cls([p], ema_decay=0.5, **SWITCHES[executor]) for p in alone]
@@ -122,7 +120,7 @@ def test_two_optimizers_may_share_a_gradient(cls: type[Optimizer], executor: str
 def test_parameters_of_several_types_in_one_group() -> None:
     """Each keeps its type and is stepped as if alone."""
     dtypes = [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.float32]
-    for cls in PLANNED.values():
+    for cls in SEPARATE.values():
         own = [d for d in dtypes if not (d.is_complex and cls.rule.is_real)]
         mixed, alone = ([torch.nn.Parameter(torch.full((2, 1), 0.5, dtype=d)) for d in own] for _ in range(2))
         optimizer, singles = cls(mixed), [cls([p]) for p in alone]

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import PLANNED, SWITCHES, Options, decaying, every_executor, every_planned_class, parameters
+from cases import (
+    PLANNED,
+    SWITCHES,
+    Options,
+    decaying,
+    every_executor,
+    every_planned_class,
+    every_separate_class,
+    parameters,
+)
 from oracles import problem
 from steepest import Optimizer
 
@@ -299,7 +308,7 @@ def test_a_rate_of_zero_moves_nothing(cls: type[Optimizer], executor: str) -> No
 
 
 @pytest.mark.thin("structure", "executor")
-@every_planned_class
+@every_separate_class
 @every_executor
 def test_tensors_of_a_list_do_not_meet(cls: type[Optimizer], executor: str) -> None:
     """The order of the parameters does not matter, and neither does company."""

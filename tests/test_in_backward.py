@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cases import SWITCHES, Options, every_executor, every_planned_class
+from cases import SWITCHES, Options, every_executor, every_separate_class
 from steepest import Optimizer
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "optimizer_in_backward.py"
@@ -33,7 +33,7 @@ def loss_of(layers: Any, seed: int) -> torch.Tensor:
 
 
 @every_executor
-@every_planned_class
+@every_separate_class
 def test_steps_in_backward_are_steps_after_it(cls: type[Optimizer], executor: str, step_in_backward: Any) -> None:
     switches: Options = {k: v for k, v in SWITCHES[executor].items() if k in cls.fields}
     inside = model()

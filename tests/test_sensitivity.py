@@ -29,18 +29,24 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
     """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys.
 
     Half-way the rate is halved: only then does it matter whether a buffer holds it. One direction is nearly flat: only
-    there does a lower bound of a root matter. Rules of whole tensors get a matrix.
+    there does a lower bound of a root matter. Rules of whole tensors get a matrix, rules
+    of matrices a matrix and a vector.
     """
     start = torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3, 0.4], dtype=torch.float64)
-    p = torch.nn.Parameter(start.view(2, 3) if cls.rule.kind in ("per_tensor", "matrix") else start)
-    optimizer = cls([p], **options)
+    parts = [start]
+    if cls.rule.kind == "per_tensor":
+        parts = [start.view(2, 3)]
+    if cls.rule.kind == "matrix":
+        parts = [start[:4].view(2, 2), start[4:]]
+    params = [torch.nn.Parameter(part.clone()) for part in parts]
+    optimizer = cls(params, **options)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
+        x = torch.cat([p.reshape(-1) for p in params])
         if optimizer.param_groups[0].get("line_search") == "exact":
-            loss = (torch.arange(1.0, 7.0, dtype=torch.float64) * p * p).sum()
+            loss = (torch.arange(1.0, 7.0, dtype=torch.float64) * x * x).sum()
         else:
-            x = p.reshape(-1)
             q, flat = x[:-1], x[-1]
             loss = ((q[1:] - q[:-1] ** 2) ** 2).sum() * 10 + ((1 - q) ** 2).sum() + 1e-7 * flat
         backward(loss, optimizer)
@@ -53,9 +59,9 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
             optimizer.step(closure)
     except LineSearchError as error:
         return str(error)
-    held = optimizer.state.get(p, {})
-    seen = [x.reshape(-1).double() for name, x in held.items() if with_state or name == "ema"]
-    return torch.cat([p.detach().reshape(-1), *seen])
+    held = [entry for p in params for entry in optimizer.state.get(p, {}).items()]
+    seen = [x.reshape(-1).double() for name, x in held if with_state or name == "ema"]
+    return torch.cat([*(p.detach().reshape(-1) for p in params), *seen])
 
 
 def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
@@ -79,7 +85,7 @@ def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
 
 def usable(cls: type[Optimizer], options: Options) -> bool:
     try:
-        cls([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+        cls([torch.nn.Parameter(torch.zeros(2))], **options)
     except ValueError:
         return False
     return True

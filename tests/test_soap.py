@@ -11,29 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import steepest
-from cases import Options, executors_of, give, parameters, same, structures, through_file
+from cases import Options, executors_of, same, structures
+from matrices import assert_oracle, assert_resumes, problem, refreshes, trained
 from oracles import ORACLES
 from steepest import SOAP, spectral
 
 STEPS = 23
-
-
-def well_conditioned(shapes: list[tuple[int, ...]], steps: int = STEPS, seed: int = 3) -> tuple[list[Any], list[Any]]:
-    """Gradients of full rank, so that every basis is settled."""
-    rng = np.random.default_rng(seed)
-    start = [rng.standard_normal(shape) for shape in shapes]
-    return start, [[rng.standard_normal(shape) for shape in shapes] for _ in range(steps)]
-
-
-def trained(
-    options: Options, start: list[Any], grads: list[Any], dtype: torch.dtype = torch.float64
-) -> tuple[Any, Any]:
-    params = parameters(start, dtype)
-    optimizer = SOAP(params, **options)
-    for of_step in grads:
-        give(params, of_step)
-        optimizer.step()
-    return optimizer, params
 
 
 ROWS = [
@@ -50,22 +33,12 @@ ROWS = [
 @pytest.mark.parametrize("foreach", [None, False])
 @pytest.mark.parametrize("options", ROWS, ids=str)
 def test_the_oracle(options: Options, foreach: bool | None) -> None:
-    """Bases are compared by what they do: numpy's and torch's may differ in the signs of their columns."""
-    start, grads = well_conditioned([(4, 4), (5, 5), (4, 4), (6,)])
-    optimizer, params = trained({**options, "foreach": foreach}, start, grads)
-    for p, wanted in zip(params, ORACLES["soap"](start, grads, **options), strict=True):
-        held = optimizer.state[p]
-        assert set(held) == set(wanted) - {"param"}
-        np.testing.assert_allclose(p.detach().numpy(), wanted["param"], rtol=1e-8, atol=1e-8)
-        for name in wanted.keys() - {"param", "Q_0", "Q_1"}:
-            np.testing.assert_allclose(held[name].numpy(), wanted[name], rtol=1e-7, atol=1e-8, err_msg=name)
-        for name in {"Q_0", "Q_1"} & wanted.keys():
-            np.testing.assert_allclose(held[name].abs().numpy(), np.abs(wanted[name]), rtol=0, atol=1e-7)
+    assert_oracle(SOAP, ORACLES["soap"], options, [(4, 4), (5, 5), (4, 4), (6,)], STEPS, foreach)
 
 
 def test_the_first_step_moves_nothing_and_does_not_count() -> None:
-    start, grads = well_conditioned([(4, 3), (5,)], 1)
-    optimizer, params = trained({"weight_decay": 0.5}, start, grads)
+    start, grads = problem([(4, 3), (5,)], 1)
+    optimizer, params = trained(SOAP, {"weight_decay": 0.5}, start, grads)
     for p, x in zip(params, start, strict=True):
         assert same(p.detach(), torch.as_tensor(x))
         assert optimizer.state[p]["exp_avg"].eq(0).all()
@@ -93,19 +66,19 @@ def test_diagonal_gradients_make_it_adam_one_call_later() -> None:
 @pytest.mark.parametrize("kl", [False, True])
 def test_a_rotated_problem_has_the_rotated_path(kl: bool) -> None:
     """For p → U p V and g → U g V with orthogonal U and V."""
-    (start,), grads = well_conditioned([(5, 5)])
+    (start,), grads = problem([(5, 5)], STEPS)
     rng = np.random.default_rng(8)
     U, V = (np.linalg.qr(rng.standard_normal((5, 5)))[0] for _ in range(2))
     options: Options = {"precondition_frequency": 1, "kl": kl}
-    _, (p,) = trained(options, [start], grads)
-    _, (q,) = trained(options, [U @ start @ V], [[U @ g[0] @ V] for g in grads])
+    _, (p,) = trained(SOAP, options, [start], grads)
+    _, (q,) = trained(SOAP, options, [U @ start @ V], [[U @ g[0] @ V] for g in grads])
     np.testing.assert_allclose(q.detach().numpy(), U @ p.detach().numpy() @ V, rtol=0, atol=1e-8)
 
 
 def test_a_transposed_problem_has_the_transposed_path() -> None:
-    (start,), grads = well_conditioned([(4, 4)])
-    _, (p,) = trained({"precondition_frequency": 2}, [start], grads)
-    _, (q,) = trained({"precondition_frequency": 2}, [start.T], [[g[0].T] for g in grads])
+    (start,), grads = problem([(4, 4)], STEPS)
+    _, (p,) = trained(SOAP, {"precondition_frequency": 2}, [start], grads)
+    _, (q,) = trained(SOAP, {"precondition_frequency": 2}, [start.T], [[g[0].T] for g in grads])
     np.testing.assert_allclose(q.detach().numpy().T, p.detach().numpy(), rtol=0, atol=1e-9)
 
 
@@ -124,15 +97,8 @@ def test_second_moments_move_with_the_columns_of_their_basis() -> None:
 
 
 def test_bases_are_refreshed_every_few_steps_only() -> None:
-    start, grads = well_conditioned([(4, 4)], 1)
-    optimizer, (p,) = trained({"precondition_frequency": 5}, start, grads)
-    changed = []
-    for t in range(2, 14):
-        before = optimizer.state[p]["Q_0"].clone()
-        give([p], well_conditioned([(4, 4)], 1, seed=t)[1][0])
-        optimizer.step()
-        changed += [] if same(before, optimizer.state[p]["Q_0"]) else [t - 1]
-    assert changed == [5, 10]
+    """The first step does not count."""
+    assert refreshes(SOAP, {"precondition_frequency": 5}, "Q_0", 13) == [6, 11]
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
@@ -141,8 +107,8 @@ def test_bases_are_refreshed_every_few_steps_only() -> None:
 def test_a_convolution_is_its_matrix() -> None:
     rng = np.random.default_rng(0)
     start, grads = rng.standard_normal((4, 2, 3, 3)), [rng.standard_normal((4, 2, 3, 3)) for _ in range(12)]
-    _, (p,) = trained({"precondition_frequency": 3}, [start], [[g] for g in grads])
-    _, (q,) = trained({"precondition_frequency": 3}, [start.reshape(4, 18)], [[g.reshape(4, 18)] for g in grads])
+    _, (p,) = trained(SOAP, {"precondition_frequency": 3}, [start], [[g] for g in grads])
+    _, (q,) = trained(SOAP, {"precondition_frequency": 3}, [start.reshape(4, 18)], [[g.reshape(4, 18)] for g in grads])
     assert same(p.detach().reshape(4, 18), q.detach())
 
 
@@ -161,12 +127,12 @@ def test_a_convolution_in_another_memory_format_steps_the_same() -> None:
 
 
 def test_stacks_and_heads_are_separate_matrices() -> None:
-    (stack,), grads = well_conditioned([(3, 4, 4)], 12)
-    _, (whole,) = trained({"matrices": "batch"}, [stack], grads)
-    _, alone = trained({}, list(stack), [list(g[0]) for g in grads])
+    (stack,), grads = problem([(3, 4, 4)], 12)
+    _, (whole,) = trained(SOAP, {"matrices": "batch"}, [stack], grads)
+    _, alone = trained(SOAP, {}, list(stack), [list(g[0]) for g in grads])
     for x, p in zip(whole.detach(), alone, strict=True):
         torch.testing.assert_close(x, p.detach(), rtol=1e-10, atol=1e-10)
-    _, (fused,) = trained({"heads": 3}, [stack.reshape(12, 4)], [[g[0].reshape(12, 4)] for g in grads])
+    _, (fused,) = trained(SOAP, {"heads": 3}, [stack.reshape(12, 4)], [[g[0].reshape(12, 4)] for g in grads])
     torch.testing.assert_close(fused.detach().reshape(3, 4, 4), whole.detach(), rtol=1e-10, atol=1e-10)
 
 
@@ -179,16 +145,16 @@ def test_three_dimensions_need_a_word() -> None:
 
 
 def test_zeros_from_the_start() -> None:
-    start, grads = well_conditioned([(4, 3)], 3)
-    optimizer, (p,) = trained({"weight_decay": 0.0}, start, [[np.zeros((4, 3))] for _ in grads])
+    start, grads = problem([(4, 3)], 3)
+    optimizer, (p,) = trained(SOAP, {"weight_decay": 0.0}, start, [[np.zeros((4, 3))] for _ in grads])
     assert same(p.detach(), torch.as_tensor(start[0]))
     assert optimizer.failures == 0
 
 
 def test_a_bad_gradient_spoils_its_matrix_alone() -> None:
-    start, grads = well_conditioned([(4, 4)] * 3, 4)
+    start, grads = problem([(4, 4)] * 3, 4)
     grads[1][1][0, 0] = np.nan
-    optimizer, params = trained({"precondition_frequency": 1}, start, grads)
+    optimizer, params = trained(SOAP, {"precondition_frequency": 1}, start, grads)
     assert [bool(p.isfinite().all()) for p in params] == [True, False, True]
     assert all(optimizer.state[p]["Q_0"].isfinite().all() for p in params)
     assert optimizer.failures > 0
@@ -205,16 +171,16 @@ def test_an_algorithm_that_fails_is_tried_in_double_and_then_given_up(monkeypatc
         return eigh(A)
 
     monkeypatch.setattr(torch.linalg, "eigh", failing)
-    start, grads = well_conditioned([(4, 4)] * 2, 3)
+    start, grads = problem([(4, 4)] * 2, 3)
     broken = False
-    optimizer, params = trained({}, start, grads, torch.float32)
+    optimizer, params = trained(SOAP, {}, start, grads, torch.float32)
     assert optimizer.failures == 0
     monkeypatch.setattr(torch.linalg, "eigh", eigh)
-    _, usual = trained({}, start, grads, torch.float32)
+    _, usual = trained(SOAP, {}, start, grads, torch.float32)
     torch.testing.assert_close(params[0].detach(), usual[0].detach(), rtol=1e-3, atol=1e-3)
     monkeypatch.setattr(torch.linalg, "eigh", failing)
     broken = True
-    optimizer, params = trained({}, start, grads, torch.float32)
+    optimizer, params = trained(SOAP, {}, start, grads, torch.float32)
     assert optimizer.failures == 4
     assert all(same(optimizer.state[p]["Q_0"], torch.eye(4)) for p in params)
     assert all(p.isfinite().all() for p in params)
@@ -247,19 +213,11 @@ def test_inverse_roots_of_what_is_not_quite_positive() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("saved_after", [1, 3, 4, 5])
 def test_a_run_resumes_before_and_after_a_refresh(saved_after: int, dtype: torch.dtype) -> None:
-    start, grads = well_conditioned([(4, 3), (3, 4), (5,)], 8)
-    _, whole = trained({"precondition_frequency": 4}, start, grads, dtype)
-    first, params = trained({"precondition_frequency": 4}, start, grads[:saved_after], dtype)
-    fresh = SOAP(loaded := [nn.Parameter(p.detach().clone()) for p in params])
-    fresh.load_state_dict(through_file(first.state_dict()))
-    for of_step in grads[saved_after:]:
-        give(loaded, of_step)
-        fresh.step()
-    assert all(same(p.detach(), q.detach()) for p, q in zip(loaded, whole, strict=True))
+    assert_resumes(SOAP, {"precondition_frequency": 4}, saved_after, dtype)
 
 
 def test_half_types_keep_wide_bases() -> None:
-    optimizer, (p,) = trained({}, *well_conditioned([(4, 3)], 2), torch.bfloat16)
+    optimizer, (p,) = trained(SOAP, {}, *problem([(4, 3)], 2), torch.bfloat16)
     held = optimizer.state[p]
     assert {name: x.dtype for name, x in held.items() if name.startswith(("GG", "Q"))} == dict.fromkeys(
         ("GG_0", "GG_1", "Q_0", "Q_1"), torch.float32
@@ -270,9 +228,9 @@ def test_half_types_keep_wide_bases() -> None:
 def test_every_row_of_options_is_tried() -> None:
     """Against the executors: stacks give what single matrices give."""
     assert executors_of(SOAP) == ("reference", "stacked")
-    start, grads = well_conditioned([(4, 4)] * 3, 13)
+    start, grads = problem([(4, 4)] * 3, 13)
     for options in structures(SOAP, ("normalize_grads", "correct_bias", "kl", "maximize")):
-        _, stacked = trained(options, start, grads)
-        _, alone = trained({**options, "foreach": False}, start, grads)
+        _, stacked = trained(SOAP, options, start, grads)
+        _, alone = trained(SOAP, {**options, "foreach": False}, start, grads)
         for p, q in zip(stacked, alone, strict=True):
             torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-9, atol=1e-9)

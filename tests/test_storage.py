@@ -23,6 +23,7 @@ from cases import (
     assert_same,
     class_under_test,
     defaults,
+    kept_numbers,
     same,
     snapshot,
     spec_of,
@@ -63,7 +64,7 @@ SHAPES: list[tuple[int, ...]] = [(64, 80), (7,)]
 def _state_can_be_coded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a matrix has no state like it (Adafactor's is factored), the large parameter is a vector."""
     cls, p = class_under_test(request.node), torch.zeros(SHAPES[0])
-    if cls is not None and not any(s.kind == "like" and not s.exact and s.where(p) for s in cls.rule.state):
+    if cls is not None and not any(s.is_codable and s.where(p) for s in cls.rule.state):
         monkeypatch.setattr(request.module, "SHAPES", [(p.numel(),), *SHAPES[1:]])
 
 
@@ -101,7 +102,7 @@ def bytes_of(held: dict[str, Any]) -> int:
 
 
 def like_states(optimizer: Optimizer) -> list[steepest.State]:
-    return [s for s in spec_of(optimizer).existing if s.kind == "like" and not s.exact]
+    return [s for s in spec_of(optimizer).existing if s.is_codable]
 
 
 # -- what the rules make of it ---------------------------------------------------------------------------------------
@@ -115,13 +116,21 @@ FAR_DECIDING = 0.05
 Rprop: 0.029 with either code."""
 
 
+FAR_SHARING = 0.5
+"""The same for rules that find their step size, and in these few steps find one at which the weights swing. Measured
+for DAdaptAdam: 0.07 and 0.40. What they find must be near; see `NEAR`."""
+
+NEAR = 0.02
+"""How far a number that parameters share may be from that of a plain run, in parts of it."""
+
+
 COMPARISONS = (operator.gt, operator.ge, operator.lt, operator.le, operator.eq, operator.ne)
 
 
 def decides(cls: type[Optimizer]) -> bool:
     """Whether the rule compares elements of tensors."""
     spec = spec_of(made(cls))
-    graph = trace(spec.program(), (*spec.number_names, "t")).graph
+    graph = trace(spec.program(), (*spec.numbers, "t")).graph
     return any(node.target in COMPARISONS and node.meta["extent"] > Extent.HOST for node in graph.nodes)
 
 
@@ -136,7 +145,9 @@ def test_a_coded_run_stays_near_a_plain_one(cls: type[Optimizer], state_dtype: s
     descend(coded, 30)
     assert coded.executor == executor
     (p, _), (q, held) = first(plain), first(coded)
-    far = FAR_DECIDING if decides(cls) else FAR[state_dtype]
+    far = FAR_SHARING if cls.rule.shared else FAR_DECIDING if decides(cls) else FAR[state_dtype]
+    for own, other in zip(kept_numbers(plain), kept_numbers(coded), strict=True):
+        assert other == pytest.approx(own, rel=NEAR)
     assert (p - q).square().mean().sqrt() < far * (p - begin).square().mean().sqrt()
     for state in like_states(coded):
         assert state.name not in held
@@ -151,6 +162,9 @@ def test_small_tensors_are_plain_and_have_torchs_names(cls: type[Optimizer], sta
     descend(plain, 3)
     descend(coded, 3)
     small = [optimizer.param_groups[0]["params"][1] for optimizer in (plain, coded)]
+    if cls.rule.shared is not None:  # the large parameter's codes move the numbers of the small one
+        assert coded.state[small[1]].keys() == plain.state[small[0]].keys()
+        return
     assert_same([(small[0].detach(), plain.state[small[0]])], [(small[1].detach(), coded.state[small[1]])])
 
 

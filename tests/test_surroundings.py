@@ -25,6 +25,7 @@ from cases import (
     Twins,
     every_native_class,
     every_planned_class,
+    every_separate_class,
     executors_of,
 )
 from steepest import SGD, AdamW, Optimizer
@@ -103,7 +104,7 @@ def test_fused_true_raises_under_a_mode(mode: type[Any]) -> None:
         trained(AdamW, mode(), fused=True)
 
 
-@every_planned_class
+@every_separate_class
 def test_make_fx_records_a_step_that_can_be_replayed(cls: type[Optimizer]) -> None:
     if cls in BRANCHING.values():
         pytest.skip("its rule branches on the step count")

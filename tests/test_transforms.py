@@ -313,6 +313,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "centralize": (False, True),
     "cautious": (False, True),
     "update_rms": (None, 0.5),
+    "hyperball": (False, True),
     "weight_decay": (0.0, 0.1),
     "decoupled_weight_decay": (False, True),
     "cautious_weight_decay": (False, True),
@@ -531,10 +532,10 @@ def test_units_of_complex_tensors_are_refused(option: str) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("option", ["agc", "centralize", "cautious", "update_rms", "zclip", "lookahead"])
+@pytest.mark.parametrize("option", ["agc", "centralize", "cautious", "update_rms", "hyperball", "zclip", "lookahead"])
 def test_whole_tensors_are_not_looked_at_with_sparse_gradients(option: str) -> None:
-    table = torch.nn.Parameter(torch.zeros(4, 2))
-    value = next(options[option] for options in GRADIENT_OPTIONS if option in options)
+    table = torch.nn.Parameter(torch.ones(4, 2))
+    value = next((options[option] for options in GRADIENT_OPTIONS if option in options), True)
     optimizer = steepest.SGD([table], **{option: value})
     table.grad = torch.sparse_coo_tensor([[1]], [[1.0, 0.0]], (4, 2), check_invariants=True)
     with pytest.raises(RuntimeError, match=f"does not support sparse gradients with {option}="):

@@ -15,6 +15,8 @@ from steepest.weights import TwoWeights
 
 TWO = {name: cls for name, cls in CLASSES.items() if issubclass(cls, TwoWeights)}
 every_class = pytest.mark.parametrize("cls", TWO.values(), ids=list(TWO))
+SCHEDULE_FREE = {name: cls for name, cls in TWO.items() if cls.rule.trained is not None}
+every_schedule_free_class = pytest.mark.parametrize("cls", SCHEDULE_FREE.values(), ids=list(SCHEDULE_FREE))
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
@@ -136,7 +138,7 @@ def test_late_groups_have_the_mode_of_the_others(cls: Any) -> None:
     descend(optimizer, 1)
 
 
-@every_class
+@every_schedule_free_class
 def test_a_file_in_eval_mode_without_the_trained_weights(cls: Any) -> None:
     """The authors' package saves none: they are computed from x and z."""
     optimizer = cls(params := parameters(torch.float64))
@@ -150,7 +152,7 @@ def test_a_file_in_eval_mode_without_the_trained_weights(cls: Any) -> None:
         torch.testing.assert_close(p.detach(), x, rtol=1e-13, atol=1e-13)
 
 
-@every_class
+@every_schedule_free_class
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native"])
 def test_evaluated_weights_are_the_average(cls: Any, executor: str) -> None:
     """With a constant rate, x is the mean of all z, here kept by hand. RAdam's rate is not constant."""

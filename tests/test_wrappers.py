@@ -674,6 +674,7 @@ def test_what_sam_is_built_from(made: Any, told: str) -> None:
         (lambda o: GSAM(o, lr_min=1.0), "Invalid lr_min value"),
         (lambda o: GSAM(o, alpha=-0.1), "Invalid alpha value"),
         (lambda o: SAM(steepest.LBFGS(o.param_groups[0]["params"])), "LBFGS asks for gradients itself"),
+        (lambda o: Outer(steepest.MoMo(o.param_groups[0]["params"])), "MoMo steps by the loss of its own weights"),
         (lambda o: SAM(SAM(o)), "SAM asks for gradients itself"),
         (lambda o: Mechanic(o, betas=(1.0,)), "Invalid betas value"),
         (lambda o: Mechanic(o, betas=()), "Invalid betas value"),

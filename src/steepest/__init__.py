@@ -30,13 +30,20 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adamp import SGDP as SGDP
     from .rules.adamp import AdamP as AdamP
     from .rules.adams import AdamS as AdamS
+    from .rules.adamuon import AdaMuon as AdaMuon
     from .rules.adan import Adan as Adan
     from .rules.ademamix import AdEMAMix as AdEMAMix
     from .rules.ademamix import SimplifiedAdEMAMix as SimplifiedAdEMAMix
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
     from .rules.asgd import ASGD as ASGD
+    from .rules.cocob import COCOB as COCOB
+    from .rules.dadaptation import DAdaptAdam as DAdaptAdam
+    from .rules.dadaptation import DAdaptSGD as DAdaptSGD
     from .rules.diffgrad import DiffGrad as DiffGrad
+    from .rules.dog import DoG as DoG
+    from .rules.dog import DoWG as DoWG
+    from .rules.dog import LDoG as LDoG
     from .rules.grams import Grams as Grams
     from .rules.lamb import LAMB as LAMB
     from .rules.laprop import LaProp as LaProp
@@ -46,10 +53,14 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.mars import MARS as MARS
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
+    from .rules.momo import MoMo as MoMo
     from .rules.muon import Muon as Muon
+    from .rules.muon2 import Muon2 as Muon2
     from .rules.nadam import NAdam as NAdam
+    from .rules.normuon import NorMuon as NorMuon
     from .rules.novograd import NovoGrad as NovoGrad
     from .rules.padam import Padam as Padam
+    from .rules.prodigy import Prodigy as Prodigy
     from .rules.qhm import QHM as QHM
     from .rules.qhm import QHAdam as QHAdam
     from .rules.radam import RAdam as RAdam
@@ -59,12 +70,15 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.schedule_free import AdamWScheduleFree as AdamWScheduleFree
     from .rules.schedule_free import RAdamScheduleFree as RAdamScheduleFree
     from .rules.schedule_free import SGDScheduleFree as SGDScheduleFree
+    from .rules.scion import Scion as Scion
     from .rules.sgd import SGD as SGD
+    from .rules.shampoo import Shampoo as Shampoo
     from .rules.signum import Signum as Signum
     from .rules.sm3 import SM3 as SM3
     from .rules.soap import SOAP as SOAP
     from .rules.sophia import Sophia as Sophia
     from .rules.sparse_adam import SparseAdam as SparseAdam
+    from .rules.splus import SPlus as SPlus
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
     from .sweep import LrRange as LrRange
@@ -79,6 +93,7 @@ __all__ = [
     "ADOPT",
     "ASAM",
     "ASGD",
+    "COCOB",
     "GSAM",
     "LAMB",
     "LARS",
@@ -96,6 +111,7 @@ __all__ = [
     "AdaBelief",
     "AdaBound",
     "AdaMod",
+    "AdaMuon",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -109,19 +125,28 @@ __all__ = [
     "Adamax",
     "Adan",
     "AggMo",
+    "DAdaptAdam",
+    "DAdaptSGD",
     "DiffGrad",
+    "DoG",
+    "DoWG",
     "Field",
     "Grams",
+    "LDoG",
     "LaProp",
     "Lion",
     "LrRange",
     "Mechanic",
+    "MoMo",
     "Momentum",
     "Muon",
+    "Muon2",
     "NAdam",
+    "NorMuon",
     "NovoGrad",
     "Optimizer",
     "Padam",
+    "Prodigy",
     "QHAdam",
     "RAdam",
     "RAdamScheduleFree",
@@ -130,6 +155,9 @@ __all__ = [
     "Rprop",
     "Rule",
     "SGDScheduleFree",
+    "SPlus",
+    "Scion",
+    "Shampoo",
     "Signum",
     "SimplifiedAdEMAMix",
     "Sophia",

@@ -22,13 +22,14 @@ from .optimizer import Optimizer
 from .text import range_in_words, table
 from .wrappers import Wrapper
 
-Need = Literal["closure", "sparse", "matrices", "estimates"]
+Need = Literal["closure", "sparse", "matrices", "estimates", "loss"]
 NEEDS: Mapping[Need, str] = MappingProxyType(
     {
         "closure": "step() takes a closure, which evaluates the loss anew",
         "sparse": "gradients are sparse tensors",
         "matrices": "parameters are matrices",
         "estimates": "estimates of the Hessian's diagonal are fed between steps (update_hessian)",
+        "loss": "step(loss=loss), or a closure that returns it, tells the loss of the gradients",
     }
 )
 """Demands that an optimizer may have, in words."""
@@ -247,6 +248,7 @@ def _needs(cls: type[Optimizer], options: Options) -> list[Need]:
         "sparse": cls.rule_for(options).sparse == "lazy",
         "matrices": not _takes_vectors(cls),
         "estimates": cls.takes_estimates,
+        "loss": cls.needs_loss(options),
     }
     return [need for need, is_needed in found.items() if is_needed]
 

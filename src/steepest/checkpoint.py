@@ -10,7 +10,7 @@ from torch.nn import Parameter
 
 from . import storage
 from .fields import STORAGE_OPTIONS, State
-from .group import declared_by
+from .group import declared_by, kept_by, rules_of
 from .kinds import KINDS
 from .rule import Rule
 from .views import compute_dtype
@@ -79,6 +79,7 @@ def fitted(cls: Any, groups: list[Group], state_dict: StateDict, strict_names: b
     owners = _owners(loaded, in_order)
     _refuse({"reshaped": _reshaped(cls, state_dict["state"], owners)})
     _refuse_incomplete(cls, state_dict["state"], loaded, in_order)
+    _refuse_without_numbers(cls, state_dict["state"], loaded, in_order)
     state = {key: _copied(value) for key, value in state_dict["state"].items()}
     for i, (p, group) in owners.items():
         if i in state:
@@ -185,6 +186,18 @@ def _refuse_incomplete(cls: Any, state: Mapping[Any, Any], own: list[Group], sav
     ]
     if incomplete:
         raise ValueError(f"the state dict has lost state: {_listed(incomplete)}; load one that is whole")
+
+
+def _refuse_without_numbers(cls: Any, state: Mapping[Any, Any], own: list[Group], saved: list[Group]) -> None:
+    """Raise `ValueError` where groups have state and lack numbers that their parameters share."""
+    for mine, theirs in zip(own, saved, strict=False):
+        kept = kept_by(dict.fromkeys(rules_of(cls, mine, mine["params"])))
+        lacking = [name for name in kept if name not in theirs]
+        if lacking and any(state.get(i) for i in theirs["params"]):
+            raise ValueError(
+                f"the state dict has lost {', '.join(lacking)}, which its groups keep, and {cls.__name__} would start "
+                "its search again; load a state dict that has them"
+            )
 
 
 def _was_kept(declared: State, saved: Group) -> bool:

@@ -40,6 +40,8 @@ class CommonOptions(Declared):
         centralize: subtract from each unit's gradient its mean.
         cautious: move only where update and gradient agree in sign.
         update_rms: largest root mean square of the update, before it is scaled by the learning rate.
+        hyperball: keep the norm of every matrix as it was at first, and turn it along the update by an angle of about
+            lr. Vectors move as they do. Weight decay must be 0.
         cautious_weight_decay: decay decoupled weights only where update and weight agree.
         corrected_weight_decay: decay decoupled weights by lr²·weight_decay/lr_max.
         lr_max: the largest learning rate of the schedule, for ``corrected_weight_decay``.
@@ -69,6 +71,7 @@ class CommonOptions(Declared):
     centralize: bool = _OF["centralize"]
     cautious: bool = _OF["cautious"]
     update_rms: float | None = _OF["update_rms"]
+    hyperball: bool = _OF["hyperball"]
     cautious_weight_decay: bool = _OF["cautious_weight_decay"]
     corrected_weight_decay: bool = _OF["corrected_weight_decay"]
     lr_max: float | None = _OF["lr_max"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import fields
 from .fields import Options, Search
-from .matrices import heads, is_matrix, matrices, view_of
+from .matrices import check_whole, heads, is_matrix, matrices, view_of
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, for_matrices
 from .rule import Rule, seeing
@@ -63,11 +63,15 @@ class WithCompanion(Optimizer):
         """Return the rule of a matrix; with its view of the parameter, if it has one.
 
         Raises:
-            ValueError: the parameter has less than two dimensions, or three and ``matrices`` is None.
+            ValueError: the parameter is sharded, has less than two dimensions, or three and ``matrices`` is None, or it
+                is not a matrix in a group of which nobody says that it is.
         """
-        if p is not None and p.dim() < 2:
+        if p is None:
+            return cls.rule
+        check_whole(cls.__name__, p)
+        if p.dim() < 2 or (options["use_muon"] is None and not is_matrix(p)):
             raise ValueError(cls._refusal(p))
-        view = None if p is None else view_of(cls.__name__, p, options)
+        view = view_of(cls.__name__, p, options)
         return cls.rule if view is None else seeing(cls.rule, view)
 
     @classmethod
@@ -135,11 +139,12 @@ class WithCompanion(Optimizer):
         return [self._with_rates({**group, "params": part, "use_muon": flag}) for flag, part in parts.items()]
 
     def _with_rates(self, group: dict[str, Any]) -> dict[str, Any]:
-        """Return a group for the companion with the companion's rate and decay, and any other as it is."""
+        """Return a group for the companion with numbers of its own, and any other as it is."""
         if group.get("use_muon") is not False:
             return group
         options = {**self.defaults, **group}
-        return {"lr": options["adamw_lr"], "weight_decay": options["adamw_weight_decay"], **group}
+        own = {"lr": options["adamw_lr"], "weight_decay": options["adamw_weight_decay"], "hyperball": False}
+        return {**own, **group}
 
 
 def _listed(params: Any) -> Any:

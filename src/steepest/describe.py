@@ -10,12 +10,12 @@ from typing import Any
 
 from . import registry
 from .catalogue import state_in_words
-from .equations import equations
+from .equations import call, equations
 from .fields import Field
 from .group import GroupSpec
 from .kinds import KINDS
 from .optimizer import Optimizer
-from .rule import Program, Rule
+from .rule import Rule
 from .text import range_in_words, table
 from .trace import trace
 
@@ -63,13 +63,10 @@ def _other_names(cls: type[Optimizer]) -> list[str]:
 def source_lines(rule: Rule) -> list[str]:
     """Return the lines of the rule's code.
 
-    For a matrix rule, the functions of its file are included, which hold the mathematics. So are the functions of
-    numbers that parameters share.
+    For a matrix rule and one with shared numbers, the functions of its file are included, which hold the mathematics.
     """
     functions = [rule.fn]
-    if rule.shared is not None:
-        functions += [f for f in (rule.shared.measure, rule.shared.renew) if f is not None]
-    if rule.kind == "matrix":
+    if rule.kind == "matrix" or rule.shared is not None:
         own = inspect.getmembers(inspect.getmodule(rule.fn), inspect.isfunction)
         functions += [f for _, f in own if f.__module__ == rule.fn.__module__]
     return "\n\n".join(textwrap.dedent(inspect.getsource(f)) for f in dict.fromkeys(functions)).splitlines()
@@ -83,15 +80,18 @@ def update_equations(cls: type[Optimizer], options: dict[str, Any], latex: bool 
     rule = cls.rule_for(options)
     if rule.kind in NOT_TRACED:
         return [NOT_TRACED[rule.kind]]
-    program, numbers = _program(cls, options)
-    letters = rule.letters
-    return equations(trace(program, numbers), letters, latex)
-
-
-def _program(cls: type[Optimizer], options: dict[str, Any]) -> tuple[Program, tuple[str, ...]]:
     spec = GroupSpec.of(cls, options)
-    counted = any(s.kind == "step" for s in spec.existing)
-    return spec.program(), (*spec.number_names, *(["t"] if counted else []))
+    if rule.shared is None:
+        return _equations(spec, rule.letters, latex)
+    measuring = spec.measuring()
+    sums = [] if measuring is None else _equations(measuring, rule.letters, latex)
+    renewal = call(rule.shared.renew.__name__, rule.shared.read, rule.shared.numbers, latex)
+    return [*sums, renewal, *_equations(spec, rule.letters, latex)]
+
+
+def _equations(spec: GroupSpec, letters: dict[str, str], latex: bool) -> list[str]:
+    counted = ["t"] if any(s.kind == "step" for s in spec.existing) else []
+    return equations(trace(spec.program(), (*spec.numbers, *counted)), letters, latex)
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -111,4 +111,6 @@ def _state_lines(recipe: registry.Recipe, rule: Rule) -> list[str]:
     if not held:
         return ["none: 0 bytes per parameter"]
     lines = [state_in_words(recipe)]
+    if rule.shared is not None:
+        lines.append(f"numbers that parameters share, in each group: {', '.join(rule.shared.kept)}")
     return lines + table([(s.name, rule.letters.get(s.name, "t"), KINDS[s.kind].words) for s in held])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,6 +77,10 @@ GREEK = {
 
 OLD = "_old"
 """Suffix of a state's value before the step, where a rule still uses it after the new value is made."""
+
+
+ARROW = ("←", r"\leftarrow")
+"""Assignment in plain text and in LaTeX."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class Printer:
 
     def equations(self) -> list[str]:
         """Return one line per named value in the rule's order, then the state that is handed over as it came."""
-        arrow = ("←", r"\leftarrow")[self.style.column]
+        arrow = ARROW[self.style.column]
         named = [node for node in self.trace.graph.nodes if node in self.names]
         lines = [f"{self.style.symbol(self.names[n])} {arrow} {self._expand(n).text}" for n in named]
         for name, node in self.outputs.items():
@@ -234,3 +238,10 @@ def equations(trace: Trace, letters: Mapping[str, str], latex: bool = False) -> 
         latex: print LaTeX instead of plain text.
     """
     return Printer(trace, letters, LATEX if latex else PLAIN).equations()
+
+
+def call(function: str, arguments: Iterable[str], results: Iterable[str], latex: bool = False) -> str:
+    """Return the assignment of a function's results to names, as an equation."""
+    style = LATEX if latex else PLAIN
+    made, given = (", ".join(map(style.symbol, names)) for names in (results, arguments))
+    return f"{made} {ARROW[style.column]} {style.symbol(function)}({given})"

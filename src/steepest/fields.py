@@ -311,6 +311,17 @@ def lr(
     )
 
 
+def rate_factor(doc: str = "factor η of the steps, for schedules; keep 1") -> Any:
+    """Declare ``lr`` of a class that finds the size of its steps: a factor, which is not searched."""
+    return hyper(1.0, doc, low=0.0, invalid="Invalid learning rate: {value}")
+
+
+def growth_rate() -> Any:
+    """Declare the bound on the growth of an estimate; infinity, as other packages write it, is None."""
+    doc = "largest growth of the estimate in one step; None: any"
+    return hyper(None, doc, low=1.0, candidates=(1.02,), aliases=((math.inf, None),))
+
+
 BETAS = Search(1e-3, 0.3, complement=True)
 """Range of the decay rates of averages of g and g²."""
 
@@ -450,8 +461,8 @@ class State:
         nonnegative: whether the state has no negative value at any time.
         sparse: whether the state is made sparse, without any element, where the parameter's gradient is sparse. An
             element of the state that is 0 must then stay 0 while the gradient there is 0.
-        exact: whether the state is kept as it is under every ``state_dtype``: weights, of which differences are taken.
         integer: whether state dicts have this count as a plain int, as torch keeps it in its class of the same name.
+        exact: whether ``state_dtype`` leaves the state as it is, because small differences from it matter.
     """
 
     name: str
@@ -463,8 +474,13 @@ class State:
     at_construction: bool = False
     nonnegative: bool = False
     sparse: bool = False
-    exact: bool = False
     saved_as_int: bool = False
+    exact: bool = False
+
+    @property
+    def is_codable(self) -> bool:
+        """True for state that ``state_dtype`` may keep in another form."""
+        return self.kind == "like" and not self.exact
 
     def __post_init__(self) -> None:
         """Check that the kind exists."""

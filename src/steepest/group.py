@@ -34,6 +34,7 @@ class GroupSpec:
         is_real: whether the rule or a transform refuses complex parameters.
         switches: the options that are not numbers, and numbers that are None, by the names that rules use.
         options: the group itself.
+        shared: names of the numbers, shared by parameters, that programs read in addition to the group's own.
         writes: whether parameters and state are written. They are not where only sums are taken.
     """
 
@@ -47,7 +48,13 @@ class GroupSpec:
     is_real: bool
     switches: Mapping[str, Any]
     options: Options = field(compare=False)
+    shared: tuple[str, ...] = ()
     writes: bool = True
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of all run-time numbers of the group's programs, but the counters."""
+        return *values(self.fields, self.options)[0], *self.shared
 
     @staticmethod
     def of(cls: Any, options: Options, p: Tensor | None = None) -> GroupSpec:
@@ -74,13 +81,10 @@ class GroupSpec:
         if kind == "pointwise" and any(transform.kind != kind for transform, _ in active):
             kind = "per_tensor"
         is_real = rule.is_real or any(transform.is_real for transform, _ in active)
-        return GroupSpec(cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options)
-
-    @property
-    def number_names(self) -> tuple[str, ...]:
-        """Names of the run-time numbers that a program may take, but those of each parameter."""
-        own = tuple(values(self.fields, self.options)[0])
-        return own if self.rule.shared is None else (*own, *self.rule.shared.numbers)
+        names = () if rule.shared is None else rule.shared.numbers
+        return GroupSpec(
+            cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options, names
+        )
 
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:
         """Return the state that exists for ``p``, or for any parameter."""
@@ -128,7 +132,15 @@ class GroupSpec:
         sums = rule.state[len(rule.state) - len(self.rule.shared.sums) :]
         existing = (*(s for s in self.existing if s in rule.state), *sums)
         wrappers = (*(wrapper for wrapper in found if wrapper is not None), only(self.rule.shared.sums))
-        return replace(self, rule=rule, existing=existing, wrappers=wrappers, kind="per_tensor", writes=False)
+        return replace(
+            self,
+            rule=rule,
+            existing=existing,
+            wrappers=wrappers,
+            kind="per_tensor",
+            shared=tuple(self.rule.shared.kept),
+            writes=False,
+        )
 
     def check(self) -> None:
         """Raise `ValueError` for options that the transforms, or the storage of state, cannot do with the rule."""
@@ -166,7 +178,7 @@ class GroupSpec:
 
 def declared_by(rule: Rule) -> tuple[State, ...]:
     """Return all state that a rule and the transforms around it declare."""
-    return (*rule.state, *(state for transform in transforms.order() for state in transform.state))
+    return (*rule.state, *(state for transform in transforms.order() for state in transform.state_around(rule)))
 
 
 def rules_of(cls: Any, options: Options, params: Sequence[Tensor]) -> list[Rule]:
@@ -179,6 +191,11 @@ def specs_of(cls: Any, options: Options, params: Sequence[Tensor]) -> dict[Rule,
     switches = values(cls.fields, options)[1]
     rules = dict.fromkeys(rules_of(cls, options, params) or [cls.rule_for(options)])
     return {rule: GroupSpec.under(cls, rule, options, switches) for rule in rules}
+
+
+def kept_by(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Return the names of the numbers that the rules keep in a group."""
+    return tuple(name for rule in rules if rule.shared is not None for name in rule.shared.kept)
 
 
 def values(

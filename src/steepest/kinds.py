@@ -87,6 +87,7 @@ def _basis(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
 KINDS = {
     "like": Kind("like the parameter", lambda p: tuple(p.shape), Extent.FULL),
     "tensor_scalar": Kind("one number per tensor", lambda p: (), Extent.REDUCED),
+    "wide_scalar": Kind("one wide number per tensor", lambda p: (), Extent.REDUCED, is_wide=True),
     "row": Kind("one number per row", lambda p: (*p.shape[:-1], 1), Extent.ROW),
     "column": Kind("one number per column", lambda p: (*p.shape[:-2], 1, *p.shape[-1:]), Extent.COLUMN),
     **{f"axis_{index}": _axis(index) for index in range(AXES)},

@@ -18,13 +18,14 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import Dispatch, Step, shared_numbers, source
-from .executors.shared import renewed, start
+from .executors.shared import Renewal, refuse_parts, start
 from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
 from .transforms import clip
 from .transforms.average import Averaging
+from .transforms.qk_clip import AttentionClipping
 from .transforms.skip import Skipping
 from .transforms.unscale import GradScaling
 
@@ -38,7 +39,7 @@ def _break_graph() -> None:
         torch._dynamo.graph_break()
 
 
-class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Optimizer):
+class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skipping, torch.optim.Optimizer):
     """Base of all optimizers. A subclass declares only its arguments, as fields, and its rule.
 
     Example:
@@ -86,6 +87,9 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         if "p" not in inspect.signature(cls.rule_for).parameters:
             raise TypeError(f"{cls.__name__}.rule_for must take (options, p=None); p is the parameter, or None")
         cls.has_one_rule = cls.rule_for.__func__ is Optimizer.rule_for.__func__  # type: ignore[attr-defined]
+        rule = getattr(cls, "rule", None)
+        if rule is not None and rule.shared is not None and (taken := rule.shared.kept.keys() & cls.fields.keys()):
+            raise TypeError(f"{cls.__name__} shares a number {min(taken)!r}, which is the name of an option; rename it")
         if "__init__" not in cls.__dict__:
             cls.__init__ = constructor(cls.fields)  # type: ignore[method-assign]
 
@@ -127,6 +131,12 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         """Return whether ``step`` needs a closure under these options, because the rule asks for new gradients."""
         return cls.rule_for(options).kind == "driver"
 
+    @classmethod
+    def needs_loss(cls, options: Options) -> bool:
+        """Return whether ``step`` needs the loss under these options: as ``loss``, or from a closure."""
+        shared = cls.rule_for(options).shared
+        return shared is not None and shared.needs_loss
+
     # -- construction ------------------------------------------------------------------------------------------------
 
     @_disable_dynamo
@@ -142,6 +152,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
                 choose(spec)
         self._holder = clip.holder_of_parts(p for group in self.param_groups for p in group["params"])
         clip.norm_group_of(clip.clipping(self.param_groups), self._holder)
+        for group in self.param_groups:
+            refuse_parts([group], self._specs(group), self._holder)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""
@@ -170,7 +182,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             spec.check()
             if spec.rule.sparse == "lazy":
                 sparse.check_lazy([GroupSpec.of(type(self), each) for each in groups])
-        start(self.fields, group, specs)
+        start(group, specs, groups)
         for p in group["params"]:
             specs[self.rule_for(group, p)].create_state(self.state, p, at_construction=True)
 
@@ -193,7 +205,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         self._forget()
         checkpoint.restore(type(self), self.param_groups, self.state)
         for group in self.param_groups:
-            start(self.fields, group, self._specs(group))
+            start(group, self._specs(group), self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state and options, as in torch.
@@ -292,17 +304,20 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
         Raises:
             RuntimeError: the native executor cannot run the rule.
         """
-        specs = (spec for group in self.param_groups for spec in self._specs(group).values())
+        updates = [spec for group in self.param_groups for spec in self._specs(group).values()]
+        specs = (each for spec in updates for each in (spec.measuring(), spec) if each is not None)
         text = "\n".join(dict.fromkeys(map(source, specs)))
         print(text)
         return text
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
         """Perform one update of every parameter that has a gradient.
 
         Args:
             closure: function that re-evaluates the model and returns the loss. Rules that ask for new gradients need
                 it.
+            loss: the loss at the parameters as they are, a number or a tensor of one element, not scaled. Rules whose
+                step size depends on it (`MoMo`) need it, unless a closure returns it; other rules ignore it.
 
         Returns:
             The closure's loss (of its first evaluation, if there are several), or None.
@@ -313,7 +328,7 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             # has gradients off from its start; otherwise the compiler keeps twice every parameter that is written.
             torch.set_grad_enabled(False)
             _break_graph()
-            return self._step(closure)
+            return self._step(closure, loss)
         except BaseException:
             self._forget_scale()
             raise
@@ -321,18 +336,18 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             _break_graph()
             torch.set_grad_enabled(before)
 
-    def _step(self, closure: Callable[[], Any] | None) -> Any:
+    def _step(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
         if torch.compiler.is_compiling() and compiled.can_trace(self):
-            return self._step_now(closure)
-        return self._step_uncompiled(closure)
+            return self._step_now(closure, loss)
+        return self._step_uncompiled(closure, loss)
 
     # Where the compiler has given up on a frame, it would still trace the functions that the frame calls, one by one:
     # a kernel's preparation in pieces, on fake tensors. So everything outside of a graph is hidden from it.
     @_disable_dynamo
-    def _step_uncompiled(self, closure: Callable[[], Any] | None) -> Any:
-        return self._step_now(closure)
+    def _step_uncompiled(self, closure: Callable[[], Any] | None, loss: Any) -> Any:
+        return self._step_now(closure, loss)
 
-    def _step_now(self, closure: Callable[[], Any] | None) -> Any:
+    def _step_now(self, closure: Callable[[], Any] | None, given: Any) -> Any:
         self._refuse_step()
         if self.needs_closure(self.param_groups[0]):
             return self._step_driver(closure)
@@ -341,10 +356,15 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             with torch.enable_grad():
                 loss = closure()
         if not self._found_inf() and not self._is_skipped():
-            self._step_groups()
+            self._step_groups(loss if given is None else given)
         return loss
 
-    def _step_groups(self) -> None:
+    def _step_groups(self, loss: Any) -> None:
+        if loss is None and self.needs_loss(self.param_groups[0]):
+            raise ValueError(
+                f"the step of {type(self).__name__} depends on the loss, and step() was given none; call "
+                "step(loss=loss), or step(closure) with a closure that returns it"
+            )
         shared = shared_numbers(type(self), self.param_groups, self._grad_scale(), self._holder)
         if torch.compiler.is_compiling():
             compiled.step(self, shared)
@@ -359,7 +379,8 @@ class Optimizer(CommonOptions, Averaging, GradScaling, Skipping, torch.optim.Opt
             with torch.set_grad_enabled(group.get("differentiable", False)):
                 ready = self._dispatch.prepare(group, step)
             prepared += [] if ready is None else [ready]
-        numbers = renewed([phase for ready in prepared for phase in ready.phases])
+        renewal = Renewal(self.param_groups, loss, step.mode)
+        numbers = renewal.of([phase for ready in prepared for phase in ready.phases])
         for ready in prepared:
             with torch.set_grad_enabled(ready.group.get("differentiable", False)):
                 ready.run(numbers)

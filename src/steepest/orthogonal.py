@@ -123,7 +123,7 @@ def orthogonalized(X: Tensor, preset: Preset, eps: float) -> Tensor:
     """
     is_tall = X.shape[-2] > X.shape[-1]
     X = X.mT if is_tall else X
-    X = X / (preset.safety * torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True).clamp(min=eps))
+    X = X / (preset.safety * matrix_norm(X).clamp(min=eps))
     for a, b, c in preset.triples:
         A = X @ X.mT
         X = _blend(a, X, 1, _blend(b, A, c, A, A), X)
@@ -155,8 +155,37 @@ def shape_factor(adjust: str | None, n: int, m: int) -> float:
     return math.sqrt(n / m) if adjust == "spectral" else math.sqrt(max(1, n / m))
 
 
-def unit_rms(O: Tensor, eps: float = 1e-30) -> Tensor:  # noqa: E741 - the paper's letter
+def scaled(O: Tensor, adjust: str | None) -> Tensor:  # noqa: E741 - the paper's letter
+    """Return orthogonalized matrices at the size that a convention gives a step; see `shape_factor`."""
+    O = unit_rms(O) if adjust == "rms_norm" else O  # noqa: E741
+    return shape_factor(adjust, *O.shape[-2:]) * O
+
+
+def unit_rms(O: Tensor) -> Tensor:  # noqa: E741 - the paper's letter
     """Return every matrix of a stack scaled to a root mean square of 1; zeros stay."""
-    size = math.sqrt(max(1, O.shape[-2] * O.shape[-1]))
-    lengths: Tensor = torch.linalg.vector_norm(O, dim=(-2, -1), keepdim=True)
-    return O * (size / lengths.clamp(min=eps))
+    return resized(O, math.sqrt(max(1, O.shape[-2] * O.shape[-1])))
+
+
+def resized(X: Tensor, length: Tensor | float) -> Tensor:
+    """Return every matrix of a stack scaled to a Frobenius norm of ``length``; zeros stay."""
+    return X * (length / matrix_norm(X).clamp(min=TINY))
+
+
+def matrix_norm(X: Tensor) -> Tensor:
+    """Return the Frobenius norm of every matrix of a stack, in two dimensions of size 1.
+
+    Where squares overflow, it is the norm of a smaller matrix, made larger again.
+    """
+    norms: Tensor = torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
+    if X.dtype == torch.float64:
+        return norms
+    smaller = torch.linalg.vector_norm(X * SMALL, dim=(-2, -1), keepdim=True)
+    return torch.where(norms.isinf(), smaller / SMALL, norms)
+
+
+SMALL = 2.0**-80
+"""Factor under which squares of the largest float32 numbers can be summed."""
+
+
+TINY = 1e-30
+"""Divisor in place of a norm of 0."""

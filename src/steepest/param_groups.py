@@ -301,7 +301,7 @@ def for_matrices(model: nn.Module, *, stacks: bool = False) -> ParamGroups:
         >>> print(for_matrices(model))
         group     tensors  parameters  options         such as
         matrices  1        64          use_muon=True   1.weight
-        others    4        161         use_muon=False  0.weight, 1.bias, 2.weight, 2.bias
+        others    4        161         use_muon=False  0.weight, 1.bias, 2.weight, ... (1 more)
 
     A matrix has two dimensions or more that are not of size 1. Embeddings are not hidden, nor weights tied to one, nor
     parameters of the model's own with ``emb`` in their name. The head, the last linear layer, is not hidden either. A

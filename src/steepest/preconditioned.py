@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import fields
 from .fields import Options, State, View
-from .matrices import heads, is_matrix, matrices, view_of
+from .matrices import check_whole, heads, is_matrix, matrices, view_of
 from .optimizer import Optimizer
 from .rule import Rule
 
@@ -42,8 +42,9 @@ class Preconditioned(Optimizer):
         """Return the rule of matrices for a parameter with two dimensions or more, of vectors for any other."""
         if p is None:
             return cls.matrix_rule((True, True), None)
+        check_whole(cls.__name__, p)
         if not is_matrix(p):
-            return cls.vector_rule(options)
+            return cls.vector_rule(options, p)
         view = view_of(cls.__name__, p, options)
         seen = p if view is None else view(p.detach())
         rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
@@ -55,8 +56,8 @@ class Preconditioned(Optimizer):
         raise NotImplementedError
 
     @classmethod
-    def vector_rule(cls, options: Options) -> Rule:
-        """Return the rule of vectors and numbers."""
+    def vector_rule(cls, options: Options, p: Tensor) -> Rule:
+        """Return the rule of a vector, a number, or a tensor that is not a matrix."""
         raise NotImplementedError
 
     @property
@@ -68,9 +69,9 @@ class Preconditioned(Optimizer):
 def max_precond_dim(default: int) -> Any:
     """Declare ``max_precond_dim``."""
     doc = "longest side that is preconditioned"
-    return fields.hyper(default, doc, low=1, integer=True, candidates=(2,))
+    return fields.hyper(default, doc, low=1, integer=True, candidates=(1,))
 
 
 def precondition_frequency(default: int) -> Any:
     """Declare ``precondition_frequency``."""
-    return fields.hyper(default, "steps between two refreshes of the bases", low=1, integer=True)
+    return fields.hyper(default, "steps between two refreshes of the bases", low=1, integer=True, candidates=(2, 5))

@@ -41,8 +41,9 @@ class Shared:
     """Numbers that the parameters of a group, or of all groups, have in common, and their renewal at each step.
 
     Attributes:
-        renew: function of keyword arguments that it names: sums, kept numbers, hyperparameters. It returns the numbers
-            of this step, by name: those that are kept, and those in ``made``. With None the step is left out.
+        renew: function of keyword arguments that it names: sums, kept numbers, hyperparameters, and ``loss``, which
+            ``step`` is then given. It returns the numbers of this step, by name: those that are kept, and those in
+            ``made``. With None the step is left out.
         kept: the numbers that a parameter group keeps from step to step, by name, with their first values: a number, or
             the name of a field.
         made: names of further numbers that ``renew`` returns, for the rule.
@@ -64,6 +65,16 @@ class Shared:
     def numbers(self) -> tuple[str, ...]:
         """Names of the numbers that the rule may take."""
         return *self.kept, *self.made
+
+    @cached_property
+    def read(self) -> tuple[str, ...]:
+        """Names of what the renewal takes."""
+        return tuple(inspect.signature(self.renew).parameters)
+
+    @property
+    def needs_loss(self) -> bool:
+        """True for a renewal that takes the loss."""
+        return "loss" in self.read
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +139,24 @@ class Rule:
                 f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
                 f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
             )
-        if self.shared is not None and self.shared.measure and any(s.kind == "scalar" for s in self.state):
-            raise TypeError(f"{self.fn.__name__} measures sums, so it cannot keep scalar state; keep it in Shared")
         if self.branches and self.kind != "matrix":
             raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
+        if self.shared is not None:
+            self._check_shared(self.shared)
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
+
+    def _check_shared(self, shared: Shared) -> None:
+        """Raise `TypeError` for a rule that cannot share numbers."""
+        if self.kind not in PLANNED_KINDS:
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; pointwise and per_tensor rules share numbers")
+        if shared.measure and any(s.kind == "scalar" for s in self.state):
+            raise TypeError(f"{self.fn.__name__} measures sums, so it cannot keep scalar state; keep it in Shared")
+        if "first" in self.names:
+            raise TypeError(
+                f"{self.fn.__name__} takes first, which a step that is left out would use up; tell the first step by "
+                "a number in Shared.kept"
+            )
 
     @cached_property
     def arguments(self) -> tuple[str, ...]:
@@ -160,7 +183,7 @@ class Rule:
         def measured(p: Any, g: Any, *held: Any, **numbers: Any) -> tuple[Any, ...]:
             own = held[: len(state)]
             found = measure(p, g, *own, **numbers)
-            return p, *own, *(found if isinstance(found, tuple) else (found,))
+            return p, *own, *map(_of_all_shards, found if isinstance(found, tuple) else (found,))
 
         given = inspect.signature(measure).parameters.values()
         takes = inspect.Parameter("held", inspect.Parameter.VAR_POSITIONAL)
@@ -185,6 +208,11 @@ class Rule:
     def keywords(self, options: Values) -> dict[str, Any]:
         """Return the rule's keyword arguments, out of all ``options`` at hand."""
         return {name: options[name] for name in self.names}
+
+
+def _of_all_shards(x: Any) -> Any:
+    """Return a number of a DTensor as a plain tensor, over all ranks that hold a part of it."""
+    return x.full_tensor() if isinstance(x, torch.Tensor) and hasattr(x, "full_tensor") else x
 
 
 @cache

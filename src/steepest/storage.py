@@ -67,7 +67,7 @@ def coding(states: Iterable[State], options: Options, p: Tensor) -> dict[str, Co
     if options["parameter_rounding"]:
         found["p"] = Kahan() if options["parameter_rounding"] == "kahan" else Bfloat16()
     if options["state_dtype"] and p.numel() >= SMALLEST:
-        like = (state for state in states if state.kind == "like" and not state.exact and state.where(p))
+        like = (state for state in states if state.is_codable and state.where(p))
         found.update({state.name: _state_codec(state, options) for state in like})
     return found
 
@@ -133,7 +133,7 @@ def _check_rounding(name: str, rule: Rule, fields: Mapping[str, Field], options:
             "small; leave state_rounding='stochastic'"
         )
     forgets = any(f.is_decay for f in fields.values() if f.name in rule.names or rule.names & set(f.names))
-    if not forgets and any(s.kind == "like" and s.when(options) for s in rule.state):
+    if not forgets and any(s.is_codable and s.when(options) for s in rule.state):
         raise ValueError(
             f"{name} sums up without forgetting, and a bfloat16 sum rounded to nearest stops growing; leave "
             f"state_rounding='stochastic'"
@@ -293,7 +293,7 @@ def converted(held: Mapping[str, Any], declared: Sequence[State], options: Optio
         p: the parameter; state that is not coded will be in its dtype.
     """
     codecs = coding(declared, options, p)
-    states = [state for state in declared if state.kind == "like"]
+    states = [state for state in declared if state.is_codable]
     owners = {key: state for state in states for codec in (None, *_codecs_of(state)) for key in _keys(state, codec)}
     spare = _spare_keys(declared, codecs)
     result: dict[str, Any] = {}

@@ -64,7 +64,7 @@ class TwoWeights(Optimizer):
         """Put the trained weights back into the parameters.
 
         Where the state does not have them, because another package has saved it, they are computed from the weights to
-        be evaluated.
+        be evaluated, if the rule knows how.
         """
         for group in self.param_groups:
             if not group["train_mode"]:
@@ -72,7 +72,7 @@ class TwoWeights(Optimizer):
                     held = self.state.get(p, {})
                     if KEPT in held:
                         p.copy_(held.pop(KEPT))
-                    elif held:
+                    elif held and self.rule_for(group, p).trained is not None:
                         p.copy_(self._called(self.rule_for(group, p), "trained", group, p))
                 group["train_mode"] = True
 
@@ -104,6 +104,7 @@ class TwoWeights(Optimizer):
         kept = {name: group[name] for name in (rule.shared.kept if rule.shared else ())}
         held = [self.state[p].get(state) for state in rule.arguments]
         given = {**switches, **numbers, **kept}
+        given |= {"t": float(self.state[p]["step"])} if "step" in self.state[p] else {}
         result: Tensor = function(p, *held, **{name: given[name] for name in rule.named(function)})
         return result
 

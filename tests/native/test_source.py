@@ -146,13 +146,15 @@ def test_what_is_explained_is_printed_and_compiles(
         optimizer = cls(parameters([(3,)]), **options)
         text = optimizer.explain()
         assert capsys.readouterr().out == text + "\n"
-        kernel = executor.kernel_of(spec_of(optimizer))
-        assert text == kernel.generated
+        spec = spec_of(optimizer)
+        kernels = [executor.kernel_of(each) for each in (spec.measuring(), spec) if each is not None]
+        assert text == "\n".join(kernel.generated for kernel in kernels)
         for function in ("host", "reduce", "combine", "update"):
-            assert f"static void {function}(" in text
-        assert all(line in kernel.source for line in text.splitlines())
-        warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-variable")
-        compiled(kernel.source, tmp_path, *warnings, "-Wno-unused-function", "-fsyntax-only")
+            assert text.count(f"static void {function}(") == len(kernels)
+        for kernel in kernels:
+            assert all(line in kernel.source for line in kernel.generated.splitlines())
+            warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-variable")
+            compiled(kernel.source, tmp_path, *warnings, "-Wno-unused-function", "-fsyntax-only")
 
 
 def test_every_group_is_explained_once() -> None:

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024; Liu et al. 2025, "Muon is scalable for LLM training")."""
+"""Muon (Jordan et al. 2024; Liu et al. 2025, "Muon is scalable for LLM training") and its relatives."""
 
 import math
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ def muon(
     *,
     lr: Rate = 1e-3,
     weight_decay: float = 0.1,
+    lr_in_decay: bool = True,
     momentum: float = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] | str = COEFFICIENTS,
@@ -45,9 +46,7 @@ def muon(
             B = momentum * B + (1.0 - momentum) * g
             seen = momentum * B + (1.0 - momentum) * g if nesterov else B
             step = polar(seen, ns_coefficients, eps, ns_steps)
-            if adjust_lr_fn == "rms_norm" and step.any():
-                step = step / np.sqrt(np.mean(step * step))
-            theta = (1.0 - rate * weight_decay) * theta - rate * adjustment(theta.shape, adjust_lr_fn) * step
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
         return {"param": theta, "step": len(steps), "momentum_buffer": B}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
@@ -87,3 +86,108 @@ def spectral(x: Array, coefficients: tuple[float, float, float], eps: float, ste
     for _ in range(steps):
         s = a * s + b * s**3 + c * s**5
     return np.asarray(left * s @ right)
+
+
+def normuon(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 0.02,
+    weight_decay: float = 0.0,
+    lr_in_decay: bool = True,
+    momentum: float = 0.95,
+    beta2: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] | str = COEFFICIENTS,
+    ns_steps: int = 5,
+    eps: float = 1e-10,
+    adjust_lr_fn: str | None = None,
+    maximize: bool = False,
+) -> list[Result]:
+    """Muon's O has its rows divided by the root of a running mean of their squares, and then the norm that it had."""
+
+    def one(theta: Array, steps: Steps) -> Result:
+        B, v = np.zeros_like(theta), np.zeros((theta.shape[0], 1))
+        for rate, g in steps:
+            B = momentum * B + (1.0 - momentum) * g
+            seen = momentum * B + (1.0 - momentum) * g if nesterov else B
+            step = polar(seen, ns_coefficients, 1e-7, ns_steps)
+            v = beta2 * v + (1.0 - beta2) * np.sum(step * step, axis=1, keepdims=True) / step.shape[1]
+            even = step / (np.sqrt(v) + eps)
+            even = even * (np.linalg.norm(step) / np.linalg.norm(even)) if step.any() else even
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(even, adjust_lr_fn)
+        return {"param": theta, "step": len(steps), "momentum_buffer": B, "second_momentum_buffer": v}
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def adamuon(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 0.02,
+    weight_decay: float = 0.01,
+    lr_in_decay: bool = True,
+    momentum: float = 0.95,
+    beta2: float | None = None,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] | str = COEFFICIENTS,
+    ns_steps: int = 5,
+    eps: float = 1e-8,
+    sign: bool = True,
+    maximize: bool = False,
+) -> list[Result]:
+    """The orthogonalized sign of the momentum, over the root of its running square, in steps of RMS 0.2."""
+
+    def one(theta: Array, steps: Steps) -> Result:
+        decay = momentum if beta2 is None else beta2
+        B, v = np.zeros_like(theta), np.zeros_like(theta)
+        for rate, g in steps:
+            B = momentum * B + (1.0 - momentum) * g
+            seen = momentum * B + (1.0 - momentum) * g if nesterov else B
+            step = polar(np.sign(seen) if sign else seen, ns_coefficients, 1e-7, ns_steps)
+            v = decay * v + (1.0 - decay) * step * step
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(
+                step / (np.sqrt(v) + eps), "rms_norm"
+            )
+        return {"param": theta, "step": len(steps), "momentum_buffer": B, "second_momentum_buffer": v}
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def muon2(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 0.1,
+    weight_decay: float = 0.0,
+    lr_in_decay: bool = True,
+    momentum: float = 0.95,
+    beta2: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] | str = COEFFICIENTS,
+    ns_steps: int = 5,
+    eps: float = 1e-10,
+    adjust_lr_fn: str | None = None,
+    maximize: bool = False,
+) -> list[Result]:
+    """Muon of the momentum over the root of the running mean of g^2."""
+
+    def one(theta: Array, steps: Steps) -> Result:
+        B, v = np.zeros_like(theta), np.zeros_like(theta)
+        for rate, g in steps:
+            B = momentum * B + (1.0 - momentum) * g
+            v = beta2 * v + (1.0 - beta2) * g * g
+            seen = momentum * B + (1.0 - momentum) * g if nesterov else B
+            step = polar(seen / (np.sqrt(v) + eps), ns_coefficients, 1e-7, ns_steps)
+            theta = (1.0 - (rate if lr_in_decay else 1.0) * weight_decay) * theta - rate * sized(step, adjust_lr_fn)
+        return {"param": theta, "step": len(steps), "momentum_buffer": B, "exp_avg_sq": v}
+
+    return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def sized(step: Array, name: str | None) -> Array:
+    """The step under a convention of the rate."""
+    if name == "rms_norm" and step.any():
+        step = step / np.sqrt(np.mean(step * step))
+    return adjustment(step.shape, name) * step

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from shapes import comparable
+from steepest import registry
 
 from . import ORACLES, Array, Result, nag_lookahead, problem, steepest_descent, weight_average, without
 from .common import FLOAT_STATE, Gradients
@@ -85,8 +86,10 @@ TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adafactor": torch.optim.Adafactor,
 }
 
-SHAPED = {**TORCH, "muon": torch.optim.Muon}
-"""Those whose shapes are fitted. torch's Muon computes in bfloat16: tests/test_muon.py compares it."""
+MATRIX = {name: cls for name, cls in registry.optimizers().items() if cls.rule.kind == "matrix"}
+
+SHAPED: dict[str, Callable[..., torch.optim.Optimizer]] = {**TORCH, **MATRIX}
+"""Those whose shapes are fitted. Rules of matrices compute in bfloat16: tests/test_muon.py compares torch's."""
 
 
 @pytest.fixture(autouse=True)

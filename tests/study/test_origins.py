@@ -348,7 +348,7 @@ def test_a_record_gives_the_same_optimizer_back(text: str) -> None:
     assert again.options == one.options  # (1, 2) == [1, 2] is False: tuples are tuples again
     assert (again.label, again.source, again.schedule) == (one.label, one.source, one.schedule)
     assert json.loads(json.dumps(again.document())) == document
-    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))  # Muon takes hidden matrices
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 2, bias=False))  # a hidden matrix
     first, second = one.build(model), again.build(model)
     assert first.param_groups == second.param_groups
 

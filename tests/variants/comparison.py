@@ -20,6 +20,7 @@ class Comparison:
         vector: our arguments for the vector alone, which is then in a group of its own.
         apart: how far the two sides are from each other, where ``convention`` is a difference that no argument of ours
             takes away; None: they are equal, but for rounding.
+        is_scheduled: whether the rate changes under the changing schedule; not where the other side has none.
     """
 
     convention: str
@@ -29,6 +30,7 @@ class Comparison:
     selecting: Mapping[str, Any] = field(default_factory=dict)
     vector: Mapping[str, Any] = field(default_factory=dict)
     apart: float | None = None
+    is_scheduled: bool = True
 
     @property
     def library(self) -> str:

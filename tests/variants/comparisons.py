@@ -44,12 +44,17 @@ NOT_COMPARED: dict[str, str] = {
 """Our classes, in small letters, that Keras or optax has under the same name and that are not compared: why."""
 
 NO_PEER: dict[str, str] = {
+    "adamuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
+    "muon2": "no package has it; tests/test_muon_relatives.py",
+    "normuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "muon": "iterates in bfloat16, and takes matrices alone; torch's goes with ours in tests/conformance",
     "ranger": "is RAdam, which is compared, in transforms; tests/test_transforms.py has its oracle",
+    "shampoo": "Meta's is not on PyPI; pytorch_optimizer's, of 2018, has other vectors; tests/test_shampoo.py",
     "soap": "pytorch_optimizer's rounds its bases to float32 and is equal to 1e-7 only; oracle in tests/test_soap.py",
     "sophia": "is fed with estimates between steps, which the measurement does not make; tests/test_sophia.py",
+    "splus": "pytorch_optimizer's finds its bases in float32 and is equal to 1e-6 only; oracle in tests/test_splus.py",
     "sparseadam": "takes sparse gradients alone; torch's goes with ours in tests/conformance",
     "steepestdescent": "needs a closure, and no package has its line searches",
 }

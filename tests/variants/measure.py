@@ -34,6 +34,10 @@ LIBRARIES = {
     "torch_optimizer": ["torch-optimizer"],
     "pytorch_optimizer": ["pytorch_optimizer"],
     "schedulefree": ["schedulefree"],
+    "prodigyopt": ["prodigyopt"],
+    "dadaptation": ["dadaptation"],
+    "dog": ["dog-optimizer"],
+    "parameterfree": ["parameterfree"],
     "formula": ["numpy"],
 }
 """The distributions that each side needs; the first is the library itself."""
@@ -78,7 +82,8 @@ def _measure(comparison: Comparison) -> dict[str, float]:
     """``constant`` and ``changing``: the difference between the paths under each schedule. Over both: ``without`` what
     selects the convention; the ``largest`` parameter; the ``way`` of the parameter that went farthest.
     """
-    each = {name: _measure_under(comparison, schedule) for name, schedule in SCHEDULES.items()}
+    schedules = SCHEDULES if comparison.is_scheduled else dict.fromkeys(SCHEDULES, SCHEDULES["constant"])
+    each = {name: _measure_under(comparison, schedule) for name, schedule in schedules.items()}
     over_both = {name: max(found[name] for found in each.values()) for name in ("without", "largest", "way")}
     return {name: found["difference"] for name, found in each.items()} | over_both
 

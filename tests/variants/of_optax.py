@@ -117,6 +117,38 @@ OPTAX = [
         {"momentum": 0.9, "eps": 1e-8},
     ),
     Comparison(
+        "averages corrected",
+        "optax.contrib.prodigy(lr, estim_lr0=0.01, weight_decay=0.1)",
+        "Prodigy",
+        {"d0": 0.01, "weight_decay": 0.1},
+        {"use_bias_correction": True},
+    ),
+    Comparison(
+        "averages corrected, decay decoupled",
+        "optax.contrib.dadapt_adamw(lr, estim_lr0=0.01, weight_decay=0.1)",
+        "DAdaptAdam",
+        {"d0": 0.01, "weight_decay": 0.1},
+        {"use_bias_correction": True, "decouple": True},
+    ),
+    Comparison(
+        "its numbers",
+        "optax.contrib.dog(lr, init_step=('heuristic', 0.1), weight_decay=0.1)",
+        "DoG",
+        {"reps_rel": 0.1, "weight_decay": 0.1},
+    ),
+    Comparison("its numbers", "optax.contrib.dowg(lr, weight_decay=0.1)", "DoWG", {"weight_decay": 0.1}),
+    Comparison(
+        "at rate 1", "optax.contrib.cocob(weight_decay=0.1)", "COCOB", {"weight_decay": 0.1}, is_scheduled=False
+    ),
+    Comparison("its numbers", "optax.contrib.momo(lr, weight_decay=0.1)", "MoMo", {"weight_decay": 0.1}),
+    Comparison(
+        "the bound adapted",
+        "optax.contrib.momo(lr, lower_bound=-1.0, weight_decay=0.1, adapt_lower_bound=True)",
+        "MoMo",
+        {"lower_bound": -1.0, "weight_decay": 0.1},
+        {"adapt_lower_bound": True},
+    ),
+    Comparison(
         "√t in float32", "optax.contrib.madgrad(lr, weight_decay=0.1)", "MADGRAD", {"weight_decay": 0.1}, apart=7.6e-09
     ),
 ]

@@ -197,6 +197,64 @@ PYTORCH_OPTIMIZER = [
         DECAY,
         apart=0.038,
     ),
+    *[
+        Comparison(
+            f"steps to the ball of the {norm} norm, vectors by root mean square",
+            f"pytorch_optimizer.SCION([{{'params': params[:1], 'norm_type': {code}}}, "
+            "{'params': params[1:], 'norm_type': 5}], scale=50.0, constraint=True, foreach=False)",
+            "Scion",
+            {"lr": 0.001},
+            {"norm": name},
+            vector={"norm": "bias_rms"},
+        )
+        for code, norm, name in ((4, "largest-entry", "sign"), (6, "column", "col_norm"), (7, "row", "row_norm"))
+    ],
 ]
 
-OTHERS = [*ADAM_MINI, *OPTIMI, *TORCH_OPTIMIZER, *PYTORCH_OPTIMIZER]
+PARAMETER_FREE = [
+    Comparison(
+        "its numbers", "prodigyopt.Prodigy(params, d0=0.01, weight_decay=0.1)", "Prodigy", {"d0": 0.01, **DECAY}
+    ),
+    Comparison(
+        "for diffusion models, decay coupled",
+        "prodigyopt.Prodigy(params, d0=0.01, weight_decay=0.1, decouple=False, use_bias_correction=True, "
+        "safeguard_warmup=True, growth_rate=1.02)",
+        "Prodigy",
+        {"d0": 0.01, **DECAY, "growth_rate": 1.02},
+        {"decouple": False, "use_bias_correction": True, "safeguard_warmup": True},
+    ),
+    Comparison(
+        "its numbers", "dadaptation.DAdaptAdam(params, d0=0.01, weight_decay=0.1)", "DAdaptAdam", {"d0": 0.01, **DECAY}
+    ),
+    Comparison(
+        "decay decoupled",
+        "dadaptation.DAdaptAdam(params, d0=0.01, growth_rate=1.02, weight_decay=0.1, decouple=True)",
+        "DAdaptAdam",
+        {"d0": 0.01, "growth_rate": 1.02, **DECAY},
+        {"decouple": True},
+    ),
+    Comparison(
+        "its numbers",
+        "dadaptation.DAdaptSGD(params, d0=0.1, momentum=0.9)",
+        "DAdaptSGD",
+        {"d0": 0.1, "momentum": 0.9},
+    ),
+    Comparison(
+        "the first norm leaves the decay out",
+        "dadaptation.DAdaptSGD(params, d0=0.1, weight_decay=0.1)",
+        "DAdaptSGD",
+        {"d0": 0.1, **DECAY},
+        apart=0.17,
+    ),
+    Comparison("its numbers", "dog.DoG(params, reps_rel=0.1, weight_decay=0.1)", "DoG", {"reps_rel": 0.1, **DECAY}),
+    Comparison("its numbers", "dog.LDoG(params, reps_rel=0.1, weight_decay=0.1)", "LDoG", {"reps_rel": 0.1, **DECAY}),
+    Comparison(
+        "without a rate",
+        "parameterfree.COCOB(params, weight_decay=0.1)",
+        "COCOB",
+        DECAY,
+        is_scheduled=False,
+    ),
+]
+
+OTHERS = [*ADAM_MINI, *OPTIMI, *TORCH_OPTIMIZER, *PYTORCH_OPTIMIZER, *PARAMETER_FREE]

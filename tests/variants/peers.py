@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ SCHEDULES = {
     "changing": [min((step + 1) / 10, (60 - step) / 50) for step in range(STEPS)],
 }
 """What the base rate is multiplied by, step by step."""
+LOSSES = [5.0 / (step + 1) for step in range(STEPS)]
+"""For rules that need the loss of each step."""
 
 Point = list[npt.NDArray[np.float64]]
 Path = list[Point]
@@ -53,14 +56,14 @@ def _parameters() -> list[torch.nn.Parameter]:
 
 
 def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter], schedule: Schedule) -> Path:
-    base = optimizer.param_groups[0]["lr"]
+    base = optimizer.param_groups[0].get("lr")
     path: Path = []
-    for multiplier, of_step in zip(schedule, start_and_gradients()[1], strict=True):
-        for group in optimizer.param_groups:
+    for loss, multiplier, of_step in zip(LOSSES, schedule, start_and_gradients()[1], strict=True):
+        for group in optimizer.param_groups if base is not None else ():
             group["lr"] = base * multiplier
         for p, g in zip(params, of_step, strict=True):
             p.grad = torch.tensor(g)
-        optimizer.step()
+        optimizer.step(**({"loss": loss} if isinstance(optimizer, steepest.Optimizer) else {}))
         path.append([p.detach().numpy().copy() for p in params])
     return path
 
@@ -68,7 +71,8 @@ def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter], sch
 def ours(comparison: Comparison, options: Mapping[str, Any], schedule: Schedule) -> Path:
     """The path of our class with these arguments."""
     matrix, vector = params = _parameters()
-    groups: list[dict[str, Any]] = [{"params": [matrix]}, {"params": [vector], **comparison.vector}]
+    groups: list[Any] = [{"params": [matrix]}, {"params": [vector], **comparison.vector}]
+    groups = groups if comparison.vector else params
     optimizer = getattr(steepest, comparison.name)(groups, **options)
     return _run(optimizer, params, schedule)
 
@@ -78,7 +82,8 @@ def _in_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     import_module(comparison.theirs.partition("(")[0].rpartition(".")[0])
     params = _parameters()
     names = {"params": params, "named": lambda *names: list(zip(names, params, strict=True))}
-    optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
+    with redirect_stdout(sys.stderr):  # some print their options
+        optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
     if hasattr(optimizer, "train"):
         optimizer.train()
     return _run(optimizer, params, schedule)
@@ -120,13 +125,14 @@ def _optax(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     def rates(base: float) -> Callable[[Any], Any]:
         return lambda count: jnp.asarray([base * multiplier for multiplier in schedule])[count]
 
-    transformation = eval(comparison.theirs, {"optax": optax, "lr": rates(base), "multiplier": rates(1.0)})
+    made = eval(comparison.theirs, {"optax": optax, "lr": rates(base), "multiplier": rates(1.0)})
+    transformation = optax.with_extra_args_support(made)
     start, grads = start_and_gradients()
     params = [jnp.asarray(x) for x in start]
     state = transformation.init(params)
     path: Path = []
-    for of_step in grads:
-        updates, state = transformation.update([jnp.asarray(g) for g in of_step], state, params)
+    for loss, of_step in zip(LOSSES, grads, strict=True):
+        updates, state = transformation.update([jnp.asarray(g) for g in of_step], state, params, value=loss)
         params = optax.apply_updates(params, updates)
         path.append([np.array(x) for x in params])
     return path
@@ -154,6 +160,10 @@ PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
     "torch_optimizer": _in_torch,
     "pytorch_optimizer": _in_torch,
     "schedulefree": _in_torch,
+    "prodigyopt": _in_torch,
+    "dadaptation": _in_torch,
+    "dog": _in_torch,
+    "parameterfree": _in_torch,
     "formula": _formula,
 }
 """The path of the other side at a base rate under a schedule, by the library that its expression starts with."""

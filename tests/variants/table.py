@@ -16,6 +16,7 @@ TITLES = {
     "zij": "zij (the authors' own files)",
     "adam_mini": "adam-mini",
     "optimi": "optimi",
+    "dog": "dog-optimizer",
     "formula": "Formulas of what no package has",
 }
 UNDER_EACH = [f"{name} η" for name in SCHEDULES]

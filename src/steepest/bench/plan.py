@@ -109,6 +109,8 @@ def _cannot_be_timed(recipe: Recipe) -> str:
     rule = recipe.optimizer.rule_for(recipe.resolved())
     if recipe.optimizer.takes_estimates:
         return "is fed with estimates of the curvature between its steps, whose time is the model's"
+    if recipe.optimizer.needs_loss(recipe.resolved()):
+        return "needs the loss of each step, which no case has"
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"
     if rule.kind == "matrix":

@@ -160,10 +160,10 @@ class Dispatch:
         return ExecutorName.of(choices)
 
     def prepare(self, group: Group, step: Step) -> Prepared | None:
-        """Return the buckets and numbers of a group for one step; None for a group without gradients."""
+        """Return the buckets and numbers of a group for one step; None for a group without a part in it."""
         grads = [g for p in group["params"] if (g := p.grad) is not None]
         if not grads:
-            return None
+            return self._resting(group, step)
         resolved, is_unchanged = self._resolve(group, step)
         known = self.known.get(id(group))
         live: list[Tensor] = group["params"]
@@ -177,6 +177,16 @@ class Dispatch:
             known = self._cut(group, list(live), resolved, step)
         self._remember(group, resolved, step)
         return Prepared(group, known, resolved)
+
+    def _resting(self, group: Group, step: Step) -> Prepared | None:
+        """Return a group without gradients, for sums that other ranks take too; None without such sums."""
+        rules = dict.fromkeys(groups.rules_of(self._cls, group, group["params"]))
+        if group["norm_group"] is None or all(rule.measuring is None for rule in rules):
+            return None
+        resolved, _ = self._resolve(group, step)
+        specs = (GroupSpec.under(self._cls, rule, group, resolved.switches, step.shared) for rule in rules)
+        made = [Buckets([], spec, choose(spec), []) for spec in specs]
+        return Prepared(group, Known([], [[] for _ in made], made), resolved)
 
     def _resolve(self, group: Group, step: Step) -> tuple[Resolved, bool]:
         """Return a group's numbers and switches, and whether its rules must be those of the last step.
@@ -282,7 +292,7 @@ class Dispatch:
         if shared is None:
             return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)))
         measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
-        params = replace(params, numbers=(*params.numbers, *shared.numbers))
+        params = replace(params, numbers=(*params.numbers, *params.spec.shared))
         return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)), measurement)
 
 

@@ -7,7 +7,6 @@ over the ranks of ``norm_group``. The rule's function then renews the numbers, w
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import is_
@@ -17,12 +16,16 @@ import torch
 from torch import Tensor
 
 from ..group import GroupSpec
+from ..modes import Mode
 from ..rule import Rule
 from ..rule import Shared as Declared
 from ..transforms.clip import added_over_ranks
 from .base import ActiveParams, Bucket, MakeBuckets
 
 Group = dict[str, Any]
+
+FAKE = "FakeTensorMode"
+"""Name of the mode of tensors without values, in which steps are tried out."""
 
 
 @dataclass(eq=False)
@@ -31,24 +34,27 @@ class Measurement:
 
     Attributes:
         buckets: the buckets.
-        sums: the sums of each tensor, (parameters, sums), in double.
+        sums: for each device the sums of its tensors, (parameters, sums), in double.
         held: the state that the buckets read, and the state of the optimizer, which must hold the same tensors.
     """
 
     buckets: list[Bucket]
-    sums: Tensor
+    sums: list[Tensor]
     held: list[tuple[dict[str, Any], dict[str, Any]]]
 
     @staticmethod
     def of(live: ActiveParams, spec: GroupSpec, shared: Declared, make_buckets: MakeBuckets) -> Measurement:
         """Make the buckets of parameters under a specification that measures."""
-        names = shared.sums
-        sums = torch.zeros(len(live.params), len(names), dtype=torch.float64, device=live.params[0].device)
-        columns = [dict(zip(names, row.unbind(), strict=True)) for row in sums.unbind()]
+        devices = [p.device for p in live.params]
+        size = len(shared.sums)
+        sums = {d: torch.zeros(devices.count(d), size, dtype=torch.float64, device=d) for d in dict.fromkeys(devices)}
+        rows = {device: iter(of_device.unbind()) for device, of_device in sums.items()}
+        columns = [dict(zip(shared.sums, next(rows[device]).unbind(), strict=True)) for device in devices]
         states = [{**own, **column} for own, column in zip(live.states, columns, strict=True)]
-        numbers = (*live.numbers, *shared.kept)
+        numbers = (*live.numbers, *spec.shared)
         measured = ActiveParams(spec, live.params, states, live.first, live.streams, numbers)
-        return Measurement(list(make_buckets(measured)), sums, list(zip(states, live.states, strict=True)))
+        held = list(zip(states, live.states, strict=True))
+        return Measurement(list(make_buckets(measured)), list(sums.values()), held)
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Return whether the buckets still describe the parameters, their gradients and their state."""
@@ -56,23 +62,33 @@ class Measurement:
         return all(same) and all(bucket.ready([grads[i] for i in bucket.members]) for bucket in self.buckets)
 
     def take(self, numbers: Mapping[str, Any]) -> Tensor:
-        """Run the buckets and return the sums over their tensors, in double."""
+        """Run the buckets and return the sums over their tensors, in double, on the first device."""
         for bucket in self.buckets:
             bucket.step(numbers)
-        return self.sums.sum(0)
+        first, *others = (of_device.sum(0) for of_device in self.sums)
+        return sum((x.to(first.device) for x in others), first)
 
 
-def start(fields: Mapping[str, Any], group: Group, rules: Iterable[Rule]) -> None:
+def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:
     """Put the first values of shared numbers into a group that lacks them.
 
-    Raises:
-        TypeError: a shared number has the name of one of the class's ``fields``.
+    Numbers of all groups start as those of ``others`` are.
     """
+    known = list(others)
     for shared in (rule.shared for rule in rules if rule.shared is not None):
+        running = [other for other in known if shared.over == "all" and shared.kept.keys() <= other.keys()]
         for name, first in shared.kept.items():
-            if name in fields:
-                raise TypeError(f"the shared number {name!r} has the name of an option; give it another name")
-            group.setdefault(name, group[first] if isinstance(first, str) else first)
+            value = running[0][name] if running else group[first] if isinstance(first, str) else first
+            group.setdefault(name, value)
+
+
+def refuse_parts(groups: Iterable[Group], rules: Iterable[Rule], holder: str) -> None:
+    """Raise `ValueError` if sums would be those of a part of the parameters, which ``holder`` has handed over."""
+    if holder and any(rule.measuring is not None for rule in rules) and any(g["norm_group"] is None for g in groups):
+        raise ValueError(
+            f"sums within {holder} would be those of this rank's part of the parameters; give norm_group='WORLD' (or "
+            "the process group) too"
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ class Phase:
         declared: the rule's declaration.
         numbers: the group's run-time numbers.
         switches: the group's other options.
-        measurement: the sums of these parameters; None for a rule without sums.
+        measurement: the sums of these parameters; None for a rule without sums, and without gradients.
     """
 
     group: Group
@@ -100,56 +116,109 @@ class Phase:
 
     @property
     def known(self) -> dict[str, Any]:
-        """All that a renewal may read, but the sums."""
+        """All that a renewal may read, but the sums and the loss."""
         return {**self.switches, **self.last}
 
-    def sums(self) -> list[float]:
-        """Return the sums over the phase's tensors."""
-        if self.measurement is None:
-            return []
-        found = self.measurement.take(self.last)
-        name = self.group["norm_group"]
-        return (found if name is None else added_over_ranks(found, name)).tolist()
+    def sums(self) -> Tensor:
+        """Return the sums over the phase's tensors, on their device."""
+        if self.measurement is not None:
+            return self.measurement.take(self.last)
+        device = self.group["params"][0].device if self.group["params"] else None
+        return torch.zeros(len(self.declared.sums), dtype=torch.float64, device=device)
 
 
-def renewed(phases: list[Phase]) -> dict[tuple[int, int], dict[str, Any] | None]:
-    """Renew the shared numbers of all groups, and return those of this step by identity of declaration and group.
+@dataclass(frozen=True)
+class Renewal:
+    """One renewal of shared numbers: those of a group, or of all groups.
 
-    None stands for a step that is left out.
-
-    Raises:
-        ValueError: groups that renew one set of numbers differ in an option that the renewal reads.
+    Attributes:
+        groups: all parameter groups.
+        loss: the loss that the step was given.
+        mode: the mode that intercepts operations, if there is one. Fake tensors have no sums: the numbers are then made
+            of sums of 1, and not kept.
     """
-    found: dict[tuple[int, int], dict[str, Any] | None] = {}
-    together: dict[Any, list[Phase]] = {}
-    for phase in phases:
-        key = phase.declared if phase.declared.over == "all" else (phase.declared, id(phase.group))
-        together.setdefault(key, []).append(phase)
-    for members in together.values():
+
+    groups: list[Group]
+    loss: Any
+    mode: Mode | None
+
+    @property
+    def hides_values(self) -> bool:
+        """True where tensors have no values."""
+        return self.mode is not None and self.mode.hides_values
+
+    def of(self, phases: list[Phase]) -> dict[tuple[int, int], dict[str, Any] | None]:
+        """Renew the numbers of all phases, and return those of this step by identity of declaration and group.
+
+        None stands for a step that is left out.
+
+        Raises:
+            ValueError: groups that renew one set of numbers differ in an option that the renewal reads.
+            RuntimeError: the mode records operations, and would record these numbers as constants.
+        """
+        if phases and self.mode is not None and self.hides_values and self.mode.name != FAKE:
+            kept = ", ".join(phases[0].declared.kept)
+            raise RuntimeError(f"the step reads {kept} from tensors, which {self.mode.name} cannot record")
+        found: dict[tuple[int, int], dict[str, Any] | None] = {}
+        together: dict[Any, list[Phase]] = {}
+        for phase in phases:
+            key = phase.declared if phase.declared.over == "all" else (phase.declared, id(phase.group))
+            together.setdefault(key, []).append(phase)
+        for members in together.values():
+            new = self._renewed(members)
+            found.update({(id(phase.declared), id(phase.group)): new for phase in members})
+            if new is not None and not self.hides_values:
+                self._keep(new, members[0])
+        return found
+
+    def _keep(self, new: Mapping[str, Any], phase: Phase) -> None:
+        """Keep new numbers: those of all groups in the groups without gradients too."""
+        kept = phase.declared.kept
+        keeping = [group for group in self.groups if kept.keys() <= group.keys()]
+        for group in keeping if phase.declared.over == "all" else [phase.group]:
+            group.update({name: new[name] for name in kept})
+
+    def _renewed(self, members: list[Phase]) -> dict[str, Any] | None:
         declared = members[0].declared
-        sums = [sum(column) for column in zip(*(phase.sums() for phase in members), strict=True)]
-        given = {**_common(members), **dict(zip(declared.sums, sums, strict=True))}
-        names = inspect.signature(declared.renew).parameters
-        new = declared.renew(**{name: given[name] for name in names})
-        for phase in members:
-            found[id(declared), id(phase.group)] = new
-            if new is not None:
-                phase.group.update({name: new[name] for name in declared.kept})
-    return found
+        given = _common(members)
+        if declared.needs_loss:
+            given["loss"] = self._loss()
+        given.update(zip(declared.sums, self._sums(members), strict=True))
+        return declared.renew(**{name: given[name] for name in declared.read})
+
+    def _loss(self) -> float:
+        if not isinstance(self.loss, Tensor):
+            return float(self.loss)
+        return 1.0 if self.hides_values else float(self.loss.detach())
+
+    def _sums(self, members: list[Phase]) -> list[float]:
+        """Return the sums over all tensors of the phases, and over the ranks of their ``norm_group``."""
+        if not members[0].declared.sums:
+            return []
+        first, *others = (phase.sums() for phase in members)
+        found = sum((x.to(first.device) for x in others), first)
+        if (name := _norm_group(members)) is not None:
+            found = added_over_ranks(found, name)
+        numbers: list[float] = [1.0] * len(found) if self.hides_values else found.tolist()
+        return numbers
+
+
+def _norm_group(members: list[Phase]) -> str | None:
+    names: set[str | None] = {phase.group["norm_group"] for phase in members}
+    if len(names) > 1:
+        told = ", ".join(sorted(map(repr, names)))
+        raise ValueError(f"all groups share their sums, so they need one norm_group, not {told}")
+    return next(iter(names))
 
 
 def _common(members: list[Phase]) -> dict[str, Any]:
     """Return the numbers of groups that renew together. Their rates may be 0, and are otherwise equal."""
-    rates = {phase.numbers["lr"] for phase in members if phase.numbers.get("lr")}
-    common = members[0].known
-    names = inspect.signature(members[0].declared.renew).parameters
-    for phase in members[1:]:
-        differing = [n for n in names if n in common and n != "lr" and phase.known[n] != common[n]]
-        if differing or len(rates) > 1:
-            name = differing[0] if differing else "lr"
-            told = ", ".join(str(each.known[name]) for each in members)
+    common, *others = (phase.known for phase in members)
+    for name in members[0].declared.read:
+        values = [each[name] for each in (common, *others) if name in each]
+        if len({value for value in values if not (name == "lr" and value == 0)}) > 1:
+            told = ", ".join(map(str, values))
             allowed = "; a group that rests has lr=0" if name == "lr" else ""
-            raise ValueError(
-                f"all groups share {', '.join(members[0].declared.kept)}, so they need one {name}, not {told}{allowed}"
-            )
-    return {**common, "lr": max(rates, default=0.0)}
+            kept = ", ".join(members[0].declared.kept)
+            raise ValueError(f"all groups share {kept}, so they need one {name}, not {told}{allowed}")
+    return {**common, "lr": max(phase.numbers.get("lr", 0.0) for phase in members)}

@@ -18,8 +18,7 @@ from ..orthogonal import (
     coefficients_of,
     iteration,
     orthogonalized,
-    shape_factor,
-    unit_rms,
+    scaled,
 )
 from ..rule import Rule
 from ..vocabulary import lerp
@@ -27,17 +26,30 @@ from ..vocabulary import lerp
 
 def muon(p, g, B, *, lr, momentum, nesterov, ns_coefficients, eps, ns_steps, ns_dtype, adjust_lr_fn, precision):
     """p, g, B: (..., n, m), matrices or stacks of them. Returns new (p, B)."""
-    B = lerp(B, g, 1 - momentum)
-    u = lerp(g, B, momentum) if nesterov else B
+    B, u = averaged(g, B, momentum, nesterov)
     O = polar(u, ns_coefficients, ns_steps, eps, ns_dtype or precision)  # noqa: E741 - the paper's letter
-    O = unit_rms(O) if adjust_lr_fn == "rms_norm" else O  # noqa: E741
-    return p - lr * shape_factor(adjust_lr_fn, *p.shape[-2:]) * O, B
+    return p - lr * scaled(O, adjust_lr_fn), B
+
+
+def averaged(g: Tensor, B: Tensor, momentum: float, nesterov: bool) -> tuple[Tensor, Tensor]:
+    """Return the new average of gradients, and the direction to orthogonalize: that average, or the one seen ahead."""
+    B = lerp(B, g, 1 - momentum)
+    return B, lerp(g, B, momentum) if nesterov else B
 
 
 def polar(u: Tensor, coefficients: Any, steps: int, eps: float, dtype: torch.dtype | str) -> Tensor:
     """Return the orthogonalized ``u`` in its dtype, from an iteration in another one."""
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return orthogonalized(u.to(dtype), iteration(coefficients, int(steps)), eps).to(u.dtype)
+
+
+NS_EPS = 1e-7
+"""Least norm that the iteration divides by, where a rule's own ``eps`` is for something else."""
+
+
+def nesterov(default: bool = True) -> Any:
+    """Declare ``nesterov``."""
+    return fields.hyper(default, "orthogonalize (1 - μ)g + μB, the momentum seen ahead, and not B")
 
 
 def ns_coefficients() -> Any:
@@ -60,6 +72,18 @@ def ns_dtype() -> Any:
     """Declare ``ns_dtype``."""
     return fields.hyper(
         None, "dtype of the iteration; None: bfloat16, as in torch", choices=("bfloat16", "float32", "float64")
+    )
+
+
+def adjust_lr_fn() -> Any:
+    """Declare ``adjust_lr_fn``."""
+    return fields.hyper(
+        None,
+        "how the rate follows the shape: √max(1, n/m) ('original', and None), √(n/m) ('spectral'), 0.2√max(n, m) "
+        "('match_rms_adamw'), or steps of a root mean square of 0.2 ('rms_norm')",
+        choices=("original", "match_rms_adamw", "spectral", "rms_norm"),
+        aliases=(("match_rms", "match_rms_adamw"),),
+        invalid="Adjust learning rate function {value} is not supported",
     )
 
 
@@ -109,18 +133,11 @@ class Muon(WithCompanion):
         invalid="weight decay should be >= 0 but is: {value}",
     )
     momentum: float = fields.momentum(0.95, invalid="momentum should be >= 0 but is: {value}")
-    nesterov: bool = fields.hyper(True, "orthogonalize (1 - μ)g + μB, the momentum seen ahead, and not B")
+    nesterov: bool = nesterov()
     ns_coefficients: Any = ns_coefficients()
     eps: float = fields.hyper(1e-7, "least norm that is divided by", search=Search(1e-10, 1e-3))
     ns_steps: int = ns_steps()
-    adjust_lr_fn: str | None = fields.hyper(
-        None,
-        "how the rate follows the shape: √max(1, n/m) ('original', and None), √(n/m) ('spectral'), 0.2√max(n, m) "
-        "('match_rms_adamw'), or steps of a root mean square of 0.2 ('rms_norm')",
-        choices=("original", "match_rms_adamw", "spectral", "rms_norm"),
-        aliases=(("match_rms", "match_rms_adamw"),),
-        invalid="Adjust learning rate function {value} is not supported",
-    )
+    adjust_lr_fn: str | None = adjust_lr_fn()
     _: KW_ONLY
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()

@@ -191,6 +191,6 @@ class SOAP(Preconditioned):
         return matrix(*sides, view)
 
     @classmethod
-    def vector_rule(cls, options: Options) -> Rule:
+    def vector_rule(cls, options: Options, p: Tensor) -> Rule:
         """Return Adam's rule."""
         return NORMALIZED if options["normalize_grads"] else VECTOR

@@ -79,7 +79,7 @@ class Sophia(Optimizer):
     _steps_unfed: float = 0
     """Steps before the first estimate; minus infinity after it."""
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:
         """Perform one update; see `Optimizer.step`.
 
         Raises:
@@ -91,7 +91,7 @@ class Sophia(Optimizer):
                 raise RuntimeError(UNFED.format(interval))
             self._steps_unfed = -math.inf
         self._steps_unfed += 1
-        return super().step(closure)
+        return super().step(closure, loss=loss)
 
     def _has_estimates(self) -> bool:
         """Return whether some state has an estimate, for example from a checkpoint."""

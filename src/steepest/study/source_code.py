@@ -34,10 +34,10 @@ def file_digest(file: str) -> str:
 
 
 @cache
-def function_digest(function: Callable[..., Any]) -> str:
-    """Return the SHA-256 of a function's code."""
-    source = textwrap.dedent(inspect.getsource(function))
-    return _digest([_normal(ast.parse(source).body)])
+def function_digest(*functions: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the code of functions."""
+    sources = (textwrap.dedent(inspect.getsource(function)) for function in functions)
+    return _digest([_normal(ast.parse(source).body) for source in sources])
 
 
 def describe(file: str) -> Description:

@@ -2,7 +2,8 @@
 
 A step with a gradient that is not finite may be left out. Any other unscales the gradient, flips its sign to maximize,
 clips it (by the norm of all gradients, by value, unit by unit), centralises it, and decays. Then the rule makes the new
-weights. Its update is masked and clipped. Afterwards the slow weights and the average follow the new weights.
+weights. Its update is masked and clipped, and may turn matrices without changing their norms. Afterwards the slow
+weights and the average follow the new weights.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from .cautious import CAUTIOUS, UPDATE_RMS
 from .clip import CLIP
 from .clip_value import CLIP_VALUE
 from .decay import DECAY
+from .hyperball import HYPERBALL
 from .lookahead import LOOKAHEAD
 from .maximize import MAXIMIZE
 from .skip import SKIP
@@ -25,7 +27,7 @@ from .zclip import ZCLIP
 BEFORE_RULE: tuple[Transform, ...] = (SKIP, UNSCALE, MAXIMIZE, CLIP, ZCLIP, CLIP_VALUE, AGC, CENTRALIZE, DECAY)
 """Transforms of the gradient and the weights before the rule sees them, first to last, in torch's order."""
 
-OF_UPDATE: tuple[Transform, ...] = (CAUTIOUS, UPDATE_RMS)
+OF_UPDATE: tuple[Transform, ...] = (CAUTIOUS, UPDATE_RMS, HYPERBALL)
 """Transforms of the update that the rule has made, first to last. They see the gradient that the rule saw."""
 
 AFTER_RULE: tuple[Transform, ...] = (LOOKAHEAD, EMA)

@@ -66,11 +66,31 @@ class Equal:
         return 1 - 1 / n
 
 
-SCHEDULES: Mapping[str, Callable[[Any], Any]] = {"warmup": Warmup(), "karras": PowerLaw(), "swa": Equal()}
+@dataclass(frozen=True)
+class Polynomial:
+    """Decay 1 - (1 + gamma)/(n + gamma): weights of later steps grow as a power gamma of the step.
+
+    Source: Shamir and Zhang 2013, "Stochastic gradient descent for non-smooth optimization", arXiv:1212.1824; with
+    ``gamma=8`` the average of DoG (arXiv:2302.12022).
+    """
+
+    gamma: float = 8.0
+
+    def __call__(self, n: Any) -> Any:
+        """Return the decay at the n-th averaging."""
+        return 1 - (1 + self.gamma) / (n + self.gamma)
+
+
+SCHEDULES: Mapping[str, Callable[[Any], Any]] = {
+    "warmup": Warmup(),
+    "karras": PowerLaw(),
+    "swa": Equal(),
+    "polynomial": Polynomial(),
+}
 """Decays by name."""
 
 WORDS = (
-    "a number >= 0 and < 1, 'warmup', 'karras', 'swa', a function of the number of averagings so far, "
+    "a number >= 0 and < 1, 'warmup', 'karras', 'swa', 'polynomial', a function of the number of averagings so far, "
     f"a mapping from names to up to {MOST} of these, or None"
 )
 TRIED = (1.0, 2.0, 10.0, 1e3, 1e6)

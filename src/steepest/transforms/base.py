@@ -21,6 +21,7 @@ class Transform:
         options: the transform's options that every class takes. A class declares others itself, next to its
             hyperparameters.
         state: the state that the transform keeps. It exists when `State.when` says so, like a rule's.
+        of_matrices: the state around a matrix rule, where it is of another kind; None: the same.
         numbers: ``numbers(options, shared)`` returns the run-time numbers that the wrapper reads in addition to the
             group's own; None for a wrapper that reads no others. ``shared`` holds a step's numbers for all groups.
         takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
@@ -33,11 +34,16 @@ class Transform:
     wrapper: Callable[[Rule, Options], Wrapper | None]
     options: Mapping[str, Any] = field(default_factory=dict)
     state: tuple[State, ...] = ()
+    of_matrices: tuple[State, ...] | None = None
     numbers: Callable[[Options, Values], dict[str, Any]] | None = None
     takes_elements: bool = True
     kind: Kind = "pointwise"
     is_real: bool = False
     check: Callable[[Rule, Options], None] | None = None
+
+    def state_around(self, rule: Rule) -> tuple[State, ...]:
+        """Return the state that the transform keeps around a rule."""
+        return self.state if rule.kind != "matrix" or self.of_matrices is None else self.of_matrices
 
 
 def check_planned(name: str, rule: Rule, options: Options) -> None:

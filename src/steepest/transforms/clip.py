@@ -175,7 +175,7 @@ CLIP = Transform(
         ),
         "norm_group": hyper(
             None,
-            "process group, or its name, over whose ranks max_norm adds up the norm; 'WORLD': all; None: this process",
+            "process group, or its name, over whose ranks norms and sums add up; 'WORLD': all; None: this process",
             convert=group_name,
             words="a process group, its name or None",
         ),

@@ -69,6 +69,11 @@ def _numbers(options: Options, shared: Values) -> dict[str, Any]:
 
 def _check(rule: Rule, options: Options) -> None:
     check_planned("zclip", rule, options)
+    if _is_on(options) and rule.measuring is not None:
+        raise ValueError(
+            f"zclip={options['zclip']!r} follows the norm of the gradient as it steps, and {rule.fn.__name__} takes "
+            "sums of the clipped gradient before the step; give max_norm, or leave zclip out"
+        )
     if _is_on(options) and options["max_norm"] is not None:
         raise ValueError(
             f"zclip={options['zclip']!r} and max_norm={options['max_norm']!r} both clip by the norm of all gradients; "

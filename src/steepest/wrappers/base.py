@@ -231,6 +231,11 @@ def _check_optimizer(name: str, base: Any) -> None:
     if not isinstance(base, torch.optim.Optimizer):
         kind = f"the class {base.__name__}" if isinstance(base, type) else f"a {type(base).__name__}"
         raise TypeError(f"{name} is built around an optimizer, not {kind}: {name}(AdamW(model.parameters()))")
+    if isinstance(base, Optimizer) and base.needs_loss(base.param_groups[0]):
+        raise ValueError(
+            f"{type(base).__name__} steps by the loss of its own weights, which {name} does not hand on; take another "
+            "optimizer inside"
+        )
 
 
 def _is_plain(value: Any) -> bool:

@@ -125,6 +125,13 @@ class _Int8(_Random):
         return [f"encode_{self.grid}(fresh_{self.name}, size, {codes}, {scale}, key_{self.name});"]
 
 
+class _ReadInt8(_Int8):
+    """State that a kernel reads and never writes, because it takes sums."""
+
+    def store(self, value: str) -> list[str]:
+        raise UnsupportedError("the native executor rounds int8 state stochastically alone")
+
+
 class _Kahan(Accessor):
     def load(self) -> str:
         return " + ".join(f"load_bfloat16({part.at})" for part in self.parts)
@@ -139,9 +146,7 @@ def _bfloat16(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Acc
 
 
 def _int8(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Accessor:
-    if not codec.stochastic:
-        raise UnsupportedError("the native executor rounds int8 state stochastically alone")
-    return _Int8(name, parts, place, codec.nonnegative)
+    return (_Int8 if codec.stochastic else _ReadInt8)(name, parts, place, codec.nonnegative)
 
 
 def _kahan(codec: Any, name: str, parts: tuple[Slot, ...], place: int) -> Accessor:

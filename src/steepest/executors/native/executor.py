@@ -48,7 +48,7 @@ def _unknown_extents(spec: GroupSpec) -> str:
     """Return why the loops cannot run the rule in its transforms."""
     from .bucket import unknown_extents
 
-    return unknown_extents(spec.program(), (*spec.number_names, "t", GRAD_SCALE))
+    return unknown_extents(spec.program(), (*spec.numbers, "t", GRAD_SCALE))
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
@@ -81,7 +81,7 @@ def kernel_of(spec: GroupSpec) -> Kernel:
         kind = rule.sparse or rule.kind
         raise RuntimeError(f"{rule.fn.__name__} is a {kind} rule, which the native executor does not run")
     p = spec.options["params"][0]
-    return kernel_like(spec.program(p), spec.number_names, p, bool(spec.options.get("fused")))
+    return kernel_like(spec.program(p), spec.numbers, p, bool(spec.options.get("fused")))
 
 
 NATIVE = Executor(

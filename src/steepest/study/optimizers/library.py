@@ -71,7 +71,10 @@ class LibraryOptimizer:
 
     def sha256(self, options: Options) -> str:
         """Return the digest of the rule."""
-        return source_code.function_digest(self._class.rule_for(self.resolved(options)).fn)
+        rule = self._class.rule_for(self.resolved(options))
+        shared = rule.shared
+        others = () if shared is None else tuple(f for f in (shared.measure, shared.renew) if f is not None)
+        return source_code.function_digest(rule.fn, *others)
 
     @property
     def files(self) -> tuple[str, ...]:

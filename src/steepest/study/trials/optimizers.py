@@ -114,6 +114,12 @@ class StudiedOptimizer:
         return counted
 
 
+def loss_for(optimizer: torch.optim.Optimizer, loss: Any) -> dict[str, Any]:
+    """Return the arguments by which a step is given the loss: none for an optimizer that does not need it."""
+    needs_loss = isinstance(optimizer, Optimizer) and optimizer.needs_loss(optimizer.param_groups[0])
+    return {"loss": loss} if needs_loss else {}
+
+
 def executor_of(optimizer: torch.optim.Optimizer) -> str:
     """Return the executor that runs the steps: one of ours, or the class's own code."""
     inside = innermost(optimizer)

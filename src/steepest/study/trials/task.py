@@ -25,6 +25,7 @@ from steepest.study.errors import UsageError
 from steepest.study.trials import forward
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.keeping import Keep
+from steepest.study.trials.optimizers import loss_for
 from steepest.study.trials.run import STEPS, Run, Trainable
 from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.wrappers import asks_for_gradients
@@ -138,7 +139,7 @@ def _train(run: Run, spec: TrialSpec, task: Task) -> None:
                 optimizer.step(closure)  # type: ignore[arg-type]
             else:
                 closure()
-                scaler.step(optimizer)
+                scaler.step(optimizer, **loss_for(optimizer, seen[0][0]))
                 scaler.update()
             loss, outputs = seen[0]  # before the step
             with run.untimed():
