@@ -11,6 +11,7 @@ from steepest.study.workloads import fashion_mnist
 
 PARAMETERS = {
     "small": 100_000,
+    "matrices": 1_572_864,
     "cnn": 474_670,
     "resnet18": 11_689_512,
     "gpt2-small": 124_439_808,

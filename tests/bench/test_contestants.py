@@ -11,6 +11,7 @@ import torch
 from steepest import registry
 from steepest.bench import implementations as field
 from steepest.bench import peers
+from steepest.bench.first_step import MATRIX
 from steepest.bench.implementations import arguments, implementations, slow_rate
 from steepest.bench.peers import Peer
 from steepest.bench.plan import rules_to_time
@@ -53,6 +54,10 @@ def test_torchs_class_takes_part_in_the_modes_that_it_has() -> None:
     assert not [n for n in named("novograd", peers=False) if n.startswith("torch")]
 
 
+def test_a_class_of_torchs_without_switches_has_one_mode() -> None:
+    assert [name for name in named("muon", modes=["loop"], peers=False) if "torch" in name] == ["torch default"]
+
+
 def test_only_our_modes_are_chosen() -> None:
     assert list(named("adam", modes=["loop"], peers=False)) == [
         "steepest loop",
@@ -66,13 +71,15 @@ def test_only_our_modes_are_chosen() -> None:
 def test_every_rule_is_built_as_it_was_asked_for(recipe: registry.Recipe) -> None:
     for mode in ("default", "loop", "foreach"):
         (ours,) = (c for c in implementations(recipe, [mode], peers=False) if c.source == "steepest")
-        optimizer: Any = ours.build(TINY.parameters("cpu"))
+        is_of_matrices = recipe.optimizer.rule.kind == "matrix"
+        optimizer: Any = ours.build((MATRIX if is_of_matrices else TINY).parameters("cpu"))
         assert type(optimizer) is recipe.optimizer
         group = optimizer.param_groups[0]
         assert group["lr"] == slow_rate(recipe)
         assert {name: group[name] for name in recipe.options} == dict(recipe.options)
         assert group["foreach"] == {"default": None, "loop": False, "foreach": True}[mode]
-        assert optimizer.executor == {"loop": "reference", "foreach": "foreach"}.get(mode, optimizer.executor)
+        together = "stacked" if is_of_matrices else "foreach"
+        assert optimizer.executor == {"loop": "reference", "foreach": together}.get(mode, optimizer.executor)
 
 
 def test_torch_runs_with_the_same_options() -> None:

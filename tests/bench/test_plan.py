@@ -16,19 +16,26 @@ def test_nothing_given_means_everything_that_takes_plain_gradients() -> None:
     plan = make_plan()
     timed = {recipe.name for recipe in plan.recipes}
     rules = {name: cls.rule_for(registry.parse(name).resolved()) for name, cls in registry.optimizers().items()}
-    others = {name for name, rule in rules.items() if rule.kind in ("driver", "matrix") or rule.sparse == "lazy"}
+    others = {name for name, rule in rules.items() if rule.kind == "driver" or rule.sparse == "lazy"}
     others |= {name for name, cls in registry.optimizers().items() if cls.takes_estimates}
     others |= {"momo"}
     assert timed == registry.optimizers().keys() - others
     assert {name.lower() for name in plan.left_out} == others
     assert "new gradients" in plan.left_out["SteepestDescent"]
     assert "sparse gradients alone" in plan.left_out["SparseAdam"]
-    assert "matrices alone" in plan.left_out["Muon"]
     assert "fed with estimates" in plan.left_out["Sophia"]
     assert "SGD[momentum=0.9]" in [recipe.label for recipe in plan.recipes]
     assert plan.cases == tuple(CASES.values())
     assert plan.modes == tuple(MODES)
-    assert len(plan.jobs) == len(plan.cases) * len(plan.recipes)
+    of_matrices = [recipe for recipe in plan.recipes if rules[recipe.name].kind == "matrix"]
+    assert len(plan.jobs) == len(plan.cases) * len(plan.recipes) - (len(plan.cases) - 1) * len(of_matrices)
+    assert {case.name for case, recipe in plan.jobs if recipe in of_matrices} == {"matrices"}
+
+
+def test_a_rule_of_matrices_is_timed_on_matrices() -> None:
+    with pytest.raises(ValueError, match=r"Muon is timed on matrices only, and small has vectors; time it on matrices"):
+        make_plan(["muon"], ["small"])
+    assert [case.name for case, _ in make_plan(["muon"]).jobs] == ["matrices"]
 
 
 def test_jobs_go_case_by_case_without_repeats() -> None:

@@ -113,7 +113,7 @@ def test_rules_that_need_a_closure_are_named(steepest: Any, monkeypatch: pytest.
         ("adaam", "unknown optimizer 'adaam'; did you mean 'adam'?"),
         ("steepestdescent", "rules that take plain gradients: ada"),
         ("sparseadam", "takes sparse gradients alone, and those of all cases are dense; rules that take plain"),
-        ("sgd --case smal", "unknown case 'smal'; did you mean 'small'? (there are: small, cnn"),
+        ("sgd --case smal", "unknown case 'smal'; did you mean 'small'? (there are: small, matrices"),
         ("sgd --modes loop,fusd", "unknown mode 'fusd'; did you mean 'fused'?"),
         ("sgd --rounds 0", "--rounds must be at least 1, not 0"),
         ("sgd --threads 0", "--threads must be at least 1, not 0"),

@@ -61,6 +61,11 @@ def small() -> Iterator[Shape]:
     yield from [(1000,)] * 100
 
 
+def matrices() -> Iterator[Shape]:
+    """Yield 24 square matrices of one size, as the hidden layers of a small transformer have them."""
+    yield from [(256, 256)] * 24
+
+
 def cnn() -> Iterator[Shape]:
     """Yield the reference study's network: three 3x3 convolutions with batch normalisation, two linear layers."""
     for channels, filters in ((1, 72), (72, 256), (256, 128)):
@@ -128,6 +133,7 @@ CASES: Final = {
     case.name: case
     for case in (
         Case("small", "100 tensors of 1,000 floats", small, rounds=50),
+        Case("matrices", "24 matrices of 256 x 256 floats", matrices, rounds=30),
         Case("cnn", "the study's CNN", cnn, rounds=50),
         Case("resnet18", "ResNet-18", resnet18, rounds=20),
         Case("gpt2-small", "GPT-2 small", gpt2_small, rounds=9),

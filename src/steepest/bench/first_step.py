@@ -21,6 +21,7 @@ from .implementations import Implementation, implementations
 from .timing import Timer
 
 TINY: Final = Case("tiny", "a perceptron of 58 numbers", lambda: iter([(8, 4), (8,), (2, 8), (2,)]), rounds=1)
+MATRIX: Final = Case("matrix", "a matrix of 32 numbers", lambda: iter([(8, 4)]), rounds=1)
 CACHES: Final = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Environment variables that name the folders of compiled code."""
 TIME_LIMIT: Final = 300
@@ -80,7 +81,8 @@ def _seconds(done: subprocess.CompletedProcess[str]) -> float:
 def first_step(recipe: Recipe, name: str, device: str) -> float:
     """Time the first step of implementation ``name`` in this process."""
     (implementation,) = (c for c in implementations(recipe) if c.name == name)
-    optimizer = implementation.build(TINY.parameters(device))
+    is_of_matrices = recipe.optimizer.rule_for(recipe.resolved()).kind == "matrix"
+    optimizer = implementation.build((MATRIX if is_of_matrices else TINY).parameters(device))
     return Timer.of(device).seconds(optimizer.step, 1)
 
 

@@ -75,7 +75,10 @@ def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.
 
 
 def _torchs(recipe: Recipe) -> list[Implementation]:
-    """Return torch's class of the same name in every mode that it has a switch for. Its default is one of them."""
+    """Return torch's class of the same name in every mode that it has a switch for.
+
+    Its default is one of them, or the only mode of a class without switches.
+    """
     cls = getattr(torch.optim, recipe.optimizer.__name__, None)
     if cls is None:
         return []
@@ -83,7 +86,7 @@ def _torchs(recipe: Recipe) -> list[Implementation]:
     available = {mode: switches for mode, switches in MODES.items() if switches and switches.keys() <= accepted}
     return [
         Implementation(TORCH, mode, partial(_build_torchs, recipe, cls, switches))
-        for mode, switches in available.items()
+        for mode, switches in (available or {"default": {}}).items()
     ]
 
 

@@ -41,8 +41,8 @@ class Plan:
 
     @property
     def jobs(self) -> list[tuple[Case, Recipe]]:
-        """Yield every rule over the first case, then over the next."""
-        return [(case, recipe) for case in self.cases for recipe in self.recipes]
+        """Yield every rule over the first case, then over the next. Rules for matrices skip cases with vectors."""
+        return [(case, recipe) for case in self.cases for recipe in self.recipes if _fits(recipe, case)]
 
     @property
     def first_steps(self) -> list[tuple[Recipe, Implementation]]:
@@ -75,7 +75,7 @@ def make_plan(
     if rounds is not None and rounds < 1:
         raise ValueError(f"--rounds must be at least 1, not {rounds}")
     _check_device(device)
-    return Plan(
+    plan = Plan(
         recipes=tuple(_read(rule, timed) for rule in dict.fromkeys(rules)) or tuple(timed),
         cases=tuple(cases.find(name) for name in dict.fromkeys(case_names)) or tuple(cases.CASES.values()),
         modes=tuple(_mode(mode) for mode in dict.fromkeys(modes)) or tuple(MODES),
@@ -84,6 +84,23 @@ def make_plan(
         device=device,
         left_out={} if rules else left_out,
     )
+    return _checked(plan)
+
+
+def _checked(plan: Plan) -> Plan:
+    """Return the plan, or raise `ValueError` if a rule is in none of its cases."""
+    for recipe in plan.recipes:
+        if not any(of is recipe for _, of in plan.jobs):
+            asked = ", ".join(case.name for case in plan.cases)
+            fitting = ", ".join(case.name for case in cases.CASES.values() if _fits(recipe, case))
+            raise ValueError(f"{recipe.label} is timed on matrices only, and {asked} has vectors; time it on {fitting}")
+    return plan
+
+
+def _fits(recipe: Recipe, case: Case) -> bool:
+    """Return whether a rule, and torch's class of the same name, take all parameters of a case as its rule has them."""
+    is_of_matrices = recipe.optimizer.rule_for(recipe.resolved()).kind == "matrix"
+    return not is_of_matrices or all(len(shape) == 2 for shape in case.shapes)
 
 
 def rules_to_time() -> tuple[list[Recipe], dict[str, str]]:
@@ -113,8 +130,6 @@ def _cannot_be_timed(recipe: Recipe) -> str:
         return "needs the loss of each step, which no case has"
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"
-    if rule.kind == "matrix":
-        return "updates matrices alone, and every case has vectors"
     return "takes sparse gradients alone, and those of all cases are dense" if rule.sparse == "lazy" else ""
 
 

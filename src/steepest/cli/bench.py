@@ -35,7 +35,9 @@ Rules = Annotated[
 ]
 CaseNames = Annotated[
     list[str] | None,
-    typer.Option("--case", metavar="NAME", help="small, cnn, resnet18, gpt2-small, 100m; repeatable. Default: all."),
+    typer.Option(
+        "--case", metavar="NAME", help="small, matrices, cnn, resnet18, gpt2-small, 100m; repeatable. Default: all."
+    ),
 ]
 Modes = Annotated[
     list[str] | None,
