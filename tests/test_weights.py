@@ -272,3 +272,49 @@ def test_statistics_of_batchnorm_are_those_of_the_evaluated_weights() -> None:
     torch.testing.assert_close(model[1].running_mean, expected)
     with pytest.raises(RuntimeError, match="no averaged weights are kept"):
         steepest.update_bn(model, batches, steepest.SGD(model.parameters()))
+
+
+class Net(nn.Module):
+    """A linear model as the Trainer wants it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        outputs = self.linear(x).squeeze(-1)
+        return {"loss": (outputs - labels).square().mean(), "logits": outputs}
+
+
+def hugging_face(folder: Any, data: list[Any], resume: str | None) -> tuple[Any, list[Tensor]]:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = steepest.AdamWScheduleFree(model.parameters(), lr=0.05)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=3,
+        per_device_train_batch_size=8,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        lr_scheduler_type="constant",
+    )
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=data, eval_dataset=data, optimizers=(optimizer, None)
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return optimizer, values(list(model.parameters()))
+
+
+def test_the_hugging_face_trainer_switches_and_resumes(tmp_path: Any) -> None:
+    """It calls train() before a step and eval() before an evaluation, after which it saves."""
+    source = torch.Generator().manual_seed(1)
+    data = [{"x": torch.randn(4, generator=source), "labels": torch.randn((), generator=source)} for _ in range(64)]
+    optimizer, weights = hugging_face(tmp_path, data, None)
+    assert (optimizer.param_groups[0]["train_mode"], optimizer.param_groups[0]["k"]) == (False, 24)
+    resumed, others = hugging_face(tmp_path, data, str(tmp_path / "checkpoint-16"))
+    assert resumed.param_groups[0]["k"] == 24
+    assert all(map(same, weights, others))
