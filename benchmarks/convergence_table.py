@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from cases import CLASSES  # noqa: E402 - found in tests/
 from convergence import CHANGES, LARGE, NO_CHANGE, RATES, SMALL, Run, Work, refusal, runs, works  # noqa: E402
+from steepest import Optimizer  # noqa: E402 - after what sets the path
 
 PAGE = ROOT / "docs" / "convergence.md"
 
@@ -69,14 +70,18 @@ def table(made: dict[tuple[str, str], tuple[Run, ...]]) -> Iterator[str]:
     yield f"| optimizer | range of lr | {' | '.join(work.name for work in SMALL)} | one of the larger |"
     yield "|---|---|---|---|---|"
     for name, cls in CLASSES.items():
-        search = cls.fields["lr"].search
-        assert search is not None
         small = [cell(made[name, w.name]) if (name, w.name) in made else refusal(cls, w) for w in SMALL]
         large = [f"{w.name}: {cell(made[name, w.name])}" for w in LARGE if (name, w.name) in made]
         large = large or [refusal(cls, LARGE[0])]
         changed = ["\\*" if (name, w.name) in CHANGES else "" for w in SMALL]
         small = [text + mark for text, mark in zip(small, changed, strict=True)]
-        yield f"| {cls.__name__} | {search.low:g} to {search.high:g} | {' | '.join(small + large)} |"
+        yield f"| {cls.__name__} | {range_of(cls)} | {' | '.join(small + large)} |"
+
+
+def range_of(cls: type[Optimizer]) -> str:
+    """Return the range of a class's learning rate in words."""
+    rate = cls.fields["lr"]
+    return f"{rate.search.low:g} to {rate.search.high:g}" if rate.search else f"{rate.default:g}, not searched"
 
 
 def cell(made: Sequence[Run]) -> str:

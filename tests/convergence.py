@@ -113,9 +113,10 @@ def large(cls: type[Optimizer]) -> Work:
 
 
 def rates(cls: type[Optimizer]) -> list[float]:
-    """The middles of equal parts of the declared range, on its logarithmic scale."""
+    """The middles of equal parts of the declared range, on its logarithmic scale; the default of a rate without one."""
     search = cls.fields["lr"].search
-    assert search is not None
+    if search is None:
+        return [cls.fields["lr"].default]
     assert search.scale == "log"
     return [search.low * (search.high / search.low) ** ((place + 0.5) / RATES) for place in range(RATES)]
 
@@ -281,7 +282,7 @@ def _drawn(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _is_taken(cls: type[Optimizer], p: Any) -> bool:
     try:
-        cls.check_parameter(p)
+        cls([p])
     except ValueError:
         return False
     return True
