@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
     from .rules.asgd import ASGD as ASGD
+    from .rules.came import CAME as CAME
     from .rules.cocob import COCOB as COCOB
     from .rules.dadaptation import DAdaptAdam as DAdaptAdam
     from .rules.dadaptation import DAdaptSGD as DAdaptSGD
@@ -88,6 +89,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
 __all__ = [
     "ADOPT",
     "ASGD",
+    "CAME",
     "COCOB",
     "LAMB",
     "LARS",
