@@ -527,3 +527,30 @@ def test_a_transformer_trains_with_its_embeddings_and_head_under_adamw(cls: Any)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("cls", [steepest.Muon, steepest.Scion, steepest.SOAP, steepest.Shampoo, steepest.SPlus])
+@pytest.mark.parametrize("mark", ["_is_flat_param", "_fsdp_flattened"])
+def test_flattened_parameters_are_refused(cls: Any, mark: str) -> None:
+    """On a part of a matrix every step is another one, without any error."""
+    p = nn.Parameter(torch.zeros(12))
+    setattr(p, mark, True)
+    with pytest.raises(
+        ValueError, match=rf"{cls.__name__} needs whole matrices, and FullyShardedDataParallel .*\(12,\)"
+    ):
+        cls([p])
+
+
+class Shard:
+    """A placement of a DTensor."""
+
+    def is_shard(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("cls", [steepest.Muon, steepest.Scion, steepest.SOAP, steepest.Shampoo, steepest.SPlus])
+def test_sharded_matrices_are_refused(cls: Any) -> None:
+    p = nn.Parameter(torch.zeros(4, 3))
+    p.placements = (Shard(),)
+    with pytest.raises(ValueError, match=rf"{cls.__name__} needs whole matrices, .* is sharded over ranks"):
+        cls([p])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import fields
 from .fields import Options, Search
-from .matrices import heads, is_matrix, matrices, view_of
+from .matrices import check_whole, heads, is_matrix, matrices, view_of
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, for_matrices
 from .rule import Rule, seeing
@@ -63,12 +63,15 @@ class WithCompanion(Optimizer):
         """Return the rule of a matrix; with its view of the parameter, if it has one.
 
         Raises:
-            ValueError: the parameter has less than two dimensions, or three and ``matrices`` is None, or it is not a
-                matrix in a group of which nobody says that it is.
+            ValueError: the parameter is sharded, has less than two dimensions, or three and ``matrices`` is None, or it
+                is not a matrix in a group of which nobody says that it is.
         """
-        if p is not None and (p.dim() < 2 or (options["use_muon"] is None and not is_matrix(p))):
+        if p is None:
+            return cls.rule
+        check_whole(cls.__name__, p)
+        if p.dim() < 2 or (options["use_muon"] is None and not is_matrix(p)):
             raise ValueError(cls._refusal(p))
-        view = None if p is None else view_of(cls.__name__, p, options)
+        view = view_of(cls.__name__, p, options)
         return cls.rule if view is None else seeing(cls.rule, view)
 
     @classmethod

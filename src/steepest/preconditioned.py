@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import fields
 from .fields import Options, State, View
-from .matrices import heads, is_matrix, matrices, view_of
+from .matrices import check_whole, heads, is_matrix, matrices, view_of
 from .optimizer import Optimizer
 from .rule import Rule
 
@@ -42,6 +42,7 @@ class Preconditioned(Optimizer):
         """Return the rule of matrices for a parameter with two dimensions or more, of vectors for any other."""
         if p is None:
             return cls.matrix_rule((True, True), None)
+        check_whole(cls.__name__, p)
         if not is_matrix(p):
             return cls.vector_rule(options, p)
         view = view_of(cls.__name__, p, options)
