@@ -38,7 +38,7 @@ def test_it_is_read(cls: type[Optimizer]) -> None:
     assert cls.__name__ in repr(optimizer)
     optimizer.load_state_dict(optimizer.state_dict())
     for state in cls.rule.state:
-        assert state.nbytes(torch.ones(3, 4)) >= 0
+        assert state.nbytes(torch.ones(3, 4), optimizer.defaults) >= 0
 
 
 @every_twin

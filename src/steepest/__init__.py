@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.dog import DoG as DoG
     from .rules.dog import DoWG as DoWG
     from .rules.dog import LDoG as LDoG
+    from .rules.galore import GaLore as GaLore
     from .rules.grams import Grams as Grams
     from .rules.lamb import LAMB as LAMB
     from .rules.laprop import LaProp as LaProp
@@ -126,6 +127,7 @@ __all__ = [
     "DoG",
     "DoWG",
     "Field",
+    "GaLore",
     "Grams",
     "LDoG",
     "LaProp",

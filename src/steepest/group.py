@@ -162,6 +162,8 @@ class GroupSpec:
         """
         held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
         storage.restore_counters(self.declared, held, p, self.options)
+        for state in existing:
+            state.refuse_other_shape(held, p, self.options, self.rule.view)
         lacking = [
             state
             for state in (*storage.counts(existing, codecs), *existing)
