@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.ademamix import SimplifiedAdEMAMix as SimplifiedAdEMAMix
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
+    from .rules.apollo import APOLLO as APOLLO
     from .rules.asgd import ASGD as ASGD
     from .rules.came import CAME as CAME
     from .rules.cocob import COCOB as COCOB
@@ -89,6 +90,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
 
 __all__ = [
     "ADOPT",
+    "APOLLO",
     "ASGD",
     "CAME",
     "COCOB",

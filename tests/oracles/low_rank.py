@@ -1,7 +1,8 @@
-"""GaLore (Zhao et al. 2024, Algorithm 2), matrix by matrix."""
+"""GaLore (Zhao et al. 2024, Algorithm 2) and APOLLO (Zhu et al. 2024, Algorithm 1), matrix by matrix."""
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -55,6 +56,77 @@ def galore(
         return {"param": theta.reshape(shape), **state}
 
     return trace(one, theta0, grads, lr=lr, maximize=maximize)
+
+
+def apollo(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    rank: int | None = 128,
+    update_proj_gap: int = 200,
+    scale: float = 1.0,
+    scale_type: str = "channel",
+    scale_front: bool = False,
+    maximize: bool = False,
+    seed: int = 0,
+) -> list[Result]:
+    """G times the lengths of Adam's direction over those of the gradient, both in a random projection.
+
+    The projection's numbers are hashes of seed, place, refresh and element.
+    """
+
+    def one(place: int, theta: Array, steps: Steps) -> Result:
+        shape, is_projected = theta.shape, theta.ndim > 1 and rank is not None
+        adam = Adam(betas, eps)
+        theta = theta.reshape(shape[0], -1) if is_projected else theta
+        short, wide = min(theta.shape, default=1), is_projected and theta.shape[0] < theta.shape[1]
+        r = min(rank or 0, short)
+        previous = 0.0
+        for k, (rate, g) in enumerate(steps):
+            if not is_projected:
+                step = adam.direction(g)
+            else:
+                g = g.reshape(theta.shape)
+                P = _normal(seed, place, k // update_proj_gap, short * r).reshape(short, r) / math.sqrt(max(r, 1))
+                low = P.T @ g if wide else g @ P
+                h = adam.direction(low)
+                axis = (0, 1) if scale_type == "tensor" else (0,) if wide else (1,)
+                lengths = [np.sqrt((x * x).sum(axis=axis, keepdims=True)) for x in (h, low)]
+                step = g * lengths[0] / (lengths[1] + 1e-8) * (math.sqrt(scale) if scale_front else 1.0)
+                size = math.sqrt(float((step * step).sum()))
+                limit = max(size / (previous + 1e-8), 1.01) / 1.01 if previous else 1.0
+                step, previous = step / limit, size / limit
+                step = step if scale_front else step * math.sqrt(scale)
+            theta = (theta - adam.rate(rate) * step) * (1.0 - rate * weight_decay)
+        limited = {"scaling_grad": np.full((1, 1), previous)} if is_projected else {}
+        return {"param": theta.reshape(shape), **adam.state, **limited}
+
+    each = zip(theta0, zip(*grads, strict=True), strict=True)
+    return [
+        trace(partial(one, place), [theta], [[g] for g in own], lr=lr, maximize=maximize)[0]
+        for place, (theta, own) in enumerate(each)
+    ]
+
+
+def _normal(seed: int, place: int, draw: int, count: int) -> Array:
+    """Standard normal numbers, by Box and Muller, from two hashes for each element."""
+    stream = _hashed(_hashed(seed) + place)
+    keys = [_hashed(_hashed(stream + draw) + slot) for slot in (1, 2)]
+    bits = [np.array([_hashed(_hashed(i) + key) for i in range(1, count + 1)], dtype=np.float64) for key in keys]
+    u, angle = ((x + 0.5) / 2.0**32 for x in bits)
+    return np.asarray(np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * angle))
+
+
+def _hashed(x: int) -> int:
+    """The hash lowbias32 of 32 bits."""
+    x &= 0xFFFFFFFF
+    x = (x ^ (x >> 16)) * 0x7FEB352D & 0xFFFFFFFF
+    x = (x ^ (x >> 15)) * 0x846CA68B & 0xFFFFFFFF
+    return x ^ (x >> 16)
 
 
 def _along(new: Array, old: Array) -> Array:

@@ -47,6 +47,7 @@ NOT_COMPARED: dict[str, str] = {
 NO_PEER: dict[str, str] = {
     "adamuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
+    "apollo": "pytorch_optimizer's is another algorithm, the authors' has torch's numbers; tests/test_apollo.py",
     "galore": "pytorch_optimizer's finds vectors in float32, optax's projects the other side; tests/test_galore.py",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
     "muon2": "no package has it; tests/test_muon_relatives.py",
