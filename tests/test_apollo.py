@@ -70,7 +70,7 @@ def test_a_step_grows_by_a_hundredth_at_most() -> None:
         growing = [[grads[0][0] * 10.0**k] for k in range(count)]
         optimizer, (p,) = trained(APOLLO, {"rank": 2, "betas": (0.0, 0.0), "eps": 1e-12}, start, growing)
         path.append(p.detach().numpy())
-    assert float(optimizer.state[p]["scaling_grad"]) > 0
+    assert float(optimizer.state[p]["scaled_grad"]) > 0
     lengths = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(path)]
     assert all(b <= 1.01 * a * (1 + 1e-6) for a, b in itertools.pairwise(lengths))
 

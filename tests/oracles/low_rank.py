@@ -102,7 +102,7 @@ def apollo(
                 step, previous = step / limit, size / limit
                 step = step if scale_front else step * math.sqrt(scale)
             theta = (theta - adam.rate(rate) * step) * (1.0 - rate * weight_decay)
-        limited = {"scaling_grad": np.full((1, 1), previous)} if is_projected else {}
+        limited = {"scaled_grad": np.full((1, 1), previous)} if is_projected else {}
         return {"param": theta.reshape(shape), **adam.state, **limited}
 
     each = zip(theta0, zip(*grads, strict=True), strict=True)

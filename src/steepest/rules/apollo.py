@@ -53,7 +53,7 @@ def length(x: Tensor, dims: int | tuple[int, ...]) -> Tensor:
 @cache
 def matrix(rows: bool, rank: int, view: View | None) -> Rule:
     """Return the rule for matrices whose rows, or columns, are projected; another one for each rank."""
-    state = (*averages(rows, not rows), State("scaling_grad", "matrix_scalar", nonnegative=True))
+    state = (*averages(rows, not rows), State("scaled_grad", "matrix_scalar", nonnegative=True))
     return Rule(apollo, "matrix", state, is_real=True, view=view, branches=True)
 
 
