@@ -57,8 +57,8 @@ BRANCHING = {name: cls for name, cls in PLANNED.items() if cls.rule.branches}
 SHARING = {name: cls for name, cls in PLANNED.items() if cls.rule.shared is not None}
 """Classes whose parameters share numbers, so that none moves as it would alone; see test_shared.py."""
 
-SEPARATE = {name: cls for name, cls in PLANNED.items() if name not in SHARING}
-"""Classes whose parameters do not know of each other."""
+SEPARATE = {name: cls for name, cls in PLANNED.items() if name not in SHARING and not cls.rule.takes_stream}
+"""Classes whose parameters do not know of each other, nor of their places, which random numbers depend on."""
 
 Twins = tuple[type[Optimizer], type[torch.optim.Optimizer]]
 

@@ -20,6 +20,7 @@ from cases import (
     train,
 )
 from steepest import Optimizer
+from steepest.kinds import KINDS
 
 every_twin = pytest.mark.parametrize("twins", TWINS.values(), ids=list(TWINS))
 every_planned_twin = pytest.mark.parametrize("twins", PLANNED_TWINS.values(), ids=list(PLANNED_TWINS))
@@ -65,3 +66,15 @@ def makes_state(cls: type[Optimizer], name: str, value: Any) -> bool:
     """Whether the edit asks for other state than there is."""
     plain, edited = defaults(cls), {**defaults(cls), name: value}
     return any(s.when(plain) != s.when(edited) for s in cls.rule.state)
+
+
+def reshapes_state(cls: type[Optimizer], name: str, value: Any) -> bool:
+    """Whether the edit asks for state of another shape, which a run cannot change; it is refused."""
+    plain, edited = (_shapes(cls, options) for options in (defaults(cls), {**defaults(cls), name: value}))
+    return any(plain[key] != edited[key] for key in plain.keys() & edited.keys())
+
+
+def _shapes(cls: type[Optimizer], options: Options) -> dict[str, tuple[int, ...]]:
+    p = torch.ones(3, 4)
+    state = [s for s in cls.rule_for(options, p).state if KINDS[s.kind].takes_options]
+    return {s.name: KINDS[s.kind].shape_for(p, options) for s in state if s.when(options)}

@@ -31,6 +31,7 @@ from shell import (
     assert_equal,
     makes_state,
     moved,
+    reshapes_state,
     tensors,
 )
 from steepest import Optimizer
@@ -43,7 +44,8 @@ def test_every_number_edited_in_the_group_acts_on_the_next_step(cls: type[Optimi
     """After the edit the step is the one of an optimizer that has that value and the same state."""
     for name, field in hyperparameters(cls).items():
         for value in alternatives(field):
-            if is_valid(cls, {name: value}) and not makes_state(cls, name, value):
+            is_left_out = makes_state(cls, name, value) or reshapes_state(cls, name, value)
+            if is_valid(cls, {name: value}) and not is_left_out:
                 check_edit(cls, name, value, executor)
 
 

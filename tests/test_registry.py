@@ -20,7 +20,7 @@ def test_every_rule_file_is_found() -> None:
     package = Path(steepest.__file__).parent
     files = [path for folder in ("rules", "drivers") for path in (package / folder).glob("*.py")]
     lines = [line for path in files for line in path.read_text().splitlines()]
-    declared = {name for line in lines for name in re.findall(r"^class (\w+)\([A-Z][\w, ]*\):", line)}
+    declared = {name for line in lines for name in re.findall(r"^class (\w+)\([A-Z]\w*(?:, [A-Z]\w*)*\):", line)}
     assert {cls.__name__ for cls in CLASSES.values()} == {n for n in declared if n.lower() in CLASSES}
     assert {n for n in declared if not n.endswith(("Error", "Point"))} == {cls.__name__ for cls in CLASSES.values()}
     assert all(cls.__module__.startswith(("steepest.rules.", "steepest.drivers.")) for cls in CLASSES.values())

@@ -30,14 +30,15 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
 
     Half-way the rate is halved: only then does it matter whether a buffer holds it. One direction is nearly flat: only
     there does a lower bound of a root matter. Rules of whole tensors get a matrix, rules
-    of matrices a matrix and a vector.
+    of matrices a wide one, a tall one and a vector.
     """
     start = torch.tensor([-1.2, 1.0, 0.5, 0.7, 0.3, 0.4], dtype=torch.float64)
     parts = [start]
     if cls.rule.kind == "per_tensor":
         parts = [start.view(2, 3)]
     if cls.rule.kind == "matrix":
-        parts = [start[:4].view(2, 2), start[4:]]
+        start = start.repeat(3)[:14]
+        parts = [start[:6].view(2, 3), start[6:12].view(3, 2), start[12:]]
     params = [torch.nn.Parameter(part.clone()) for part in parts]
     optimizer = cls(params, **options)
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.ademamix import SimplifiedAdEMAMix as SimplifiedAdEMAMix
     from .rules.adopt import ADOPT as ADOPT
     from .rules.aggmo import AggMo as AggMo
+    from .rules.apollo import APOLLO as APOLLO
     from .rules.asgd import ASGD as ASGD
+    from .rules.came import CAME as CAME
     from .rules.cocob import COCOB as COCOB
     from .rules.dadaptation import DAdaptAdam as DAdaptAdam
     from .rules.dadaptation import DAdaptSGD as DAdaptSGD
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.dog import DoG as DoG
     from .rules.dog import DoWG as DoWG
     from .rules.dog import LDoG as LDoG
+    from .rules.galore import GaLore as GaLore
     from .rules.grams import Grams as Grams
     from .rules.lamb import LAMB as LAMB
     from .rules.laprop import LaProp as LaProp
@@ -91,8 +94,10 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
 
 __all__ = [
     "ADOPT",
+    "APOLLO",
     "ASAM",
     "ASGD",
+    "CAME",
     "COCOB",
     "GSAM",
     "LAMB",
@@ -131,6 +136,7 @@ __all__ = [
     "DoG",
     "DoWG",
     "Field",
+    "GaLore",
     "Grams",
     "LDoG",
     "LaProp",

@@ -50,7 +50,7 @@ class CommonOptions(Declared):
         state_rounding: rounding of coded state: ``"stochastic"`` or ``"nearest"``.
         parameter_rounding: how bfloat16 parameters keep updates smaller than their last bit: ``"stochastic"`` or
             ``"kahan"``; None rounds to nearest, as torch does.
-        seed: seed of the random bits used for stochastic rounding.
+        seed: seed of the random bits used for stochastic rounding, and of a rule's random numbers.
     """
 
     fields: ClassVar[Fields] = Fields({})

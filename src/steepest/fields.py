@@ -78,6 +78,7 @@ class Field:
         convert: function for a value that is not a number, switch or word. It returns the value that a group keeps, or
             raises `TypeError`.
         words: the allowed values in words, for a ``convert`` that takes other things than numbers.
+        optional: whether the value may be None, where neither the default nor a candidate is.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Field:
     default_from: str = ""
     convert: Callable[[Any], Any] | None = None
     words: str = ""
+    optional: bool = False
 
     def named(self, name: str, keyword_only: bool) -> Field:
         """Return the declaration under the name that a class gives it."""
@@ -118,8 +120,8 @@ class Field:
 
     @property
     def takes_none(self) -> bool:
-        """True where the value may be None: the default or a candidate is."""
-        return self.default is None or None in self.candidates
+        """True where the value may be None."""
+        return self.optional or self.default is None or None in self.candidates
 
     @property
     def is_hyperparameter(self) -> bool:
@@ -517,7 +519,7 @@ class State:
         shape = kind.shape_for(p if view is None else view(p.detach()), options)
         dtype = compute_dtype(_real_dtype(p)) if kind.is_wide else _real_dtype(p)
         if value == "identity":
-            return torch.eye(shape[-2], dtype=dtype, device=p.device).expand(shape).clone()
+            return torch.eye(*shape[-2:], dtype=dtype, device=p.device).expand(shape).clone()
         return _filled(torch.zeros(shape, dtype=dtype, device=p.device), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
@@ -528,12 +530,26 @@ class State:
         is_double = torch.get_default_dtype() == torch.float64 and not (is_fused and self.kind == "step")
         return torch.float64 if is_double else torch.float32
 
-    def nbytes(self, p: Tensor) -> int:
-        """Return the bytes that the first value takes in addition to ``p``.
+    def refuse_other_shape(self, held: Mapping[str, Any], p: Tensor, options: Options, view: View | None) -> None:
+        """Raise `ValueError` if a parameter has this state in another shape than its group's options ask for."""
+        kind = KINDS[self.kind]
+        if self.name not in held or not (kind.takes_options or self.kind == "like"):
+            return
+        wanted = (
+            tuple(p.shape) if self.kind == "like" else kind.shape_for(p if view is None else view(p.detach()), options)
+        )
+        if wanted != (found := tuple(held[self.name].shape)):
+            raise ValueError(
+                f"state {self.name!r} of a parameter of shape {tuple(p.shape)} has shape {found}, and its group's "
+                f"options ask for {wanted}; put them back as they were, or give the parameter to a new optimizer"
+            )
+
+    def nbytes(self, p: Tensor, options: Options = MappingProxyType({})) -> int:
+        """Return the bytes that the first value takes in addition to ``p``, under its group's options.
 
         Shared state counts as 0, since the rule makes it as it runs.
         """
-        value = self.create(p, {self.init: 0.0} if isinstance(self.init, str) else {})
+        value = self.create(p, {self.init: 0.0, **options} if isinstance(self.init, str) else options)
         return value.numel() * value.element_size() if isinstance(value, Tensor) else 0
 
 

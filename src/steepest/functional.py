@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from . import group as groups
+from .codecs import stream_of
 from .construction import refuse_unknown, resolved
 from .executors import reference
 from .fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
@@ -73,7 +74,8 @@ def pair(cls: type[Optimizer], **options: Any) -> Pair:
 
 class _Pure:
     def __init__(self, cls: type[Optimizer], options: dict[str, Any]) -> None:
-        for name in sorted((EXECUTION_SWITCHES | STORAGE_OPTIONS) & options.keys()):
+        read = {"seed"} if cls.rule.takes_stream else set()
+        for name in sorted(((EXECUTION_SWITCHES | STORAGE_OPTIONS) - read) & options.keys()):
             if options[name]:
                 raise ValueError(
                     f"{name}={options[name]!r} says how a step writes its results, and a pure one writes none"
@@ -105,10 +107,12 @@ class _Pure:
         norm = {} if group["max_norm"] is None or not given else {"norm": total_norm(list(given.values()), 1)}
         values, switches = groups.values(self.cls.fields, group, norm)
         new_params, new_state = dict(params), dict(state)
+        places = {name: place for place, name in enumerate(params)}
         for name, g in given.items():
             p, held = params[name], state[name]
             spec = GroupSpec.under(self.cls, self.cls.rule_for(self.options, p), self.options, switches)
             program = spec.program(p, first=not held)
+            values = {**values, "stream": stream_of(group["seed"], places[name])}
             new_params[name], new_state[name] = _updated(program, values, p, g, held or _made(spec, p))
         return new_params, new_state
 

@@ -162,6 +162,8 @@ class GroupSpec:
         """
         held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
         storage.restore_counters(self.declared, held, p, self.options)
+        for state in existing:
+            state.refuse_other_shape(held, p, self.options, self.rule.view)
         lacking = [
             state
             for state in (*storage.counts(existing, codecs), *existing)
@@ -237,12 +239,12 @@ def _stay_tensors(options: Options) -> bool:
     return mode is not None and mode.hides_values
 
 
-def streams(groups: Iterable[Options], group: Options, live: list[Tensor]) -> list[int]:
-    """Return the streams of random bits of parameters.
+def streams(groups: Iterable[Options], group: Options, live: list[Tensor], rules: Iterable[Rule]) -> list[int]:
+    """Return the streams of random bits of parameters; zeros where neither storage nor rules take any.
 
     A stream depends on the seed and on the parameter's place among all parameters.
     """
-    if not (group["state_dtype"] or group["parameter_rounding"]):
+    if not (group["state_dtype"] or group["parameter_rounding"] or any(rule.takes_stream for rule in rules)):
         return [0] * len(live)
     params = (p for each in groups for p in each["params"])
     places = {id(p): place for place, p in enumerate(params)}

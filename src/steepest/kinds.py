@@ -73,15 +73,26 @@ def _axis(index: int) -> Kind:
     return Kind(words, lambda p: tuple(n if i == index else 1 for i, n in enumerate(p.shape)), Extent.axis(index))
 
 
-def _low_rank(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the shape of a matrix whose shorter side is projected to ``rank`` dimensions."""
-    *stack, rows, columns = p.shape
-    rank = int(options["rank"])
-    return (*stack, rows, rank) if rows >= columns else (*stack, rank, columns)
+def _rank(p: Tensor, options: Mapping[str, Any]) -> int:
+    """Return ``rank``, or the matrix's own full rank if that is less."""
+    rows, columns = p.shape[-2:]
+    return min(int(options["rank"]), rows, columns)
 
 
-def _basis(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
-    return *p.shape[:-2], min(p.shape[-2:]), int(options["rank"])
+def _fewer_rows(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    return *p.shape[:-2], _rank(p, options), p.shape[-1]
+
+
+def _fewer_columns(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    return *p.shape[:-1], _rank(p, options)
+
+
+def _fewer_of_both(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    return *p.shape[:-2], *(_rank(p, options),) * 2
+
+
+def _right_basis(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
+    return *p.shape[:-2], p.shape[-1], _rank(p, options)
 
 
 KINDS = {
@@ -96,8 +107,11 @@ KINDS = {
     "left_vector": Kind("one wide number per row", lambda p: (*p.shape[:-1], 1), is_wide=True),
     "right_vector": Kind("one wide number per column", lambda p: (*p.shape[:-2], 1, p.shape[-1]), is_wide=True),
     "matrix_scalar": Kind("one number per matrix", lambda p: (*p.shape[:-2], 1, 1), is_wide=True),
-    "low_rank": Kind("the matrix in rank r", _low_rank, takes_options=True),
-    "basis": Kind("a basis of rank r of the shorter side", _basis, is_wide=True, takes_options=True),
+    "fewer_rows": Kind("the matrix with its rows projected to r", _fewer_rows, takes_options=True),
+    "fewer_columns": Kind("the matrix with its columns projected to r", _fewer_columns, takes_options=True),
+    "fewer_of_both": Kind("a matrix of r rows and columns", _fewer_of_both, takes_options=True),
+    "left_basis": Kind("r vectors with an entry per row", _fewer_columns, is_wide=True, takes_options=True),
+    "right_basis": Kind("r vectors with an entry per column", _right_basis, is_wide=True, takes_options=True),
     "step": Kind("the tensor's own step count", lambda p: (), Extent.HOST),
     "scalar": Kind("one number per tensor, the same for all of equal age", lambda p: (), Extent.HOST),
     "shared": Kind("one for all parameters, made as it runs", None),

@@ -30,7 +30,7 @@ def never(options: Options) -> bool:
 class Preconditioned(Optimizer):
     """Base of optimizers that precondition matrices, and update vectors by a rule of their own at the same rate.
 
-    A subclass declares `matrix_rule` and `vector_rule`. Sides of more than ``max_precond_dim`` are not preconditioned.
+    A subclass declares `matrix_rule` and `vector_rule`.
     """
 
     _: KW_ONLY
@@ -41,18 +41,17 @@ class Preconditioned(Optimizer):
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
         """Return the rule of matrices for a parameter with two dimensions or more, of vectors for any other."""
         if p is None:
-            return cls.matrix_rule((True, True), None)
+            return cls.rule
         check_whole(cls.__name__, p)
         if not is_matrix(p):
             return cls.vector_rule(options, p)
         view = view_of(cls.__name__, p, options)
         seen = p if view is None else view(p.detach())
-        rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
-        return cls.matrix_rule((rows, columns), view)
+        return cls.matrix_rule(options, seen, view)
 
     @classmethod
-    def matrix_rule(cls, sides: tuple[bool, bool], view: View | None) -> Rule:
-        """Return the rule of matrices; ``sides`` says whether rows and columns are preconditioned."""
+    def matrix_rule(cls, options: Options, seen: Tensor, view: View | None) -> Rule:
+        """Return the rule of a parameter whose matrices are ``seen``, which ``view`` shows."""
         raise NotImplementedError
 
     @classmethod
@@ -64,6 +63,12 @@ class Preconditioned(Optimizer):
     def failures(self) -> int:
         """Number of bases or roots that could not be found so far, so that the old ones were kept."""
         return sum(int(held[FAILURES.name].sum()) for held in self.state.values() if FAILURES.name in held)
+
+
+def sides(options: Options, seen: Tensor) -> tuple[bool, bool]:
+    """Return whether the rows, and the columns, of a matrix are preconditioned."""
+    rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
+    return rows, columns
 
 
 def max_precond_dim(default: int) -> Any:

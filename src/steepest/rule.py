@@ -85,9 +85,10 @@ class Rule:
         fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
             order (``*a`` takes all that is left): ``None`` where ``State.when`` says no, and never ``step``, which is
             ``t``. By keyword it gets what its signature names: fields, ``t``, ``first``, ``machine_eps``,
-            ``precision``. ``t`` is the parameter's step count, from 1. ``first`` is true where the parameter's state is
-            just made. ``machine_eps`` is the distance from 1 to the next number of the parameter's dtype. A driver is a
-            generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
+            ``precision``, ``stream``. ``t`` is the parameter's step count, from 1. ``first`` is true where the
+            parameter's state is just made. ``machine_eps`` is the distance from 1 to the next number of the parameter's
+            dtype. ``stream``, for matrix rules, is the parameter's stream of random numbers; see `steepest.noise`. A
+            driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
         kind: the scope of the rule; an executor refuses a kind that it cannot run exactly.
         state: the rule's state, in torch's order.
         sparse: the treatment of sparse gradients; None refuses them.
@@ -141,6 +142,8 @@ class Rule:
             )
         if self.branches and self.kind != "matrix":
             raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
+        if self.takes_stream and self.kind != "matrix":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; matrix rules alone take a stream")
         if self.shared is not None:
             self._check_shared(self.shared)
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
@@ -193,6 +196,11 @@ class Rule:
         measured.__name__ = measure.__name__
         kinds = tuple(State(name, "tensor_scalar") for name in sums)
         return Rule(measured, "per_tensor", (*state, *kinds), is_real=self.is_real)
+
+    @property
+    def takes_stream(self) -> bool:
+        """True for a rule that takes random numbers."""
+        return "stream" in self.names
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Eigenbases of stacks of symmetric matrices, with a way out where they cannot be found.
+"""Eigenbases and singular vectors of stacks of matrices, with a way out where they cannot be found.
 
 A matrix whose basis cannot be found, because it is not finite or an algorithm fails, keeps its old one; the others of
 its stack get theirs. Every function says which matrices failed.
@@ -39,6 +39,20 @@ def power_step(A: Tensor, Q: Tensor) -> Found:
     return kept(torch.linalg.qr(A @ Q).Q, Q)
 
 
+def leading(A: Tensor, old: Tensor) -> Found:
+    """Return the left singular vectors of each matrix that have the largest singular values, in columns.
+
+    The sign of a vector is free; it is the one with which the vector does not point away from the old one.
+
+    Args:
+        A: (..., n, m).
+        old: (..., n, r), the vectors that are kept where new ones cannot be found.
+    """
+    new, failed = kept(_each(lambda A: torch.linalg.svd(A, full_matrices=False).U[..., : old.shape[-1]], A, old), old)
+    is_turned = (new * old).sum(-2, keepdim=True) < 0
+    return torch.where(is_turned, -new, new), failed
+
+
 def inverse_root(A: Tensor, old: Tensor, power: float, eps: float) -> Found:
     """Return A to the power of ``-power`` of each matrix, after eps is added to its diagonal.
 
@@ -73,13 +87,13 @@ def _each(function: Callable[[Tensor], Tensor], A: Tensor, old: Tensor) -> Tenso
     try:
         return function(A)
     except RuntimeError:  # torch's LinAlgError is one
-        flat = A.reshape(-1, *A.shape[-2:])
-        results = [_alone(function, matrix) for matrix in flat]
+        each = zip(A.reshape(-1, *A.shape[-2:]), old.reshape(-1, *old.shape[-2:]), strict=True)
+        results = [_alone(function, matrix, kept) for matrix, kept in each]
         return torch.stack(results).reshape(old.shape).to(old.dtype)
 
 
-def _alone(function: Callable[[Tensor], Tensor], A: Tensor) -> Tensor:
+def _alone(function: Callable[[Tensor], Tensor], A: Tensor, old: Tensor) -> Tensor:
     try:
         return function(A.double())
     except RuntimeError:
-        return torch.full_like(A, torch.nan, dtype=torch.float64)
+        return torch.full_like(old, torch.nan, dtype=torch.float64)

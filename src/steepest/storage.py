@@ -54,7 +54,7 @@ def seed() -> Any:
     """Declare ``seed``, which every optimizer takes."""
     return hyper(
         0,
-        "seed of the random bits of stochastic rounding; independent of torch's generators",
+        "seed of a rule's random numbers and of the bits of stochastic rounding; independent of torch's generators",
         low=0,
         high=2**32,
         integer=True,

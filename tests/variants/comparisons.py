@@ -36,6 +36,7 @@ COMPARISONS = [*TORCH, *KERAS, *OPTAX, *TIMM, *ZIJ, *OTHERS, *SCHEDULEFREE, *FOR
 
 NOT_COMPARED: dict[str, str] = {
     "adafactor": "Keras's and optax's add ε1 to g²; torch's, which we follow, bounds the mean of rows and the root",
+    "galore": "optax's projects the other side",
     "lbfgs": "optax's has another line search and is given the function, not gradients",
     "muon": "Keras's and optax's iterate in the parameter's dtype, torch's and ours in bfloat16",
     "rprop": "optax's, like ours, reads the rate once, and cannot follow the schedule of the measurement",
@@ -46,6 +47,8 @@ NOT_COMPARED: dict[str, str] = {
 NO_PEER: dict[str, str] = {
     "adamuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",
     "adams": "no package has it; pytorch_optimizer's AdamS is another method",
+    "apollo": "pytorch_optimizer's is another algorithm, the authors' has torch's numbers; tests/test_apollo.py",
+    "galore": "pytorch_optimizer's finds vectors in float32, optax's projects the other side; tests/test_galore.py",
     "lbfgs": "needs a closure; torch's goes with ours in tests/conformance",
     "muon2": "no package has it; tests/test_muon_relatives.py",
     "normuon": "iterates in bfloat16, as pytorch_optimizer's, to other last bits; tests/test_muon_relatives.py",

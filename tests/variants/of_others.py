@@ -197,6 +197,7 @@ PYTORCH_OPTIMIZER = [
         DECAY,
         apart=0.038,
     ),
+    Comparison("its numbers", "pytorch_optimizer.CAME(params, weight_decay=0.1, foreach=False)", "CAME", DECAY),
     *[
         Comparison(
             f"steps to the ball of the {norm} norm, vectors by root mean square",

@@ -36,7 +36,8 @@ class Batch:
         numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state).
         params, grads: the parameters and their gradients. Gradients are never written.
         state: the tensor state as it is stored: a list per name, in the order of ``params``. It is written in place.
-        streams: the parameters' streams of random bits, for a program that rounds stochastically.
+        streams: the parameters' streams of random bits, for a program that rounds stochastically or takes random
+            numbers. A stack of parameters has a vector of streams.
     """
 
     program: Program
@@ -44,7 +45,7 @@ class Batch:
     params: list[Tensor]
     grads: list[Tensor]
     state: dict[str, list[Tensor]]
-    streams: list[int] = field(default_factory=list)
+    streams: list[Any] = field(default_factory=list)
 
     @property
     def slots(self) -> list[list[Tensor]]:
@@ -101,7 +102,7 @@ class ActiveParams:
     params: list[Tensor]
     states: list[dict[str, Any]]
     first: list[bool]
-    streams: list[int]
+    streams: list[Any]
     numbers: tuple[str, ...]
 
     def grouped_by(self, key: Callable[[Program, Tensor, dict[str, Any]], Any]) -> Iterator[tuple[Program, list[int]]]:
@@ -118,7 +119,7 @@ class ActiveParams:
         first = [self.first[i] for i in places]
         return replace(self, params=params, states=states, first=first, streams=streams)
 
-    def at(self, places: list[int]) -> tuple[list[Tensor], list[dict[str, Any]], list[int]]:
+    def at(self, places: list[int]) -> tuple[list[Tensor], list[dict[str, Any]], list[Any]]:
         """Return parameters, states and streams at the given places."""
         return [self.params[i] for i in places], [self.states[i] for i in places], [self.streams[i] for i in places]
 

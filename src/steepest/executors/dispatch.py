@@ -243,7 +243,7 @@ class Dispatch:
         rules = groups.rules_of(self._cls, group, live)
         places = {rule: [i for i, own in enumerate(rules) if own is rule] for rule in dict.fromkeys(rules)}
         specs = [GroupSpec.under(self._cls, rule, group, switches, step.shared) for rule in places]
-        streams = groups.streams(step.groups, group, live)
+        streams = groups.streams(step.groups, group, live, places)
         made: list[Buckets] = []
         has_first = False
         for spec, members in zip(specs, places.values(), strict=True):

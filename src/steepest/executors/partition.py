@@ -85,7 +85,7 @@ class BatchBucket:
     params: list[Tensor]
     states: list[dict[str, Any]]
     counters: StepCounters
-    streams: list[int]
+    streams: list[Any]
 
     def __post_init__(self) -> None:
         """Remember the tensors' types, dtypes and addresses, since ``p.data = ...`` may change them."""

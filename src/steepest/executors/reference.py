@@ -29,7 +29,8 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
     new_scalars: dict[str, Any] = {}
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         held = {name: tensors[index] for name, tensors in batch.state.items()}
-        new_scalars = run_one(batch.program, batch.numbers, p, g, held)
+        own = {"stream": batch.streams[index]} if batch.program.rule.takes_stream else {}
+        new_scalars = run_one(batch.program, {**batch.numbers, **own}, p, g, held)
     return new_scalars
 
 

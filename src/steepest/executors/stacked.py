@@ -40,7 +40,8 @@ def stacks(params: list[Tensor]) -> Iterator[list[int]]:
 
 def _run_alone(batch: Batch, members: list[int]) -> dict[str, Any]:
     params, grads, *state = ([slot[i] for i in members] for slot in batch.slots)
-    return reference.run(Batch(batch.program, batch.numbers, params, grads, dict(zip(batch.state, state, strict=True))))
+    held = dict(zip(batch.state, state, strict=True))
+    return reference.run(Batch(batch.program, batch.numbers, params, grads, held, [batch.streams[i] for i in members]))
 
 
 def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
     seen = [list(map(view, slot)) if shown and view else slot for slot, shown in zip(slots, is_seen, strict=True)]
     p, g, *state = map(torch.stack, seen)
     held = {name: [x] for name, x in zip(batch.state, state, strict=True)}
-    new_scalars = reference.run(Batch(batch.program.on_matrices, batch.numbers, [p], [g], held))
+    streams = torch.tensor([batch.streams[i] for i in members])
+    new_scalars = reference.run(Batch(batch.program.on_matrices, batch.numbers, [p], [g], held, [streams]))
     for slot, stack in zip((slots[0], *slots[2:]), (p, *state), strict=True):
         torch._foreach_copy_(slot, [new.view_as(x) for new, x in zip(stack.unbind(), slot, strict=True)])
     return new_scalars

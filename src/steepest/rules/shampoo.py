@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
-from ..preconditioned import FAILURES, Preconditioned, exists, max_precond_dim, never, precondition_frequency
+from ..preconditioned import FAILURES, Preconditioned, exists, max_precond_dim, never, precondition_frequency, sides
 from ..rule import Rule
 from ..spectral import inverse_root
 from ..vocabulary import lerp
@@ -177,9 +177,9 @@ class Shampoo(Preconditioned):
     rule = matrix(rows=True, columns=True, view=None)
 
     @classmethod
-    def matrix_rule(cls, sides: tuple[bool, bool], view: View | None) -> Rule:
+    def matrix_rule(cls, options: Options, seen: Tensor, view: View | None) -> Rule:
         """Return the rule of matrices."""
-        return matrix(*sides, view)
+        return matrix(*sides(options, seen), view)
 
     @classmethod
     def vector_rule(cls, options: Options, p: Tensor) -> Rule:
