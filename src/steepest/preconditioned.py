@@ -17,6 +17,20 @@ FAILURES = State("failures", "matrix_scalar")
 """Number of times that a matrix's basis or root could not be found, so that the old one was kept."""
 
 
+PHASE = State(
+    "phase",
+    "scalar",
+    init=lambda place, options: float((place + 1) % options["precondition_frequency"]),
+    when=lambda options: bool(options["spread"]),
+)
+"""Steps by which a parameter's refreshes come early, so that not all come in the same step."""
+
+
+def is_due(t: float, every: int, phase: float | None) -> bool:
+    """Return whether a refresh is due at step ``t``."""
+    return (t + (phase or 0)) % every == 0
+
+
 def exists(options: Options) -> bool:
     """Return True: the state exists under all options."""
     return True
@@ -36,6 +50,7 @@ class Preconditioned(Optimizer):
     _: KW_ONLY
     matrices: str | None = matrices()
     heads: Any = heads()
+    spread: bool = fields.hyper(False, "refresh the bases of different parameters in different steps")
 
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:
