@@ -70,3 +70,17 @@ def assert_oracle(
             ours, theirs = (abs(ours), abs(theirs)) if name.startswith("Q_") else (ours, theirs)
             largest = np.abs(theirs).max(initial=1e-300)
             np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7 * largest, err_msg=name)
+
+
+def refreshed_in(cls: Any, options: Options, name: str, count: int, steps: int) -> list[list[int]]:
+    """For each of ``count`` matrices the steps, from the second, in which a state of it changes."""
+    shapes: list[tuple[int, ...]] = [(4, 4)] * count
+    optimizer, params = trained(cls, options, *problem(shapes, 1))
+    changed: list[list[int]] = [[] for _ in params]
+    for t in range(2, steps + 1):
+        before = [optimizer.state[p][name].clone() for p in params]
+        give(params, problem(shapes, 1, seed=t)[1][0])
+        optimizer.step()
+        for own, p, x in zip(changed, params, before, strict=True):
+            own += [] if same(optimizer.state[p][name], x) else [t]
+    return changed

@@ -442,6 +442,10 @@ def differentiable() -> Any:
     return hyper(False, "let autograd differentiate through the step (reference executor)")
 
 
+PLACE = "place among the parameters that have state"
+"""Key under which a function in `State.init` finds its first argument among the options."""
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """One entry of a parameter's state.
@@ -456,7 +460,7 @@ class State:
             value is a number, a vector of all elements, or a list of them.
         init: the first value: a number, the field that holds it, ``"param"`` for a copy of the parameter, or
             ``"identity"`` for an identity matrix. Shared state may have None: it does not exist until the rule returns
-            it.
+            it. A function gets the number of parameters that have had their first step before, and the group's options.
         when: whether the state exists under a group's options; the rule gets None where it does not.
         where: whether the state exists for a parameter (factored state exists only for matrices).
         at_construction: whether torch makes the state in the constructor and not at the first step.
@@ -470,7 +474,7 @@ class State:
     name: str
     kind: str = "like"
     _: KW_ONLY
-    init: float | str | None = 0.0
+    init: float | str | Callable[[int, Options], float] | None = 0.0
     when: Callable[[Options], bool] = lambda options: True
     where: Callable[[Tensor], bool] = lambda p: True
     at_construction: bool = False
@@ -506,7 +510,9 @@ class State:
             start = p if options.get("differentiable") else p.detach()
             return start.clone(memory_format=torch.preserve_format)
         value: Any = self.init
-        if isinstance(self.init, str) and self.init != "identity":
+        if callable(self.init):
+            value = self.init(options.get(PLACE, 0), options)
+        elif isinstance(self.init, str) and self.init != "identity":
             value = options[self.init]
         if isinstance(value, Tensor) and not options.get("differentiable"):
             value = value.detach()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import storage, transforms
 from .codecs import Codec, stream_of
-from .fields import Fields, Options, State
+from .fields import PLACE, Fields, Options, State
 from .modes import intercepting
 from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, only, program
 
@@ -171,8 +171,9 @@ class GroupSpec:
             and state.kind != "shared"
             and storage.is_lacking(state, codecs.get(state.name), held)
         ]
+        options = {**self.options, PLACE: len(states)} if any(callable(s.init) for s in lacking) else self.options
         for state in lacking:
-            states[p].update(storage.create(state, codecs.get(state.name), p, self.options, self.rule.view))
+            states[p].update(storage.create(state, codecs.get(state.name), p, options, self.rule.view))
         if not at_construction:
             storage.create_compensation(states, p, codecs)
         return any(state in self.rule.state for state in lacking)

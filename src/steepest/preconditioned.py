@@ -17,6 +17,20 @@ FAILURES = State("failures", "matrix_scalar")
 """Number of times that a matrix's basis or root could not be found, so that the old one was kept."""
 
 
+PHASE = State(
+    "phase",
+    "scalar",
+    init=lambda place, options: float((place + 1) % options["precondition_frequency"]),
+    when=lambda options: bool(options["spread"]),
+)
+"""Steps by which a parameter's refreshes come early, so that not all come in the same step."""
+
+
+def is_due(t: float, every: int, phase: float | None) -> bool:
+    """Return whether a refresh is due at step ``t``."""
+    return (t + (phase or 0)) % every == 0
+
+
 def exists(options: Options) -> bool:
     """Return True: the state exists under all options."""
     return True
@@ -69,6 +83,11 @@ def sides(options: Options, seen: Tensor) -> tuple[bool, bool]:
     """Return whether the rows, and the columns, of a matrix are preconditioned."""
     rows, columns = (size <= options["max_precond_dim"] for size in seen.shape[-2:])
     return rows, columns
+
+
+def spread() -> Any:
+    """Declare ``spread``, for a rule with the state `PHASE`."""
+    return fields.hyper(False, "refresh the bases of different parameters in different steps")
 
 
 def max_precond_dim(default: int) -> Any:

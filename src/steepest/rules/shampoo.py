@@ -11,14 +11,25 @@ from torch import Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
-from ..preconditioned import FAILURES, Preconditioned, exists, max_precond_dim, never, precondition_frequency, sides
+from ..preconditioned import (
+    FAILURES,
+    PHASE,
+    Preconditioned,
+    exists,
+    is_due,
+    max_precond_dim,
+    never,
+    precondition_frequency,
+    sides,
+    spread,
+)
 from ..rule import Rule
 from ..spectral import inverse_root
 from ..vocabulary import lerp
 
 
 def shampoo(
-    p, g, m, v, L, R, iL, iR, failures,
+    p, g, m, v, L, R, iL, iR, failures, phase,
     *, t, lr, beta1, beta2, beta3, eps, precondition_frequency, start_preconditioning_step, exponent, correct_bias,
     graft, graft_beta2, graft_eps,
 ):  # fmt: skip
@@ -32,7 +43,7 @@ def shampoo(
     v, direction = grafted(filtered, g, v, t, graft, graft_beta2, graft_eps)
     L, R = summed(L, g, beta2), summed(R, g.mT, beta2)
     start = precondition_frequency if start_preconditioning_step is None else start_preconditioning_step
-    if t == start or (t > start and t % precondition_frequency == 0):
+    if t == start or (t > start and is_due(t, precondition_frequency, phase)):
         sides = (L is not None) + (R is not None)
         power = 1 / (2 * sides) if exponent is None and sides else exponent
         correction = 1 - beta2**t if correct_bias and beta2 < 1 else 1
@@ -40,11 +51,11 @@ def shampoo(
         iR, failed_too = refreshed(R, iR, correction, power, eps)
         failures = failures + failed + failed_too
     if t < start:
-        return p - lr * direction, m, v, L, R, iL, iR, failures
+        return p - lr * direction, m, v, L, R, iL, iR, failures, phase
     u = filtered if iL is None else iL @ filtered
     u = u if iR is None else u @ iR
     u = u if graft is None else u * (length(direction) / (length(u) + 1e-16))
-    return p - lr * u, m, v, L, R, iL, iR, failures
+    return p - lr * u, m, v, L, R, iL, iR, failures, phase
 
 
 def summed(A: Tensor | None, g: Tensor, beta2: float) -> Tensor | None:
@@ -96,6 +107,7 @@ def matrix(rows: bool, columns: bool, view: View | None) -> Rule:
         State("inverse_root_0", "left", init="identity", when=left),
         State("inverse_root_1", "right", init="identity", when=right),
         FAILURES,
+        PHASE,
     )
     return Rule(shampoo, "matrix", state, is_real=True, view=view, branches=True)
 
@@ -169,6 +181,7 @@ class Shampoo(Preconditioned):
     graft_beta2: float = fields.hyper(0.999, "decay rate of the graft's second moment", low=0.0, high=1.0)
     graft_eps: float = fields.hyper(1e-8, "the graft's ε", low=0.0)
     _: KW_ONLY
+    spread: bool = spread()
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)

@@ -13,7 +13,18 @@ from torch import Tensor
 from .. import fields
 from ..fields import Options, Search, State, View
 from ..orthogonal import unit_rms
-from ..preconditioned import FAILURES, Preconditioned, exists, max_precond_dim, never, precondition_frequency, sides
+from ..preconditioned import (
+    FAILURES,
+    PHASE,
+    Preconditioned,
+    exists,
+    is_due,
+    max_precond_dim,
+    never,
+    precondition_frequency,
+    sides,
+    spread,
+)
 from ..rule import Rule
 from ..spectral import eigenbasis, power_step
 from ..vocabulary import lerp, maximum, rms, where
@@ -21,7 +32,7 @@ from ..vocabulary import sqrt as root
 
 
 def soap(
-    p, g, m, v, L, R, QL, QR, EL, ER, failures,
+    p, g, m, v, L, R, QL, QR, EL, ER, failures, phase,
     *, t, lr, beta1, beta2, shampoo_beta, eps, weight_decay, precondition_frequency, normalize_grads, correct_bias,
 ):  # fmt: skip
     """p, g, m, v: (..., n, m), L, QL: (..., n, n), R, QR: (..., m, m), EL: (..., n, 1), ER: (..., 1, m).
@@ -41,11 +52,11 @@ def soap(
     L, R = averaged(L, by_columns, beta), averaged(R, by_rows, beta)
     if t > 1 and EL is not None:
         EL, ER = lerp(EL, spectrum(L, QL).mT, 1 - beta), lerp(ER, spectrum(R, QR), 1 - beta)
-    if t == 1 or (t - 1) % precondition_frequency == 0:
+    if t == 1 or is_due(t - 1, precondition_frequency, phase):
         QL, failed, vt, EL = refreshed(L, QL, t == 1, v.mT, None if EL is None else EL.mT)
         QR, failed_too, v, ER = refreshed(R, QR, t == 1, vt.mT, ER)
         EL, failures = None if EL is None else EL.mT, failures + failed + failed_too
-    return p, m, v, L, R, QL, QR, EL, ER, failures
+    return p, m, v, L, R, QL, QR, EL, ER, failures, phase
 
 
 def rotated(g: Tensor, QL: Tensor | None, QR: Tensor | None) -> Tensor:
@@ -133,6 +144,7 @@ def matrix(rows: bool, columns: bool, view: View | None) -> Rule:
         State("eigenvalues_0", "left_vector", init=0.1, when=both),
         State("eigenvalues_1", "right_vector", init=0.1, when=both),
         FAILURES,
+        PHASE,
     )
     return Rule(soap, "matrix", state, is_real=True, view=view, branches=True)
 
@@ -180,6 +192,7 @@ class SOAP(Preconditioned):
     correct_bias: bool = fields.hyper(True, "correct the averages for their start at zero")
     kl: bool = fields.hyper(False, "average gg' and g'g whitened by each other's eigenvalues (KL-SOAP)")
     _: KW_ONLY
+    spread: bool = spread()
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()
 

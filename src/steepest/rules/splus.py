@@ -11,7 +11,18 @@ from torch import Tensor
 
 from .. import fields
 from ..fields import Options, State, View
-from ..preconditioned import FAILURES, Preconditioned, exists, max_precond_dim, never, precondition_frequency, sides
+from ..preconditioned import (
+    FAILURES,
+    PHASE,
+    Preconditioned,
+    exists,
+    is_due,
+    max_precond_dim,
+    never,
+    precondition_frequency,
+    sides,
+    spread,
+)
 from ..rule import Rule
 from ..spectral import eigenbasis
 from ..vocabulary import lerp, sign
@@ -20,7 +31,7 @@ from .soap import averaged, back, rotated
 
 
 def splus(
-    p, g, m, e, L, R, QL, QR, failures,
+    p, g, m, e, L, R, QL, QR, failures, phase,
     *, t, lr, beta1, beta2, weight_decay, ema_rate, precondition_frequency, nonstandard_constant,
 ):  # fmt: skip
     """p, g, m, e: (..., n, m), L, QL: (..., n, n), R, QR: (..., m, m). Returns new p and state.
@@ -32,12 +43,12 @@ def splus(
     m = lerp(m, g, 1 - beta1)
     u = back(torch.sign(rotated(m, QL, QR)), QL, QR)
     L, R = averaged(L, g, beta2), averaged(R, g.mT, beta2)
-    if t == 1 or t % precondition_frequency == 0:
+    if t == 1 or is_due(t, precondition_frequency, phase):
         QL, failed = (QL, 0) if L is None else eigenbasis(L, QL)
         QR, failed_too = (QR, 0) if R is None else eigenbasis(R, QR)
         failures = failures + failed + failed_too
     p = p - rate * u
-    return p * (1 - rate * weight_decay), m, lerp(e, p, 1 - ema_rate), L, R, QL, QR, failures
+    return p * (1 - rate * weight_decay), m, lerp(e, p, 1 - ema_rate), L, R, QL, QR, failures, phase
 
 
 def vector(p, g, m, e, *, lr, beta1, weight_decay, ema_rate, nonstandard_constant):
@@ -69,6 +80,7 @@ def matrix(rows: bool, columns: bool, view: View | None) -> Rule:
         State("Q_0", "left", init="identity", when=left),
         State("Q_1", "right", init="identity", when=right),
         FAILURES,
+        PHASE,
     )
     return Rule(splus, "matrix", state, is_real=True, view=view, branches=True, evaluated=average)
 
@@ -101,6 +113,7 @@ class SPlus(Preconditioned, TwoWeights):
     nonstandard_constant: float = fields.hyper(1e-3, "factor of the rate of all that is not a matrix", low=0.0)
     max_precond_dim: int = max_precond_dim(10000)
     _: KW_ONLY
+    spread: bool = spread()
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()
 
