@@ -130,8 +130,8 @@ OF_TRANSFORMS = transforms.options().keys() - {"ema_decay", "max_norm"}
 """Options of transforms that test_transforms.py tries with every class."""
 
 OF_COMPANION = {*WithCompanion.fields.keys() - Optimizer.fields.keys(), "ns_dtype"}
-OF_COMPANION -= {"lr_in_decay", "decoupled_weight_decay"}
-"""Options beside a rule of matrices, which test_companion.py tries with every class that has them."""
+OF_COMPANION = OF_COMPANION - {"lr_in_decay", "decoupled_weight_decay"} | {"spread"}
+"""Options beside a rule of matrices, which test_companion.py and test_spread.py try with every class that has them."""
 
 
 def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import CLASSES, PLANNED, PLANNED_TWINS, SWITCHES, every_planned_class, executors_of
+from cases import CLASSES, PLANNED, PLANNED_TWINS, SWITCHES, defaults, every_planned_class, executors_of
 from steepest import AdamW, Optimizer
 
 SHAPES = ((4, 3), (4, 3), (2, 5))
@@ -104,7 +104,7 @@ def write_storage(x: Tensor, value: float) -> None:
 
 
 COUNTED = {
-    name: [s.name for s in cls.rule.state if s.kind in ("step", "scalar")]
+    name: [s.name for s in cls.rule.state if s.kind in ("step", "scalar") and s.when(defaults(cls))]
     for name, cls in PLANNED.items()
     if any(s.kind in ("step", "scalar") for s in cls.rule.state)
 }

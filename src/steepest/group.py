@@ -13,6 +13,7 @@ from torch import Tensor
 from . import storage, transforms
 from .codecs import Codec, stream_of
 from .fields import PLACE, Fields, Options, State
+from .kinds import RANK
 from .modes import intercepting
 from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, only, program
 
@@ -162,7 +163,7 @@ class GroupSpec:
         """
         held, codecs, existing = states.get(p, {}), self.codecs(p), self.state(p)
         storage.restore_counters(self.declared, held, p, self.options)
-        for state in existing:
+        for state in existing if RANK in self.fields else ():
             state.refuse_other_shape(held, p, self.options, self.rule.view)
         lacking = [
             state

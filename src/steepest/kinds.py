@@ -64,6 +64,9 @@ class Kind:
         return tuple(self.shape(p, options) if self.takes_options else self.shape(p))
 
 
+RANK = "rank"
+"""Option that the shapes of low rank depend on."""
+
 AXES = 8
 """Largest number of dimensions of a tensor that has state for each of them."""
 
@@ -76,7 +79,7 @@ def _axis(index: int) -> Kind:
 def _rank(p: Tensor, options: Mapping[str, Any]) -> int:
     """Return ``rank``, or the matrix's own full rank if that is less."""
     rows, columns = p.shape[-2:]
-    return min(int(options["rank"]), rows, columns)
+    return min(int(options[RANK]), rows, columns)
 
 
 def _fewer_rows(p: Tensor, options: Mapping[str, Any]) -> tuple[int, ...]:
