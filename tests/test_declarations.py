@@ -111,7 +111,8 @@ def make_torch_state(optimizer: torch.optim.Optimizer, params: list[torch.nn.Par
 def test_state_that_depends_on_options_depends_on_them() -> None:
     for cls in DECLARED:
         plain = {s.name for s in cls.rule.state if s.when(cls(parameters(cls)).param_groups[0])}
-        lively = {s.name for s in cls.rule.state if s.when(cls(parameters(cls), **options(cls)).param_groups[0])}
+        given = {**options(cls), **({"spread": True} if "spread" in cls.fields else {})}
+        lively = {s.name for s in cls.rule.state if s.when(cls(parameters(cls), **given).param_groups[0])}
         assert plain <= lively
         assert lively == {s.name for s in cls.rule.state if s.when is not never}
 
