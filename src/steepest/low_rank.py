@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import fields
 from .fields import Options, State
-from .preconditioned import Preconditioned, exists, never
+from .preconditioned import Preconditioned, presence
 from .rule import Rule
 
 
@@ -45,7 +45,7 @@ def averages(rows: bool, columns: bool) -> tuple[State, ...]:
 
 def bases(rows: bool, columns: bool) -> tuple[State, ...]:
     """Return the state of what rows, columns, or both are projected to."""
-    left, right = (exists if is_there else never for is_there in (rows, columns))
+    left, right = presence(rows, columns)
     return (
         State("projector_0", "left_basis", init="identity", when=left),
         State("projector_1", "right_basis", init="identity", when=right),

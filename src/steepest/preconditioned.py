@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -39,6 +40,11 @@ def exists(options: Options) -> bool:
 def never(options: Options) -> bool:
     """Return False: the rule gets None for the state."""
     return False
+
+
+def presence(rows: bool, columns: bool) -> tuple[Callable[[Options], bool], Callable[[Options], bool]]:
+    """Return the ``when`` of state of the rows, and of state of the columns."""
+    return exists if rows else never, exists if columns else never
 
 
 class Preconditioned(Optimizer):

@@ -15,11 +15,10 @@ from ..preconditioned import (
     FAILURES,
     PHASE,
     Preconditioned,
-    exists,
     is_due,
     max_precond_dim,
-    never,
     precondition_frequency,
+    presence,
     sides,
     spread,
 )
@@ -97,7 +96,7 @@ def column(p: Tensor) -> Tensor:
 @cache
 def matrix(rows: bool, columns: bool, view: View | None) -> Rule:
     """Return the rule for matrices whose rows, columns, or both are preconditioned."""
-    left, right = (exists if is_there else never for is_there in (rows, columns))
+    left, right = presence(rows, columns)
     state = (
         State("step", "step"),
         State("filtered_grad"),

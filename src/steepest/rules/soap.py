@@ -17,11 +17,11 @@ from ..preconditioned import (
     FAILURES,
     PHASE,
     Preconditioned,
-    exists,
     is_due,
     max_precond_dim,
     never,
     precondition_frequency,
+    presence,
     sides,
     spread,
 )
@@ -133,7 +133,7 @@ def is_kl(options: Options) -> bool:
 @cache
 def matrix(rows: bool, columns: bool, view: View | None) -> Rule:
     """Return the rule for matrices whose rows, columns, or both are preconditioned."""
-    left, right = (exists if is_there else never for is_there in (rows, columns))
+    left, right = presence(rows, columns)
     both = is_kl if rows and columns else never
     state = (
         *MOMENTS,
