@@ -145,7 +145,13 @@ def hyperparameters(cls: type[Optimizer]) -> dict[str, Field]:
     }
 
 
-ALTERNATIVES: Options = {"ema_decay": 0.5, "lookahead": (6, 0.5), "hessian_interval": 100}
+ALTERNATIVES: Options = {
+    "ema_decay": 0.5,
+    "gpa": (0.9, 0.7),
+    "schedule_free": 0.9,
+    "lookahead": (6, 0.5),
+    "hessian_interval": 100,
+}
 """A value of each option whose bounds do not tell what to try."""
 
 

@@ -93,6 +93,8 @@ SURROUNDED: list[Options] = [
     {"max_value": 0.1, "agc": 0.1},
     {"centralize": True, "cautious": True},
     {"update_rms": 0.1, "lookahead": (2, 0.5)},
+    {"gpa": (0.9, 0.7)},
+    {"schedule_free": 0.9},
     {"hyperball": True, "weight_decay": 0.0},
     {"zclip": 2.0, "cautious_weight_decay": True},
 ]

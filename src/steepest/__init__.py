@@ -84,8 +84,11 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.splus import SPlus as SPlus
     from .rules.stable_adamw import StableAdamW as StableAdamW
     from .rules.yogi import Yogi as Yogi
+    from .snapshots import PostHocEMA as PostHocEMA
+    from .snapshots import Snapshots as Snapshots
     from .sweep import LrRange as LrRange
     from .sweep import lr_range as lr_range
+    from .transforms import PowerLaw as PowerLaw
     from .weights import update_bn as update_bn
     from .wrappers import ASAM as ASAM
     from .wrappers import GSAM as GSAM
@@ -152,6 +155,8 @@ __all__ = [
     "NovoGrad",
     "Optimizer",
     "Padam",
+    "PostHocEMA",
+    "PowerLaw",
     "Prodigy",
     "QHAdam",
     "RAdam",
@@ -166,6 +171,7 @@ __all__ = [
     "Shampoo",
     "Signum",
     "SimplifiedAdEMAMix",
+    "Snapshots",
     "Sophia",
     "SparseAdam",
     "StableAdamW",
@@ -186,7 +192,10 @@ _HOMES = {
     "GSAM": "wrappers:GSAM",
     "LrRange": "sweep:LrRange",
     "Mechanic": "wrappers:Mechanic",
+    "PostHocEMA": "snapshots:PostHocEMA",
+    "PowerLaw": "transforms:PowerLaw",
     "SAM": "wrappers:SAM",
+    "Snapshots": "snapshots:Snapshots",
     "create": "catalogue:create",
     "groups": "param_groups",
     "info": "catalogue:info",

@@ -26,6 +26,9 @@ class CommonOptions(Declared):
         ema_every, ema_start: steps between two averagings; steps in which the average is the weights themselves.
         lookahead: ``(k, alpha)`` keeps slow weights, which move a part ``alpha`` of the way to the fast ones every
             ``k`` steps, and restarts the fast ones there.
+        gpa: ``(mu_x, mu_y)``: the rule moves weights z, of which x is an average with decay ``mu_x``. Gradients are
+            taken at ``mu_y`` x + (1 - ``mu_y``) z, where the parameters are; `Optimizer.averaged` gives x.
+        schedule_free: ``mu_y``, as in ``gpa``, with an x that weighs every z by the square of the largest rate so far.
         skip_nonfinite: leave out a step if a gradient of a group that sets this is NaN or infinite. Parameters, state
             and step counts stay as they are. `Optimizer.skipped` counts such steps.
         skip_limit: number of steps left out in a row after which the step raises `RuntimeError`.
@@ -61,6 +64,8 @@ class CommonOptions(Declared):
     ema_every: int = _OF["ema_every"]
     ema_start: int = _OF["ema_start"]
     lookahead: tuple[int, float] | None = _OF["lookahead"]
+    gpa: tuple[float, float] | None = _OF["gpa"]
+    schedule_free: float | None = _OF["schedule_free"]
     skip_nonfinite: bool = _OF["skip_nonfinite"]
     skip_limit: int = _OF["skip_limit"]
     max_norm: float | None = _OF["max_norm"]

@@ -2,8 +2,8 @@
 
 A step with a gradient that is not finite may be left out. Any other unscales the gradient, flips its sign to maximize,
 clips it (by the norm of all gradients, by value, unit by unit), centralises it, and decays. Then the rule makes the new
-weights. Its update is masked and clipped, and may turn matrices without changing their norms. Afterwards the slow
-weights and the average follow the new weights.
+weights. Its update is masked and clipped, may turn matrices without changing their norms, and may move other weights
+than those at which gradients are taken. Afterwards the slow weights and the average follow the new weights.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .average import EMA
+from .average import PowerLaw as PowerLaw
 from .base import Transform
 from .cautious import CAUTIOUS, UPDATE_RMS
 from .clip import CLIP
@@ -19,6 +20,7 @@ from .decay import DECAY
 from .hyperball import HYPERBALL
 from .lookahead import LOOKAHEAD
 from .maximize import MAXIMIZE
+from .primal import PRIMAL
 from .skip import SKIP
 from .units import AGC, CENTRALIZE
 from .unscale import UNSCALE
@@ -30,7 +32,7 @@ BEFORE_RULE: tuple[Transform, ...] = (SKIP, UNSCALE, MAXIMIZE, CLIP, ZCLIP, CLIP
 OF_UPDATE: tuple[Transform, ...] = (CAUTIOUS, UPDATE_RMS, HYPERBALL)
 """Transforms of the update that the rule has made, first to last. They see the gradient that the rule saw."""
 
-AFTER_RULE: tuple[Transform, ...] = (LOOKAHEAD, EMA)
+AFTER_RULE: tuple[Transform, ...] = (PRIMAL, LOOKAHEAD, EMA)
 """Transforms of the new weights, first to last."""
 
 

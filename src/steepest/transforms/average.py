@@ -19,7 +19,8 @@ from ..fields import Options, State, hyper
 from ..rule import Rule, Update, Values, Wrapper
 from ..vocabulary import lerp, maximum, minimum, where
 from .base import Transform
-from .lookahead import SLOW
+from .lookahead import LOOKAHEAD
+from .primal import PRIMAL
 
 MOST = 4
 """Largest number of averages at once."""
@@ -52,6 +53,24 @@ class PowerLaw:
     def __call__(self, n: Any) -> Any:
         """Return the decay at the n-th averaging."""
         return (1 - 1 / n) ** (self.gamma + 1)
+
+    @classmethod
+    def of_width(cls, width: float) -> PowerLaw:
+        """Return the law whose weights have this standard deviation, relative to the number of averagings.
+
+        The width is σ with σ² = (γ + 1) / ((γ + 2)² (γ + 3)), which falls with γ from 0.289.
+
+        Raises:
+            ValueError: no γ >= 0 has this width.
+        """
+        if not 1e-4 <= width <= 0.28:
+            raise ValueError(f"width={width!r} must be a relative width from 1e-4 to 0.28, such as 0.1")
+        low, high = 0.0, 1e8
+        for _ in range(200):
+            gamma = (low + high) / 2
+            is_wider = (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)) > width**2
+            low, high = (gamma, high) if is_wider else (low, gamma)
+        return cls(low)
 
 
 @dataclass(frozen=True)
@@ -257,6 +276,18 @@ EMA = Transform(
     check=_check,
 )
 
+EVALUATED = (PRIMAL, LOOKAHEAD)
+"""Other transforms with weights to be evaluated, the first that has some."""
+
+KEEPING = ("ema_decay", *(name for transform in EVALUATED for name in transform.options))
+"""Options with which averages are kept, if they are not None."""
+
+
+def _evaluated(group: Options, p: Tensor, held: Mapping[str, Any]) -> Tensor | None:
+    found = (each.evaluated(group, p, held) for each in EVALUATED if each.evaluated)
+    return next((weights for weights in found if weights is not None), None)
+
+
 _SWAPPED: dict[int, Tensor] = {}
 """Parameters that hold their averages now, by identity, so that every optimizer and wrapper that has them can tell."""
 
@@ -305,8 +336,8 @@ class Averaging:
     def averaged(self, name: str | None = None) -> Iterator[None]:
         """Use the averaged weights inside the block. The parameters' own values come back afterwards in any case.
 
-        These are a group's ``ema_decay``, else the weights that its rule evaluates (Schedule-Free's x), else the slow
-        weights of ``lookahead``.
+        These are a group's ``ema_decay``, else the weights that its rule evaluates (Schedule-Free's x), else the
+        average of ``gpa`` or ``schedule_free``, else the slow weights of ``lookahead``.
 
         Buffers are not averaged: BatchNorm's running statistics belong to the raw weights. Either measure with these
         statistics as they are, since with a decay close to 1 and late in training they are near. Or re-estimate them
@@ -326,7 +357,7 @@ class Averaging:
         groups = self.param_groups
         if holds_averages(groups):
             raise RuntimeError("already inside `with optimizer.averaged():`")
-        if not self.evaluates_others and all(group["ema_decay"] is group["lookahead"] is None for group in groups):
+        if not self.evaluates_others and all(group[name] is None for group in groups for name in KEEPING):
             optimizer = type(self).__name__
             raise RuntimeError(
                 f"no averaged weights are kept; construct {optimizer}(params, ema_decay=0.999) to keep them"
@@ -343,7 +374,7 @@ class Averaging:
         names = names_of(group)
         if not names and name is None:
             own = self._own_average(group, p)
-            return own if own is not None or group["lookahead"] is None else storage.read(SLOW, self.state.get(p, {}))
+            return own if own is not None else _evaluated(group, p, self.state.get(p, {}))
         if not names or (name is not None and name not in names):
             return None
         return storage.read(AVERAGES[0 if name is None else names.index(name)], self.state.get(p, {}))

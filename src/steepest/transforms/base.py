@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from ..fields import Options, State
 from ..rule import PLANNED_KINDS, Kind, Rule, Values, Wrapper
 
@@ -29,6 +31,8 @@ class Transform:
             than one element at a time.
         is_real: whether complex parameters are refused, because the transform looks at their dimensions.
         check: ``check(rule, options)`` raises `ValueError` for options that the transform cannot do with the rule.
+        evaluated: ``evaluated(options, p, state)`` returns the weights to be evaluated in place of a parameter, from
+            its state; None where the transform is off or has no state yet. None: the transform has no such weights.
     """
 
     wrapper: Callable[[Rule, Options], Wrapper | None]
@@ -40,6 +44,7 @@ class Transform:
     kind: Kind = "pointwise"
     is_real: bool = False
     check: Callable[[Rule, Options], None] | None = None
+    evaluated: Callable[[Options, Tensor, Mapping[str, Any]], Tensor | None] | None = None
 
     def state_around(self, rule: Rule) -> tuple[State, ...]:
         """Return the state that the transform keeps around a rule."""

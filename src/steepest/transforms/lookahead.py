@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
+from .. import storage
 from ..fields import Options, State, hyper
 from ..rule import Rule, Update, Values, Wrapper
 from ..vocabulary import lerp, where
@@ -38,6 +42,10 @@ def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
     return None if options.get("lookahead") is None else looking_ahead
 
 
+def _evaluated(options: Options, p: Tensor, held: Mapping[str, Any]) -> Tensor | None:
+    return storage.read(SLOW, held)
+
+
 def _check(rule: Rule, options: Options) -> None:
     if not _is_on(options):
         return
@@ -63,4 +71,5 @@ LOOKAHEAD = Transform(
     (SLOW, SINCE),
     takes_elements=False,
     check=_check,
+    evaluated=_evaluated,
 )
