@@ -686,6 +686,7 @@ def test_what_sam_is_built_from(made: Any, told: str) -> None:
             r"AdamWScheduleFree, which evaluates other weights",
         ),
         (lambda o: Outer(steepest.SGD(o.param_groups, lookahead=(5, 0.5))), r"lookahead= would keep"),
+        (lambda o: Outer(steepest.SGD(o.param_groups, gpa=(0.9, 0.7))), r"gpa= would keep"),
         (lambda o: Outer(o, every=0), "Invalid every value"),
         (lambda o: Outer(o, lr=0.0), "Invalid lr value"),
         (lambda o: Outer(o, momentum=1.0), "Invalid momentum value"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checkpoint import arranged
 from ..fields import Search
 from ..optimizer import Optimizer
+from ..transforms.average import KEEPING
 
 LEVEL = "wrapper"
 """Key in a state dict of the part that is the wrapper's own."""
@@ -207,7 +208,7 @@ def asks_for_gradients(optimizer: torch.optim.Optimizer) -> bool:
 
 def refuse_other_weights(name: str, base: torch.optim.Optimizer) -> None:
     """Raise `ValueError` for an optimizer that keeps weights which a wrapper would leave behind as it moves others."""
-    kept = [o for group in base.param_groups for o in ("ema_decay", "lookahead") if group.get(o) is not None]
+    kept = [o for group in base.param_groups for o in KEEPING if group.get(o) is not None]
     if kept or callable(getattr(base, "eval", None)):
         other = f"{kept[0]}=" if kept else f"{type(base).__name__}, which evaluates other weights than it trains,"
         raise ValueError(
