@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, upkeep
+from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, tracing, upkeep
 from steepest.cli import replicate as replication
+from steepest.landscapes.tracing import BUDGET, RATES
 from steepest.study import workloads
+from steepest.study.errors import UsageError
 from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning import suites
 from steepest.study.planning.budget import Budget, Given
@@ -356,12 +358,66 @@ def lr_range_(
     lr_range.run(lr_range.Arguments(declared, wanted, preset, low, high, steps, repeats, seed, plot, data_dir, as_json))
 
 
-@app.command("list")
-def list_(
-    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads|suites", help="What to list.")],
+@app.command()
+def trace(
+    surface: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SURFACE",
+            help="A surface, perhaps with options (ravine[condition=100]), or a function of yours, FILE.py:NAME: see "
+            "`steepest list surfaces`.",
+        ),
+    ] = None,
+    optimizers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--optimizer",
+            "-o",
+            metavar="NAME[key=value,...]",
+            help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
+            f"Default: {', '.join(tracing.USUAL)}.",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(metavar="N", help="Gradients that every path may take.")] = BUDGET,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="A rate for all optimizers, instead of a search for each.")
+    ] = None,
+    rates: Annotated[
+        int, typer.Option(metavar="N", help="Rates that are tried for every optimizer, in addition to its default.")
+    ] = RATES,
+    starts: Annotated[int, typer.Option(metavar="N", help="How many of the surface's starts.")] = 1,
+    points: Annotated[
+        list[str] | None,
+        typer.Option("--start", metavar="X,Y", help="A start of your own; may be given several times."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise and of drawn starts.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Draw the paths: .png, .svg, .pdf, .gif, .mp4; may be given several times."),
+    ] = None,
+    surfaces: Annotated[bool, typer.Option("--list", help="List the surfaces and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the optimizers, the workloads, or the suites of workloads."""
+    """Let optimizers walk on a surface: a table of where they end, and pictures of their paths.
+
+    Every optimizer has the same start and the same budget of gradients, and the best of equally many rates.
+    """
+    if surfaces:
+        listing.list_names("surfaces", as_json)
+        return
+    if surface is None:
+        raise UsageError("name a surface, such as rosenbrock: see `steepest list surfaces`")
+    tracing.run(
+        tracing.Arguments(surface, optimizers or (), budget, lr, rates, starts, points or (), seed, out or (), as_json)
+    )
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads|suites|surfaces", help="What to list.")],
+    as_json: Json = False,
+) -> None:
+    """List the optimizers, the workloads, the suites of workloads, or the surfaces."""
     listing.list_names(kind, as_json)
 
 
