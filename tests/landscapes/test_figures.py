@@ -169,7 +169,7 @@ def test_a_notebook_shows_the_figure(traced: Traced) -> None:
             "paths.mp4",
             "paths.mp4 needs ffmpeg, which is not on the PATH: install it with your system's package manager",
         ),
-        ("paths.htm", "unknown kind of file 'htm'. Choose from png, svg, pdf, gif, mp4."),
+        ("paths.htm", "unknown kind of file 'htm'; did you mean 'html'? Choose from html, png, svg, pdf, gif, mp4."),
         ("paths", "unknown kind of file ''"),
     ],
 )

@@ -98,9 +98,13 @@ class Paths:
 
     def distance(self, path: Path) -> float | None:
         """Return the distance from the end of a path to the nearest minimum; None where no point is known."""
-        if not self.surface.minima:
-            return None
-        return float(np.linalg.norm(np.array(self.surface.minima) - path.positions[-1], axis=1).min())
+        return float(self.distances(path)[-1]) if self.surface.minima else None
+
+    def distances(self, path: Path) -> Array:
+        """Return the distance (n + 1,) of every position of a path from the nearest minimum; infinite without one."""
+        each = [np.linalg.norm(path.positions - np.array(point), axis=1) for point in self.surface.minima]
+        found: Array = np.min([np.full(len(path.positions), np.inf), *each], axis=0)
+        return found
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PICTURES: Final = ("png", "svg", "pdf")
 FILMS: Final = ("gif", "mp4")
+PAGES: Final = ("html",)
+KINDS: Final = (*PAGES, *PICTURES, *FILMS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +54,9 @@ class Traced(Paths):
         return figure(self)
 
     def save(self, path: str | File) -> File:
-        """Write the figure into a file, a picture or a film by its suffix: .png, .svg, .pdf, .gif or .mp4.
+        """Write the figure into a file by its suffix.
+
+        An interactive page, complete in itself, is .html; pictures are .png, .svg and .pdf; films are .gif and .mp4.
 
         Raises:
             UsageError: another suffix, or a film without the program that writes it.
@@ -61,9 +65,11 @@ class Traced(Paths):
         kind = file.suffix.lower().removeprefix(".")
         check_kind(file)
         from steepest.landscapes.figures import films, pictures
+        from steepest.landscapes.page import page
 
+        writers = {**dict.fromkeys(PAGES, page), **dict.fromkeys(PICTURES, pictures), **dict.fromkeys(FILMS, films)}
         try:
-            (pictures if kind in PICTURES else films).save(self, file)
+            writers[kind].save(self, file)
         except OSError as error:
             raise UsageError(f"the figure {file} cannot be written: {error}") from error
         return file
@@ -83,5 +89,5 @@ class Traced(Paths):
 def check_kind(file: File) -> None:
     """Raise UsageError for a file that no figure is written into."""
     kind = file.suffix.lower().removeprefix(".")
-    if kind not in (*PICTURES, *FILMS):
-        raise UsageError(f"{file}: {choices('kind of file', kind, (*PICTURES, *FILMS))}")
+    if kind not in KINDS:
+        raise UsageError(f"{file}: {choices('kind of file', kind, KINDS)}")

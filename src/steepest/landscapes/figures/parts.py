@@ -1,7 +1,7 @@
 """Parts of all figures: the surface from above, the paths on it, the values over the evaluations, the legend."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -170,7 +170,7 @@ def scale_values(axes: Axes, traced: Paths) -> None:
     axes.set_title("value" if floor is None else "value above the minimum")
     axes.set_xlim(0, traced.budget)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    _scale(axes, [value_curve(path, floor) for path in traced.paths])
+    _scale(axes, *limits_of([value_curve(path, floor) for path in traced.paths]))
 
 
 def value_curve(path: Path, floor: float | None) -> Array:
@@ -178,22 +178,29 @@ def value_curve(path: Path, floor: float | None) -> Array:
     return path.values if floor is None else np.maximum(path.values - floor, RESOLUTION)
 
 
-def _scale(axes: Axes, curves: Iterable[Array]) -> None:
-    """Choose the scale of the values; the largest ones are cut off where they would flatten all others."""
-    several = list(curves)
-    if not several:
-        return
-    lowest, highest = min(float(c.min()) for c in several), max(float(c.max()) for c in several)
-    start = max(float(c[0]) for c in several)
+def limits_of(curves: Sequence[Array]) -> tuple[bool, float, float]:
+    """Return whether curves are drawn on a logarithmic scale, as where they span decades, and its ends.
+
+    The largest values are left out where they would flatten all others.
+    """
+    if not curves:
+        return False, 0.0, 1.0
+    lowest, highest = min(float(c.min()) for c in curves), max(float(c.max()) for c in curves)
+    start = max(float(c[0]) for c in curves)
     if lowest > 0 and math.log10(highest / lowest) > DECADES:
+        return True, lowest / 2, min(highest, 1e4 * start) * 2
+    margin = 0.05 * (highest - lowest) or 1.0
+    return False, lowest - margin, highest + margin
+
+
+def _scale(axes: Axes, is_log: bool, low: float, high: float) -> None:
+    """Give the axes of the values their scale."""
+    if is_log:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(base=10, numticks=9))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(lowest / 2, min(highest, 1e4 * start) * 2)
-    else:
-        margin = 0.05 * (highest - lowest) or 1.0
-        axes.set_ylim(lowest - margin, highest + margin)
+    axes.set_ylim(low, high)
 
 
 def handles(traced: Paths, styles: Styles) -> tuple[list[Line2D], list[str]]:

@@ -1,4 +1,4 @@
-"""What the page of a trace is given: plain data for its script, rows of its table, and the formula as an image."""
+"""The contents of a trace's page: plain data for its script, rows of its table, and the formula as an image."""
 
 import io
 import math
@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
-from steepest.landscapes.declaration import Point
+from steepest.landscapes.declaration import Point, Window
 from steepest.landscapes.figures import parts
 from steepest.landscapes.paths import Array
 from steepest.landscapes.plane import heights
@@ -22,6 +23,8 @@ GRID: Final = 121
 """Points of the drawn grid in each direction."""
 DIGITS: Final = 6
 """Significant digits of drawn numbers."""
+FORMULA: Final = 14
+"""Size of the formula in points."""
 
 Numbers = list[float | None]
 
@@ -31,7 +34,7 @@ def contents(traced: Paths) -> dict[str, Any]:
     return {
         "budget": traced.budget,
         "axes": ["gradient evaluations", "x"] if traced.plane is None else list(traced.plane.names),
-        "window": traced.window,
+        "window": traced.window if traced.plane is not None else _history_window(traced),
         "isometric": traced.surface.size == 2,
         "ground": _ground(traced),
         "minima": _on_plane(traced, traced.surface.minima),
@@ -53,8 +56,16 @@ def _ground(traced: Paths) -> dict[str, Any] | None:
     return {"count": GRID, "heights": _plain(above.ravel()), "levels": _plain(levels), "floor": floor}
 
 
+def _history_window(traced: Paths) -> Window:
+    """Return the window of a surface of one number: all evaluations, and all numbers with a margin."""
+    numbers = np.concatenate([*(path.plane[:, 1] for path in traced.paths), np.array(traced.surface.minima).ravel()])
+    low, high = float(numbers.min()), float(numbers.max())
+    margin = 0.08 * (high - low) or 1.0
+    return (0.0, float(traced.budget)), (low - margin, high + margin)
+
+
 def _on_plane(traced: Paths, points: Sequence[Point]) -> list[list[float]]:
-    """Return points as the drawing has them; those of a surface of one number by their number alone."""
+    """Return points as the drawing has them; those of a surface of one number only by that number."""
     if not points:
         return []
     at = np.array(points)
@@ -65,16 +76,18 @@ def _on_plane(traced: Paths, points: Sequence[Point]) -> list[list[float]]:
 def _curves(traced: Paths) -> list[dict[str, Any]]:
     """Return what is drawn over the evaluations: the value, and the distance where a minimum is known."""
     floor = traced.surface.floor
-    kinds = [("value", "value" if floor is None else "value above the minimum")]
-    kinds += [("distance", "distance to the nearest minimum")] if traced.surface.minima else []
+    titles = {"value": "value" if floor is None else "value above the minimum"}
+    if traced.surface.minima:
+        titles["distance"] = "distance to the nearest minimum"
     found = []
-    for key, title in kinds:
+    for key, title in titles.items():
         is_log, low, high = parts.limits_of([_curve(traced, path, key) for path in traced.paths])
         found.append({"key": key, "title": title, "log": is_log, "low": low, "high": high})
     return found
 
 
 def _curve(traced: Paths, path: Path, key: str) -> Array:
+    """Return one of the two curves of a path."""
     return parts.value_curve(path, traced.surface.floor) if key == "value" else traced.distances(path)
 
 
@@ -92,7 +105,7 @@ def _series(traced: Paths, label: str, style: SeriesStyle) -> dict[str, Any]:
 
 def _path(traced: Paths, path: Path) -> dict[str, Any]:
     """Return a path; of lengths, gradients and rates those of the step that led to each point."""
-    curves = {each["key"]: _plain(_curve(traced, path, each["key"])) for each in _curves(traced)}
+    keys = ("value", "distance") if traced.surface.minima else ("value",)
     return {
         "x": _plain(path.plane[:, 0]),
         "y": _plain(path.plane[:, 1]),
@@ -104,7 +117,7 @@ def _path(traced: Paths, path: Path) -> dict[str, Any]:
         "marks": parts.marks(path, traced.budget),
         "ended": path.ended,
         "lost": path.is_lost,
-        **curves,
+        **{key: _plain(_curve(traced, path, key)) for key in keys},
     }
 
 
@@ -138,8 +151,13 @@ def formula(traced: Paths) -> Markup:
     if not traced.surface.formula:
         return Markup()
     made = io.StringIO()
-    math_to_image(f"${traced.surface.formula}$", made, format="svg")
+    math_to_image(f"${traced.surface.formula}$", made, prop=FontProperties(size=FORMULA), format="svg")
     image = re.sub(r"^.*?(?=<svg)", "", made.getvalue(), flags=re.DOTALL)
-    for left_out in (r"<metadata>.*?</metadata>", r"<g id=\"patch_1\">.*?</g>", r"style=\"fill: #[0-9a-f]*\"", r"<!--.*?-->"):
+    for left_out in (
+        r"<metadata>.*?</metadata>",
+        r"<g id=\"patch_1\">.*?</g>",
+        r"style=\"fill: #[0-9a-f]*\"",
+        r"<!--.*?-->",
+    ):
         image = re.sub(left_out, "", image, flags=re.DOTALL)
-    return Markup(image)  # noqa: S704 - made here, from paths and numbers
+    return Markup(image)

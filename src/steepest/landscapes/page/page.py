@@ -10,9 +10,12 @@ from steepest.study.report.page import template
 
 def page(traced: Paths) -> str:
     """Return the page of a trace as HTML that needs nothing else."""
+    name, _, lead = traced.surface.title.partition(": ")
     made: str = template("trace.html", "steepest.landscapes.page").render(
         traced=traced,
         title=traced.surface.title,
+        name=name,
+        lead=lead[:1].upper() + lead[1:],
         formula=formula(traced),
         rows=rows(traced),
         target=TARGET,
