@@ -87,7 +87,7 @@ def test_it_needs_nothing_else_and_closes_no_script(traced: Traced) -> None:
     text = page_of(traced)
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text)
     assert len(re.findall("</script", text)) == 2
-    embedded = re.search(r'id="trace">(.*?)</script', text, re.DOTALL)
+    embedded = re.search(r'id="contents">(.*?)</script', text, re.DOTALL)
     assert embedded is not None
     assert json.loads(embedded[1])["budget"] == BUDGET
     assert len(text) < 400_000

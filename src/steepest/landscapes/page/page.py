@@ -19,7 +19,7 @@ def page(traced: Paths) -> str:
         formula=formula(traced),
         rows=rows(traced),
         target=TARGET,
-        trace_json=_embedded(contents(traced)),
+        contents_json=_embedded(contents(traced)),
     )
     return made
 
