@@ -1,4 +1,4 @@
-"""Steps of a rule, equation by equation, each with the value that it has: for readers who have the paper beside them.
+"""Steps of a rule, equation by equation, each with the value that it has: for readers of the paper.
 
 Example:
     >>> import torch
@@ -6,7 +6,7 @@ Example:
     >>> walk = Walkthrough(Momentum, torch.tensor([4.0, 2.0]), lr=0.1)
     >>> step = walk.step(torch.tensor([1.0, -1.0]))
     >>> [f"{each.symbol} = {each.value.tolist()}" for each in step.equations]
-    ['b = [1.0, -1.0]', 'θ = [3.9000000953674316, 2.0999999046325684]']
+    ['v = [0.10000000149011612, -0.10000000149011612]', 'θ = [3.9000000953674316, 2.0999999046325684]']
 """
 
 from __future__ import annotations
@@ -83,7 +83,12 @@ class Walkthrough:
         self._cls, self._options = cls, {**resolved(cls, options), "params": []}
         rule = cls.rule_for(self._options)
         if rule.kind in NOT_TRACED:
-            raise ValueError(f"{cls.__name__} has no equations to walk through. {NOT_TRACED[rule.kind]}")
+            why = NOT_TRACED[rule.kind].partition(":")[0].lower()
+            raise ValueError(f"{cls.__name__} has no equations to walk through, since {why}")
+        if rule.shared is not None:
+            raise ValueError(
+                f"{cls.__name__} has numbers that all parameters share, and a walk through one parameter has none"
+            )
         self._pure = pair(cls, **options)
         self._number = 0
         self.p = p.detach().clone()

@@ -150,6 +150,7 @@ def test_playing_goes_from_the_start_to_the_end_and_pauses(shown: Page, file: st
     assert state(shown, "now") == paused
     shown.click("#play")
     shown.wait(f"window.steepest.state.now === {BUDGET} && !window.steepest.state.playing")
+    shown.settle()
     assert shown.ask("document.querySelector('#play').getAttribute('aria-label')") == "Play"
 
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, tracing, upkeep
+from steepest.cli import explaining as explain_command
 from steepest.cli import replicate as replication
+from steepest.landscapes import explaining
 from steepest.landscapes.tracing import BUDGET, RATES
 from steepest.study import workloads
 from steepest.study.errors import UsageError
@@ -359,6 +361,32 @@ def lr_range_(
 
 
 @app.command()
+def explain(
+    optimizer: Annotated[
+        str, typer.Argument(metavar="NAME[key=value,...]", help="An optimizer of the library, or FILE.py:NAME.")
+    ],
+    surface: Annotated[
+        str, typer.Option(metavar="SURFACE", help="The surface: see `steepest list surfaces`.")
+    ] = explaining.SURFACE,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps to walk through.")] = explaining.STEPS,
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="A start of your own. Default: the surface's first.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="A rate, instead of a search.")] = None,
+    rates: Annotated[int, typer.Option(metavar="N", help="Rates that are tried, in addition to the default.")] = RATES,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write the steps: .html (with a slider), .txt; may be given several times."),
+    ] = None,
+) -> None:
+    """Walk through a rule step by step: every symbol of its equations with its value, on a surface."""
+    explain_command.run(
+        optimizer, surface, steps=steps, start=start, lr=lr, rates=rates, seed=seed, out=tuple(out or ())
+    )
+
+
+@app.command()
 def trace(
     surface: Annotated[
         str | None,
@@ -393,7 +421,10 @@ def trace(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise and of drawn starts.")] = 0,
     out: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Draw the paths: .png, .svg, .pdf, .gif, .mp4; may be given several times."),
+        typer.Option(
+            metavar="FILE",
+            help="Draw the paths: .html (a page to play), .png, .svg, .pdf, .gif, .mp4; may be given several times.",
+        ),
     ] = None,
     surfaces: Annotated[bool, typer.Option("--list", help="List the surfaces and stop.")] = False,
     as_json: Json = False,

@@ -44,7 +44,7 @@ def run(arguments: Arguments) -> None:
         budget=arguments.budget,
         lr=arguments.lr,
         rates=arguments.rates,
-        starts=[_point(text) for text in arguments.points] or arguments.starts,
+        starts=[point(text) for text in arguments.points] or arguments.starts,
         seed=arguments.seed,
     )
     if arguments.as_json:
@@ -56,7 +56,8 @@ def run(arguments: Arguments) -> None:
         console.note(f"written: {file}")
 
 
-def _point(text: str) -> tuple[float, ...]:
+def point(text: str) -> tuple[float, ...]:
+    """Return the point of a text such as `-1.2,1`."""
     try:
         return tuple(float(part) for part in text.strip("() ").split(","))
     except ValueError:

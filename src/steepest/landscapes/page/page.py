@@ -19,7 +19,7 @@ def page(traced: Paths) -> str:
         formula=formula(traced),
         rows=rows(traced),
         target=TARGET,
-        contents_json=_embedded(contents(traced)),
+        contents_json=embedded(contents(traced)),
     )
     return made
 
@@ -29,6 +29,6 @@ def save(traced: Paths, file: File) -> None:
     file.write_text(page(traced), encoding="utf-8")
 
 
-def _embedded(document: object) -> str:
+def embedded(document: object) -> str:
     """Return JSON that may stand inside a script element: no text in it can close the element."""
     return json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -27,6 +27,12 @@
     return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, place) => 10 ** (first + place * step));
   }
 
+  // Whether a key means something to the element that has the focus, or to the browser.
+  function isTaken(event) {
+    const scrolls = event.target.closest("input, select, summary, pre, .scroll");
+    return scrolls || (event.key === " " && event.target.closest("button")) || event.ctrlKey || event.metaKey || event.altKey;
+  }
+
   // -- the ground ------------------------------------------------------------------------------------------------
 
   // The place of a height among the levels: 0 at the lowest, 1 at the highest.

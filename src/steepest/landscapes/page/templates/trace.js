@@ -271,8 +271,7 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, select, button, summary, .scroll");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (isTaken(event)) return;
     const act = { " ": () => play(), ArrowRight: () => step(1), ArrowLeft: () => step(-1), Home: () => step(-data.budget), End: () => step(data.budget) }[event.key];
     if (!act) return;
     event.preventDefault();
