@@ -140,9 +140,7 @@ def test_names_have_one_colour_wherever_it_is_free() -> None:
     assert len({(style.light, style.dash) for style in many.values()}) == 36
 
 
-@pytest.mark.parametrize(
-    ("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("gif", b"GIF89a")]
-)
+@pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_files_by_suffix(suffix: str, begin: bytes, tmp_path: Path) -> None:
     short = trace("bowl", "sgd[lr=0.5]", budget=3)
     file = short.save(tmp_path / f"paths.{suffix.upper()}")
@@ -191,7 +189,8 @@ def test_a_folder_that_does_not_exist(traced: Traced, tmp_path: Path) -> None:
 def test_a_film_grows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from PIL import Image
 
-    file = trace("bowl", "sgd[lr=0.1]", budget=12).save(tmp_path / "paths.gif")
+    file = trace("bowl", "sgd[lr=0.1]", budget=6).save(tmp_path / "paths.gif")
+    assert file.read_bytes().startswith(b"GIF89a")
     with Image.open(file) as film:
         frames = []
         for place in range(film.n_frames):
