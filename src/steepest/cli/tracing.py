@@ -112,7 +112,7 @@ def _show(traced: Traced) -> None:
     for row in rows:
         grid.add_row(*map(Text, list(row.values())[: len(grid.columns)]))
     console.out().print(grid)
-    for remark in traced.remarks:
+    for remark in (*filter(None, [traced.surface.note]), *traced.remarks):
         console.note(remark)
 
 
