@@ -75,3 +75,13 @@ def test_mistakes_are_one_line_and_exit_with_2(steepest: Any, arguments: tuple[s
     assert answer.err.startswith("Error: ")
     assert words in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_maps(steepest: Any) -> None:
+    answer = steepest("trace", "saddle", "-o", "sgd", "--basins", "basins.png", *FEW)
+    assert (answer.code, answer.out) == (0, ""), answer.err
+    assert answer.err == "note: written: basins.png\n"
+    assert Path("basins.png").read_bytes().startswith(b"\x89PNG")
+    wrong = steepest("trace", "ravine", "-o", "sgd", "--speed-map", "speeds.png", "--over", "conditon", *FEW)
+    assert (wrong.code, "did you mean 'condition'?" in wrong.err) == (2, True)
+    assert steepest("trace", "saddle", "--basins", "basins.gif").code == 2

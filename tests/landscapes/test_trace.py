@@ -56,11 +56,11 @@ def test_a_score_is_the_mean_logarithm_above_the_minimum() -> None:
 
 
 def test_of_equal_scores_the_smallest_rate_is_taken_and_the_tie_is_said() -> None:
-    choice = tried("sgd", points=12, budget=60)
+    choice = tried("sgd", points=8, budget=60)
     best = [rate for rate, score in zip(choice.rates, choice.scores, strict=True) if score == min(choice.scores)]
     assert len(best) > 1
     assert (choice.rate, choice.ties) == (min(best), len(best))
-    traced = trace("bowl", ["sgd", "signum[lr=0.1]", "nag[lr=1.0,momentum=0]"], budget=60, rates=12)
+    traced = trace("bowl", ["sgd", "signum[lr=0.1]", "nag[lr=1.0,momentum=0]"], budget=60, rates=8)
     assert f"tuned, {choice.ties} tie" in [row["chosen"] for row in traced.rows]
     assert "SGD, NAG[lr=1,momentum=0] end equally low, as far as values are told apart" in traced.remarks
 

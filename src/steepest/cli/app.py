@@ -426,6 +426,20 @@ def trace(
             help="Draw the paths: .html (a page to play), .png, .svg, .pdf, .gif, .mp4; may be given several times.",
         ),
     ] = None,
+    basins: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw where each optimizer ends from every start of a grid."),
+    ] = None,
+    speed_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--speed-map", metavar="FILE", help="Draw how many gradients it takes, for every rate and --over NAME."
+        ),
+    ] = None,
+    over: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="An option of the optimizers (momentum) or of the surface (condition)."),
+    ] = "momentum",
     surfaces: Annotated[bool, typer.Option("--list", help="List the surfaces and stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -439,7 +453,21 @@ def trace(
     if surface is None:
         raise UsageError("name a surface, such as rosenbrock: see `steepest list surfaces`")
     tracing.run(
-        tracing.Arguments(surface, optimizers or (), budget, lr, rates, starts, points or (), seed, out or (), as_json)
+        tracing.Arguments(
+            surface=surface,
+            optimizers=optimizers or (),
+            budget=budget,
+            lr=lr,
+            rates=rates,
+            starts=starts,
+            points=points or (),
+            seed=seed,
+            out=out or (),
+            basins=basins,
+            speed_map=speed_map,
+            over=over,
+            as_json=as_json,
+        )
     )
 
 

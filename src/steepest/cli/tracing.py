@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.cli import console
+from steepest.landscapes.atlas import basins, check_picture, speeds
 from steepest.landscapes.traced import Traced, check_kind
 from steepest.landscapes.tracing import trace
 from steepest.study.errors import UsageError
@@ -31,13 +32,39 @@ class Arguments:
     points: Sequence[str]
     seed: int
     out: Sequence[Path]
+    basins: Path | None
+    speed_map: Path | None
+    over: str
     as_json: bool
 
 
 def run(arguments: Arguments) -> None:
-    """Trace, print the table, and write the pictures that are asked for."""
+    """Trace, print the table, and write the pictures that are asked for; of maps only these, unless --out is given."""
+    maps = [file for file in (arguments.basins, arguments.speed_map) if file]
     for file in arguments.out:
         check_kind(file)
+    for file in maps:
+        check_picture(file)
+    if maps:
+        _draw_maps(arguments)
+    if arguments.out or not maps:
+        _trace(arguments)
+
+
+def _draw_maps(arguments: Arguments) -> None:
+    optimizers = list(arguments.optimizers or USUAL)
+    common = {"budget": arguments.budget, "seed": arguments.seed}
+    if arguments.basins:
+        found = basins(arguments.surface, optimizers, lr=arguments.lr, rates=arguments.rates, **common)
+        for label, reason in found.skipped:
+            console.note(f"{label} is skipped: {reason}")
+        console.note(f"written: {found.save(arguments.basins)}")
+    if arguments.speed_map:
+        made = speeds(arguments.surface, optimizers, arguments.over, **common)
+        console.note(f"written: {made.save(arguments.speed_map)}")
+
+
+def _trace(arguments: Arguments) -> None:
     traced = trace(
         arguments.surface,
         list(arguments.optimizers or USUAL),
@@ -86,7 +113,7 @@ def _show(traced: Traced) -> None:
     for row in rows:
         grid.add_row(*map(Text, list(row.values())[: len(grid.columns)]))
     console.out().print(grid)
-    for remark in traced.remarks:
+    for remark in (*filter(None, [traced.surface.note]), *traced.remarks):
         console.note(remark)
 
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from steepest.study import STUDY_PACKAGES
 
 if TYPE_CHECKING:
+    from steepest.landscapes.atlas import Basins as Basins
+    from steepest.landscapes.atlas import Speeds as Speeds
+    from steepest.landscapes.atlas import basins as basins
+    from steepest.landscapes.atlas import speeds as speeds
     from steepest.landscapes.declaration import Draw as Draw
     from steepest.landscapes.declaration import Option as Option
     from steepest.landscapes.declaration import Surface as Surface
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from steepest.landscapes.tracing import trace as trace
 
 _HOMES: Final = {
+    "atlas": ("Basins", "Speeds", "basins", "speeds"),
     "declaration": ("Draw", "Option", "Surface", "surface"),
     "records": ("Path",),
     "traced": ("Traced",),

@@ -142,8 +142,12 @@ def _in_words(error: Exception) -> str:
     return str(error).rstrip(".") if isinstance(error, ValueError | RuntimeError) else user_files.reason(error)
 
 
-def walk(surface: Surface, config: OptimizerConfig, start: Point, *, budget: int, seed: int) -> Walk:
+def walk(
+    surface: Surface, config: OptimizerConfig, start: Point, *, budget: int, seed: int, target: float = -math.inf
+) -> Walk:
     """Run an optimizer from a start until the next step would take it beyond the budget of gradients.
+
+    The run also ends where the value is at most `target`.
 
     A step counts only if it ended within the budget. The run ends at the last point whose numbers are finite and whose
     value is not larger than `BEYOND`.
@@ -154,7 +158,7 @@ def walk(surface: Surface, config: OptimizerConfig, start: Point, *, budget: int
     walker = Walker(surface, config, start, seed, budget)
     record = _Record(*walker.look())
     limit = max(BEYOND, abs(record.values[0]))
-    while walker.evaluations < budget and not record.ended:
+    while walker.evaluations < budget and not record.ended and not record.values[-1] <= target:
         try:
             walker.step(len(record.norms))
         except SpentError:

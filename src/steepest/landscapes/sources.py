@@ -59,6 +59,20 @@ def _named(text: str) -> Surface:
     return known[plain](**given)
 
 
+def declared(text: str) -> tuple[Declared, dict[str, Any]]:
+    """Return the declaration of a surface with options, and the options that are given. Raise UsageError for others."""
+    made = find(text)
+    name, given = registry.read(text)
+    target = surfaces().get(made.name)
+    if target is None or ":" in name:
+        raise UsageError(f"{name} has no options to draw over; take one of {', '.join(_with_options())}")
+    return target, given
+
+
+def _with_options() -> list[str]:
+    return [name for name, each in surfaces().items() if each.options]
+
+
 def _in_file(source: str, given: dict[str, Any]) -> Surface:
     file, _, name = source.rpartition(":")
     module = user_files.load(file)

@@ -62,7 +62,7 @@ def trace(
     """
     found = surface_sources.find(surface)
     own_window = surface_sources.read_window(window) or found.window
-    _check_counts(budget=budget, rates=rates)
+    check_counts(budget=budget, rates=rates)
     points = starts_on(found, starts, seed)
     read, skipped = read_optimizers(optimizers)
     if not read and not skipped:
@@ -84,7 +84,8 @@ def trace(
     return Traced(found, paths, tuple(skipped), points, budget, plane, _window(found, plane, own_window, paths, points))
 
 
-def _check_counts(**counts: Any) -> None:
+def check_counts(**counts: Any) -> None:
+    """Raise UsageError for a count that is not a whole number of at least 1."""
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UsageError(f"{name} must be a whole number of at least 1, not {count!r}")
@@ -94,7 +95,7 @@ def starts_on(surface: Surface, starts: int | Sequence[Any], seed: int) -> tuple
     """Return the points that are meant: given ones, or so many of the surface's own and of drawn ones."""
     if not isinstance(starts, int):
         return surface_sources.read_points(surface, starts)
-    _check_counts(starts=starts)
+    check_counts(starts=starts)
     own = surface.starts[:starts]
     for point in own:
         surface_sources.check_start(surface, point)

@@ -97,6 +97,7 @@ def draw_contours(axes: Axes, x: Array, y: Array, values: Array, floor: float | 
     if len(levels) < 2:
         return
     shown = np.ma.masked_invalid(np.clip(above, levels[0], levels[-1]))
+    axes.set_rasterization_zorder(0.25)  # an image in SVG and PDF, else a megabyte of outlines
     axes.contourf(x, y, shown, levels=levels, norm=norm, cmap=GROUND, zorder=0)
     axes.contour(x, y, shown, levels=levels[1:-1], colors="#8fa3b5", linewidths=0.5, zorder=0.5)
 

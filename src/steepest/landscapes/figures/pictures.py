@@ -162,8 +162,9 @@ def write_below(made: Figure, lines: Sequence[Line2D], words: Sequence[str], not
 
 
 def _notes(traced: Paths) -> list[str]:
-    """Return the lines under the figure: what was skipped or stopped, and what share of the paths the plane shows."""
-    notes = [f"{label} skipped: {reason}" for label, reason in traced.skipped]
+    """Return the lines under the figure: the surface's note, what was skipped or stopped, and what the plane shows."""
+    notes = [traced.surface.note] if traced.surface.note else []
+    notes += [f"{label} skipped: {reason}" for label, reason in traced.skipped]
     stopped = [path for path in traced.paths if path.ended and not path.is_lost]
     notes += dict.fromkeys(f"{path.label} stops: {path.ended}" for path in stopped)
     if traced.plane is not None and traced.surface.size > 2:
