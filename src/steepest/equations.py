@@ -143,6 +143,14 @@ LATEX = Style(
 )
 
 
+class Assignment(NamedTuple):
+    """Equation: the symbol of a value, the expression that makes it, and its node in the trace."""
+
+    symbol: str
+    expression: str
+    node: fx.Node
+
+
 @dataclass
 class Printer:
     """Printer of one trace in one style."""
@@ -170,16 +178,19 @@ class Printer:
             if isinstance(new, fx.Node) and new is not old and any(order[user] > order[new] for user in old.users):
                 self.inputs[old] += OLD
 
-    def equations(self) -> list[str]:
-        """Return one line per named value in the rule's order, then the state that is handed over as it came."""
-        arrow = ARROW[self.style.column]
+    def assignments(self) -> list[Assignment]:
+        """Return one for every named value in the rule's order, then the state that is handed over as it came."""
         named = [node for node in self.trace.graph.nodes if node in self.names]
-        lines = [f"{self.style.symbol(self.names[n])} {arrow} {self._expand(n).text}" for n in named]
+        found = [Assignment(self.style.symbol(self.names[n]), self._expand(n).text, n) for n in named]
         for name, node in self.outputs.items():
             letter = self.letters.get(name, name)
             if isinstance(node, fx.Node) and self.inputs.get(node, letter) != letter:
-                lines.append(f"{self.style.symbol(letter)} {arrow} {self._print(node).text}")
-        return lines
+                found.append(Assignment(self.style.symbol(letter), self._print(node).text, node))
+        return found
+
+    def symbols(self) -> dict[fx.Node, str]:
+        """Return the symbols of the inputs that the equations name."""
+        return {node: self.style.symbol(name) for node, name in self.inputs.items() if node.users}
 
     def _print(self, arg: Any) -> Text:
         if not isinstance(arg, fx.Node):
@@ -237,7 +248,9 @@ def equations(trace: Trace, letters: Mapping[str, str], latex: bool = False) -> 
         letters: the paper's letter of each state name.
         latex: print LaTeX instead of plain text.
     """
-    return Printer(trace, letters, LATEX if latex else PLAIN).equations()
+    style = LATEX if latex else PLAIN
+    made = Printer(trace, letters, style).assignments()
+    return [f"{each.symbol} {ARROW[style.column]} {each.expression}" for each in made]
 
 
 def call(function: str, arguments: Iterable[str], results: Iterable[str], latex: bool = False) -> str:

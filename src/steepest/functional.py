@@ -113,12 +113,12 @@ class _Pure:
             spec = GroupSpec.under(self.cls, self.cls.rule_for(self.options, p), self.options, switches)
             program = spec.program(p, first=not held)
             values = {**values, "stream": stream_of(group["seed"], places[name])}
-            new_params[name], new_state[name] = _updated(program, values, p, g, held or _made(spec, p))
+            new_params[name], new_state[name] = _updated(program, values, p, g, held or initial_state(spec, p))
         return new_params, new_state
 
     def _initial(self, spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
         """Return the state before the first step: none yet for a rule that treats its first step differently."""
-        return {} if "first" in spec.rule.names else _made(spec, p)
+        return {} if "first" in spec.rule.names else initial_state(spec, p)
 
     def _with_numbers(self, numbers: dict[str, Any]) -> dict[str, Any]:
         fields = self.cls.fields
@@ -140,7 +140,8 @@ class _Pure:
         return spec.rule, spec.existing, spec.wrappers
 
 
-def _made(spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
+def initial_state(spec: GroupSpec, p: Tensor) -> dict[str, Tensor]:
+    """Return a parameter's state as it is made at its first step."""
     return {s.name: s.create(p, spec.options, spec.rule.view) for s in spec.state(p)}
 
 

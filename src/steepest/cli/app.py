@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, upkeep
+from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, tracing, upkeep
+from steepest.cli import explaining as explain_command
 from steepest.cli import replicate as replication
+from steepest.landscapes import explaining
+from steepest.landscapes.tracing import BUDGET, RATES
 from steepest.study import workloads
+from steepest.study.errors import UsageError
 from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning import suites
 from steepest.study.planning.budget import Budget, Given
@@ -356,12 +360,123 @@ def lr_range_(
     lr_range.run(lr_range.Arguments(declared, wanted, preset, low, high, steps, repeats, seed, plot, data_dir, as_json))
 
 
-@app.command("list")
-def list_(
-    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads|suites", help="What to list.")],
+@app.command()
+def explain(
+    optimizer: Annotated[
+        str, typer.Argument(metavar="NAME[key=value,...]", help="An optimizer of the library, or FILE.py:NAME.")
+    ],
+    surface: Annotated[
+        str, typer.Option(metavar="SURFACE", help="The surface: see `steepest list surfaces`.")
+    ] = explaining.SURFACE,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps to walk through.")] = explaining.STEPS,
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="A start of your own. Default: the surface's first.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="A rate, instead of a search.")] = None,
+    rates: Annotated[int, typer.Option(metavar="N", help="Rates that are tried, in addition to the default.")] = RATES,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write the steps: .html (with a slider), .txt; may be given several times."),
+    ] = None,
+) -> None:
+    """Walk through a rule step by step: every symbol of its equations with its value, on a surface."""
+    explain_command.run(
+        optimizer, surface, steps=steps, start=start, lr=lr, rates=rates, seed=seed, out=tuple(out or ())
+    )
+
+
+@app.command()
+def trace(
+    surface: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SURFACE",
+            help="A surface, perhaps with options (ravine[condition=100]), or a function of yours, FILE.py:NAME: see "
+            "`steepest list surfaces`.",
+        ),
+    ] = None,
+    optimizers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--optimizer",
+            "-o",
+            metavar="NAME[key=value,...]",
+            help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
+            f"Default: {', '.join(tracing.USUAL)}.",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(metavar="N", help="Gradients that every path may take.")] = BUDGET,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="A rate for all optimizers, instead of a search for each.")
+    ] = None,
+    rates: Annotated[
+        int, typer.Option(metavar="N", help="Rates that are tried for every optimizer, in addition to its default.")
+    ] = RATES,
+    starts: Annotated[int, typer.Option(metavar="N", help="How many of the surface's starts.")] = 1,
+    points: Annotated[
+        list[str] | None,
+        typer.Option("--start", metavar="X,Y", help="A start of your own; may be given several times."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise and of drawn starts.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw the paths: .html (a page to play), .png, .svg, .pdf, .gif, .mp4; may be given several times.",
+        ),
+    ] = None,
+    basins: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw where each optimizer ends from every start of a grid."),
+    ] = None,
+    speed_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--speed-map", metavar="FILE", help="Draw how many gradients it takes, for every rate and --over NAME."
+        ),
+    ] = None,
+    over: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="An option of the optimizers (momentum) or of the surface (condition)."),
+    ] = "momentum",
+    surfaces: Annotated[bool, typer.Option("--list", help="List the surfaces and stop.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the optimizers, the workloads, or the suites of workloads."""
+    """Let optimizers walk on a surface: a table of where they end, and pictures of their paths.
+
+    Every optimizer has the same start and the same budget of gradients, and the best of equally many rates.
+    """
+    if surfaces:
+        listing.list_names("surfaces", as_json)
+        return
+    if surface is None:
+        raise UsageError("name a surface, such as rosenbrock: see `steepest list surfaces`")
+    tracing.run(
+        tracing.Arguments(
+            surface=surface,
+            optimizers=optimizers or (),
+            budget=budget,
+            lr=lr,
+            rates=rates,
+            starts=starts,
+            points=points or (),
+            seed=seed,
+            out=out or (),
+            basins=basins,
+            speed_map=speed_map,
+            over=over,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="optimizers|workloads|suites|surfaces", help="What to list.")],
+    as_json: Json = False,
+) -> None:
+    """List the optimizers, the workloads, the suites of workloads, or the surfaces."""
     listing.list_names(kind, as_json)
 
 

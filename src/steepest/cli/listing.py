@@ -9,6 +9,7 @@ from rich.table import Table
 
 from steepest import registry
 from steepest.cli import console
+from steepest.landscapes.surfaces import surfaces
 from steepest.study import workloads
 from steepest.study.declaration import PRESETS, Declared, Workload
 from steepest.study.errors import UsageError
@@ -18,7 +19,7 @@ from steepest.study.suggest import choices
 
 
 def list_names(kind: str, as_json: bool) -> None:
-    """Print the optimizers, the workloads or the suites."""
+    """Print the optimizers, the workloads, the suites or the surfaces."""
     if kind not in KINDS:
         raise UsageError(choices("list", kind, KINDS))
     entries = KINDS[kind]()
@@ -69,6 +70,22 @@ def _suites() -> list[dict[str, Any]]:
     ]
 
 
+def _surfaces() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "title": declared.title,
+            "options": {key: vars(option) for key, option in declared.options.items()},
+            "formula": (made := declared()).formula,
+            "source": made.source,
+            "note": made.note,
+            "starts": made.starts,
+            "minima": made.minima,
+        }
+        for name, declared in surfaces().items()
+    ]
+
+
 def _workload(declared: Declared) -> dict[str, Any]:
     made = declared.workload()
     return {
@@ -94,4 +111,5 @@ KINDS: Final[dict[str, Callable[[], list[dict[str, Any]]]]] = {
     "optimizers": _optimizers,
     "workloads": _workloads,
     "suites": _suites,
+    "surfaces": _surfaces,
 }

@@ -7,7 +7,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any, get_args
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
 from steepest.study.records.format import FINISHED
@@ -126,10 +126,10 @@ def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
     }
 
 
-def template(name: str) -> Template:
-    """Return a template of this package; everything that it prints is escaped."""
+def template(name: str, *packages: str) -> Template:
+    """Return a template of this package, or of others that use its parts; everything that it prints is escaped."""
     environment = Environment(
-        loader=PackageLoader("steepest.study.report"),
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "steepest.study.report")]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

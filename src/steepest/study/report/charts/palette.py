@@ -5,6 +5,7 @@ pair stays distinct under simulated protanopia, deuteranopia and tritanopia. Das
 twelve, so the first 36 series have 36 different combinations of colour and dash.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ MARKERS = (
     "x",
     "triangle-right",
 )
+COMBINATIONS = 36
+"""Different combinations of colour, dash and marker."""
 _DASHES = {"solid": "", "dash": "6 3", "dashdot": "6 2.5 1.5 2.5", "dot": "1.8 2.4"}
 _SHAPES = {
     "circle": "M13 6a4 4 0 1 1 -.01 0z",
@@ -67,6 +70,29 @@ def style_of(index: int) -> SeriesStyle:
 def styles_of(labels: Iterable[str]) -> Styles:
     """Return the style of every label, in the study's display order."""
     return {label: style_of(index) for index, label in enumerate(labels)}
+
+
+def styles_by_name(names: Mapping[str, str]) -> Styles:
+    """Return the style of every label by its optimizer's name, for pictures that are seen next to each other.
+
+    The same name has the same colour in all of them, whatever else they show, except where another name of the picture
+    has taken the colour before. It then gets the next one. Among nine labels no colour and no marker is there twice.
+
+    Args:
+        names: the optimizer's name for each label, in the order in which they choose.
+    """
+    styles: dict[str, SeriesStyle] = {}
+    for label, name in names.items():
+        begin = zlib.crc32(name.encode())
+        ring = [style_of((begin + step) % COMBINATIONS) for step in range(COMBINATIONS)]
+        styles[label] = min(ring, key=lambda style: _likeness(style, styles.values()))
+    return styles
+
+
+def _likeness(style: SeriesStyle, others: Iterable[SeriesStyle]) -> int:
+    """Return how much a style is like others: above all the colour must differ, or else the dash; then the marker."""
+    alike = [(style.light == other.light, style.dash == other.dash, style.marker == other.marker) for other in others]
+    return sum(10_000 * colour + 100 * (colour and dash) + marker for colour, dash, marker in alike)
 
 
 def swatch(style: SeriesStyle) -> Markup:

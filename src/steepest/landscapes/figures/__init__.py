@@ -1,0 +1,1 @@
+"""Figures of paths, maps and films, drawn with matplotlib. Global settings stay as they are."""

@@ -1,0 +1,1 @@
+"""The interactive page of a trace: one file that needs no network."""

@@ -1,0 +1,114 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("contents").textContent);
+{% include "drawing.js" %}
+
+  const [series] = data.series, [path] = series.paths, last = data.steps.length;
+  const asked = new URLSearchParams(location.hash.slice(1)); // #step=5, to share a step
+  const state = { step: Math.min(last, Math.max(1, Math.round(Number(asked.get("step"))) || 1)), timer: 0 };
+
+  function arrow(context, [x, y], [u, v], style, width) {
+    const length = Math.hypot(u - x, v - y);
+    if (length < 0.5) return;
+    const [a, b] = [(u - x) / length, (v - y) / length], head = Math.min(10, 0.6 * length + 3);
+    Object.assign(context, { strokeStyle: style, fillStyle: style, lineWidth: width, lineCap: "round" });
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(u - a * head * 0.7, v - b * head * 0.7);
+    context.stroke();
+    context.beginPath();
+    context.moveTo(u, v);
+    context.lineTo(u - head * (a + 0.45 * b), v - head * (b - 0.45 * a));
+    context.lineTo(u - head * (a - 0.45 * b), v - head * (b + 0.45 * a));
+    context.fill();
+  }
+
+  function paint() {
+    const canvas = $("plane"), [x, y] = data.window, step = data.steps[state.step - 1];
+    const left = 58, inner = canvas.clientWidth - left - 10;
+    const ratio = data.isometric && data.ground ? Math.min(1.05, Math.max(0.45, (y[1] - y[0]) / (x[1] - x[0]))) : 0.78;
+    const view = cleared(canvas, (inner * ratio + 50) / canvas.clientWidth), { context } = view;
+    const box = { left, top: 8, width: inner, height: inner * ratio };
+    if (data.ground) context.drawImage(ground(Math.round(box.width * view.scale), Math.round(box.height * view.scale)), box.left, box.top, box.width, box.height);
+    const at = axes(view, box, { x, y, names: data.axes, log: data.ground ? undefined : false });
+    context.save();
+    context.beginPath();
+    context.rect(box.left, box.top, box.width, box.height);
+    context.clip();
+    const points = Array.from({ length: state.step + 1 }, (_, place) => at([path.x[place], path.y[place]]));
+    stroke(context, points, series, { width: 2, halo: true });
+    const before = points[state.step - 1];
+    if (step.gradient) {
+      const tip = at([path.x[state.step - 1] - step.gradient[0], path.y[state.step - 1] - step.gradient[1]]);
+      const length = Math.hypot(tip[0] - before[0], tip[1] - before[1]), short = Math.min(1, 90 / length);
+      arrow(context, before, before.map((from, axis) => from + (tip[axis] - from) * short), colour("--bad"), 2.4);
+    }
+    arrow(context, before, points[state.step], colour("--ink"), 2.6);
+    points.slice(0, -1).forEach((point) => mark(context, point, series, 3.2));
+    mark(context, points[state.step], series, 5.5);
+    context.restore();
+    data.minima.forEach((point) => sign(context, at(data.ground ? point : [x[1], point[0]]), "minimum"));
+    data.starts.forEach((point) => sign(context, at(data.ground ? point : [x[0], point[0]]), "start"));
+    tell(step);
+  }
+
+  const element = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+
+  function tell(step) {
+    $("given").replaceChildren(...step.given.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+    $("equations").replaceChildren(
+      ...step.equations.map(([symbol, expression, value]) => {
+        const line = document.createElement("li");
+        line.append(element("code", `${symbol} ← ${expression}`), element("b", `= ${value}`));
+        return line;
+      }),
+    );
+    $("outcome").textContent = `The value ${step.value < step.before ? "falls" : "rises"} from ${spell(step.before)} to ${spell(step.value)}.`;
+    $("now").value = state.step;
+    $("count").textContent = `step ${state.step} of ${last}`;
+    $("play").textContent = state.timer ? "❚❚" : "▶";
+    $("play").setAttribute("aria-label", state.timer ? "Pause" : "Play");
+  }
+
+  function go(step) {
+    state.step = Math.min(last, Math.max(1, step));
+    paint();
+  }
+
+  function pause() {
+    clearInterval(state.timer);
+    state.timer = 0;
+  }
+
+  function play() {
+    if (state.timer) pause();
+    else {
+      if (state.step === last) state.step = 1;
+      state.timer = setInterval(() => {
+        if (state.step >= last - 1) pause();
+        go(state.step + 1);
+      }, 900);
+    }
+    paint();
+  }
+
+  function step(by) {
+    pause();
+    go(state.step + by);
+  }
+
+  $("play").addEventListener("click", play);
+  $("back").addEventListener("click", () => step(-1));
+  $("ahead").addEventListener("click", () => step(1));
+  $("now").addEventListener("input", (event) => { pause(); go(Number(event.target.value)); });
+  document.addEventListener("keydown", (event) => {
+    if (isTaken(event)) return;
+    const act = { " ": play, ArrowRight: () => step(1), ArrowLeft: () => step(-1), Home: () => step(-last), End: () => step(last) }[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+  dark.addEventListener("change", paint);
+  new ResizeObserver(paint).observe($("plane").parentElement);
+  window.steepest = { state, go }; // for tests and the curious
+})();

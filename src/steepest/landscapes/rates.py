@@ -1,0 +1,109 @@
+"""The search of a rate: the same points of every optimizer's range, the same budget, starts and noise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from steepest.landscapes.declaration import Point, Surface
+from steepest.landscapes.paths import Walk, walk
+from steepest.study import seeds
+from steepest.study.optimizers.config import OptimizerConfig
+from steepest.study.planning.search import Range
+
+RESOLUTION: Final = 1e-12
+"""Values nearer to the minimum than this count as equal to it."""
+
+DIGITS: Final = 6
+"""Decimals of a score that count: scores that agree in these are ties."""
+
+TUNING_SEEDS: Final = 3
+"""Draws of the noise on which a rate is tried, on a stochastic surface. The drawn paths have another."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rate, and where it comes from.
+
+    Attributes:
+        rate: the rate; None for an optimizer without one.
+        how: `tuned` by the search, `given` by the user, or `own`: the optimizer finds its steps itself.
+        rates: the rates that were tried, from low to high.
+        scores: their scores, the lower the better: the mean log10 of the final value above the minimum, or the mean
+            final value where nobody knows the minimum. Infinite where a run was lost.
+        default: the optimizer's usual rate, which is among those that were tried.
+    """
+
+    rate: float | None
+    how: Literal["tuned", "given", "own"]
+    rates: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    default: float | None = None
+
+    @property
+    def ties(self) -> int:
+        """The number of rates that have the best score; the smallest of them is taken."""
+        return self.scores.count(min(self.scores)) if self.scores else 0
+
+    @property
+    def words(self) -> str:
+        """The rate in words, such as `rate 0.03, tuned`."""
+        if self.rate is None:
+            return "finds its own rate"
+        lost = "" if not self.scores or min(self.scores) < math.inf else ", as all rates are lost"
+        return f"rate {self.rate:.3g}, {self.how}{lost}"
+
+
+def choose(
+    surface: Surface,
+    config: OptimizerConfig,
+    starts: Sequence[Point],
+    *,
+    budget: int,
+    points: int,
+    seed: int,
+    lr: float | None,
+) -> tuple[OptimizerConfig, Choice]:
+    """Return an optimizer with its rate, which is searched unless it is given.
+
+    Args:
+        surface: the surface.
+        config: the optimizer. A rate in its brackets is given.
+        starts: the starts, all of which count.
+        budget: gradients of a run.
+        points: the number of rates that are tried in addition to the default: the middles of equal parts of the
+            declared range on its own scale, the same for every optimizer.
+        seed: the seed of the drawn paths, which is not one of those that rates are tried on.
+        lr: a rate for every optimizer that takes one; None searches.
+    """
+    usual = config.origin.resolved(config.options).get("lr")
+    if "lr" in config.fixed:
+        return config, Choice(usual, "given")
+    if lr is not None and "lr" in config.origin.names:
+        return config.with_options({"lr": lr}), Choice(lr, "given")
+    declared = config.origin.ranges.get("lr")
+    if declared is None or not config.origin.takes_schedule:
+        return config, Choice(None, "own")
+    tried = {Range(declared).at((place + 0.5) / points) for place in range(points)}
+    default = usual if isinstance(usual, float | int) and usual > 0 else None
+    rates = sorted(tried | ({float(default)} if default else set()))
+    configs = [config.with_options({"lr": rate}) for rate in rates]
+    numbers = [seeds.derive("order", seed, "tuning", place) for place in range(TUNING_SEEDS if surface.seen else 1)]
+    scores = [
+        score(surface, [walk(surface, each, start, budget=budget, seed=n) for start in starts for n in numbers])
+        for each in configs
+    ]
+    best = scores.index(min(scores))
+    return configs[best], Choice(rates[best], "tuned", tuple(rates), tuple(scores), default)
+
+
+def score(surface: Surface, walks: Sequence[Walk]) -> float:
+    """Return how well some runs ended, the lower the better. See `Choice.scores`."""
+    if any(each.is_lost for each in walks):
+        return math.inf
+    return round(sum(final_score(surface, each.values[-1]) for each in walks) / len(walks), DIGITS)
+
+
+def final_score(surface: Surface, value: float) -> float:
+    """Return the log10 of a value above the minimum, at least `RESOLUTION`; the value where that is not known."""
+    return value if surface.floor is None else math.log10(max(value - surface.floor, RESOLUTION))
