@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from steepest.landscapes.declaration import Option as Option
     from steepest.landscapes.declaration import Surface as Surface
     from steepest.landscapes.declaration import surface as surface
+    from steepest.landscapes.explaining import Explanation as Explanation
+    from steepest.landscapes.explaining import explain as explain
     from steepest.landscapes.records import Path as Path
     from steepest.landscapes.traced import Traced as Traced
     from steepest.landscapes.tracing import trace as trace
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES: Final = {
     "atlas": ("Basins", "Speeds", "basins", "speeds"),
     "declaration": ("Draw", "Option", "Surface", "surface"),
+    "explaining": ("Explanation", "explain"),
     "records": ("Path",),
     "traced": ("Traced",),
     "tracing": ("trace",),
