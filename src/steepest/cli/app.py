@@ -295,12 +295,34 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the comparison of several. Default: studies/comparison."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write the page anew while the study runs, until Ctrl-C.")
+    ] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds between two looks of --watch.")] = 10.0,
 ) -> None:
     """Write the report of a study folder anew from its stored records, or compare several studies' optimizers.
 
     The folder of a study of several workloads stands for all of its studies; their comparison is written into it.
     """
-    upkeep.report(folders, out)
+    if watch:
+        upkeep.watch(folders, every)
+    else:
+        upkeep.report(folders, out)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Tables, curves and losses. The default.")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="The same, for pandas and its like.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The report's tables.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="The report's tables, for booktabs.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Events, a run for every trial.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to. Default: DIR/export.")] = None,
+) -> None:
+    """Write a study's numbers for other programs: tables, a row for every evaluation and for every step."""
+    asked = {"csv": csv, "parquet": parquet, "markdown": markdown, "latex": latex, "tensorboard": tensorboard}
+    upkeep.export(folder, [name for name, is_asked in asked.items() if is_asked], out)
 
 
 @app.command()

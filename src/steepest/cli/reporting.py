@@ -20,6 +20,20 @@ def write(folder: Path) -> Path:
     return _told(lambda: write_report(folder))
 
 
+def write_page(folder: Path, refresh: float) -> Path:
+    """Write the page of a study's report as it is now, and return its path."""
+    from steepest.study.report.write import write_page
+
+    return _told(lambda: write_page(folder, refresh))
+
+
+def export(folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
+    """Write a study's tables and curves for other programs and return the files' paths."""
+    from steepest.study.report.export import export
+
+    return _told(lambda: export(folder, formats, out))
+
+
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     """Write the comparison of several studies and return the path of its page."""
     from steepest.study.report import write_comparison

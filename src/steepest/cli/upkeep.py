@@ -1,5 +1,9 @@
 """`steepest report`, `steepest rerun`, `steepest data fetch` and `steepest doctor`."""
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +37,43 @@ def report(paths: list[Path], out: Path | None) -> None:
         raise UsageError("--out is for the comparison of several studies; one study's report goes into its folder")
     page = reporting.write(paths[0]) if len(paths) == 1 else reporting.write_comparison(paths, out or COMPARISON)
     console.out().print(f"report: {page}", markup=False)
+
+
+def watch(paths: list[Path], every: float) -> None:
+    """Write a study's page anew whenever its records have changed, until Ctrl-C; then the whole report."""
+    if len(paths) != 1 or read_suite(paths[0]) is not None:
+        raise UsageError("--watch is for the folder of one study")
+    if not every > 0:
+        raise UsageError(f"--every takes a number of seconds above 0, not {every:g}")
+    (path,) = paths
+    if StudyFolder(path).read_document() is None:
+        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    seen: dict[Path, tuple[int, int]] = {}
+    try:
+        while True:
+            now = {file: (each.st_size, each.st_mtime_ns) for file, each in _records(path)}
+            if now != seen:
+                page, seen = reporting.write_page(path, every), now
+                console.out().print(f"{time.strftime('%H:%M:%S')}  {page}", markup=False)
+            time.sleep(every)
+    except KeyboardInterrupt:
+        console.out().print(f"report: {reporting.write(path)}", markup=False)
+
+
+def _records(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Return the files that a report is made from, with their sizes and times."""
+    for file in sorted([path / "study.json", *path.glob("t*/**/*")]):
+        with suppress(FileNotFoundError):  # a record that has just been replaced
+            yield file, file.stat()
+
+
+def export(path: Path, formats: list[str], out: Path | None) -> None:
+    """Write a study's tables and curves for other programs, and print where they are."""
+    if StudyFolder(path).read_document() is None:
+        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    target = out or path / "export"
+    files = reporting.export(path, formats or ["csv"], target)
+    console.out().print(f"export: {target} ({len(files)} files)", markup=False)
 
 
 def _members(path: Path) -> list[Path]:

@@ -78,11 +78,14 @@ class Panel:
         return all(chart.empty for chart in self.charts.values())
 
 
-def render_page(findings: Findings, charts: Sequence[Chart], tables: Mapping[str, Table]) -> str:
-    """Return the whole page as text."""
+def render_page(
+    findings: Findings, charts: Sequence[Chart], tables: Mapping[str, Table], *, refresh: float | None = None
+) -> str:
+    """Return the whole page as text. A browser reads it again every `refresh` seconds; None: never."""
     study = findings.study
     page: str = template("page.html").render(
         study=study,
+        refresh=refresh,
         title=study.title,
         **_head(findings, tables),
         notices=study.notices,

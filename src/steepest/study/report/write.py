@@ -36,6 +36,15 @@ def write_files(folder: Path) -> Path:
     return write_all(report, printed_figures(charts), tables, page, again=f"steepest report {shlex.quote(str(folder))}")
 
 
+def write_page(folder: Path, refresh: float) -> Path:
+    """Write the page as the study is now, which a browser reads again every `refresh` seconds; no other file."""
+    found = findings(read_study(folder))
+    page = render_page(found, build_charts(found), all_tables(found), refresh=refresh)
+    path = folder / "report" / "index.html"
+    replace_file(path, page.encode("utf-8", "backslashreplace"), f"steepest report {shlex.quote(str(folder))}")
+    return path
+
+
 def write_replication(first: Path, second: Path) -> list[str]:
     """Write how a replication's verdicts compare with the first study's into its folder; return it in lines."""
     both = findings(read_study(first)), findings(read_study(second))
@@ -59,8 +68,8 @@ def _write_replication(first: Path, second: Path, lines: list[str], document: Ma
     """Write the lines and the document into the replication's folder; return the lines."""
     again = f"steepest replicate {shlex.quote(str(first))}"
     text = "".join(f"{line}\n" for line in lines)
-    _write(second / "replication.json", encode_document(document), again)
-    _write(second / "replication.txt", text.encode("utf-8", "backslashreplace"), again)
+    replace_file(second / "replication.json", encode_document(document), again)
+    replace_file(second / "replication.txt", text.encode("utf-8", "backslashreplace"), again)
     return lines
 
 
@@ -80,9 +89,9 @@ def all_tables(found: Findings) -> dict[str, Table]:
 def write_all(report: Path, figures: Sequence[Figure], tables: Mapping[str, Table], page: str, *, again: str) -> Path:
     """Write the files of a report and return its page's path; `again` is the command that writes them anew."""
     for name, content in _files(figures, tables):
-        _write(report / name, content, again)
+        replace_file(report / name, content, again)
     path = report / "index.html"
-    _write(path, page.encode("utf-8", "backslashreplace"), again)
+    replace_file(path, page.encode("utf-8", "backslashreplace"), again)
     return path
 
 
@@ -95,7 +104,7 @@ def _files(figures: Sequence[Figure], tables: Mapping[str, Table]) -> Iterator[t
             yield f"figures/{figure.key}.{kind}", image
 
 
-def _write(path: Path, content: bytes, again: str) -> None:
+def replace_file(path: Path, content: bytes, again: str) -> None:
     """Write next to the target and rename: a full disk leaves the old file, never half a new one."""
     beside = path.with_name(f".{path.name}.part")
     try:

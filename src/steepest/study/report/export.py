@@ -1,0 +1,142 @@
+"""A study's numbers for other programs: tables and curves as CSV, Parquet, Markdown, LaTeX or TensorBoard's events."""
+
+import csv
+import importlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from steepest.study.report.errors import ReportError
+from steepest.study.report.findings.findings import Findings, findings
+from steepest.study.report.stored.reader import read_study
+from steepest.study.report.stored.study import Epoch, Study, Trial
+from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
+from steepest.study.report.write import all_tables, replace_file
+
+Row = tuple[Any, ...]
+
+CURVES: Final = ("trial", "optimizer", "seed", "step", "epoch", "seconds", "figure", "value")
+LOSSES: Final = ("trial", "optimizer", "seed", "step", "loss")
+
+
+def export(folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
+    """Write a study's tables and curves into `out` in each of the formats, names of `FORMATS`. Return the files.
+
+    Markdown and LaTeX are for the report's tables. CSV and Parquet have in addition `curves`, a row for every figure of
+    every evaluation, and `losses`, a row for every step whose loss is stored. TensorBoard gets both, a run for every
+    trial. All are of the trials that the report is about: those of the evaluation.
+
+    Raises:
+        ReportError: the folder has no study, a file cannot be written, or a package is missing.
+    """
+    found = findings(read_study(folder))
+    return [path for name in formats for path in FORMATS[name](found, out)]
+
+
+def _rows_of_curves(study: Study) -> Iterator[Row]:
+    for trial in study.trials:
+        for epoch in trial.epochs:
+            place = (epoch.step, epoch.epoch, epoch.seconds)
+            for figure, value in _figures(epoch):
+                yield trial.id, trial.optimizer, trial.seed, *place, figure, value
+
+
+def _figures(epoch: Epoch) -> list[tuple[str, float]]:
+    """Return the figures of an evaluation, but for its place, which has columns of its own."""
+    return [(figure, value) for figure, value in epoch.values.items() if figure != "epoch"]
+
+
+def _rows_of_losses(study: Study) -> Iterator[Row]:
+    for trial in study.trials:
+        for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True):
+            yield trial.id, trial.optimizer, trial.seed, int(step), loss
+
+
+LONG: Final[Mapping[str, tuple[Row, Callable[[Study], Iterator[Row]]]]] = {
+    "curves": (CURVES, _rows_of_curves),
+    "losses": (LOSSES, _rows_of_losses),
+}
+
+
+def _texts(found: Findings, out: Path, ending: str, spelled: Callable[[Table], str]) -> list[Path]:
+    tables = all_tables(found)
+    return [_written(out / f"{key}.{ending}", spelled(table)) for key, table in tables.items()]
+
+
+def _csv(found: Findings, out: Path) -> list[Path]:
+    made = _texts(found, out, "csv", to_csv)
+    for name, (columns, rows) in LONG.items():
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows(found.study))
+        made.append(_written(out / f"{name}.csv", text.getvalue()))
+    return made
+
+
+def _markdown(found: Findings, out: Path) -> list[Path]:
+    return _texts(found, out, "md", to_markdown)
+
+
+def _latex(found: Findings, out: Path) -> list[Path]:
+    return _texts(found, out, "tex", to_latex)
+
+
+def _parquet(found: Findings, out: Path) -> list[Path]:
+    pandas = _package("pandas", "--parquet")
+    _package("pyarrow", "--parquet")
+    made = []
+    tables = {key: pandas.read_csv(io.StringIO(to_csv(table))) for key, table in all_tables(found).items()}
+    for name, (columns, rows) in LONG.items():
+        tables[name] = pandas.DataFrame(list(rows(found.study)), columns=list(columns))
+    for name, frame in tables.items():
+        content = io.BytesIO()
+        frame.to_parquet(content, engine="pyarrow", index=False)
+        made.append(_written(out / f"{name}.parquet", content.getvalue()))
+    return made
+
+
+def _tensorboard(found: Findings, out: Path) -> list[Path]:
+    _package("tensorboard", "--tensorboard")
+    board = importlib.import_module("torch.utils.tensorboard")
+    return [_events(board, trial, out / "tensorboard" / trial.id) for trial in found.study.trials]
+
+
+def _events(board: Any, trial: Trial, run: Path) -> Path:
+    """Write the events of a trial. They replace those of an earlier export, which would else be shown twice."""
+    try:
+        for old in run.glob("events.out.tfevents.*"):
+            old.unlink()
+        with board.SummaryWriter(run) as writer:
+            for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True):
+                writer.add_scalar("loss", loss, int(step))
+            for epoch in trial.epochs:
+                for figure, value in _figures(epoch):
+                    writer.add_scalar(figure, value, epoch.step)
+    except OSError as error:
+        raise ReportError(f"The events in {run} could not be written: {error.strerror or error}.") from error
+    return run
+
+
+def _package(name: str, option: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ReportError(f"{option} needs {name}, which is not installed: pip install {name}.") from error
+
+
+def _written(path: Path, content: str | bytes) -> Path:
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    replace_file(path, data, again="steepest export")
+    return path
+
+
+FORMATS: Final[Mapping[str, Callable[[Findings, Path], list[Path]]]] = {
+    "csv": _csv,
+    "parquet": _parquet,
+    "markdown": _markdown,
+    "latex": _latex,
+    "tensorboard": _tensorboard,
+}
+"""The formats by name: functions that write the files and return their paths."""
