@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from browser import Page, browser
 from steepest.landscapes.explaining import Explanation, explain
 from steepest.study.errors import UsageError
-
-from .browser import Page, browser
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browser import Page, browser
 from steepest.landscapes.page.contents import contents
 from steepest.landscapes.page.page import page as page_of
 from steepest.landscapes.traced import Traced
 from steepest.landscapes.tracing import trace
-
-from .browser import Page, browser
 
 BUDGET = 40
 

@@ -76,7 +76,7 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click the middle of an element with the mouse, as a user does."""
-        self.ask(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        self.ask(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
         box = self.ask(f"JSON.stringify(document.querySelector({selector!r}).getBoundingClientRect())")
         at = json.loads(box)
         self.mouse("mousePressed", at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
