@@ -15,7 +15,7 @@ from ..matrices import column
 from ..orthogonal import matrix_norm
 from ..preconditioned import Preconditioned, exists, never
 from ..rule import Rule
-from ..vocabulary import lerp
+from ..vocabulary import lerp, maximum
 from .psgd_kron import balanced, clipped, factors, gram, is_diagonal, largest, preconditioned, rms, started, transformed
 
 
@@ -31,7 +31,7 @@ def quad(p, g, m, QL, QR, LL, LR, *, t, lr, lr_style, momentum, weight_decay, pr
     m = lerp(m, g, 1 - momentum)
     if p.numel():
         QL, QR = balanced(QL, QR) if t % 100 == 0 else (QL, QR)
-        rate = max(0.3, preconditioner_lr / math.sqrt(1 + t / 10000))
+        rate = maximum(preconditioner_lr / math.sqrt(1 + t / 10000), 0.3)
         QL, QR, LL, LR = improved(QL, QR, LL, LR, m, rate, noise_scale)
     u = clipped(preconditioned(m, QL, QR), 1.05)
     return p * (1 - lr * weight_decay) - (lr / 5 if lr_style == "adam" else lr) * u, m, QL, QR, LL, LR
