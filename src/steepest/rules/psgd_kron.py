@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import fields
-from ..fields import Options, State, View
+from ..fields import Options, Search, State, View
 from ..matrices import column
 from ..noise import normal
 from ..orthogonal import matrix_norm
@@ -106,7 +106,7 @@ def largest(A: Tensor, Q: Tensor) -> Tensor:
 
 
 def started(QL: Tensor | None, QR: Tensor | None, scale: Tensor | float) -> list[Tensor | None]:
-    """Return the first Q of each side, which scale a matrix by ``scale`` together."""
+    """Return the first Q of both sides, whose product is ``scale``."""
     sides = [Q for Q in (QL, QR) if Q is not None]
     return [None if Q is None else Q * scale ** (1 / len(sides)) for Q in (QL, QR)]
 
@@ -131,16 +131,14 @@ def clipped(u: Tensor, most: float) -> Tensor:
 
 def factors(rows: bool | None, columns: bool | None) -> tuple[State, State]:
     """Return the state Q of both sides: a matrix (True), its diagonal (False), or none (None)."""
-    return _factor("Q_0", "left", rows), _factor("Q_1", "right", columns)
+    return factor("Q_0", "left", rows), factor("Q_1", "right", columns)
 
 
-def _factor(name: str, side: str, is_whole: bool | None) -> State:
-    when = never if is_whole is None else exists
-    return (
-        State(name, side, init="identity", when=when)
-        if is_whole
-        else State(name, f"{side}_vector", init=1.0, when=when)
-    )
+def factor(name: str, side: str, is_whole: bool | None) -> State:
+    """Return the state Q of one side."""
+    if is_whole:
+        return State(name, side, init="identity")
+    return State(name, f"{side}_vector", init=1.0, when=never if is_whole is None else exists)
 
 
 @cache
@@ -199,15 +197,14 @@ class PSGDKron(Preconditioned):
     )
     memory_save_mode: str | None = fields.hyper(
         None,
-        "sides with a diagonal Q: the longer one if there is one, the longer one or else the columns, or all; None: no",
+        "sides with a diagonal Q: the longer one ('smart_one_diag'), or of a square the columns ('one_diag'), or both "
+        "('all_diag'); None: those that are too long",
         choices=("smart_one_diag", "one_diag", "all_diag"),
     )
     momentum_into_precond_update: bool = fields.hyper(True, "fit Q to the corrected momentum, and not to the gradient")
-    precond_lr: float = fields.hyper(
-        0.1, "length of a step of Q", low=0.0, exclusive_low=True, search=fields.Search(0.1, 1.0)
-    )
+    precond_lr: float = fields.hyper(0.1, "length of a step of Q", low=0.0, exclusive_low=True, search=Search(0.1, 1.0))
     precond_init_scale: float = fields.hyper(
-        1.0, "scale of the first Q, both sides together", low=0.0, exclusive_low=True, search=fields.Search(1e-2, 1e2)
+        1.0, "scale of the first Q, both sides together", low=0.0, exclusive_low=True, candidates=(0.1,)
     )
     _: KW_ONLY
     foreach: bool | None = fields.foreach()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import fields
-from ..fields import Options, State, View
+from ..fields import Options, Search, State, View
 from ..matrices import column
 from ..orthogonal import matrix_norm
 from ..preconditioned import Preconditioned, exists, never
@@ -107,7 +107,7 @@ class QUAD(Preconditioned):
         Choose it over `PSGDKron` where nothing may be random, and where triangular systems are slow to solve. Its steps
         have the size of Adam's at the same ``lr``.
     Caveats:
-        Q moves at every step: 14 products of matrices for a square one.
+        Q moves at every step: a square matrix takes 16 products of its size.
     """
 
     lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
@@ -124,7 +124,7 @@ class QUAD(Preconditioned):
         1.0, "largest ratio of a side with a dense Q to the other side", low=0.0, candidates=(2.0,)
     )
     preconditioner_lr: float = fields.hyper(
-        0.7, "length of a step of Q, which falls to 0.3 in time", low=0.3, search=fields.Search(0.3, 1.0)
+        0.7, "length of a step of Q, which falls to 0.3 in time", low=0.3, search=Search(0.3, 1.0)
     )
     noise_scale: float = fields.hyper(
         1e-9, "size σ of the noise in the momentum that Q is fitted to", low=0.0, exclusive_low=True, candidates=(1e-6,)
