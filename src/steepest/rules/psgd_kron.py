@@ -180,7 +180,7 @@ class PSGDKron(Preconditioned):
         the first 500 steps they are made anew at every step.
     """
 
-    lr: fields.Rate = fields.lr(3e-4, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(3e-4, 1e-4, 1e-2)
     momentum: float = fields.averaging_momentum(0.9, 0.01, 0.3)
     weight_decay: float = fields.weight_decay(0.0, "decay λ of matrices, which joins the step: ηλθ", 0.1, 0.6)
     preconditioner_update_probability: float | None = fields.hyper(

@@ -100,8 +100,8 @@ class QUAD(Preconditioned):
     Differs:
         quad_torch: same equations. It adds noise from torch's generator to the momentum, by which a row without a
         gradient does not make Q infinite; here the mean of that noise's products is added, without random numbers:
-        σ²‖PR‖²PL² to (PG)(PG)'. It computes the rate of Q in float32. Version 0.4.5 fails for matrices (it calls
-        math.max, which Python does not have). Convolutions are matrices with a row per output channel, where theirs are
+        σ²‖PR‖²PL² to (PG)(PG)'. It computes the rate of Q in float32. Version 0.4.5 fails for every matrix, by two
+        mistakes, and is equal once they are mended. Convolutions are matrices with a row per output channel; theirs are
         the squarest. Q is in the parameter's dtype (float32 for half types). Its ``dtype`` is not there.
     Use:
         Choose it over `PSGDKron` where nothing may be random, and where triangular systems are slow to solve. Its steps
@@ -110,7 +110,7 @@ class QUAD(Preconditioned):
         Q moves at every step: a square matrix takes 16 products of its size.
     """
 
-    lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-3)
+    lr: fields.Rate = fields.lr(1e-3, 1e-4, 3e-2)
     lr_style: str = fields.hyper(
         "adam",
         "size of a step: a root mean square of about η/5, which is Adam's, or of about η ('rms', or None)",
