@@ -41,10 +41,10 @@ pytest: setup
 test-all: lint types imports parity
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
 
-# zij asks for torch < 2.13, and timm for a torchvision of torch's own build; their optimizers need neither.
+# zij asks for torch < 2.13, timm for a torchvision of torch's own build, kron-torch for triton; their optimizers need none.
 parity: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps zij timm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps zij timm kron-torch quad-torch
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest tests/variants
 
 soak: setup

@@ -64,8 +64,10 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.novograd import NovoGrad as NovoGrad
     from .rules.padam import Padam as Padam
     from .rules.prodigy import Prodigy as Prodigy
+    from .rules.psgd_kron import PSGDKron as PSGDKron
     from .rules.qhm import QHM as QHM
     from .rules.qhm import QHAdam as QHAdam
+    from .rules.quad import QUAD as QUAD
     from .rules.radam import RAdam as RAdam
     from .rules.radam import Ranger as Ranger
     from .rules.rmsprop import RMSprop as RMSprop
@@ -110,6 +112,7 @@ __all__ = [
     "MARS",
     "NAG",
     "QHM",
+    "QUAD",
     "SAM",
     "SGD",
     "SGDP",
@@ -154,6 +157,7 @@ __all__ = [
     "NorMuon",
     "NovoGrad",
     "Optimizer",
+    "PSGDKron",
     "Padam",
     "PostHocEMA",
     "PowerLaw",

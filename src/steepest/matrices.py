@@ -70,6 +70,11 @@ def flattened(p: Tensor) -> Tensor:
     return p.reshape(p.shape[0], p.shape[1:].numel())
 
 
+def column(p: Tensor) -> Tensor:
+    """Return a vector or a number as a matrix of one column."""
+    return p.reshape(-1, 1)
+
+
 @cache
 def in_blocks(count: int, is_flat: bool) -> View:
     """Return the view of a parameter, flattened if asked, as a stack of ``count`` blocks of rows."""

@@ -1,4 +1,4 @@
-"""Eigenbases and singular vectors of stacks of matrices, with a way out where they cannot be found.
+"""Eigenbases, singular vectors and bounds of stacks of matrices, with a way out where they cannot be found.
 
 A matrix whose basis cannot be found, because it is not finite or an algorithm fails, keeps its old one; the others of
 its stack get theirs. Every function says which matrices failed.
@@ -74,6 +74,22 @@ def inverse_root(A: Tensor, old: Tensor, power: float, eps: float) -> Found:
         return result
 
     return kept(_each(root, A, old), old)
+
+
+def norm_bound(A: Tensor) -> Tensor:
+    """Return a lower bound of each matrix's largest eigenvalue, (..., 1, 1): one power iteration, from its longest row.
+
+    Args:
+        A: (..., n, n), symmetric and without negative eigenvalues, n at least 1. That of zeros is 0.
+    """
+    tiny = torch.finfo(A.dtype).tiny
+    top = A.abs().amax((-2, -1), keepdim=True).clamp(min=tiny)
+    A = A / top  # so that squares neither overflow nor vanish
+    place = A.square().sum(-1, keepdim=True).argmax(-2, keepdim=True)
+    x = A.gather(-2, place.expand(*place.shape[:-1], A.shape[-1])) @ A
+    x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=tiny)
+    bound: Tensor = torch.linalg.vector_norm(x @ A, dim=-1, keepdim=True) * top
+    return bound
 
 
 def kept(new: Tensor, old: Tensor) -> Found:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from .common import Array, Gradients, Rate, Result, Steps, trace
+from .noise import normal
 
 SIDES = {"right": (False, True), "left": (True, False), "full": (True, True)}
 
@@ -91,7 +92,7 @@ def apollo(
                 step = adam.direction(g)
             else:
                 g = g.reshape(theta.shape)
-                P = _normal(seed, place, k // update_proj_gap, short * r).reshape(short, r) / math.sqrt(max(r, 1))
+                P = normal(seed, place, k // update_proj_gap, short * r).reshape(short, r) / math.sqrt(max(r, 1))
                 low = P.T @ g if wide else g @ P
                 h = adam.direction(low)
                 axis = (0, 1) if scale_type == "tensor" else (0,) if wide else (1,)
@@ -110,23 +111,6 @@ def apollo(
         trace(partial(one, place), [theta], [[g] for g in own], lr=lr, maximize=maximize)[0]
         for place, (theta, own) in enumerate(each)
     ]
-
-
-def _normal(seed: int, place: int, draw: int, count: int) -> Array:
-    """Standard normal numbers, by Box and Muller, from two hashes for each element."""
-    stream = _hashed(_hashed(seed) + place)
-    keys = [_hashed(_hashed(stream + draw) + slot) for slot in (1, 2)]
-    bits = [np.array([_hashed(_hashed(i) + key) for i in range(1, count + 1)], dtype=np.float64) for key in keys]
-    u, angle = ((x + 0.5) / 2.0**32 for x in bits)
-    return np.asarray(np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * angle))
-
-
-def _hashed(x: int) -> int:
-    """The hash lowbias32 of 32 bits."""
-    x &= 0xFFFFFFFF
-    x = (x ^ (x >> 16)) * 0x7FEB352D & 0xFFFFFFFF
-    x = (x ^ (x >> 15)) * 0x846CA68B & 0xFFFFFFFF
-    return x ^ (x >> 16)
 
 
 def _along(new: Array, old: Array) -> Array:

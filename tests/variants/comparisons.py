@@ -8,6 +8,7 @@ from .comparison import Comparison
 from .of_keras import KERAS
 from .of_optax import OPTAX
 from .of_others import OTHERS
+from .of_psgd import PSGD
 from .of_schedulefree import SCHEDULEFREE
 from .of_timm import TIMM
 from .of_zij import ZIJ
@@ -32,7 +33,7 @@ FORMULAS = [
     ),
 ]
 
-COMPARISONS = [*TORCH, *KERAS, *OPTAX, *TIMM, *ZIJ, *OTHERS, *SCHEDULEFREE, *FORMULAS]
+COMPARISONS = [*TORCH, *KERAS, *OPTAX, *TIMM, *ZIJ, *OTHERS, *SCHEDULEFREE, *PSGD, *FORMULAS]
 
 NOT_COMPARED: dict[str, str] = {
     "adafactor": "Keras's and optax's add ε1 to g²; torch's, which we follow, bounds the mean of rows and the root",

@@ -6,12 +6,14 @@ sizes from 1e-5 to 1, so that it matters where ε is added.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path as File
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,8 @@ import torch
 
 import steepest
 from oracles import ORACLES
+from steepest.codecs import stream_of
+from steepest.noise import normal
 
 from .comparison import Comparison
 
@@ -80,13 +84,18 @@ def ours(comparison: Comparison, options: Mapping[str, Any], schedule: Schedule)
 def _in_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
     """At the rate in the expression; ``named`` pairs the two parameters with the names that it is given."""
     import_module(comparison.theirs.partition("(")[0].rpartition(".")[0])
+    return _in_module(comparison, sys.modules[comparison.library], schedule)
+
+
+def _in_module(comparison: Comparison, module: ModuleType, schedule: Schedule) -> Path:
+    """With a module under the library's name."""
     params = _parameters()
     names = {"params": params, "named": lambda *names: list(zip(names, params, strict=True))}
-    with redirect_stdout(sys.stderr):  # some print their options
-        optimizer = eval(comparison.theirs, {comparison.library: sys.modules[comparison.library], **names})
-    if hasattr(optimizer, "train"):
-        optimizer.train()
-    return _run(optimizer, params, schedule)
+    with redirect_stdout(sys.stderr):  # some print their options, or what they do
+        optimizer = eval(comparison.theirs, {comparison.library: module, **names})
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+        return _run(optimizer, params, schedule)
 
 
 def _timm(comparison: Comparison, base: float, schedule: Schedule) -> Path:
@@ -98,6 +107,38 @@ def _timm(comparison: Comparison, base: float, schedule: Schedule) -> Path:
             sys.modules[name].__path__ = [path]
         sys.modules["timm"].optim = sys.modules["timm.optim"]
     return _in_torch(comparison, base, schedule)
+
+
+def _kron_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
+    """With our random numbers, and solving in float64. Where the sides are to be equal, they do not join the step."""
+    in_place = "G += eps", "G += eps" if comparison.apart else "G = G + eps"
+    module = _mended("kron_torch.kron", (".float()", ""), ("torch.randn_like(G)", "drawn(G)"), in_place)
+    calls = itertools.count()
+
+    def drawn(G: torch.Tensor) -> torch.Tensor:
+        step, place = divmod(next(calls), len(SHAPES))
+        return normal(stream_of(0, place), step + 1, tuple(G.shape), device="cpu")
+
+    vars(module)["drawn"] = drawn
+    return _in_module(comparison, module, schedule)
+
+
+def _quad_torch(comparison: Comparison, base: float, schedule: Schedule) -> Path:
+    """With two mistakes mended, without which version 0.4.5 fails for every matrix."""
+    row = "A.index_select(0, j)"
+    module = _mended("quad_torch.quad", ("math.max(", "max("), (row, f"{row}.squeeze(0)"))
+    return _in_module(comparison, module, schedule)
+
+
+def _mended(name: str, *changes: tuple[str, str]) -> ModuleType:
+    """A module made from its source after these replacements, each of which must find its place."""
+    source = File(str(find_spec(name).origin)).read_text("utf-8")
+    for old, new in changes:
+        assert old in source, f"{name} has no {old!r} any more"
+        source = source.replace(old, new)
+    module = ModuleType(name)
+    exec(compile(source, name, "exec"), vars(module))
+    return module
 
 
 def _keras(comparison: Comparison, base: float, schedule: Schedule) -> Path:
@@ -164,6 +205,8 @@ PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
     "dadaptation": _in_torch,
     "dog": _in_torch,
     "parameterfree": _in_torch,
+    "kron_torch": _kron_torch,
+    "quad_torch": _quad_torch,
     "formula": _formula,
 }
 """The path of the other side at a base rate under a schedule, by the library that its expression starts with."""

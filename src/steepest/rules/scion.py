@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
-from ..matrices import check_whole, heads, matrices, view_of
+from ..matrices import check_whole, column, heads, matrices, view_of
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import column_mean, lerp, row_mean, sign, sqrt
@@ -69,11 +69,6 @@ LMOS: dict[str, Lmo] = {
     "bias_rms": bias_rms,
 }
 """Linear minimisation oracles by the name of their norm, for descent along -B."""
-
-
-def as_column(p: Tensor) -> Tensor:
-    """Return a vector or a number as a matrix of one column."""
-    return p.reshape(-1, 1)
 
 
 @cache
@@ -146,7 +141,7 @@ class Scion(Optimizer):
             return scion_for(cls.rule, norm or "spectral", 1, None)
         check_whole(cls.__name__, p)
         if p.dim() < 2:
-            return scion_for(cls.rule, norm or "bias_rms", 1, as_column)
+            return scion_for(cls.rule, norm or "bias_rms", 1, column)
         is_convolution = p.dim() > 2 and options["matrices"] != "batch"
         kernel = p.shape[2:].numel() if is_convolution else 1
         return scion_for(cls.rule, norm or "spectral", max(1, kernel), view_of(cls.__name__, p, options))

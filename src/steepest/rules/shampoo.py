@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
+from ..matrices import column
 from ..preconditioned import (
     FAILURES,
     PHASE,
@@ -86,11 +87,6 @@ def length(x: Tensor) -> Tensor:
 def has_moment(options: Options) -> bool:
     """Return whether the rule whose length a step takes has a second moment."""
     return options["graft"] not in (None, "sgd")
-
-
-def column(p: Tensor) -> Tensor:
-    """Return a vector or a number as a matrix of one column."""
-    return p.reshape(-1, 1)
 
 
 @cache
