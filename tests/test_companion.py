@@ -529,7 +529,11 @@ def test_a_transformer_trains_with_its_embeddings_and_head_under_adamw(cls: Any)
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("cls", [steepest.Muon, steepest.Scion, steepest.SOAP, steepest.Shampoo, steepest.SPlus])
+OF_MATRICES = ["Muon", "Scion", "SOAP", "Shampoo", "SPlus", "PSGDKron", "QUAD"]
+every_class_of_matrices = pytest.mark.parametrize("cls", [getattr(steepest, name) for name in OF_MATRICES])
+
+
+@every_class_of_matrices
 @pytest.mark.parametrize("mark", ["_is_flat_param", "_fsdp_flattened"])
 def test_flattened_parameters_are_refused(cls: Any, mark: str) -> None:
     """On a part of a matrix every step is another one, without any error."""
@@ -548,7 +552,7 @@ class Shard:
         return True
 
 
-@pytest.mark.parametrize("cls", [steepest.Muon, steepest.Scion, steepest.SOAP, steepest.Shampoo, steepest.SPlus])
+@every_class_of_matrices
 def test_sharded_matrices_are_refused(cls: Any) -> None:
     p = nn.Parameter(torch.zeros(4, 3))
     p.placements = (Shard(),)

@@ -185,7 +185,7 @@ class PSGDKron(Preconditioned):
     weight_decay: float = fields.weight_decay(0.0, "decay λ of matrices, which joins the step: ηλθ", 0.1, 0.6)
     preconditioner_update_probability: float | None = fields.hyper(
         None,
-        "part of the steps in which Q moves; None: 1 for 500 steps, then down to 0.03 at step 4000",
+        "part π of the steps in which Q moves, one in ⌈1/π⌉; None: 1 for 500 steps, then down to 0.03 at step 4000",
         low=0.0,
         exclusive_low=True,
         high=1.0,
