@@ -1,5 +1,6 @@
 """Maps: all starts at once are each start by itself, to the bit; basins, speeds, their figures, mistakes."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,27 @@ import torch
 from matplotlib.colors import to_rgb
 
 from steepest import registry
-from steepest.landscapes import basins, sources, speeds
+from steepest.landscapes import basins, rates, sources, speeds
 from steepest.landscapes.figures import charts
-from steepest.landscapes.maps import ELSEWHERE, LOST, BasinMap, acts_on_numbers, basin_map, speed_map, walk_together
+from steepest.landscapes.maps import ELSEWHERE, LOST, BasinMap, basin_map, speed_map
 from steepest.landscapes.paths import UnsuitedError, walk
 from steepest.landscapes.rates import Choice
 from steepest.landscapes.surfaces import surfaces
+from steepest.landscapes.together import acts_on_numbers, is_walked_together, walk_together
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
 from steepest.study.report.charts.palette import style_of
 
 FED = {"sophia"}
 TOGETHER = [name for name in registry.built_in() if name not in FED and acts_on_numbers(parse_config(name, {}))]
+DENSE = [name for name in TOGETHER if name != "sparseadam"]
 PLAIN = [name for name, each in surfaces().items() if each().is_elementwise and each().seen is None]
 STARTS = np.random.default_rng(0).uniform(-1.5, 1.5, (21, 2))
 
 
 def together(surface: str, text: str, budget: int) -> list[np.ndarray]:
     found = sources.find(surface)
-    return [positions for _, positions, _ in walk_together(found, parse_config(text, {}), STARTS, budget, 0)]
+    return [positions[0] for _, positions, _ in walk_together(found, parse_config(text, {}), STARTS, budget, 0)]
 
 
 def assert_equal_to_single(surface: str, text: str, budget: int, places: tuple[int, ...]) -> None:
@@ -45,9 +48,36 @@ def test_all_starts_at_once_are_each_start_by_itself_to_the_bit(surface: str) ->
         assert_equal_to_single(surface, text, 12, (0, 7, 20))
 
 
-@pytest.mark.parametrize("name", [name for name in TOGETHER if name != "sparseadam"])
+@pytest.mark.parametrize("name", DENSE)
 def test_every_pointwise_rule_walks_from_all_starts_at_once(name: str) -> None:
     assert_equal_to_single("rastrigin", f"{name}[lr=0.01]", 6, (0, 19))
+
+
+@pytest.mark.parametrize("name", [name for name in DENSE if "lr" in parse_config(name, {}).origin.ranges])
+def test_all_rates_at_once_end_where_each_ends_by_itself_to_the_bit(name: str) -> None:
+    found, config = sources.find("himmelblau"), parse_config(name, {})
+    low, high = (getattr(config.origin.ranges["lr"], end) for end in ("low", "high"))
+    tried = np.geomspace(low, high, 4).tolist()
+    arguments = found, config, tried, found.starts[:2], 8, 0
+    together, single = rates._ends_together(*arguments), rates._ends(*arguments)
+    assert together == single
+    assert len({*map(tuple, single)}) > 1
+
+
+def test_a_rate_that_is_lost_is_lost_among_others() -> None:
+    found, config = sources.find("himmelblau"), parse_config("sgd", {})
+    arguments = found, config, [0.01, 30.0, 0.02], found.starts, 40, 0
+    together = rates._ends_together(*arguments)
+    assert together == rates._ends(*arguments)
+    assert [math.inf in ends for ends in together] == [False, True, False]
+
+
+def test_noise_and_boxes_make_runs_walk_by_themselves() -> None:
+    config = parse_config("sgd", {})
+    assert is_walked_together(sources.find("ravine"), config)
+    for name in ("noisy-ravine", "reddi", "least-squares"):
+        assert not is_walked_together(sources.find(name), config)
+    assert not is_walked_together(dataclasses.replace(sources.find("ravine"), box=(-2.0, 2.0)), config)
 
 
 def test_rules_that_look_at_several_numbers_walk_by_themselves() -> None:

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -47,12 +46,9 @@ def test_the_best_rate_is_that_of_the_lowest_end() -> None:
 def test_a_score_is_the_mean_logarithm_above_the_minimum() -> None:
     found = sources.find("saddle")  # its lowest value is -1
 
-    def walk(value: float, is_lost: bool = False) -> Any:
-        return Walk(np.zeros((1, 2)), np.array([value]), np.zeros(1, int), np.zeros(0), np.zeros(0), "", is_lost)
-
-    assert rates.score(found, [walk(-0.9), walk(-0.999)]) == pytest.approx(-2)
-    assert rates.score(found, [walk(-1.0), walk(-1 + 1e-14)]) == math.log10(rates.RESOLUTION)
-    assert rates.score(found, [walk(-1.0), walk(-1.0, is_lost=True)]) == math.inf
+    assert rates.score(found, [-0.9, -0.999]) == pytest.approx(-2)
+    assert rates.score(found, [-1.0, -1 + 1e-14]) == math.log10(rates.RESOLUTION)
+    assert rates.score(found, [-1.0, math.inf]) == math.inf
 
 
 def test_of_equal_scores_the_smallest_rate_is_taken_and_the_tie_is_said() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, lr_range, planning, run_study, run_suite, tracing, upkeep
+from steepest.cli import bench, listing, lr_range, planning, racing, run_study, run_suite, tracing, upkeep
 from steepest.cli import explaining as explain_command
 from steepest.cli import replicate as replication
 from steepest.landscapes import explaining
@@ -380,6 +380,80 @@ def lr_range_(
     declared = workloads.find(workload)
     wanted = tuple(optimizers or ())
     lr_range.run(lr_range.Arguments(declared, wanted, preset, low, high, steps, repeats, seed, plot, data_dir, as_json))
+
+
+@app.command()
+def race(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="SURFACE|WORKLOAD",
+            help="A surface (ravine[condition=100], FILE.py:NAME), or what to train: see `steepest list surfaces` and "
+            "`steepest list workloads`.",
+        ),
+    ],
+    optimizers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--optimizer",
+            "-o",
+            metavar="NAME[key=value,...]",
+            help="An optimizer, perhaps with options; may be given several times. "
+            f"Default: {', '.join(tracing.USUAL)}; all of a workload's.",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="N", help=f"On a surface: gradients of each. Default: {BUDGET}.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="On a surface: a rate for all, instead of a search for each.")
+    ] = None,
+    rates: Annotated[
+        int | None,
+        typer.Option(metavar="N", help=f"On a surface: rates that are tried, besides the default. Default: {RATES}."),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help=f"On a surface: gradients that are shown in a second. Default: {racing.SPEED:g}."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="smoke|quick|full", help=f"Of a workload: its size. Default: {racing.PRESET}."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a workload: epochs, instead of the preset's.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a workload that counts steps: steps, instead of its own.")
+    ] = None,
+    data_dir: DataDir = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise, or of the weights and the order.")] = 0,
+) -> None:
+    """Let optimizers race: a table with sparklines, in which places change.
+
+    On a surface the paths are those of `steepest trace`, with its search of rates. On a workload they are short
+    trainings side by side, each with its declared or given rate, and places are compared at equal steps. A race is no
+    study: it has one seed.
+    """
+    raise typer.Exit(
+        racing.run(
+            racing.Arguments(
+                where=where,
+                optimizers=optimizers or (),
+                budget=budget,
+                lr=lr,
+                rates=rates,
+                speed=speed,
+                preset=preset,
+                epochs=epochs,
+                steps=steps,
+                data_dir=data_dir,
+                seed=seed,
+            )
+        )
+    )
 
 
 @app.command()

@@ -1,28 +1,23 @@
 """Maps: where an optimizer ends from every start, and how fast it is for every pair of options."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from steepest import registry, transforms
-from steepest.fields import STORAGE_OPTIONS, Search
+from steepest.fields import Search
 from steepest.landscapes.declaration import Declared, Option, Point, Surface
 from steepest.landscapes.paths import BEYOND, Array, UnsuitedError, walk
 from steepest.landscapes.rates import Choice
 from steepest.landscapes.records import TARGET
-from steepest.optimizer import Optimizer
+from steepest.landscapes.together import is_walked_together, walk_together
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.search import Range
-from steepest.study.seeds import GlobalStream, Noise
 from steepest.study.suggest import choices
-from steepest.study.trials.optimizers import StudiedOptimizer
 
 ELSEWHERE: Final = -1
 LOST: Final = -2
@@ -71,62 +66,20 @@ def basin_map(
     """
     if surface.size != 2 or not surface.minima or surface.window is None:
         raise UsageError(f"a map of basins needs two numbers, minima and a window, which {surface.name} has not all")
-    is_together = surface.is_elementwise and surface.seen is None and acts_on_numbers(config)
+    is_together = is_walked_together(surface, config)
     count = together if is_together else single
     x, y = (low + (np.arange(count) + 0.5) / count * (high - low) for low, high in surface.window)
     starts = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     ends = _Ends(surface, starts)
     if is_together:
         for evaluation, positions, values in walk_together(surface, config, starts, budget, seed):
-            ends.note(np.arange(len(starts)), positions, values, np.full(len(starts), evaluation))
+            ends.note(np.arange(len(starts)), positions[0], values[0], np.full(len(starts), evaluation))
     else:
         for place, start in enumerate(starts):
             _note_single(ends, place, surface, config, (float(start[0]), float(start[1])), budget, seed)
     minimum, evaluations = ends.found()
     shape = (count, count)
     return BasinMap(config.label, choice, x, y, minimum.reshape(shape), evaluations.reshape(shape), is_together)
-
-
-def acts_on_numbers(config: OptimizerConfig) -> bool:
-    """Return whether every number of a parameter moves by its own gradients only, whatever the others do.
-
-    This is known of the library's pointwise rules that share no number between parameters, with nothing around them:
-    clipping by norm, centralising and the like look at several numbers.
-    """
-    cls = registry.optimizers().get(config.source)
-    if cls is None:
-        return False
-    options = config.origin.resolved(config.options)
-    rule = cls.rule_for(options, torch.zeros(2, 2))
-    around = {name: Optimizer.fields[name].default for name in (*transforms.options(), *STORAGE_OPTIONS)}
-    is_plain = all(options[name] == usual for name, usual in around.items() if name in options)
-    return rule.kind == "pointwise" and rule.shared is None and is_plain
-
-
-def walk_together(
-    surface: Surface, config: OptimizerConfig, starts: Array, budget: int, seed: int
-) -> Iterator[tuple[int, Array, Array]]:
-    """Walk from all starts (n, 2) at once. Yield evaluations of each start, positions (n, 2) and values (n,)."""
-    param = torch.tensor(starts.T.copy(), dtype=torch.float64, requires_grad=True)
-    stream = GlobalStream("optimizer", seed)
-    with stream.active():
-        made = config.build([param])
-    optimizer = StudiedOptimizer(made, [param], stream, Noise(seed))
-    for evaluation in range(budget + 1):
-        if evaluation:
-            param.grad = None
-            surface.value(param).sum().backward()  # type: ignore[no-untyped-call]
-            made.step()
-        if optimizer.has_other_weights:
-            with optimizer.weights_to_measure():
-                yield (evaluation, *_seen(surface, param))
-        else:
-            yield (evaluation, *_seen(surface, param))
-
-
-@torch.no_grad()
-def _seen(surface: Surface, param: Tensor) -> tuple[Array, Array]:
-    return param.detach().T.numpy().copy(), surface.value(param).numpy()
 
 
 def _note_single(

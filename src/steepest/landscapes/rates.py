@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+
 from steepest.landscapes.declaration import Point, Surface
-from steepest.landscapes.paths import Walk, walk
+from steepest.landscapes.paths import BEYOND, Walk, walk
+from steepest.landscapes.together import is_walked_together, walk_together
 from steepest.study import seeds
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.search import Range
@@ -87,21 +90,47 @@ def choose(
     tried = {Range(declared).at((place + 0.5) / points) for place in range(points)}
     default = usual if isinstance(usual, float | int) and usual > 0 else None
     rates = sorted(tried | ({float(default)} if default else set()))
-    configs = [config.with_options({"lr": rate}) for rate in rates]
-    numbers = [seeds.derive("order", seed, "tuning", place) for place in range(TUNING_SEEDS if surface.seen else 1)]
-    scores = [
-        score(surface, [walk(surface, each, start, budget=budget, seed=n) for start in starts for n in numbers])
-        for each in configs
-    ]
+    ends = _ends_together if is_walked_together(surface, config) else _ends
+    scores = [score(surface, each) for each in ends(surface, config, rates, starts, budget, seed)]
     best = scores.index(min(scores))
-    return configs[best], Choice(rates[best], "tuned", tuple(rates), tuple(scores), default)
+    return config.with_options({"lr": rates[best]}), Choice(rates[best], "tuned", tuple(rates), tuple(scores), default)
 
 
-def score(surface: Surface, walks: Sequence[Walk]) -> float:
+def _ends(
+    surface: Surface, config: OptimizerConfig, rates: Sequence[float], starts: Sequence[Point], budget: int, seed: int
+) -> list[list[float]]:
+    """Return for every rate the value at the end of each run; infinite for one that is lost."""
+    numbers = [seeds.derive("order", seed, "tuning", place) for place in range(TUNING_SEEDS if surface.seen else 1)]
+    return [
+        [
+            _end(walk(surface, config.with_options({"lr": rate}), start, budget=budget, seed=number))
+            for start in starts
+            for number in numbers
+        ]
+        for rate in rates
+    ]
+
+
+def _end(walked: Walk) -> float:
+    return math.inf if walked.is_lost else float(walked.values[-1])
+
+
+def _ends_together(
+    surface: Surface, config: OptimizerConfig, rates: Sequence[float], starts: Sequence[Point], budget: int, seed: int
+) -> list[list[float]]:
+    """Return what `_ends` does, to the bit, of runs that are walked at once."""
+    runs = walk_together(surface, config, np.array(starts), budget, seed, rates)
+    _, _, values = next(runs)
+    limits, is_lost = np.maximum(BEYOND, np.abs(values)), np.zeros(values.shape, dtype=bool)
+    for _, positions, values in runs:
+        is_lost |= ~(np.isfinite(positions).all(-1) & (np.abs(values) <= limits))
+    ends: list[list[float]] = np.where(is_lost, math.inf, values).tolist()
+    return ends
+
+
+def score(surface: Surface, ends: Sequence[float]) -> float:
     """Return how well some runs ended, the lower the better. See `Choice.scores`."""
-    if any(each.is_lost for each in walks):
-        return math.inf
-    return round(sum(final_score(surface, each.values[-1]) for each in walks) / len(walks), DIGITS)
+    return round(sum(final_score(surface, end) for end in ends) / len(ends), DIGITS)
 
 
 def final_score(surface: Surface, value: float) -> float:

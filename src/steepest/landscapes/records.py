@@ -9,7 +9,7 @@ import numpy as np
 from steepest.landscapes.declaration import Point, Surface, Window
 from steepest.landscapes.paths import Array, Walk
 from steepest.landscapes.plane import Plane
-from steepest.landscapes.rates import Choice, final_score
+from steepest.landscapes.rates import RESOLUTION, Choice, final_score
 from steepest.landscapes.sources import spelled
 
 TARGET: Final = 1e-3
@@ -121,3 +121,8 @@ class Paths:
                 where = f" from {spelled(start)}" if len(self.starts) > 1 else ""
                 found.append(f"{', '.join(best)} end equally low{where}, as far as values are told apart")
         return found
+
+
+def value_curve(path: Walk, floor: float | None) -> Array:
+    """Return the values of a path above the minimum, at least the resolution; as they are where it is not known."""
+    return path.values if floor is None else np.maximum(path.values - floor, RESOLUTION)

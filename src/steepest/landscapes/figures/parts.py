@@ -13,8 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from steepest.landscapes.paths import Array
 from steepest.landscapes.plane import heights
-from steepest.landscapes.rates import RESOLUTION
-from steepest.landscapes.records import Path, Paths
+from steepest.landscapes.records import Path, Paths, value_curve
 from steepest.study.report.charts.matplotlib_renderer import DASHES, INK, MARKERS, QUIET
 from steepest.study.report.charts.palette import SeriesStyle, Styles, styles_by_name
 
@@ -172,11 +171,6 @@ def scale_values(axes: Axes, traced: Paths) -> None:
     axes.set_xlim(0, traced.budget)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     _scale(axes, *limits_of([value_curve(path, floor) for path in traced.paths]))
-
-
-def value_curve(path: Path, floor: float | None) -> Array:
-    """Return the values of a path above the minimum, at least the resolution; as they are where it is not known."""
-    return path.values if floor is None else np.maximum(path.values - floor, RESOLUTION)
 
 
 def limits_of(curves: Sequence[Array]) -> tuple[bool, float, float]:

@@ -15,7 +15,7 @@ from steepest.landscapes.declaration import Point, Window
 from steepest.landscapes.figures import parts
 from steepest.landscapes.paths import Array
 from steepest.landscapes.plane import heights
-from steepest.landscapes.records import Path, Paths
+from steepest.landscapes.records import Path, Paths, value_curve
 from steepest.landscapes.sources import spelled
 from steepest.study.report.charts.palette import SeriesStyle, swatch
 
@@ -88,7 +88,7 @@ def _curves(traced: Paths) -> list[dict[str, Any]]:
 
 def _curve(traced: Paths, path: Path, key: str) -> Array:
     """Return one of the two curves of a path."""
-    return parts.value_curve(path, traced.surface.floor) if key == "value" else traced.distances(path)
+    return value_curve(path, traced.surface.floor) if key == "value" else traced.distances(path)
 
 
 def _series(traced: Paths, label: str, style: SeriesStyle) -> dict[str, Any]:
