@@ -1,4 +1,4 @@
-"""The gallery: a picture of every optimizer's paths, docs/gallery/NAME.png, and docs/gallery.md, which compares them.
+"""The gallery: a picture of every optimizer's paths in docs/gallery, and docs/gallery.md, which compares them.
 
 Run it as ``python docs/gallery.py`` or ``make gallery``. It takes minutes; ``python docs/gallery.py adam`` draws one
 anew. The pages of the optimizers are written after it, since they show the pictures that exist.

@@ -130,7 +130,7 @@ def test_equal_runs_are_equal_and_the_page_and_figure_are_drawn(
     assert "real trainings" in traced.save(tmp_path / "paths.html").read_text("utf-8")
     monkeypatch.setattr(parts, "GRID", 9)
     figure = traced.figure()
-    assert "It is a picture, and no study." in " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    assert "It is a picture, not a study." in " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
 
 
 def test_batch_normalisation_uses_the_statistics_of_the_examples(folder: Path) -> None:
@@ -175,7 +175,7 @@ def test_steepest_trace_model_prints_a_table_and_writes_pages(
     told = capsys.readouterr()
     assert "My own task: the loss around real trainings" in told.out
     assert "SGD[lr=0.5]" in told.out
-    assert "It is a picture, and no study." in told.err
+    assert "It is a picture, not a study." in told.err
     assert page.read_text("utf-8").startswith("<!doctype html>")
 
 

@@ -411,8 +411,8 @@ def race(
     """Let optimizers race: a table with sparklines, in which places change.
 
     On a surface the paths are those of `steepest trace`, with its search of rates. On a workload they are short
-    trainings side by side, each with its declared or given rate, and places are compared at equal steps. A race is no
-    study: it has one seed.
+    trainings side by side, each with its declared or given rate, and places are compared at equal steps. A race is
+    not a study: it has one seed.
     """
     raise typer.Exit(
         racing.run(

@@ -60,7 +60,7 @@ def trace_training(
     the lowest snapshot in the two directions in which the snapshots of all optimizers together vary most (Li et al.
     2018, arXiv:1712.09913, section 7). The values, on the path and around it, are the loss on the first `EXAMPLES`
     training examples, with layers in evaluation mode, except that batch normalisation uses the statistics of these
-    examples: a point of the plane has no running ones. It is one training with one seed: a picture, and no study.
+    examples: a point of the plane has no running ones. It is one training with one seed: a picture, not a study.
 
     Args:
         workload: a name, or a file of yours: `my_task.py`.
@@ -153,7 +153,7 @@ def _surface(task: Task, title: str, first: "_Snapshots", seed: int) -> Surface:
         is_elementwise=False,
         points=POINTS,
         note=f"A real training with one seed, rates as declared or given. The loss is that on {count(batch)} training "
-        f"examples; paths have a point after every {_steps(first.every)}. It is a picture, and no study.",
+        f"examples; paths have a point after every {_steps(first.every)}. It is a picture, not a study.",
         name="training",
         title=f"{title}: the loss around real trainings",
     )
@@ -217,7 +217,7 @@ class _Snapshots(Watcher):
             self._take(run)
 
     def looped(self, run: Run) -> None:
-        """Take the last weights, and leave the test set alone."""
+        """Take the last weights, and do not look at the test set."""
         if self.evaluations[-1] < run.counts.evaluations:
             self._take(run)
         raise Ended
