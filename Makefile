@@ -1,12 +1,13 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
 # make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
+# make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup study test lint types imports pytest test-all parity soak bench clean
+.PHONY: setup study test lint types imports pytest test-all parity soak gallery bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -49,6 +50,9 @@ parity: setup
 
 soak: setup
 	STEEPEST_SOAK=10000 $(BIN)/python -m pytest tests/test_random_configurations.py --hypothesis-show-statistics
+
+gallery: setup
+	$(BIN)/python docs/gallery.py
 
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json

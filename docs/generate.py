@@ -28,6 +28,8 @@ from steepest.text import range_in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "optimizers"
+GALLERY = ROOT / "docs" / "gallery"
+"""The folder of the pictures that gallery.py draws, NAME.png."""
 OVERVIEW = "README.md"
 COMMAND = "python docs/generate.py"
 MARK = f"<!-- {COMMAND} writes this page -->"
@@ -117,13 +119,22 @@ def page(facts: Info) -> str:
     parts = [MARK, f"# {facts.optimizer.__name__}", prose(title), prose(more), fact_table(facts)]
     for heading, text in (("When to use it", facts.use), ("Caveats", facts.caveats)):
         parts += [f"## {heading}", prose(text)] if text else []
-    parts += ["## One step", *step(facts)]
+    parts += ["## One step", *step(facts), *paths(facts)]
     parts += ["## Options", option_table(own_fields(facts)), also(facts)]
     parts += ["## State", state_table(facts)]
     parts += ["## Source", prose(facts.source)]
     parts += ["## Where it differs", prose(about["Differs"])] if "Differs" in about else []
     parts += [f"[All optimizers]({OVERVIEW})"]
     return joined(parts)
+
+
+def paths(facts: Info) -> Iterator[str]:
+    """Yield the parts of a page that show an optimizer's paths on surfaces, if they are drawn."""
+    picture = GALLERY / f"{facts.name}.png"
+    if picture.exists():
+        yield "## On surfaces"
+        yield f"![Paths of {facts.optimizer.__name__}]({os.path.relpath(picture, FOLDER)})"
+        yield "How they are made, and those of all others: [gallery](../gallery.md)."
 
 
 def is_in_torch(facts: Info) -> bool:

@@ -132,7 +132,7 @@ def test_a_race_of_short_trainings(steepest: Any) -> None:
     assert answer.code == 0, answer.err
     head, *lines = answer.out.splitlines()
     assert re.fullmatch(r"My own task: \d+ steps, one seed, rates as declared or given", head)
-    assert "note: a race is no study" in answer.err
+    assert "note: a race is not a study" in answer.err
     assert re.match(r"1 +.+ +(0\.\d+|1) +[▁▂▃▄▅▆▇█]+ +rate 0\.\d+, finished", lines[-2])
     assert {"SGD[lr=0.5]", "Adam[lr=0.02]"} == set(re.findall(r"SGD\[lr=0.5\]|Adam\[lr=0.02\]", "\n".join(lines[-2:])))
     assert not Path("studies").exists()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from steepest.landscapes.figures import charts, parts
+from steepest.landscapes.figures import charts, films, parts, pictures
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -13,6 +13,8 @@ def _coarse_grounds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "GRID", 41)
         patch.setattr(charts, "LINES", 31)
+        patch.setattr(pictures, "DPI", 50)
+        patch.setattr(films, "DPI", 40)
         yield
 
 

@@ -13,7 +13,6 @@ from steepest.cli import replicate as replication
 from steepest.landscapes import explaining
 from steepest.landscapes.tracing import BUDGET, RATES
 from steepest.study import workloads
-from steepest.study.errors import UsageError
 from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning import suites
 from steepest.study.planning.budget import Budget, Given
@@ -434,8 +433,8 @@ def race(
     """Let optimizers race: a table with sparklines, in which places change.
 
     On a surface the paths are those of `steepest trace`, with its search of rates. On a workload they are short
-    trainings side by side, each with its declared or given rate, and places are compared at equal steps. A race is no
-    study: it has one seed.
+    trainings side by side, each with its declared or given rate, and places are compared at equal steps. A race is
+    not a study: it has one seed.
     """
     raise typer.Exit(
         racing.run(
@@ -492,6 +491,14 @@ def trace(
             "`steepest list surfaces`.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORKLOAD",
+            help="Instead of a surface: real trainings of a workload, a name or my_task.py, in the plane in which "
+            "their weights vary most, with the loss around them.",
+        ),
+    ] = None,
     optimizers: Annotated[
         list[str] | None,
         typer.Option(
@@ -499,22 +506,42 @@ def trace(
             "-o",
             metavar="NAME[key=value,...]",
             help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
-            f"Default: {', '.join(tracing.USUAL)}.",
+            f"Default: {', '.join(tracing.USUAL)}; all of a workload's.",
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(metavar="N", help="Gradients that every path may take.")] = BUDGET,
+    budget: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Gradients that every path may take. Default: {BUDGET}.")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(metavar="RATE", help="A rate for all optimizers, instead of a search for each.")
     ] = None,
     rates: Annotated[
-        int, typer.Option(metavar="N", help="Rates that are tried for every optimizer, in addition to its default.")
-    ] = RATES,
-    starts: Annotated[int, typer.Option(metavar="N", help="How many of the surface's starts.")] = 1,
+        int | None,
+        typer.Option(
+            metavar="N", help=f"Rates that are tried, in addition to an optimizer's default. Default: {RATES}."
+        ),
+    ] = None,
+    starts: Annotated[
+        int | None, typer.Option(metavar="N", help="How many of the surface's starts. Default: 1.")
+    ] = None,
     points: Annotated[
         list[str] | None,
         typer.Option("--start", metavar="X,Y", help="A start of your own; may be given several times."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise and of drawn starts.")] = 0,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="smoke|quick|full", help=f"With --model: its size. Default: {tracing.PRESET}."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="With --model: epochs, instead of the preset's.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="With a --model that counts steps: steps, instead of its own.")
+    ] = None,
+    data_dir: DataDir = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the noise and of drawn starts, or of weights and order.")
+    ] = 0,
     out: Annotated[
         list[Path] | None,
         typer.Option(
@@ -541,22 +568,26 @@ def trace(
 ) -> None:
     """Let optimizers walk on a surface: a table of where they end, and pictures of their paths.
 
-    Every optimizer has the same start and the same budget of gradients, and the best of equally many rates.
+    Every optimizer has the same start and the same budget of gradients, and the best of equally many rates. With
+    --model they are trainings with one seed, and rates as declared or given.
     """
     if surfaces:
         listing.list_names("surfaces", as_json)
         return
-    if surface is None:
-        raise UsageError("name a surface, such as rosenbrock: see `steepest list surfaces`")
     tracing.run(
         tracing.Arguments(
             surface=surface,
+            model=model,
             optimizers=optimizers or (),
             budget=budget,
             lr=lr,
             rates=rates,
             starts=starts,
-            points=points or (),
+            points=tuple(points or ()),
+            preset=preset,
+            epochs=epochs,
+            steps=steps,
+            data_dir=data_dir,
             seed=seed,
             out=out or (),
             basins=basins,

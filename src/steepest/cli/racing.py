@@ -94,7 +94,7 @@ def place(where: str) -> Surface | Declared:
 
 
 class _Screen:
-    """What a race is shown on: a table that stays on a terminal, or a line for every tenth of the race."""
+    """The view of a race: a table that stays on a terminal, or a line for every tenth of the race."""
 
     def __init__(self, screen: Console, race: Race) -> None:
         self._screen = screen
@@ -202,7 +202,7 @@ def _train(prepared: Prepared, limits: WorkerLimits, data_dir: Path | None) -> i
     screen.print(
         f"{prepared.request.workload.title}: {steps} steps, one seed, rates as declared or given", markup=False
     )
-    console.note("a race is no study: one seed, no tuning, no test of whether differences are more than chance")
+    console.note("a race is not a study: one seed, no tuning, no test of whether differences are more than chance")
     for entry in plan.document.optimizers:
         if entry.skipped:
             console.note(f"{entry.label} is skipped: {entry.skipped}")

@@ -12,24 +12,34 @@ from rich.text import Text
 from steepest.cli import console
 from steepest.landscapes.atlas import basins, check_picture, speeds
 from steepest.landscapes.traced import Traced, check_kind
-from steepest.landscapes.tracing import trace
+from steepest.landscapes.tracing import BUDGET, RATES, trace
+from steepest.landscapes.training import trace_training
 from steepest.study.errors import UsageError
 
 USUAL: Final = ("sgd", "momentum", "adam")
-"""The optimizers where none is named."""
+"""The optimizers on a surface where none is named."""
+OF_SURFACES: Final = ("surface", "budget", "lr", "rates", "starts", "points", "basins", "speed_map")
+OF_TRAININGS: Final = ("preset", "epochs", "steps", "data_dir")
+SPELLED: Final = {"surface": "SURFACE", "points": "--start"}
+PRESET: Final = "quick"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """The arguments of the command."""
 
-    surface: str
+    surface: str | None
+    model: str | None
     optimizers: Sequence[str]
-    budget: int
+    budget: int | None
     lr: float | None
-    rates: int
-    starts: int
+    rates: int | None
+    starts: int | None
     points: Sequence[str]
+    preset: str | None
+    epochs: int | None
+    steps: int | None
+    data_dir: Path | None
     seed: int
     out: Sequence[Path]
     basins: Path | None
@@ -40,6 +50,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Trace, print the table, and write the pictures that are asked for; of maps only these, unless --out is given."""
+    _check_use(arguments)
     maps = [file for file in (arguments.basins, arguments.speed_map) if file]
     for file in arguments.out:
         check_kind(file)
@@ -51,29 +62,42 @@ def run(arguments: Arguments) -> None:
         _trace(arguments)
 
 
+def _check_use(arguments: Arguments) -> None:
+    """Raise UsageError for options of surfaces with --model, and the other way round."""
+    if arguments.surface is None and arguments.model is None:
+        raise UsageError("name a surface, such as rosenbrock: see `steepest list surfaces`")
+    useless, what = (OF_TRAININGS, "a surface") if arguments.model is None else (OF_SURFACES, "--model")
+    given = [name for name in useless if getattr(arguments, name) not in (None, ())]
+    if given:
+        spelled = ", ".join(SPELLED.get(name, f"--{name.replace('_', '-')}") for name in given)
+        advice = "; give a rate in brackets, -o adam[lr=0.1]" if "lr" in given else ""
+        raise UsageError(f"{spelled} has no effect with {what}; leave it out{advice}")
+
+
 def _draw_maps(arguments: Arguments) -> None:
     optimizers = list(arguments.optimizers or USUAL)
-    common = {"budget": arguments.budget, "seed": arguments.seed}
+    budget, rates = _counts(arguments)
     if arguments.basins:
-        found = basins(arguments.surface, optimizers, lr=arguments.lr, rates=arguments.rates, **common)
+        found = basins(arguments.surface, optimizers, lr=arguments.lr, rates=rates, budget=budget, seed=arguments.seed)
         for label, reason in found.skipped:
             console.note(f"{label} is skipped: {reason}")
         console.note(f"written: {found.save(arguments.basins)}")
     if arguments.speed_map:
-        made = speeds(arguments.surface, optimizers, arguments.over, **common)
+        assert arguments.surface is not None
+        made = speeds(arguments.surface, optimizers, arguments.over, budget=budget, seed=arguments.seed)
         console.note(f"written: {made.save(arguments.speed_map)}")
 
 
-def _trace(arguments: Arguments) -> None:
-    traced = trace(
-        arguments.surface,
-        list(arguments.optimizers or USUAL),
-        budget=arguments.budget,
-        lr=arguments.lr,
-        rates=arguments.rates,
-        starts=[point(text) for text in arguments.points] or arguments.starts,
-        seed=arguments.seed,
+def _counts(arguments: Arguments) -> tuple[int, int]:
+    """Return the budget and the number of rates."""
+    return (
+        BUDGET if arguments.budget is None else arguments.budget,
+        RATES if arguments.rates is None else arguments.rates,
     )
+
+
+def _trace(arguments: Arguments) -> None:
+    traced = _of_training(arguments) if arguments.model else _of_surface(arguments)
     if arguments.as_json:
         print(json.dumps(_document(traced), indent=2))
     else:
@@ -81,6 +105,34 @@ def _trace(arguments: Arguments) -> None:
     for file in arguments.out:
         traced.save(file)
         console.note(f"written: {file}")
+
+
+def _of_surface(arguments: Arguments) -> Traced:
+    budget, rates = _counts(arguments)
+    starts = 1 if arguments.starts is None else arguments.starts
+    return trace(
+        arguments.surface,
+        list(arguments.optimizers or USUAL),
+        budget=budget,
+        lr=arguments.lr,
+        rates=rates,
+        starts=[point(text) for text in arguments.points] or starts,
+        seed=arguments.seed,
+    )
+
+
+def _of_training(arguments: Arguments) -> Traced:
+    assert arguments.model is not None
+    with console.messages():
+        return trace_training(
+            arguments.model,
+            arguments.optimizers,
+            preset=arguments.preset or PRESET,
+            epochs=arguments.epochs,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            data_dir=arguments.data_dir,
+        )
 
 
 def point(text: str) -> tuple[float, ...]:

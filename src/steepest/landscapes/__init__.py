@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from steepest.landscapes.records import Path as Path
     from steepest.landscapes.traced import Traced as Traced
     from steepest.landscapes.tracing import trace as trace
+    from steepest.landscapes.training import trace_training as trace_training
 
 _HOMES: Final = {
     "atlas": ("Basins", "Speeds", "basins", "speeds"),
@@ -31,6 +32,7 @@ _HOMES: Final = {
     "records": ("Path",),
     "traced": ("Traced",),
     "tracing": ("trace",),
+    "training": ("trace_training",),
 }
 
 

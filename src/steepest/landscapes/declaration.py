@@ -87,6 +87,7 @@ class Surface:
         lowest: the lowest value, where `minima` is empty; None if nobody knows it.
         seen: function of a `Draw` and the parameters, the loss that an optimizer sees on a stochastic surface.
         box: ends between which every number is put back after each step; a start must lie between them too.
+        points: the most points along each side of a drawn grid, where values take long; None is as many as look well.
         note: a remark for readers.
         is_elementwise: whether `value` takes further dimensions.
         name, title, options: filled in where the surface is found.
@@ -102,6 +103,7 @@ class Surface:
     lowest: float | None = None
     seen: Callable[..., Tensor] | None = None
     box: tuple[float, float] | None = None
+    points: int | None = None
     note: str = ""
     is_elementwise: bool = True
     name: str = ""

@@ -82,9 +82,14 @@ def window_around(points: Array) -> Window:
 
 
 def heights(surface: Surface, plane: Plane, window: Window, count: int) -> tuple[Array, Array, NDArray[np.float64]]:
-    """Return the coordinates (count,) and (count,) of a grid in the window, and the values (count, count) there."""
+    """Return the coordinates (n,) and (n,) of a grid in the window, and the values (n, n) there.
+
+    n is `count`, or the surface's own `points` if that is less. Values are computed row by row, as a row may have
+    many numbers.
+    """
+    count = min(count, surface.points or count)
     x, y = (np.linspace(low, high, count) for low, high in window)
-    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    rows = [np.stack([x, np.full(count, height)], axis=1) for height in y]
     with torch.no_grad():
-        values = surface.values(torch.from_numpy(plane.points(grid)))
-    return x, y, values.numpy().reshape(count, count)
+        values = [surface.values(torch.from_numpy(plane.points(row))).numpy() for row in rows]
+    return x, y, np.stack(values)

@@ -80,8 +80,10 @@ def trace(
             for place, start in enumerate(points)
         ]
     plane = plane_of(found, [each[3] for each in walked])
-    paths = tuple(_path(plane, *each) for each in walked)
-    return Traced(found, paths, tuple(skipped), points, budget, plane, _window(found, plane, own_window, paths, points))
+    paths = tuple(path_of(plane, *each) for each in walked)
+    return Traced(
+        found, paths, tuple(skipped), points, budget, plane, window_of(found, plane, own_window, paths, points)
+    )
 
 
 def check_counts(**counts: Any) -> None:
@@ -157,7 +159,8 @@ def _unfed(text: str) -> str:
     return known.__name__ if known is not None and known.takes_estimates else ""
 
 
-def _path(plane: Plane | None, config: OptimizerConfig, choice: Choice, start: int, walked: Walk) -> Path:
+def path_of(plane: Plane | None, config: OptimizerConfig, choice: Choice, start: int, walked: Walk) -> Path:
+    """Return the path of an optimizer from a start, with its coordinates in a plane."""
     if plane is None:
         shown = np.stack([walked.evaluations.astype(np.float64), walked.positions[:, 0]], axis=1)
     else:
@@ -173,7 +176,7 @@ def _path(plane: Plane | None, config: OptimizerConfig, choice: Choice, start: i
     )
 
 
-def _window(
+def window_of(
     surface: Surface, plane: Plane | None, own: Window | None, paths: Sequence[Path], starts: Sequence[Point]
 ) -> Window:
     """Return the window: the surface's own, or one that holds the paths, the starts and the minima."""

@@ -48,12 +48,12 @@ def _ground(traced: Paths) -> dict[str, Any] | None:
     """Return the heights above the minimum on a grid, row by row, and the levels of the contours."""
     if traced.plane is None:
         return None
-    *_, values = heights(traced.surface, traced.plane, traced.window, GRID)
+    x, _, values = heights(traced.surface, traced.plane, traced.window, GRID)
     finite = values[np.isfinite(values)]
     floor = traced.surface.floor if traced.surface.floor is not None else float(finite.min()) if finite.size else 0.0
     above = values - floor
     levels = parts.levels_of(above[np.isfinite(above)])[0] if finite.size else np.array([])
-    return {"count": GRID, "heights": _plain(above.ravel()), "levels": _plain(levels), "floor": floor}
+    return {"count": len(x), "heights": _plain(above.ravel()), "levels": _plain(levels), "floor": floor}
 
 
 def _history_window(traced: Paths) -> Window:
