@@ -4,10 +4,9 @@
 of a tensor of two numbers; with options of its own it stands under `@surface`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from steepest.study import STUDY_PACKAGES
+from steepest.study.lazy import loader
 
 if TYPE_CHECKING:
     from steepest.landscapes.atlas import Basins as Basins
@@ -35,21 +34,5 @@ _HOMES: Final = {
     "training": ("trace_training",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when asked for, as in steepest.study: the package needs what the extra `study` installs.
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(_loaded(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _loaded(home: str) -> Any:
-    try:
-        return importlib.import_module(f".{home}", __name__)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in STUDY_PACKAGES:
-            raise
-        raise ModuleNotFoundError(
-            f'landscapes need {error.name}, which is not installed: pip install "steepest[study]"', name=error.name
-        ) from error
+# Loaded when asked for: the package needs what the extra `study` installs.
+__getattr__ = loader(__name__, "landscapes", _HOMES)

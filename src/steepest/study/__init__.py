@@ -5,8 +5,10 @@ with a training loop of your own uses `study.experiment`, `study.Metric` and `st
 `compare` runs a study from Python.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from steepest.study.lazy import STUDY_PACKAGES as STUDY_PACKAGES
+from steepest.study.lazy import loader
 
 if TYPE_CHECKING:
     from steepest.param_groups import no_decay as no_decay
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from steepest.study.report.answer import Answer as Answer
     from steepest.study.trials.run import Run as Run
 
-STUDY_PACKAGES: Final = ("typer", "rich", "numpy", "scipy", "sklearn", "matplotlib", "plotly", "jinja2")
-"""The packages that the extra `steepest[study]` installs, by the names that are imported."""
-
 _HOMES: Final = {
     ".param_groups": ("no_decay",),
     "comparison": ("compare",),
@@ -38,21 +37,5 @@ _HOMES: Final = {
     "trials.run": ("Run",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the statistics and the report, which live in this package too, do without torch.
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(_loaded(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _loaded(home: str) -> Any:
-    try:
-        return importlib.import_module(f".{home}", __name__)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in STUDY_PACKAGES:
-            raise
-        raise ModuleNotFoundError(
-            f'studies need {error.name}, which is not installed: pip install "steepest[study]"', name=error.name
-        ) from error
+# Loaded when asked for: the statistics and the report, which live in this package too, do without torch.
+__getattr__ = loader(__name__, "studies", _HOMES)
