@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steepest.cli import console, tracing
-from steepest.landscapes.explaining import check_kind, explain
+from steepest.landscapes.explaining import KINDS, explain
+from steepest.landscapes.files import kind_of
 
 
 def run(
@@ -20,7 +21,7 @@ def run(
 ) -> None:
     """Explain, print the steps, and write the files that are asked for."""
     for file in out:
-        check_kind(file)
+        kind_of(file, KINDS)
     point = None if start is None else tracing.point(start)
     explained = explain(optimizer, surface, steps=steps, start=point, lr=lr, rates=rates, seed=seed)
     print(explained.text(None if not out else 1))

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from steepest.cli import console
-from steepest.landscapes.atlas import basins, check_picture, speeds
-from steepest.landscapes.traced import Traced, check_kind
+from steepest.landscapes.atlas import basins, kind_of_picture, speeds
+from steepest.landscapes.files import kind_of
+from steepest.landscapes.traced import KINDS, Traced
 from steepest.landscapes.tracing import BUDGET, RATES, trace
 from steepest.landscapes.training import trace_training
 from steepest.study.errors import UsageError
@@ -53,9 +54,9 @@ def run(arguments: Arguments) -> None:
     _check_use(arguments)
     maps = [file for file in (arguments.basins, arguments.speed_map) if file]
     for file in arguments.out:
-        check_kind(file)
+        kind_of(file, KINDS)
     for file in maps:
-        check_picture(file)
+        kind_of_picture(file)
     if maps:
         _draw_maps(arguments)
     if arguments.out or not maps:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from steepest.landscapes import sources
 from steepest.landscapes.declaration import Surface
+from steepest.landscapes.files import kind_of, writing
 from steepest.landscapes.maps import BasinMap, SpeedMap, basin_map, speed_map
 from steepest.landscapes.paths import UnsuitedError, try_step
 from steepest.landscapes.rates import choose
 from steepest.landscapes.traced import PICTURES
 from steepest.landscapes.tracing import BUDGET, RATES, Optimizers, check_counts, read_optimizers
 from steepest.study.errors import UsageError
-from steepest.study.suggest import choices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,21 +71,17 @@ class Speeds:
 
 
 def _save(maps: Basins | Speeds, file: File) -> File:
-    check_picture(file)
+    kind = kind_of_picture(file)
     from steepest.landscapes.figures import pictures
 
-    try:
-        pictures.write(maps.figure(), file, file.suffix.lower().removeprefix("."))
-    except OSError as error:
-        raise UsageError(f"the figure {file} cannot be written: {error}") from error
+    with writing(file, "figure"):
+        pictures.write(maps.figure(), file, kind)
     return file
 
 
-def check_picture(file: File) -> None:
-    """Raise UsageError for a file that no map is written into."""
-    kind = file.suffix.lower().removeprefix(".")
-    if kind not in PICTURES:
-        raise UsageError(f"{file}: {choices('kind of picture', kind, PICTURES)}")
+def kind_of_picture(file: File) -> str:
+    """Return the kind of a file that a map is written into. Raise UsageError for any other."""
+    return kind_of(file, PICTURES, "kind of picture")
 
 
 def basins(

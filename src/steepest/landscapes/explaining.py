@@ -9,14 +9,14 @@ import torch
 from markupsafe import Markup
 
 from steepest.landscapes.declaration import Draw
+from steepest.landscapes.files import kind_of, writing
 from steepest.landscapes.rates import Choice
 from steepest.landscapes.sources import find
 from steepest.landscapes.traced import Traced
-from steepest.landscapes.tracing import BUDGET, RATES, trace
+from steepest.landscapes.tracing import BUDGET, RATES, check_counts, trace
 from steepest.optimizer import Optimizer
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import OptimizerConfig
-from steepest.study.suggest import choices
 from steepest.walkthrough import Step, Walkthrough, in_numbers
 
 SURFACE: Final = "ravine"
@@ -89,30 +89,17 @@ class Explanation:
             UsageError: another suffix, or a file that cannot be written.
         """
         file = File(path)
-        check_kind(file)
+        kind = kind_of(file, KINDS)
         from steepest.landscapes.page import explanation  # drawing needs a large package
 
-        text = (
-            explanation.page(self.traced, self.steps, self.text())
-            if file.suffix.lower() == ".html"
-            else self.text() + "\n"
-        )
-        try:
+        text = explanation.page(self.traced, self.steps, self.text()) if kind == "html" else self.text() + "\n"
+        with writing(file, "explanation"):
             file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"the explanation {file} cannot be written: {error}") from error
         return file
 
     def _repr_html_(self) -> str:
         """Return the first steps for a notebook."""
         return Markup("<pre>{}</pre>").format(self.text(3))
-
-
-def check_kind(file: File) -> None:
-    """Raise UsageError for a file that no explanation is written into."""
-    kind = file.suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise UsageError(f"{file}: {choices('kind of file', kind, KINDS)}")
 
 
 def explain(
@@ -141,8 +128,7 @@ def explain(
     Raises:
         UsageError: as for `trace`; or the rule has no equations to walk through, or the surface several parameters.
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"steps must be a whole number of at least 1, not {steps!r}")
+    check_counts(steps=steps)
     found = find(surface)
     if len(found.shapes) > 1:
         raise UsageError(

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
+from steepest.landscapes.files import kind_of, writing
 from steepest.landscapes.records import Paths
-from steepest.study.errors import UsageError
-from steepest.study.suggest import choices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,16 +61,13 @@ class Traced(Paths):
             UsageError: another suffix, or a film without the program that writes it.
         """
         file = File(path)
-        kind = file.suffix.lower().removeprefix(".")
-        check_kind(file)
+        kind = kind_of(file, KINDS)
         from steepest.landscapes.figures import films, pictures
         from steepest.landscapes.page import page
 
         writers = {**dict.fromkeys(PAGES, page), **dict.fromkeys(PICTURES, pictures), **dict.fromkeys(FILMS, films)}
-        try:
+        with writing(file, "figure"):
             writers[kind].save(self, file)
-        except OSError as error:
-            raise UsageError(f"the figure {file} cannot be written: {error}") from error
         return file
 
     def _repr_html_(self) -> str:
@@ -84,10 +80,3 @@ class Traced(Paths):
         return Markup('<img style="max-width: 100%" alt="{}" src="data:image/svg+xml;base64,{}">').format(
             repr(self), image
         )
-
-
-def check_kind(file: File) -> None:
-    """Raise UsageError for a file that no figure is written into."""
-    kind = file.suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise UsageError(f"{file}: {choices('kind of file', kind, KINDS)}")
