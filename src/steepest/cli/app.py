@@ -134,6 +134,19 @@ DeviceName = Annotated[
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Let torch use deterministic algorithms only, which may be slower.")
 ]
+Behaviour = Annotated[
+    bool,
+    typer.Option(
+        "--behaviour/--no-behaviour",
+        help="Sample how the optimizers move: norms of gradients and updates, and angles, by layer.",
+    ),
+]
+Sharpness = Annotated[
+    bool,
+    typer.Option(
+        "--sharpness", help="Measure the loss's largest curvature at every evaluation, by power iterations. Costs time."
+    ),
+]
 AllTrain = Annotated[
     bool, typer.Option("--all-train", help="Train on all training examples; then there is no validation set.")
 ]
@@ -217,6 +230,8 @@ def study(
     precision: Precision = "fp32",
     device: DeviceName = "cpu",
     deterministic: Deterministic = False,
+    behaviour: Behaviour = True,
+    sharpness: Sharpness = False,
     all_train: AllTrain = False,
     out: Out = None,
     data_dir: DataDir = None,
@@ -257,6 +272,8 @@ def study(
         precision=precision,
         device_wanted=device,
         deterministic=deterministic,
+        behaviour=behaviour,
+        sharpness=sharpness,
         all_train=all_train,
         threads=threads,
         seed_offset=seed_offset,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from steepest.study.declaration import workload as workload
     from steepest.study.report.answer import Answer as Answer
     from steepest.study.trials.run import Run as Run
+    from steepest.study.trials.sharpness import sharpness as sharpness
 
 _HOMES: Final = {
     ".param_groups": ("no_decay",),
@@ -35,6 +36,7 @@ _HOMES: Final = {
     "data.splits": ("Sizes",),
     "report.answer": ("Answer",),
     "trials.run": ("Run",),
+    "trials.sharpness": ("sharpness",),
 }
 
 # Loaded when asked for: the statistics and the report, which live in this package too, do without torch.

@@ -72,6 +72,8 @@ def compare(
     preset: str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
+    behaviour: bool = True,
+    sharpness: bool = False,
     jobs: int | None = None,
     progress: bool | None = None,
     out: Path | str | None = None,
@@ -108,6 +110,8 @@ def compare(
         preset: the size of a workload or experiment: `smoke`, `quick` (the default) or `full`.
         device: the device, as `--device` names it.
         precision: `fp32`, `bf16` or `fp16`.
+        behaviour: whether the evaluation samples how the optimizers move; see `docs/study.md`.
+        sharpness: whether it measures the loss's sharpness at every evaluation.
         jobs: trials that run at once, each in a process of its own. By default they run in this process, one after
             another. Processes need code that they can import: a workload or experiment in a file, optimizers by name.
         progress: whether to show a progress line on standard error; by default on a terminal and in a notebook.
@@ -142,6 +146,8 @@ def compare(
         timing_rounds=timing_rounds,
         device_wanted=device,
         precision=precision,
+        behaviour=behaviour,
+        sharpness=sharpness,
         seed_offset=seed_offset,
         search_seed=search_seed,
         more_seeds_wanted=more_seeds,

@@ -20,11 +20,15 @@ STEPS: Final = 2
 
 @dataclass(frozen=True)
 class DryRun:
-    """The result of a dry run: the executor of the steps, a reason for skipping, or a problem that stops the study."""
+    """The result of a dry run: the executor of the steps, a reason for skipping, or a problem that stops the study.
+
+    `tensors` is the number of parameters that the run's optimizers have.
+    """
 
     executor: str | None = None
     skipped: str | None = None
     problems: tuple[str, ...] = ()
+    tensors: int = 0
 
 
 def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, needs: Collection[Need]) -> DryRun:
@@ -37,7 +41,13 @@ def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, need
         because = "; ".join(NEEDS[need] for need in needs)
         return DryRun(skipped=f"{reason} (of this workload: {because})" if because else reason)
     executor = executor_of(next(iter(run.optimizers.values())).made)
-    return DryRun(executor, problems=tuple(uncovered(config.label, run)))
+    return DryRun(executor, problems=tuple(uncovered(config.label, run)), tensors=tensors(run))
+
+
+def tensors(run: Run) -> int:
+    """Return the number of parameters that a run's optimizers have."""
+    groups = [group for optimizer in run.optimizers.values() for group in optimizer.made.param_groups]
+    return sum(len(group["params"]) for group in groups)
 
 
 def uncovered(label: str, run: Run) -> Iterator[str]:

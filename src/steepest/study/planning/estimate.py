@@ -6,8 +6,10 @@ from typing import Final
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.plan import ALPHA, Plan
 from steepest.study.records import records
+from steepest.study.records.format import BEHAVIOUR, FIGURES
 from steepest.study.statistics.permutation import seeds_for_a_verdict
 from steepest.study.statistics.power import detectable_difference
+from steepest.study.trials.behaviour import samples
 from steepest.study.trials.timing import SECONDS as TIMING_SECONDS
 from steepest.study.trials.timing import time_steps
 
@@ -75,6 +77,9 @@ def cost(plan: Plan) -> Cost:
         trials += count
     steps, evaluations = _events(plan)
     disk = trials * (steps * _line_bytes("step") + evaluations * _line_bytes("epoch"))
+    if plan.pattern.behaviour:
+        tensors = sum(plan.subject.reports[config.label].tensors for config in plan.configs)
+        disk += len(plan.seeds) * samples(steps) * _sample_bytes(tensors)
     return Cost(seconds, disk, timing_seconds(plan))
 
 
@@ -102,6 +107,13 @@ def _events(plan: Plan) -> tuple[int, int]:
 
 def _step_seconds(plan: Plan, config: OptimizerConfig) -> float:
     return time_steps(replace(plan.pattern, config=config), plan.task, CALIBRATION_SECONDS).step_seconds
+
+
+def _sample_bytes(tensors: int) -> int:
+    """Return the length of a sample of an optimizer's behaviour with so many parameters."""
+    figures = dict.fromkeys(FIGURES, 0.123456)
+    layers = {f"layers.{number}.weight": list(figures.values()) for number in range(tensors)}
+    return len(records.encode({"kind": BEHAVIOUR, "epoch": 10, "step": 10_000, **figures, "layers": layers}))
 
 
 def _line_bytes(kind: str) -> int:

@@ -134,7 +134,15 @@ class Plan:
         return [Candidate(config) for config in self.configs if config.label not in self.candidates]
 
     def _trial(self, candidate: Candidate, seed: int, phase: Phase) -> PlannedTrial:
-        spec = replace(self.pattern, config=candidate.config, seed=seed, phase=phase)
+        pattern, evaluated = self.pattern, phase == EVALUATION
+        spec = replace(
+            pattern,
+            config=candidate.config,
+            seed=seed,
+            phase=phase,
+            behaviour=pattern.behaviour and evaluated,
+            sharpness=pattern.sharpness and evaluated,
+        )
         return PlannedTrial(spec, candidate.point)
 
 
@@ -271,6 +279,8 @@ def _config(request: Request, subject: Subject) -> Config:
         reproducible=subject.reproducible,
         device=None if device is None else Device(**device),
         deterministic=request.deterministic,
+        behaviour=request.behaviour,
+        sharpness=request.sharpness,
         **subject.loop,
         task=read(TaskEntry, plain(pattern.task)),
     )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from steepest.study import user_files
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import OptimizerConfig
-from steepest.study.planning.dry_run import DryRun, uncovered
+from steepest.study.planning.dry_run import DryRun, tensors, uncovered
 from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import perform
 from steepest.study.trials.resume_check import parts, same
@@ -61,7 +61,7 @@ class Rehearsal:
 def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file: Path | None = None) -> Rehearsal:
     """Rehearse an experiment with one optimizer. Problems of the experiment are told, with the line of its file."""
     found: list[Rehearsed] = []
-    executor = None
+    executor, count = None, 0
     problems: list[str] = []
     for _ in range(TWICE):
         rehearsing = _Rehearsing()
@@ -76,10 +76,11 @@ def rehearse(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, file:
         found.append(rehearsing.facts)
         executor = executor_of(next(iter(run.optimizers.values())).made)
         problems = [*uncovered(config.label, run), *_mistakes(rehearsing.facts, task.metric.name)]
+        count = tensors(run)
     first, second = found
     first.seconds = min(first.seconds, second.seconds)  # the first time much is loaded
     difference, unequal = _difference(first, second)
-    return Rehearsal(DryRun(executor, problems=(*problems, *unequal)), first, difference)
+    return Rehearsal(DryRun(executor, problems=(*problems, *unequal), tensors=count), first, difference)
 
 
 def is_deaf_to_seeds(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, facts: Rehearsed) -> bool:

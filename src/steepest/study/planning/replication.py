@@ -74,6 +74,8 @@ def replicating(document: StudyDocument, path: Path) -> StoredRequest:
         precision=config.precision,
         device_wanted=config.device.kind if config.device else "cpu",
         deterministic=config.deterministic,
+        behaviour=config.behaviour,
+        sharpness=config.sharpness,
         all_train=config.all_train,
         threads=document.threads,
         seed_offset=max(config.seeds) + 1,

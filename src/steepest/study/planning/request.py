@@ -49,6 +49,8 @@ class Request:
         precision: see `steepest.study.trials.precision`.
         device_wanted: the device as `--device` names it, see `steepest.study.trials.devices.choose`.
         deterministic: whether torch may use deterministic algorithms only.
+        behaviour: whether evaluation trials store samples of how the optimizers moved.
+        sharpness: whether they store the loss's sharpness at every evaluation.
         all_train: whether validation examples are trained on too.
         threads: torch's threads in every trial; None is torch's current number.
         seed_offset: the first evaluation seed.
@@ -76,6 +78,8 @@ class Request:
     precision: str = "fp32"
     device_wanted: str = "cpu"
     deterministic: bool = False
+    behaviour: bool = True
+    sharpness: bool = False
     all_train: bool = False
     threads: int | None = None
     seed_offset: int = 0
@@ -139,6 +143,11 @@ class Request:
                 raise UsageError(f"{self.declared.source} counts {unit}; give its length as --{unit}")
         elif self.all_train:
             raise UsageError(f"--all-train is for workloads; {self.declared.source} divides its data itself")
+        elif self.sharpness:
+            raise UsageError(
+                f"--sharpness is for workloads, whose loss is declared; {self.declared.source} measures it itself: "
+                "run.log(sharpness=steepest.study.sharpness(loss, model.parameters()))"
+            )
 
     def _check_search_is_wanted(self) -> None:
         """Refuse options of a search if there is none."""
@@ -332,6 +341,8 @@ class Request:
         parts += [self.precision] if self.precision != "fp32" else []
         parts += [self.device.type] if self.device.type != "cpu" else []
         parts += ["deterministic"] if self.deterministic else []
+        parts += ["sharpness"] if self.sharpness else []
+        parts += [] if self.behaviour else ["no-behaviour"]
         parts += ["all-train"] if self.all_train else []
         parts += ["on-digits"] if fallback else []
         return FOLDER / "-".join(parts)

@@ -311,6 +311,8 @@ def _pattern(
         setting=setting,
         device=request.device.type,
         deterministic=request.deterministic,
+        behaviour=request.behaviour,
+        sharpness=request.sharpness,
     )
 
 

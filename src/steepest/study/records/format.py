@@ -17,6 +17,12 @@ SEARCH: Final = "search"
 EVALUATION: Final = "evaluation"
 TIMING: Final = "timing"
 
+BEHAVIOUR: Final = "behaviour"
+"""The kind of a record that says how the optimizers moved in one step."""
+FIGURES: Final = ("gradient_norm", "update_norm", "weight_norm", "cosine")
+"""Its figures, of all parameters together; under `layers` a list of them for every parameter. Norms are Euclidean. The
+weights are those before the step, and the cosine is that of the angle between the update and the one before it."""
+
 FINISHED: Final = "finished"
 DIVERGED: Final = "diverged"
 FAILED: Final = "failed"
@@ -85,6 +91,8 @@ class Config:
         reproducible: False if two equal runs differed in the rehearsal.
         device: the accelerator; None for the CPU.
         deterministic: True if torch may use deterministic algorithms only.
+        behaviour: True if evaluation trials store samples of how the optimizers moved.
+        sharpness: True if they store the loss's sharpness at every evaluation.
         evaluate_every, accumulate, max_norm: see `steepest.study.Workload`.
     """
 
@@ -100,6 +108,8 @@ class Config:
     reproducible: bool = field(default=True, metadata={"unwritten": True})
     device: Device | None = field(default=None, metadata={"unwritten": None})
     deterministic: bool = field(default=False, metadata={"unwritten": False})
+    behaviour: bool = field(default=False, metadata={"unwritten": False})
+    sharpness: bool = field(default=False, metadata={"unwritten": False})
     evaluate_every: int | None = field(default=None, metadata={"unwritten": None})
     accumulate: int = field(default=1, metadata={"unwritten": 1})
     max_norm: float | None = field(default=None, metadata={"unwritten": None})

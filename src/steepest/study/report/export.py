@@ -4,9 +4,11 @@ import csv
 import importlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
+from steepest.study.records.format import FIGURES
 from steepest.study.report.errors import ReportError
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.stored.reader import read_study
@@ -18,14 +20,18 @@ Row = tuple[Any, ...]
 
 CURVES: Final = ("trial", "optimizer", "seed", "step", "epoch", "seconds", "figure", "value")
 LOSSES: Final = ("trial", "optimizer", "seed", "step", "loss")
+BEHAVIOUR: Final = ("trial", "optimizer", "seed", "step", "parameter", *FIGURES)
+LOGS: Final = ("trial", "optimizer", "seed", "step", "epoch", "figure", "value")
 
 
 def export(folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
     """Write a study's tables and curves into `out` in each of the formats, names of `FORMATS`. Return the files.
 
     Markdown and LaTeX are for the report's tables. CSV and Parquet have in addition `curves`, a row for every figure of
-    every evaluation, and `losses`, a row for every step whose loss is stored. TensorBoard gets both, a run for every
-    trial. All are of the trials that the report is about: those of the evaluation.
+    every evaluation, `losses`, a row for every step whose loss is stored, `behaviour`, a row for every parameter at
+    every sampled step (and one without a name for all together), and `logs`, a row for every figure that `run.log` was
+    given. TensorBoard gets all of them, a run for every trial. All are of the trials that the report is about: those of
+    the evaluation.
 
     Raises:
         ReportError: the folder has no study, a file cannot be written, or a package is missing.
@@ -53,9 +59,25 @@ def _rows_of_losses(study: Study) -> Iterator[Row]:
             yield trial.id, trial.optimizer, trial.seed, int(step), loss
 
 
+def _rows_of_behaviour(study: Study) -> Iterator[Row]:
+    for trial in study.trials:
+        for sample in trial.samples:
+            for parameter, layer in {"": sample.whole, **sample.layers}.items():
+                yield trial.id, trial.optimizer, trial.seed, sample.step, parameter, *astuple(layer)
+
+
+def _rows_of_logs(study: Study) -> Iterator[Row]:
+    for trial in study.trials:
+        for entry in trial.logs:
+            for figure, value in entry.values.items():
+                yield trial.id, trial.optimizer, trial.seed, entry.step, entry.epoch, figure, value
+
+
 LONG: Final[Mapping[str, tuple[Row, Callable[[Study], Iterator[Row]]]]] = {
     "curves": (CURVES, _rows_of_curves),
     "losses": (LOSSES, _rows_of_losses),
+    "behaviour": (BEHAVIOUR, _rows_of_behaviour),
+    "logs": (LOGS, _rows_of_logs),
 }
 
 
@@ -109,14 +131,24 @@ def _events(board: Any, trial: Trial, run: Path) -> Path:
         for old in run.glob("events.out.tfevents.*"):
             old.unlink()
         with board.SummaryWriter(run) as writer:
-            for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True):
-                writer.add_scalar("loss", loss, int(step))
-            for epoch in trial.epochs:
-                for figure, value in _figures(epoch):
-                    writer.add_scalar(figure, value, epoch.step)
+            for name, value, step in _scalars(trial):
+                writer.add_scalar(name, value, step)
     except OSError as error:
         raise ReportError(f"The events in {run} could not be written: {error.strerror or error}.") from error
     return run
+
+
+def _scalars(trial: Trial) -> Iterator[tuple[str, float, int]]:
+    """Yield the name, the value and the step of everything that a trial has recorded."""
+    for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True):
+        yield "loss", loss, int(step)
+    for epoch in (*trial.epochs, *trial.logs):
+        for figure, value in _figures(epoch):
+            yield figure, value, epoch.step
+    for sample in trial.samples:
+        for parameter, layer in {"all": sample.whole, **sample.layers}.items():
+            for figure, value in zip(FIGURES, astuple(layer), strict=True):
+                yield f"{figure}/{parameter}", value, sample.step
 
 
 def _package(name: str, option: str) -> Any:

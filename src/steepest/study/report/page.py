@@ -15,6 +15,7 @@ from steepest.study.records.records import plain
 from steepest.study.report.charts.chart import Chart, Figure, Section, printed_figures
 from steepest.study.report.charts.palette import styles_of, swatch
 from steepest.study.report.charts.plotly_renderer import plotly_figure
+from steepest.study.report.findings.behaviour import compared, hidden_layers, layers
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import definitions
 from steepest.study.report.findings.settings import run_with, spelled
@@ -35,6 +36,7 @@ SECTIONS = {
     "verdicts": "Verdicts",
     "seeds": "Every seed",
     "curves": "Curves",
+    "behaviour": "Behaviour",
     "targets": "Time to target",
     "tuning": "Tuning",
     "cost": "Cost",
@@ -53,7 +55,7 @@ _TIGHT = " ± ".replace(" ", "\N{NO-BREAK SPACE}")
 
 @dataclass(frozen=True)
 class Panel:
-    """One place for a chart on the page, with the chart for each x axis that the reader may choose."""
+    """One place for a chart on the page, with the chart for each position of the switch that the reader sets."""
 
     charts: Mapping[str, Chart]
 
@@ -64,17 +66,17 @@ class Panel:
 
     @property
     def keys(self) -> str:
-        """The charts' keys by x axis, as the page's script reads them."""
-        return json.dumps({axis: chart.key for axis, chart in self.charts.items() if not chart.empty})
+        """The charts' keys by position, as the page's script reads them."""
+        return json.dumps({choice: chart.key for choice, chart in self.charts.items() if not chart.empty})
 
     @property
-    def switched(self) -> bool:
-        """True if the reader chooses the x axis."""
-        return bool(self.first.x_choice)
+    def switch(self) -> str:
+        """The name of the switch; empty without one."""
+        return self.first.switch
 
     @property
     def empty(self) -> bool:
-        """True if no axis has anything to draw."""
+        """True if no position has anything to draw."""
         return all(chart.empty for chart in self.charts.values())
 
 
@@ -83,13 +85,17 @@ def render_page(
 ) -> str:
     """Return the whole page as text. A browser reads it again every `refresh` seconds; None: never."""
     study = findings.study
+    moved = compared(study, findings.summaries)
     page: str = template("page.html").render(
         study=study,
         refresh=refresh,
         title=study.title,
-        **_head(findings, tables),
+        **_head(findings, tables, shown := panels(charts)),
         notices=study.notices,
-        panels=panels(charts),
+        panels=shown,
+        moved=moved,
+        layers=layers(study, moved),
+        hidden_layers=hidden_layers(study, moved),
         x_names=X_NAMES,
         legend=[(label, swatch(style)) for label, style in styles_of(study.labels).items()],
         tables={key: to_html(table) for key, table in {**tables, "trials": shown_trials_table(study)}.items()},
@@ -115,7 +121,7 @@ def render_page(
     return page
 
 
-def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
+def _head(findings: Findings, tables: Mapping[str, Table], shown: Mapping[Section, Sequence[Panel]]) -> dict[str, Any]:
     """Return the content above the first section."""
     study = findings.study
     first = answer(study, findings.verdicts, findings.summaries)
@@ -125,7 +131,11 @@ def _head(findings: Findings, tables: Mapping[str, Table]) -> dict[str, Any]:
         "answer": first.replace(" ± ", _TIGHT),
         "cautions": [sentence.replace(" ± ", _TIGHT) for sentence in more if sentence],
         "facts": _facts(study),
-        "sections": [(key, name) for key, name in SECTIONS.items() if OPTIONAL.get(key, "results") in tables],
+        "sections": [
+            (key, name)
+            for key, name in SECTIONS.items()
+            if OPTIONAL.get(key, "results") in tables and (key != "behaviour" or shown["behaviour"])
+        ],
     }
 
 
@@ -148,12 +158,12 @@ def plotly_script() -> str:
 
 
 def panels(charts: Iterable[Chart]) -> dict[Section, list[Panel]]:
-    """Return every section's places for charts; those of one title that differ in the x axis share a place."""
+    """Return every section's places for charts; those of one title on a switch share a place."""
     places: dict[tuple[Section, str], dict[str, Chart]] = {}
     for chart in charts:
         if chart.placeholder or not chart.empty:
-            name = chart.title if chart.x_choice else chart.key
-            places.setdefault((chart.section, name), {})[chart.x_choice] = chart
+            name = chart.title if chart.switch else chart.key
+            places.setdefault((chart.section, name), {})[chart.choice] = chart
     return {
         section: [Panel(group) for (its, _), group in places.items() if its == section] for section in get_args(Section)
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steepest.optimizer import Optimizer
 from steepest.study.seeds import GlobalStream, Noise
+from steepest.study.trials.behaviour import Moves
 from steepest.wrappers.base import innermost
 
 
@@ -25,6 +26,8 @@ class StudiedOptimizer:
         """The model or the groups that it was made of."""
         self.steps = 0
         """The number of steps that it has taken."""
+        self.moves: Moves | None = None
+        """The receiver of its steps where its behaviour is sampled."""
         self._stream = stream
         self._noise = noise
         self._rates: list[Any] = []
@@ -89,6 +92,8 @@ class StudiedOptimizer:
         if closure is not None:
             counted = self._counted(closure)
             changed = (args, {**kwargs, "closure": counted}) if "closure" in kwargs else ((args[0], counted), kwargs)
+        if self.moves is not None:
+            self.moves.begin()
         self._noise.begin()
         return changed
 
@@ -97,6 +102,8 @@ class StudiedOptimizer:
         if not self._depth:
             self.steps += 1
             self._noise.end()
+            if self.moves is not None:
+                self.moves.end()
 
     def _counted(self, closure: Callable[[], Tensor]) -> Callable[[], Tensor]:
         start = self._stream.position

@@ -21,6 +21,7 @@ from steepest.study.declaration import Metric
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.schedules import CONSTANT, factor
 from steepest.study.trials import devices, keeping, precision
+from steepest.study.trials.behaviour import Behaviour
 from steepest.study.trials.clock import Clock
 from steepest.study.trials.keeping import Keep
 from steepest.study.trials.optimizers import StudiedOptimizer
@@ -45,11 +46,13 @@ class Ended(BaseException):
 class Watcher:
     """The receiver of a run's reports. Every method may raise `Ended`.
 
-    `measures` is False where evaluations would be thrown away. `shortens` is True where epochs may end early.
+    `measures` is False where evaluations would be thrown away. `observes` is True where samples of the optimizers'
+    behaviour are kept. `shortens` is True where epochs may end early.
     `last_step` is the step after which the loop ends early, if it does.
     """
 
     measures = True
+    observes = False
     shortens = False
     last_step: int | None = None
 
@@ -58,6 +61,9 @@ class Watcher:
 
     def stepped(self, run: "Run", loss: float) -> None:
         """Handle a step."""
+
+    def moved(self, run: "Run", sample: Mapping[str, Any]) -> None:
+        """Handle a sample of how the optimizers moved in the last step."""
 
     def marked(self, run: "Run") -> bool:
         """Handle the moment between two passes of the loop, when the run's state is whole. Return True to end it."""
@@ -190,6 +196,7 @@ class Run:
         self._noise = seeds.Noise(spec.seed)
         self._generators: dict[str, torch.Generator] = {}
         self._means = Means()
+        self._behaviour = Behaviour(self.clock, lambda: self.counts.steps)
         self._looping = self._tested = self._evaluated_inside = self._by_steps = False
 
     @property
@@ -263,6 +270,8 @@ class Run:
         with seeds.GlobalStream("optimizer", self.seed, name).active():
             made = self._spec.config.build(of)
         self.optimizers[name] = StudiedOptimizer(made, of, self.stream, self._noise)
+        if self._spec.behaviour and self._watcher.observes:
+            self.optimizers[name].moves = self._behaviour.watch(name, made, of)
         return made
 
     def generator(self, purpose: str) -> torch.Generator:
@@ -325,6 +334,9 @@ class Run:
         counts.examples += examples
         counts.evaluations += max([1, *(optimizer.taken() for optimizer in self.optimizers.values())])
         self._tell(self._watcher.stepped, value)
+        sample = self._behaviour.sample()
+        if sample is not None:
+            self._tell(self._watcher.moved, sample)
         self._means.add("loss", value, examples or 1)
         for name, figure in figures.items():
             self._means.add(name, _number(figure, f"run.step(..., {name}=...)"), examples or 1)
@@ -433,6 +445,7 @@ class Run:
             "scaler": self._scaler.state_dict(),
             "counts": asdict(self.counts),
             "means": self._means.totals,
+            "behaviour": self._behaviour.state,
         }
 
     def check_complete(self) -> None:
@@ -528,6 +541,7 @@ class Run:
             self._scaler.load_state_dict(state["scaler"])
         self.counts = Counts(**state["counts"])
         self._means = Means(state["means"])
+        self._behaviour.state = state.get("behaviour", {})  # older checkpoints have none
 
     def _advance(self) -> None:
         """Count a step of its epoch. A loop over steps begins the next epoch by itself."""

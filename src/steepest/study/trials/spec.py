@@ -29,8 +29,9 @@ class TrialSpec:
     find out. `batch_size` and `evaluations` are None for an experiment. `phase` is its purpose: a point of a `search`
     never reads the test set, an `evaluation` reads it once at its end, `timing` only takes steps. `threads` is the
     number of torch's threads that compute it, `device` the kind of its device, and `deterministic` is True if torch may
-    use deterministic algorithms only. `setting` describes all other dependencies of its numbers, as JSON-able
-    data.
+    use deterministic algorithms only. Its records hold samples of how the optimizers moved if `behaviour` is True, and
+    the loss's sharpness at every evaluation if `sharpness` is. `setting` describes all other dependencies of its
+    numbers, as JSON-able data.
 
     Trials with equal specifications produce equal records, byte for byte, on one machine.
     """
@@ -47,6 +48,8 @@ class TrialSpec:
     setting: Mapping[str, Any]
     device: str = "cpu"
     deterministic: bool = False
+    behaviour: bool = False
+    sharpness: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the complete specification as the trial's first record stores it."""
@@ -84,6 +87,6 @@ class TrialSpec:
         return hashlib.sha256(records.encode(self.document())).hexdigest()
 
 
-_LATER = {"device": "cpu", "deterministic": False}
+_LATER = {"device": "cpu", "deterministic": False, "behaviour": False, "sharpness": False}
 """Entries that are left out where they have these values."""
 _PLAIN = ("seed", "phase", "epochs", "batch_size", "evaluations", "precision", "threads")

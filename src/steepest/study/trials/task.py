@@ -22,7 +22,7 @@ from steepest.study.data.loaders import ENDED, Loaded
 from steepest.study.data.splits import Sizes, split
 from steepest.study.declaration import Experiment, Loss, Metric, Workload
 from steepest.study.errors import UsageError
-from steepest.study.trials import forward
+from steepest.study.trials import forward, sharpness
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.keeping import Keep
 from steepest.study.trials.optimizers import loss_for
@@ -344,6 +344,10 @@ def _validate(run: Run, spec: TrialSpec, task: Task, model: nn.Module) -> None:
     """Report an evaluation on the validation set if there is one, else only the means of training."""
     if run.measures:
         run.validate(**(_measured(run, spec, task, model, "validation") if task.splits.validation else {}))
+        if spec.sharpness:
+            with run.evaluating("sharpness"):
+                curvature = sharpness.of_model(model, task.splits.train.to(run.device), task.loss, spec.seed)
+            run.log(sharpness=curvature)
 
 
 def _measured(run: Run, spec: TrialSpec, task: Task, model: nn.Module, which: str) -> dict[str, float]:

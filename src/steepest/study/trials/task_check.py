@@ -15,7 +15,7 @@ from steepest.study.data.dataset import Examples
 from steepest.study.data.loaders import Loaded
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import settings
-from steepest.study.trials import broadcasts, forward
+from steepest.study.trials import broadcasts, forward, sharpness
 from steepest.study.trials.evaluation import evaluate
 from steepest.study.trials.precision import autocast
 from steepest.study.trials.resume_check import same
@@ -44,7 +44,7 @@ def examine(task: Task, pattern: TrialSpec) -> list[str]:
         if not same(tries, again):
             return [UNREPEATED]
         shapes = next((found for found in (list(_training(task, pattern, batch)) for batch in tries) if found), [])
-        return [*_initialisation(task, pattern), *(shapes or _evaluation(task, pattern))]
+        return [*_initialisation(task, pattern), *(shapes or [*_evaluation(task, pattern), *_curvature(task, pattern)])]
 
 
 def _tries(task: Task, pattern: TrialSpec) -> list[Batch]:
@@ -170,6 +170,14 @@ def _evaluation(task: Task, pattern: TrialSpec) -> Iterator[str]:
 def _measured(model: nn.Module, task: Task, pattern: TrialSpec) -> tuple[float, float]:
     with seeds.GlobalStream("evaluation", pattern.seed, "validation", 0).active():
         return evaluate(model, _looked_at(task).to(torch.device(pattern.device)), task, pattern.precision)
+
+
+def _curvature(task: Task, pattern: TrialSpec) -> Iterator[str]:
+    if pattern.sharpness:
+        try:
+            sharpness.of_model(_seeded_model(task, pattern), _train(task, pattern), task.loss, pattern.seed)
+        except UsageError as error:
+            yield str(error)
 
 
 def _looked_at(task: Task) -> Examples | Loaded:

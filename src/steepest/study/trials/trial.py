@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from steepest.study.errors import UsageError
-from steepest.study.records.format import DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
+from steepest.study.records.format import BEHAVIOUR, DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
 from steepest.study.records.records import Record
 from steepest.study.trials import children
 from steepest.study.trials.checkpoints import CheckpointManager, State
@@ -88,6 +88,8 @@ def _timed(spec: TrialSpec, task: Trainable) -> Event:
 class _Trial(Watcher):
     """A watcher that makes a trial's events of a run's reports, and takes its checkpoints."""
 
+    observes = True
+
     def __init__(
         self,
         spec: TrialSpec,
@@ -143,6 +145,9 @@ class _Trial(Watcher):
         self._event(run, {"kind": "step", "loss": loss, "epoch": run.current})
         if not math.isfinite(loss):
             self._diverge(run, "loss", loss)
+
+    def moved(self, run: Run, sample: Mapping[str, Any]) -> None:
+        self._event(run, {"kind": BEHAVIOUR, "epoch": run.current, **sample}, timed=False)
 
     def marked(self, run: Run) -> bool:
         self._apart(self._offer, run)

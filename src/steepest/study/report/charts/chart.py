@@ -6,7 +6,7 @@ from typing import Literal
 
 from steepest.study.report.charts.palette import SeriesStyle
 
-Section = Literal["verdicts", "seeds", "curves", "targets", "tuning", "cost", "profiles", "ranks"]
+Section = Literal["verdicts", "seeds", "curves", "behaviour", "targets", "tuning", "cost", "profiles", "ranks"]
 """The page's sections with room for charts; the last two are those of the page across workloads."""
 Kind = Literal["line", "dots", "mean", "tick", "stop", "interval", "chosen", "defaults"]
 Values = tuple[float, ...]
@@ -68,7 +68,9 @@ class Chart:
     Attributes:
         section: the section of the page that shows it.
         key: its name among all charts, and that of its file.
-        x_choice: the x axis that a reader chooses on the page's switch; charts of one title then share a place.
+        switch: the page's switch on which a reader chooses among charts of one title, which then share a place: one of
+            x axes, or one of layers.
+        choice: the position of the switch that shows this one.
         figure: the key of the printed figure that it shares with others; empty for a figure of its own.
         printed: whether a figure for papers shows it.
         placeholder: whether the page says that nothing is recorded yet where the chart is empty.
@@ -83,7 +85,8 @@ class Chart:
     note: str
     alt: str
     guides: tuple[Guide, ...] = ()
-    x_choice: str = ""
+    switch: Literal["", "axis", "layer"] = ""
+    choice: str = ""
     figure: str = ""
     printed: bool = True
     placeholder: bool = True

@@ -8,6 +8,7 @@ The sections of verdicts, targets and tuning stand only where their table has ro
 from collections.abc import Callable
 from typing import Final
 
+from steepest.study.report.charts.behaviour_charts import behaviour_charts, log_charts
 from steepest.study.report.charts.chart import Chart
 from steepest.study.report.charts.cost_chart import cost_chart
 from steepest.study.report.charts.curve_charts import learning_charts, step_chart
@@ -22,6 +23,8 @@ CHARTS: Final[tuple[Builder, ...]] = (
     seed_chart,
     learning_charts,
     step_chart,
+    behaviour_charts,
+    log_charts,
     target_charts,
     sensitivity_chart,
     budget_chart,

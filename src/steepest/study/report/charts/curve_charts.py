@@ -45,7 +45,7 @@ def _position(axis: XAxis, step_seconds: float | None) -> Position:
 def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mapping[str, Curve]) -> Chart:
     trained = _trained(curves.values())
     log = measure.better < 0 and _wide(trained)
-    series = tuple(_line(label, styles[label], curve, log) for label, curve in curves.items())
+    series = tuple(line(label, styles[label], curve, log) for label, curve in curves.items())
     untrained = any(len(part) < len(curve) for part, curve in zip(trained, curves.values(), strict=True))
     ends = _fence(trained, log)
     framed = untrained or ends != EVERYTHING
@@ -57,8 +57,9 @@ def _learning_chart(measure: Measure, axis: XAxis, styles: Styles, curves: Mappi
         y=Axis(_scaled(measure.title, log), log=log, bounds=_y_frame(trained, log, ends) if framed else None),
         series=series,
         note=((_UNTRAINED if untrained else "") + note_of(ends)).strip(),
-        alt=_curve_words(f"{measure.title} over {axis}", series),
-        x_choice=axis,
+        alt=curve_words(f"{measure.title} over {axis}", series),
+        switch="axis",
+        choice=axis,
         figure=f"learning-over-{axis}",
         printed=axis != "steps",  # epochs times a constant: the same picture
     )
@@ -69,7 +70,7 @@ def step_chart(findings: Findings, styles: Styles) -> Chart:
     study = findings.study
     curves = {label: step_curve(study.trials_of(label)) for label in styles}
     log = _wide(curves.values())
-    lines = tuple(_line(label, styles[label], curve, log) for label, curve in curves.items())
+    lines = tuple(line(label, styles[label], curve, log) for label, curve in curves.items())
     stops = [stop for label in styles if (stop := _stop(label, styles[label], study.trials_of(label))).x]
     longest = max((len(trial.steps) for trial in study.trials), default=0)
     last = [loss for stop in stops for loss in stop.y]
@@ -87,11 +88,12 @@ def step_chart(findings: Findings, styles: Styles) -> Chart:
         ),
         series=(*lines, *stops),
         note=_smoothing(longest) + (_STOPS if stops else "") + note_of(ends),
-        alt=_curve_words("Training loss over steps", lines),
+        alt=curve_words("Training loss over steps", lines),
     )
 
 
-def _line(label: str, style: SeriesStyle, curve: Curve, log: bool) -> Series:
+def line(label: str, style: SeriesStyle, curve: Curve, log: bool) -> Series:
+    """Return a curve as a line, with a band where it covers several trials."""
     low = (
         np.maximum(curve.low, curve.mean / 10) if log else curve.low
     )  # a log axis cannot show a band that reaches zero
@@ -172,7 +174,8 @@ def _covered(count: int, deviation: float) -> str:
     return f"± {number(float(deviation), 3)} over {count} seeds"
 
 
-def _curve_words(subject: str, lines: Sequence[Series]) -> str:
+def curve_words(subject: str, lines: Sequence[Series]) -> str:
+    """Return the words for those who do not see a chart of curves: the last values."""
     ends = [f"{line.label} {number(line.y[-1], 3)}" for line in lines if line.y]
     return f"Line chart: {subject}. Last values: {'; '.join(ends)}." if ends else f"{subject}: nothing recorded yet."
 

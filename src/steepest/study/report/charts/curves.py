@@ -1,6 +1,6 @@
 """Recorded curves of several seeds -> one curve with its spread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +55,15 @@ def epoch_curve(trials: Sequence[Trial], key: str, position: Position) -> Curve:
     missing = ~(np.isfinite(x) & np.isfinite(y))
     x[missing] = y[missing] = np.nan
     return _shortened(_over_seeds(x, y))
+
+
+def point_curve(trials: Sequence[Mapping[int, float]]) -> Curve:
+    """Return the values of every trial at the same steps, averaged over the trials that have a finite one there."""
+    steps = sorted({step for points in trials for step in points})
+    y = np.array([[points.get(step, np.nan) for step in steps] for points in trials]).reshape(len(trials), len(steps))
+    y = np.where(np.isfinite(y), y, np.nan)
+    x = np.where(np.isfinite(y), np.array(steps, dtype=np.float64), np.nan)
+    return _over_seeds(x, y)
 
 
 def step_curve(trials: Sequence[Trial]) -> Curve:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from steepest.study.records.format import (
+    BEHAVIOUR,
     EVALUATION,
+    FIGURES,
     SCHEMA,
     SEARCH,
     TIMING,
@@ -29,7 +31,7 @@ from steepest.study.records.format import (
 from steepest.study.records.records import Record, number
 from steepest.study.report.errors import ReportError
 from steepest.study.report.stored.records import read_all, read_ends
-from steepest.study.report.stored.study import Array, Epoch, Study, Trial
+from steepest.study.report.stored.study import Array, Epoch, Layer, Sample, Study, Trial
 
 
 def read_study(folder: Path) -> Study:
@@ -134,6 +136,8 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
         steps=_array(steps, "step"),
         losses=_array(steps, "loss"),
         epochs=epochs,
+        samples=_samples(records),
+        logs=_logs(records),
         final=_numbers(last),
         options=_options(records[0]),
         seconds=clock.train_seconds,
@@ -163,6 +167,34 @@ def _epochs(records: list[Record], times: list[Record]) -> tuple[Epoch, ...]:
         )
         for record in records
         if record.get("kind") == "epoch"
+    )
+
+
+def _samples(records: list[Record]) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(
+            record["step"],
+            _layer([record[name] for name in FIGURES]),
+            {name: _layer(figures) for name, figures in record["layers"].items()},
+        )
+        for record in records
+        if record.get("kind") == BEHAVIOUR
+    )
+
+
+def _layer(figures: list[float | str]) -> Layer:
+    return Layer(*map(number, figures))
+
+
+def _logs(records: list[Record]) -> tuple[Epoch, ...]:
+    return tuple(
+        Epoch(
+            record["epoch"],
+            record["step"],
+            {name: value for name, value in _numbers(record).items() if name not in ("epoch", "step")},
+        )
+        for record in records
+        if record.get("kind") == "log"
     )
 
 

@@ -38,11 +38,34 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A parameter, or all together, at a sampled step: Euclidean norms, and the cosine with the update before.
+
+    The weights are those before the step. A figure is NaN where it has no value.
+    """
+
+    gradient_norm: float
+    update_norm: float
+    weight_norm: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled step: all parameters as one vector, and every parameter by name."""
+
+    step: int
+    whole: Layer
+    layers: Mapping[str, Layer]
+
+
+@dataclass(frozen=True)
 class Trial:
     """One training run as its records tell it.
 
     `point` is the point of the search space that it runs, None for a setting that was given. `options` are the
-    hyperparameters that its record says it ran with. Of a search trial only the last evaluation is read.
+    hyperparameters that its record says it ran with. `samples` say how the optimizers moved, and `logs` hold figures
+    that no verdict uses. Of a search trial only the last evaluation is read.
     """
 
     id: str
@@ -56,6 +79,8 @@ class Trial:
     steps: Array = field(default_factory=lambda: np.empty(0))
     losses: Array = field(default_factory=lambda: np.empty(0))
     epochs: tuple[Epoch, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    logs: tuple[Epoch, ...] = ()
     final: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None

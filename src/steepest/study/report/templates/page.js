@@ -7,7 +7,7 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)");
   const chosen = new Set();
-  let axis = "epochs";
+  const positions = { axis: "epochs", layer: document.querySelector("select[name=layer]")?.value ?? "All parameters" };
   let printing = false;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -89,8 +89,10 @@
   }
 
   function draw(place) {
+    if (place.closest("details:not([open])")) return; // it has no width yet
     const keys = JSON.parse(place.dataset.charts);
-    const figure = figures[keys[axis] ?? keys[""]];
+    const key = keys[positions[place.dataset.switch]] ?? keys[""];
+    const figure = figures[key];
     place.dataset.empty = String(!figure);
     if (!figure) return Plotly.purge(place);
     const { data, layout } = structuredClone(figure);
@@ -104,7 +106,7 @@
       displaylogo: false,
       displayModeBar: coarse.matches ? false : "hover",
       modeBarButtons: [["toImage", "resetScale2d"]], // named one by one: the usual set has one that sends data away
-      toImageButtonOptions: { filename: keys[axis] ?? keys[""], scale: 2 },
+      toImageButtonOptions: { filename: key, scale: 2 },
     });
   }
 
@@ -122,11 +124,14 @@
 
   chips.forEach((chip) => chip.addEventListener("click", () => bringForward(chip.dataset.series)));
   legend?.querySelector(".all").addEventListener("click", () => bringForward(null));
-  document.querySelectorAll("input[name=axis]").forEach((choice) =>
+  document.querySelectorAll("input[name=axis], select[name=layer]").forEach((choice) =>
     choice.addEventListener("change", () => {
-      axis = choice.value;
-      charts.filter((place) => "epochs" in JSON.parse(place.dataset.charts)).forEach(draw);
+      positions[choice.name] = choice.value;
+      charts.filter((place) => place.dataset.switch === choice.name).forEach(draw);
     })
+  );
+  document.querySelectorAll("details.drawn").forEach((part) =>
+    part.addEventListener("toggle", () => part.querySelectorAll(".chart").forEach(draw))
   );
   dark.addEventListener("change", drawAll);
   function setPrinting(now) {
