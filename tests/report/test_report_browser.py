@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_report_behaviour import SAMPLED, with_samples
 
 from browser import Page, browser
 from steepest.study.report.charts.charts import build_charts
@@ -110,3 +111,23 @@ def test_a_heading_sorts_its_table(shown: Page, address: str) -> None:
     assert sorted(first) == sorted(upwards) == sorted(downwards)
     assert [upwards[0], upwards[-1]] == [downwards[-1], downwards[0]]
     assert shown.ask(f"document.querySelector('{table} th[aria-sort]').getAttribute('aria-sort')") == "descending"
+
+
+def test_the_charts_of_behaviour_open_and_show_the_chosen_layer(
+    shown: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = findings(read_study(with_samples(tmp_path_factory.mktemp("moved"), ("in.weight", "in.bias"))))
+    page: Path = tmp_path_factory.mktemp("page") / "index.html"
+    page.write_text(render_page(found, build_charts(found), all_tables(found)), encoding="utf-8")
+    ready(shown, page.as_uri())
+    place = "document.querySelector('#behaviour .chart')"
+    assert not shown.ask(f"Boolean({place}.querySelector('.main-svg'))")
+    shown.click("#behaviour summary")
+    shown.wait(f"{place}.querySelector('.main-svg')")
+    values = f"JSON.stringify({place}.data.find((each) => each.meta.role === 'line').y)"
+    whole = json.loads(shown.ask(values))
+    shown.ask("document.querySelector('#layer').value = 'in.bias'")
+    shown.ask("document.querySelector('#layer').dispatchEvent(new Event('change'))")
+    shown.settle()
+    assert json.loads(shown.ask(values)) == [step + 2 for step in SAMPLED] != whole
+    assert shown.troubles == []

@@ -110,7 +110,7 @@ def compare(
         preset: the size of a workload or experiment: `smoke`, `quick` (the default) or `full`.
         device: the device, as `--device` names it.
         precision: `fp32`, `bf16` or `fp16`.
-        behaviour: whether the evaluation samples how the optimizers move; see `docs/study.md`.
+        behaviour: whether the evaluation samples how the optimizers move; see `docs/protocol.md`.
         sharpness: whether it measures the loss's sharpness at every evaluation.
         jobs: trials that run at once, each in a process of its own. By default they run in this process, one after
             another. Processes need code that they can import: a workload or experiment in a file, optimizers by name.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from steepest.study.trials import forward
 EXAMPLES: Final = 256
 """Training examples whose mean loss a study measures, the first ones; of a set that yields batches, its first batch."""
 ITERATIONS: Final = 20
+ONCE: Final = "torch::autograd::Error"
+"""Name of the node that stands for the second derivative of a function that has none."""
 ENOUGH: Final = 1e-3
 """Relative change between two iterations at which no further one is made."""
 
@@ -53,7 +55,19 @@ def sharpness(
         curved = [(p, grad) for p, grad in zip(params, grads, strict=True) if grad is not None and grad.requires_grad]
         if not curved:
             return 0.0
+        _check([grad for _, grad in curved])
         return _power_iterations([p for p, _ in curved], [grad for _, grad in curved], iterations, seed)
+
+
+def _check(grads: list[Tensor]) -> None:
+    """Raise RuntimeError for a graph with a function that has no second derivative; its part would be left out else."""
+    found: set[Any] = set()
+    new: set[Any] = {grad.grad_fn for grad in grads}
+    while new:
+        found |= new
+        new = {node for known in new for node, _ in known.next_functions if node is not None} - found
+    if any(node.name() == ONCE for node in found):
+        raise RuntimeError("an autograd function is differentiable once only (@once_differentiable)")
 
 
 def _power_iterations(params: list[Tensor], grads: list[Tensor], iterations: int, seed: int) -> float:

@@ -1,4 +1,4 @@
-"""How the best optimizer and the reference moved: figures of sampled steps, of all parameters and of each."""
+"""Figures of sampled steps, of all parameters and of each, for the best optimizer and the reference."""
 
 import re
 from collections.abc import Mapping, Sequence
