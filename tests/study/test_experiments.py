@@ -50,7 +50,7 @@ def lines(events: list[Event], kind: str) -> list[dict[str, Any]]:
 
 
 def test_the_records_of_an_experiment() -> None:
-    plan = planned("by_epochs")
+    plan = planned("by_epochs", behaviour=False)
     events = events_of(evaluations(plan)[0], plan.task)
     kinds = [event.record["kind"] for event in events]
     assert kinds == ["trial", *(["step"] * 3 + ["epoch"]) * 4, "end"]

@@ -120,7 +120,7 @@ def test_what_cannot_run_is_skipped_with_its_reason(lines: Plan, text: str, reas
     ],
 )
 def test_what_can_run_is_told_with_what_runs_it(lines: Plan, text: str, executor: str) -> None:
-    assert rehearsed(lines, text) == DryRun(executor=executor)
+    assert rehearsed(lines, text) == DryRun(executor=executor, tensors=2)
 
 
 def test_the_reason_names_what_the_workload_needs(lines: Plan) -> None:

@@ -196,7 +196,7 @@ def test_short_trials_take_no_checkpoint(trial: Any, folder: StudyFolder) -> Non
 
 
 def test_a_trial_that_is_asked_to_stop_is_stored_at_once(trial: Any, folder: StudyFolder) -> None:
-    spec, task = trial("adamw")
+    spec, task = trial("adamw", behaviour=False)
     events: list[Event] = []
     manager = CheckpointManager(folder.checkpoint(spec), lambda: (0, 0), 1e9, stop=lambda: len(events) > 6)
     run_trial(spec, task, events.append, manager=manager)

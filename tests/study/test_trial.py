@@ -40,8 +40,8 @@ def stored(events: list[Event]) -> bytes:
 
 def test_the_records_of_a_trial(plan: PlanMaker) -> None:
     events = run(plan("adam", epochs_wanted=2))
-    epoch = ["step", "step", "epoch"]
-    assert [line["kind"] for line in lines(events)] == ["trial", "epoch", *epoch, *epoch, "end"]
+    sampled, epoch = ["step", "step", "behaviour", "epoch"], ["step", "step", "epoch"]
+    assert [line["kind"] for line in lines(events)] == ["trial", "epoch", *sampled, *epoch, "end"]
     first, *others = lines(events, "epoch")
     assert set(first) == {"kind", "epoch", "step", "evaluations", "validation_loss", "validation_accuracy"}
     assert [(line["epoch"], line["step"]) for line in others] == [(1, 2), (2, 4)]
@@ -235,9 +235,8 @@ def test_any_other_trouble_raises(plan: PlanMaker) -> None:
 
 def quadratic(**changes: Any) -> Plan:
     """Plan a linear model whose batches differ in size: 45 examples in batches of 16."""
-    return planned(
-        fitted(lambda: nn.Linear(4, 1), squared, sizes=Sizes(45, 20, 15), horizon=2, **changes), "sgd[lr=0.1]"
-    )
+    made = fitted(lambda: nn.Linear(4, 1), squared, sizes=Sizes(45, 20, 15), horizon=2, **changes)
+    return planned(made, "sgd[lr=0.1]", behaviour=False)
 
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:

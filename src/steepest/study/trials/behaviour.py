@@ -219,4 +219,4 @@ def _real(x: Tensor) -> Tensor:
 
 
 def _rounded(figure: float) -> float:
-    return float(f"{figure:.{DIGITS}g}")
+    return float(f"{figure:.{DIGITS}g}") if math.isfinite(figure) else figure
