@@ -75,12 +75,13 @@ class APOLLO(LowRank):
         Convolutions are matrices; theirs go to AdamW.
     Use:
         Choose it over `GaLore` where singular vectors cost too much, and over AdamW where its averages do not fit. A
-        rank of a quarter of the shorter side is the authors' choice.
+        rank of a quarter of the shorter side is the authors' choice. Language models take rates of 3e-3 to 2e-2. The
+        search range goes further, since small models need more (see docs/convergence.md).
     Caveats:
         A parameter's random numbers depend on its place among all parameters; keep their order when a run resumes.
     """
 
-    lr: fields.Rate = fields.lr(1e-2, 3e-3, 2e-2)
+    lr: fields.Rate = fields.lr(1e-2, 3e-3, 0.5)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-6)
     weight_decay: float = fields.weight_decay(0, "decay λ of the weights, θ ← θ - ηλθ after the step")
