@@ -75,10 +75,10 @@ class APOLLO(LowRank):
         Convolutions are matrices; theirs go to AdamW.
     Use:
         Choose it over `GaLore` where singular vectors cost too much, and over AdamW where its averages do not fit. A
-        rank of a quarter of the shorter side is the authors' choice. Language models take rates of 3e-3 to 2e-2. The
-        search range goes further, since small models need more (see docs/convergence.md).
+        rank of a quarter of the shorter side is the authors' choice.
     Caveats:
         A parameter's random numbers depend on its place among all parameters; keep their order when a run resumes.
+        Language models take rates of 3e-3 to 2e-2; the search range goes further, since small models need more.
     """
 
     lr: fields.Rate = fields.lr(1e-2, 3e-3, 0.5)

@@ -91,11 +91,11 @@ class GaLore(LowRank):
         AdamW. ε is added before the correction, and decay comes after the step.
     Use:
         Choose it over AdamW where its averages do not fit: a matrix keeps two averages of r rows or columns, and r
-        vectors. Its rate times ``scale`` compares with AdamW's. Language models take rates of 3e-3 to 2e-2. The search
-        range goes further, since small models need more (see docs/convergence.md). `APOLLO` needs no singular vectors.
+        vectors. Its rate times ``scale`` compares with AdamW's. `APOLLO` needs no singular vectors.
     Caveats:
         Singular vectors of all matrices are found at the same step, every ``update_proj_gap`` steps; at 7 billion
-        parameters that takes minutes. Averages are not turned into the new projection.
+        parameters that takes minutes. Averages are not turned into the new projection. Language models take rates of
+        3e-3 to 2e-2; the search range goes further, since small models need more.
     """
 
     lr: fields.Rate = fields.lr(1e-2, 3e-3, 0.2)
