@@ -50,10 +50,18 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true", help="keep the rows of classes that the page has already")
     rows = written() if parser.parse_args().missing else {}
     pairs = [(name, work) for name, cls in CLASSES.items() if name not in rows for work in works(cls)]
+    made: dict[tuple[str, str], tuple[Run, ...]] = {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.starmap(measured, pairs, chunksize=1)
-    made = {(name, work.name): result for (name, work), result in zip(pairs, found, strict=True)}
-    lines = [rows.get(name) or row(name, made) for name in CLASSES]
+        for (name, work), result in zip(pairs, pool.imap(measured, pairs), strict=True):
+            made[name, work.name] = result
+            if all((name, each.name) in made for each in works(CLASSES[name])):
+                rows[name] = row(name, made)
+                write(rows)
+
+
+def write(rows: dict[str, str]) -> None:
+    """Write the page with the rows that are known, so that an interrupted run keeps them."""
+    lines = [rows[name] for name in CLASSES if name in rows]
     PAGE.write_text("\n".join([INTRODUCTION, *works_table(), COLUMNS, *HEAD, *lines, NOTES, *changes(), ""]), "utf-8")
 
 
@@ -64,8 +72,9 @@ def written() -> dict[str, str]:
     return {name: line for name, start in starts.items() for line in lines if line.startswith(start)}
 
 
-def measured(name: str, work: Work) -> tuple[Run, ...]:
+def measured(pair: tuple[str, Work]) -> tuple[Run, ...]:
     """Return a class's runs on a workload, with the change that it needs there, and print their cell."""
+    name, work = pair
     made = runs(CLASSES[name], work, CHANGES.get((name, work.name), NO_CHANGE))
     print(f"{name} on {work.name}: {cell(name, work, made)}", flush=True)
     return made
