@@ -1,9 +1,11 @@
 """The rates at which every optimizer reaches the first target of built-in workloads: docs/convergence.md.
 
-Run it as ``python benchmarks/convergence_table.py``; it takes some minutes and writes the page. The figures are those
-that tests/test_convergence.py holds every class to.
+Run it as ``python benchmarks/convergence_table.py``; it takes some minutes and writes the page. With ``--missing`` only
+classes are measured that the page lacks, or has with another range, and the other rows stay. The figures are those that
+tests/test_convergence.py holds every class to.
 """
 
+import argparse
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,22 +40,44 @@ NOTES = """
 A class that needs a closure (LBFGS, SteepestDescent) sees the whole training set in every step. Sophia is fed an
 estimate G every `hessian_interval` steps. What is not a matrix goes to the companion of a rule of matrices (Muon),
 AdamW, at its defaults. SGD, Adagrad and SparseAdam get the sparse gradients of the matrix factorisation, all others
-dense ones.
+dense ones. Of classes that evaluate other weights than they train (Schedule-Free, SPlus) those are measured.
 """
 
 
 def main() -> None:
     """Measure in two processes, and write the page."""
-    pairs = [(name, work) for name, cls in CLASSES.items() for work in works(cls)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--missing", action="store_true", help="keep the rows of classes that the page has already")
+    rows = written() if parser.parse_args().missing else {}
+    pairs = [(name, work) for name, cls in CLASSES.items() if name not in rows for work in works(cls)]
+    made: dict[tuple[str, str], tuple[Run, ...]] = {}
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        found = pool.starmap(measured, pairs, chunksize=1)
-    made = {(name, work.name): result for (name, work), result in zip(pairs, found, strict=True)}
-    PAGE.write_text("\n".join([INTRODUCTION, *works_table(), COLUMNS, *table(made), NOTES, *changes(), ""]), "utf-8")
+        for (name, work), result in zip(pairs, pool.imap(measured, pairs), strict=True):
+            made[name, work.name] = result
+            if all((name, each.name) in made for each in works(CLASSES[name])):
+                rows[name] = row(name, made)
+                write(rows)
 
 
-def measured(name: str, work: Work) -> tuple[Run, ...]:
-    """Return a class's runs on a workload, with the change that it needs there."""
-    return runs(CLASSES[name], work, CHANGES.get((name, work.name), NO_CHANGE))
+def write(rows: dict[str, str]) -> None:
+    """Write the page with the rows that are known, so that an interrupted run keeps them."""
+    lines = [rows[name] for name in CLASSES if name in rows]
+    PAGE.write_text("\n".join([INTRODUCTION, *works_table(), COLUMNS, *HEAD, *lines, NOTES, *changes(), ""]), "utf-8")
+
+
+def written() -> dict[str, str]:
+    """Return the rows of the page by class, without those that were measured over another range."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    starts = {name: f"| {cls.__name__} | {range_of(cls)} |" for name, cls in CLASSES.items()}
+    return {name: line for name, start in starts.items() for line in lines if line.startswith(start)}
+
+
+def measured(pair: tuple[str, Work]) -> tuple[Run, ...]:
+    """Return a class's runs on a workload, with the change that it needs there, and print their cell."""
+    name, work = pair
+    made = runs(CLASSES[name], work, CHANGES.get((name, work.name), NO_CHANGE))
+    print(f"{name} on {work.name}: {cell(name, work, made)}", flush=True)
+    return made
 
 
 def works_table() -> Iterator[str]:
@@ -65,17 +89,19 @@ def works_table() -> Iterator[str]:
         yield f"| {work.name}, {work.preset} | {metric.name} {sign} {work.target:g} | {work.steps:,} | {work.every} |"
 
 
-def table(made: dict[tuple[str, str], tuple[Run, ...]]) -> Iterator[str]:
-    """Yield a row for each class."""
-    yield f"| optimizer | range of lr | {' | '.join(work.name for work in SMALL)} | one of the larger |"
-    yield "|---|---|---|---|---|"
-    for name, cls in CLASSES.items():
-        small = [cell(made[name, w.name]) if (name, w.name) in made else refusal(cls, w) for w in SMALL]
-        large = [f"{w.name}: {cell(made[name, w.name])}" for w in LARGE if (name, w.name) in made]
-        large = large or [refusal(cls, LARGE[0])]
-        changed = ["\\*" if (name, w.name) in CHANGES else "" for w in SMALL]
-        small = [text + mark for text, mark in zip(small, changed, strict=True)]
-        yield f"| {cls.__name__} | {range_of(cls)} | {' | '.join(small + large)} |"
+HEAD = (
+    f"| optimizer | range of lr | {' | '.join(work.name for work in SMALL)} | one of the larger |",
+    "|---|---|---|---|---|",
+)
+
+
+def row(name: str, made: dict[tuple[str, str], tuple[Run, ...]]) -> str:
+    """Return the row of a class."""
+    cls = CLASSES[name]
+    small = [cell(name, work, made.get((name, work.name))) for work in SMALL]
+    large = [f"{w.name}: {cell(name, w, made[name, w.name])}" for w in LARGE if (name, w.name) in made]
+    large = large or [refusal(cls, LARGE[0])]
+    return f"| {cls.__name__} | {range_of(cls)} | {' | '.join(small + large)} |"
 
 
 def range_of(cls: type[Optimizer]) -> str:
@@ -84,12 +110,15 @@ def range_of(cls: type[Optimizer]) -> str:
     return f"{rate.search.low:g} to {rate.search.high:g}" if rate.search else f"{rate.default:g}, not searched"
 
 
-def cell(made: Sequence[Run]) -> str:
-    """Return the best rate with its steps, and how many rates reached the target."""
+def cell(name: str, work: Work, made: Sequence[Run] | None) -> str:
+    """Return the best rate with its steps, and how many rates reached the target; a star for a change."""
+    if made is None:
+        return refusal(CLASSES[name], work)
     good = sorted((run for run in made if run.steps), key=lambda run: run.steps or 0)
+    mark = "\\*" if (name, work.name) in CHANGES else ""
     if not good:
-        return "**not reached**"
-    return f"{good[0].lr:.2g}, {good[0].steps} steps ({len(good)} of {len(made)})"
+        return f"**not reached**{mark}"
+    return f"{good[0].lr:.2g}, {good[0].steps} steps ({len(good)} of {len(made)}){mark}"
 
 
 def changes() -> Iterator[str]:

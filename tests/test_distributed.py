@@ -55,7 +55,7 @@ def zero(rank: int) -> None:
     def make(params: Any, **options: Any) -> Any:
         return ZeroRedundancyOptimizer(params, AdamW, lr=0.1, **options)
 
-    message = "max_norm within ZeroRedundancyOptimizer would clip by the norm of this rank's part"
+    message = "max_norm and zclip clip by within ZeroRedundancyOptimizer would be those of this rank's part"
     refused(lambda: make(model().parameters(), max_norm=0.5), message)
     compare(model(), lambda params: make(params, max_norm=0.5, norm_group="WORLD"))
     compare(model(), lambda params: make(params, max_norm=0.5, norm_group=dist.group.WORLD))
@@ -146,7 +146,9 @@ def test_a_norm_group_without_distributed_says_what_is_missing() -> None:
 
 def test_one_norm_has_one_group() -> None:
     p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    with pytest.raises(ValueError, match="share one norm, so they need one norm_group, not 'WORLD', None"):
+    with pytest.raises(
+        ValueError, match="clip by are over all groups, so these need one norm_group, not 'WORLD', None"
+    ):
         SGD([{"params": [p], "norm_group": "WORLD"}, {"params": [q]}], max_norm=1.0)
     with pytest.raises(TypeError, match=r"norm_group must be a torch.distributed process group, its name"):
         SGD([p], max_norm=1.0, norm_group=3)

@@ -37,7 +37,9 @@ def common_for(cls: type[Optimizer]) -> Options:
     return options if is_valid(cls, options) else {}
 
 
-ROWS = [(cls, options) for cls in SEPARATE.values() for options in ({}, common_for(cls))]
+ROWS = [(cls, options) for cls in SEPARATE.values() for options in ({}, common_for(cls))] + [
+    (steepest.SGD, {"zclip": 2.5})
+]
 every_row = pytest.mark.parametrize(("cls", "options"), cases(ROWS))
 
 

@@ -277,20 +277,29 @@ MOMO: list[dict[str, Any]] = [
 ]
 
 
+MOMOS: list[tuple[str, dict[str, Any]]] = [
+    *(("momo", options) for options in MOMO),
+    ("momoadam", {}),
+    ("momoadam", {"weight_decay": 0.1, "lower_bound": 0.5, "eps": 0.1}),
+    ("momoadam", {"adapt_lower_bound": True, "lower_bound": -3.0, "betas": (0.5, 0.9), "weight_decay": 0.1}),
+    ("momoadam", {"maximize": True, "lower_bound": -9.0}),
+]
+
+
 @every_executor
-@pytest.mark.parametrize("options", MOMO, ids=str)
-def test_momo_is_its_oracle(options: dict[str, Any], executor: str) -> None:
+@pytest.mark.parametrize(("name", "options"), MOMOS, ids=str)
+def test_momo_is_its_oracle(name: str, options: dict[str, Any], executor: str) -> None:
     theta0, grads = problem(3, [(3, 4), (5,), ()], 10)
     losses, rates = [5.0 / (k + 1) for k in range(10)], [1.0 + k for k in range(10)]
     params = [torch.nn.Parameter(torch.tensor(x)) for x in theta0]
-    optimizer = MoMo(params, **options, **SWITCHES[executor])
+    optimizer = CLASSES[name](params, **options, **SWITCHES[executor])
     assert optimizer.executor == executor
     for loss, rate, of_step in zip(losses, rates, grads, strict=True):
         for p, g in zip(params, of_step, strict=True):
             p.grad = torch.tensor(g)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step(loss=loss)
-    assert_equal(optimizer, params, ORACLES["momo"](theta0, grads, lr=rates, loss=losses, **options), 1e-12)
+    assert_equal(optimizer, params, ORACLES[name](theta0, grads, lr=rates, loss=losses, **options), 1e-12)
 
 
 def test_momo_reaches_the_least_loss_with_polyaks_rate() -> None:
@@ -350,4 +359,4 @@ def test_a_study_gives_momo_the_loss() -> None:
     params = quadratic()
     assert loss_for(MoMo(params), 2.0) == {"loss": 2.0}
     assert loss_for(steepest.AdamW(params), 2.0) == loss_for(torch.optim.SGD(params), 2.0) == {}
-    assert steepest.info("momo").needs == ("loss",)
+    assert steepest.info("momo").needs == steepest.info("momoadam").needs == ("loss",)

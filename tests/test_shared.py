@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import steepest
 from cases import SHARING, SWITCHES, kept_numbers, snapshot, through_file
 from steepest import Optimizer, Rule, State, fields
 from steepest.functional import pair
@@ -253,9 +254,29 @@ def test_the_slow_weights_of_lookahead_are_the_rules_own_start(cls: type[Optimiz
     close(weights(optimizer), weights(other))
 
 
-def test_zclip_which_keeps_scalar_state_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"zclip=2\.5 follows the norm of the gradient as it steps, and moving takes"):
-        OverAll(parameters(), zclip=2.5)
+@every_executor
+@every_class
+def test_the_sums_are_of_the_gradients_that_zclip_has_shortened(cls: type[Optimizer], executor: str) -> None:
+    """An outlier after 30 steps. SGD with zclip says what is left of it; its averages move once in a step."""
+    params, plain, seen = parameters(), parameters(), parameters()
+    optimizer, other = cls(groups(params), zclip=2.5, **SWITCHES[executor]), cls(groups(plain), foreach=False)
+    clipping = steepest.SGD(seen, lr=1.0, zclip=2.5, foreach=False)
+    for step in range(33):
+        for each in (params, plain, seen):
+            feed(each, step, scale=50.0 if step == 30 else 1.0)
+        before = [p.detach().clone() for p in seen]
+        clipping.step()
+        for p, q, old in zip(plain, seen, before, strict=True):
+            p.grad = old - q.detach()
+        optimizer.step()
+        other.step()
+        given, left = (sum(p.grad.norm().item() for p in each if p.grad is not None) for each in (params, plain))
+        assert (left < 0.1 * given) == (step == 30)
+    close(weights(optimizer), weights(other))
+    for kept, alike in zip(kept_numbers(optimizer), kept_numbers(other), strict=True):
+        assert kept == pytest.approx(alike, rel=1e-6)
+    for name in ("norm_count", "norm_mean", "norm_var"):
+        assert optimizer.state[params[0]][name].item() == pytest.approx(clipping.state[seen[0]][name].item())
 
 
 # -- how state is kept -----------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .rules.momentum import NAG as NAG
     from .rules.momentum import Momentum as Momentum
     from .rules.momo import MoMo as MoMo
+    from .rules.momo import MoMoAdam as MoMoAdam
     from .rules.muon import Muon as Muon
     from .rules.muon2 import Muon2 as Muon2
     from .rules.nadam import NAdam as NAdam
@@ -150,6 +151,7 @@ __all__ = [
     "LrRange",
     "Mechanic",
     "MoMo",
+    "MoMoAdam",
     "Momentum",
     "Muon",
     "Muon2",

@@ -25,14 +25,15 @@ import torch
 from torch import Tensor
 
 from . import group as groups
+from . import transforms
 from .codecs import stream_of
 from .construction import refuse_unknown, resolved
 from .executors import reference
 from .fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from .group import GroupSpec
+from .norms import total_norm
 from .optimizer import Optimizer
 from .rule import Program
-from .transforms.clip import total_norm
 from .views import real_view
 
 Params = Mapping[str, Tensor]
@@ -104,7 +105,7 @@ class _Pure:
             raise ValueError(f"gradients of unknown parameters {', '.join(unknown)}; there are {', '.join(params)}")
         if there := [name for name, g in given.items() if g.is_sparse]:
             raise ValueError(f"sparse gradients of {', '.join(there)}; a pure step takes dense ones (to_dense())")
-        norm = {} if group["max_norm"] is None or not given else {"norm": total_norm(list(given.values()), 1)}
+        norm = {"norm": total_norm(list(given.values()))} if given and transforms.read_norm(group) else {}
         values, switches = groups.values(self.cls.fields, group, norm)
         new_params, new_state = dict(params), dict(state)
         places = {name: place for place, name in enumerate(params)}

@@ -131,7 +131,8 @@ class GroupSpec:
         own = {**{name: self.options[name] for name in self.fields}, **shared}
         found = (transform.wrapper(self.rule, own) for transform in transforms.before_rule())
         sums = rule.state[len(rule.state) - len(self.rule.shared.sums) :]
-        existing = (*(s for s in self.existing if s in rule.state), *sums)
+        read = (*rule.state, *(s for transform in transforms.before_rule() for s in transform.state_around(self.rule)))
+        existing = (*(s for s in self.existing if s in read), *sums)
         wrappers = (*(wrapper for wrapper in found if wrapper is not None), only(self.rule.shared.sums))
         return replace(
             self,

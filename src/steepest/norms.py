@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from . import sums
 from .modes import intercepting
-from .views import are_plain
+from .views import are_plain, real_view
 
 SAFE = 1e-12, 1e18
 """Range of norms that are right in float32: no square has overflown, and squares that vanished do not count."""
@@ -33,6 +36,25 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
 def norm(x: Tensor) -> Tensor:
     """Return the norm of one real tensor in its dtype; see `norms`."""
     return norms([x])[0].to(x.dtype)
+
+
+def total_norm(grads: list[Tensor], scale: Any = 1) -> Tensor:
+    """Return the Euclidean norm of all gradients together, 0-dim, in double, after unscaling.
+
+    Unlike torch's norm it is differentiable, and right for gradients whose squares overflow.
+    """
+    of_each: list[Tensor] = []
+    real = [real_view(g.resolve_conj()) for g in grads]
+    for kind in dict.fromkeys((g.dtype, g.device) for g in real):
+        of_each += map(sums.of_all_shards, norms([g for g in real if (g.dtype, g.device) == kind]))
+    together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
+    norm: Tensor = torch.linalg.vector_norm(together) / scale
+    return norm
+
+
+def norm_over_ranks(norm: Tensor, norm_group: str | None) -> Tensor:
+    """Return the norm over all ranks of a process group, from the norm of this rank; see `sums.over_ranks`."""
+    return norm if norm_group is None else sums.over_ranks(norm * norm, norm_group).sqrt()
 
 
 def _may_look(x: Tensor) -> bool:

@@ -17,13 +17,13 @@ from .construction import check_group, collect_fields, constructor, refuse_unkno
 from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
-from .executors.dispatch import Dispatch, Step, shared_numbers, source
+from .executors.dispatch import NORMS, Dispatch, Step, clipping_groups, shared_numbers, source
 from .executors.shared import Renewal, refuse_parts, start
 from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
 from .modes import intercepting
 from .rule import Rule
-from .transforms import clip
+from .sums import holder_of_parts, norm_group_of
 from .transforms.average import Averaging
 from .transforms.qk_clip import AttentionClipping
 from .transforms.skip import Skipping
@@ -150,10 +150,10 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         for group in self.param_groups:
             for spec in self._specs(group).values():
                 choose(spec)
-        self._holder = clip.holder_of_parts(p for group in self.param_groups for p in group["params"])
-        clip.norm_group_of(clip.clipping(self.param_groups), self._holder)
+        self._holder = holder_of_parts(p for group in self.param_groups for p in group["params"])
+        norm_group_of(clipping_groups(self.param_groups), NORMS, self._holder)
         for group in self.param_groups:
-            refuse_parts([group], self._specs(group), self._holder)
+            refuse_parts(group, self._specs(group), self._holder)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as in torch; its own options are checked like the constructor's."""

@@ -13,6 +13,7 @@ import torch
 from .codecs import Codec
 from .fields import State, View
 from .kinds import KINDS, Extent
+from .sums import of_all_shards
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """Scope of a rule: one element, one tensor, one matrix, or new gradients (a driver)."""
@@ -186,7 +187,7 @@ class Rule:
         def measured(p: Any, g: Any, *held: Any, **numbers: Any) -> tuple[Any, ...]:
             own = held[: len(state)]
             found = measure(p, g, *own, **numbers)
-            return p, *own, *map(_of_all_shards, found if isinstance(found, tuple) else (found,))
+            return p, *own, *map(of_all_shards, found if isinstance(found, tuple) else (found,))
 
         given = inspect.signature(measure).parameters.values()
         takes = inspect.Parameter("held", inspect.Parameter.VAR_POSITIONAL)
@@ -216,11 +217,6 @@ class Rule:
     def keywords(self, options: Values) -> dict[str, Any]:
         """Return the rule's keyword arguments, out of all ``options`` at hand."""
         return {name: options[name] for name in self.names}
-
-
-def _of_all_shards(x: Any) -> Any:
-    """Return a number of a DTensor as a plain tensor, over all ranks that hold a part of it."""
-    return x.full_tensor() if isinstance(x, torch.Tensor) and hasattr(x, "full_tensor") else x
 
 
 @cache

@@ -18,7 +18,7 @@ def test_nothing_given_means_everything_that_takes_plain_gradients() -> None:
     rules = {name: cls.rule_for(registry.parse(name).resolved()) for name, cls in registry.optimizers().items()}
     others = {name for name, rule in rules.items() if rule.kind == "driver" or rule.sparse == "lazy"}
     others |= {name for name, cls in registry.optimizers().items() if cls.takes_estimates}
-    others |= {"momo"}
+    others |= {"momo", "momoadam"}
     assert timed == registry.optimizers().keys() - others
     assert {name.lower() for name in plan.left_out} == others
     assert "new gradients" in plan.left_out["SteepestDescent"]

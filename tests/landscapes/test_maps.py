@@ -82,7 +82,7 @@ def test_noise_and_boxes_make_runs_walk_by_themselves() -> None:
 
 def test_rules_that_look_at_several_numbers_walk_by_themselves() -> None:
     assert {"sgd", "adam", "lion", "rmsprop"} <= set(TOGETHER)
-    alone = ("lamb", "lars", "adafactor", "lbfgs", "soap", "prodigy", "dog", "momo", "steepestdescent")
+    alone = ("lamb", "lars", "adafactor", "lbfgs", "soap", "prodigy", "dog", "momo", "momoadam", "steepestdescent")
     assert not {*alone} & {*TOGETHER}
     for text in ("sgd[max_norm=1]", "adam[centralize=true]", "adam[cautious=true]", "sam[base=sgd]", "torch.optim:SGD"):
         assert not acts_on_numbers(parse_config(text, {})), text

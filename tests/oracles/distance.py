@@ -314,3 +314,52 @@ def momo(
         for i, _ in active:
             walk.theta[i] = walk.theta[i] / w - tau * walk.state[i]["exp_avg"]
     return walk.results()
+
+
+def momo_adam(
+    theta0: Sequence[Array],
+    grads: Gradients,
+    *,
+    lr: Rate = 0.01,
+    loss: Rate = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    lower_bound: float = 0.0,
+    weight_decay: float = 0.0,
+    adapt_lower_bound: bool = False,
+    maximize: bool = False,
+) -> list[Result]:
+    """Schaipp et al. 2024, Algorithm 3, with decay and an adapted bound; ``loss`` has one number for each step.
+
+    The sums of all earlier steps are written out: with weights w_j = (1 - b1) b1^(k-j), f = sum w_j f_j,
+    gamma = sum w_j <g_j, p_j>, rho = sum w_j; the model at y is f + <m, y> - gamma, and
+    y = (p - tau m / D) / (1 + lr l) brings it down to rho lb, for tau at most lr / rho.
+    """
+    walk = Walk(theta0, grads, lr, maximize)
+    b1, b2 = betas
+    heights: list[float] = []
+    lb = lower_bound
+    losses = per_step(loss, len(grads))
+    for k, (rate, active) in enumerate(walk.steps(["exp_avg", "exp_avg_sq"], "")):
+        along = square = product = 0.0
+        metrics = {}
+        for i, g in active:
+            held = walk.state[i]
+            held["exp_avg"] = m = b1 * held["exp_avg"] + (1 - b1) * g
+            held["exp_avg_sq"] = v = b2 * held["exp_avg_sq"] + (1 - b2) * g**2
+            metrics[i] = np.sqrt(v / (1 - b2 ** (k + 1))) + eps
+            along += float(np.sum(m * walk.theta[i]))
+            square += float(np.sum(m**2 / metrics[i]))
+            product += float(np.sum(g * walk.theta[i]))
+        heights.append(walk.sign * losses[k] - product)
+        weights = [(1 - b1) * b1 ** (k - j) for j in range(k + 1)]
+        height, rho = sum(w * h for w, h in zip(weights, heights, strict=True)), sum(weights)
+        w = 1 + rate * weight_decay
+        if adapt_lower_bound and w * height + along < w * rho * lb:
+            lb = max((w * height + along) / (2 * w * rho), lower_bound)
+        tau = min(rate / rho, max(w * (height - rho * lb) + along, 0.0) / square)
+        if adapt_lower_bound:
+            lb = max((height + along - tau * square / 2) / rho, lower_bound)
+        for i, _ in active:
+            walk.theta[i] = (walk.theta[i] - tau * walk.state[i]["exp_avg"] / metrics[i]) / w
+    return walk.results()

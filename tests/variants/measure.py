@@ -36,6 +36,7 @@ LIBRARIES = {
     "schedulefree": ["schedulefree"],
     "prodigyopt": ["prodigyopt"],
     "dadaptation": ["dadaptation"],
+    "momo": ["momo-opt"],
     "dog": ["dog-optimizer"],
     "parameterfree": ["parameterfree"],
     "kron_torch": ["kron-torch"],

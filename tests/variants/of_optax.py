@@ -148,6 +148,21 @@ OPTAX = [
         {"lower_bound": -1.0, "weight_decay": 0.1},
         {"adapt_lower_bound": True},
     ),
+    Comparison("its numbers", "optax.contrib.momo_adam(lr)", "MoMoAdam", {"lr": 1.0}),
+    Comparison(
+        "the bound adapted",
+        "optax.contrib.momo_adam(lr, lower_bound=-1.0, adapt_lower_bound=True)",
+        "MoMoAdam",
+        {"lr": 1.0, "lower_bound": -1.0},
+        {"adapt_lower_bound": True},
+    ),
+    Comparison(
+        "decay does not divide the step",
+        "optax.contrib.momo_adam(lr, weight_decay=0.1)",
+        "MoMoAdam",
+        {"lr": 1.0, "weight_decay": 0.1},
+        apart=0.27,
+    ),
     Comparison(
         "√t in float32", "optax.contrib.madgrad(lr, weight_decay=0.1)", "MADGRAD", {"weight_decay": 0.1}, apart=7.6e-09
     ),

@@ -247,6 +247,16 @@ PARAMETER_FREE = [
         {"d0": 0.1, **DECAY},
         apart=0.17,
     ),
+    Comparison("its numbers", "momo.Momo(params)", "MoMo"),
+    Comparison("decay divides the step too", "momo.Momo(params, weight_decay=0.1)", "MoMo", DECAY, apart=0.21),
+    Comparison("its numbers", "momo.MomoAdam(params, lr=1.0, weight_decay=0.1)", "MoMoAdam", {"lr": 1.0, **DECAY}),
+    Comparison(
+        "the bound adapted",
+        "momo.MomoAdam(params, lr=1.0, lb=-1.0, weight_decay=0.1, use_fstar=True)",
+        "MoMoAdam",
+        {"lr": 1.0, "lower_bound": -1.0, **DECAY},
+        {"adapt_lower_bound": True},
+    ),
     Comparison("its numbers", "dog.DoG(params, reps_rel=0.1, weight_decay=0.1)", "DoG", {"reps_rel": 0.1, **DECAY}),
     Comparison("its numbers", "dog.LDoG(params, reps_rel=0.1, weight_decay=0.1)", "LDoG", {"reps_rel": 0.1, **DECAY}),
     Comparison(

@@ -6,6 +6,7 @@ sizes from 1e-5 to 1, so that it matters where ε is added.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Mapping
@@ -67,7 +68,8 @@ def _run(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter], sch
             group["lr"] = base * multiplier
         for p, g in zip(params, of_step, strict=True):
             p.grad = torch.tensor(g)
-        optimizer.step(**({"loss": loss} if isinstance(optimizer, steepest.Optimizer) else {}))
+        takes_loss = "loss" in inspect.signature(optimizer.step).parameters
+        optimizer.step(**({"loss": torch.tensor(loss)} if takes_loss else {}))
         path.append([p.detach().numpy().copy() for p in params])
     return path
 
@@ -203,6 +205,7 @@ PEERS: dict[str, Callable[[Comparison, float, Schedule], Path]] = {
     "schedulefree": _in_torch,
     "prodigyopt": _in_torch,
     "dadaptation": _in_torch,
+    "momo": _in_torch,
     "dog": _in_torch,
     "parameterfree": _in_torch,
     "kron_torch": _kron_torch,

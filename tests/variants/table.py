@@ -16,6 +16,7 @@ TITLES = {
     "zij": "zij (the authors' own files)",
     "adam_mini": "adam-mini",
     "optimi": "optimi",
+    "momo": "momo-opt",
     "dog": "dog-optimizer",
     "formula": "Formulas of what no package has",
 }

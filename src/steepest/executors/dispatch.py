@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import group as groups
-from .. import storage
+from .. import storage, sums, transforms
 from ..fields import settle
 from ..group import NOTHING, GroupSpec
 from ..modes import Mode
+from ..norms import norm_over_ranks, total_norm
 from ..rule import Rule
-from ..transforms import clip
 from . import sparse
 from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
@@ -63,6 +63,9 @@ class Resolved:
         """True if the same objects always mean the same values. A tensor or a list may be written in place."""
         return all(type(x) in LASTING or (type(x) is tuple and LASTING.issuperset(map(type, x))) for x in self.options)
 
+
+NORMS = "the norms that max_norm and zclip clip by"
+"""Name of the norm of all gradients in messages."""
 
 LASTING = frozenset({float, int, bool, str, type(None)})
 """Types of options whose value cannot change in place."""
@@ -320,15 +323,29 @@ def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str)
         cls: the optimizer's class.
         param_groups: the optimizer's groups.
         scale: the factor by which the gradients are still multiplied; None for 1.
-        holder: the wrapper that handed over only a part of the parameters; see `clip.holder_of_parts`.
+        holder: the wrapper that handed over only a part of the parameters; see `sums.holder_of_parts`.
     """
     numbers = {} if scale is None else {"grad_scale": scale}
-    clipping = clip.clipping(param_groups)
+    clipping = clipping_groups(param_groups)
     if not clipping:
         return numbers
     for group in clipping:
         for spec in groups.specs_of(cls, group, group["params"]).values():
             sparse.check(spec, [p for p in group["params"] if p.grad is not None])
     with torch.set_grad_enabled(any(group.get("differentiable") for group in clipping)):
-        norm = clip.shared_norm(clipping, 1 if scale is None else scale, holder)
+        norm = _norm(clipping, 1 if scale is None else scale, sums.norm_group_of(clipping, NORMS, holder))
     return numbers if norm is None else {**numbers, "norm": norm}
+
+
+def clipping_groups(param_groups: list[Group]) -> list[Group]:
+    """Return the groups that clip by the norm of all their gradients."""
+    return [group for group in param_groups if transforms.read_norm(group)]
+
+
+def _norm(clipping: list[Group], scale: Any, norm_group: str | None) -> Tensor | None:
+    """Return the norm of the groups' gradients, over all ranks that have a part of them; None without a gradient."""
+    params = [p for group in clipping for p in group["params"]]
+    grads = [p.grad for p in params if p.grad is not None]
+    if not grads and norm_group is None:
+        return None
+    return norm_over_ranks(total_norm(grads, scale) if grads else sums.nothing(params), norm_group)

@@ -19,10 +19,13 @@ from ..group import GroupSpec
 from ..modes import Mode
 from ..rule import Rule
 from ..rule import Shared as Declared
-from ..transforms.clip import added_over_ranks
+from ..sums import added, norm_group_of, nothing, over_ranks
 from .base import ActiveParams, Bucket, MakeBuckets
 
 Group = dict[str, Any]
+
+SUMS = "sums"
+"""Name of what rules measure in messages."""
 
 FAKE = "FakeTensorMode"
 """Name of the mode of tensors without values, in which steps are tried out."""
@@ -65,8 +68,7 @@ class Measurement:
         """Run the buckets and return the sums over their tensors, in double, on the first device."""
         for bucket in self.buckets:
             bucket.step(numbers)
-        first, *others = (of_device.sum(0) for of_device in self.sums)
-        return sum((x.to(first.device) for x in others), first)
+        return added(of_device.sum(0) for of_device in self.sums)
 
 
 def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:
@@ -82,13 +84,10 @@ def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:
             group.setdefault(name, value)
 
 
-def refuse_parts(groups: Iterable[Group], rules: Iterable[Rule], holder: str) -> None:
+def refuse_parts(group: Group, rules: Iterable[Rule], holder: str) -> None:
     """Raise `ValueError` if sums would be those of a part of the parameters, which ``holder`` has handed over."""
-    if holder and any(rule.measuring is not None for rule in rules) and any(g["norm_group"] is None for g in groups):
-        raise ValueError(
-            f"sums within {holder} would be those of this rank's part of the parameters; give norm_group='WORLD' (or "
-            "the process group) too"
-        )
+    if any(rule.measuring is not None for rule in rules):
+        norm_group_of([group], SUMS, holder)
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class Phase:
         """Return the sums over the phase's tensors, on their device."""
         if self.measurement is not None:
             return self.measurement.take(self.last)
-        device = self.group["params"][0].device if self.group["params"] else None
-        return torch.zeros(len(self.declared.sums), dtype=torch.float64, device=device)
+        return nothing(self.group["params"], len(self.declared.sums))
 
 
 @dataclass(frozen=True)
@@ -195,20 +193,10 @@ class Renewal:
         """Return the sums over all tensors of the phases, and over the ranks of their ``norm_group``."""
         if not members[0].declared.sums:
             return []
-        first, *others = (phase.sums() for phase in members)
-        found = sum((x.to(first.device) for x in others), first)
-        if (name := _norm_group(members)) is not None:
-            found = added_over_ranks(found, name)
+        norm_group = norm_group_of((phase.group for phase in members), SUMS)
+        found = over_ranks(added(phase.sums() for phase in members), norm_group)
         numbers: list[float] = [1.0] * len(found) if self.hides_values else found.tolist()
         return numbers
-
-
-def _norm_group(members: list[Phase]) -> str | None:
-    names: set[str | None] = {phase.group["norm_group"] for phase in members}
-    if len(names) > 1:
-        told = ", ".join(sorted(map(repr, names)))
-        raise ValueError(f"all groups share their sums, so they need one norm_group, not {told}")
-    return next(iter(names))
 
 
 def _common(members: list[Phase]) -> dict[str, Any]:

@@ -78,9 +78,10 @@ class APOLLO(LowRank):
         rank of a quarter of the shorter side is the authors' choice.
     Caveats:
         A parameter's random numbers depend on its place among all parameters; keep their order when a run resumes.
+        Language models take rates of 3e-3 to 2e-2; the search range goes further, since small models need more.
     """
 
-    lr: fields.Rate = fields.lr(1e-2, 3e-3, 2e-2)
+    lr: fields.Rate = fields.lr(1e-2, 3e-3, 0.5)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-6)
     weight_decay: float = fields.weight_decay(0, "decay λ of the weights, θ ← θ - ηλθ after the step")

@@ -56,12 +56,13 @@ class CAME(Optimizer):
         Means of half-precision squares are computed in float32, so ε1 is never lost.
     Use:
         Choose it over `Adafactor` where one average of the size of the model fits in memory: it trains large language
-        models as well as AdamW in the paper. Its rate is a third to a tenth of AdamW's.
+        models as well as AdamW in the paper. Its rate is a third to a tenth of AdamW's: 5e-5 to 3e-4 there. The search
+        range goes further, since small models need more (see docs/convergence.md).
     Caveats:
         The first step is about eleven times η in root mean square, because no average is corrected: warm the rate up.
     """
 
-    lr: fields.Rate = fields.lr(2e-4, 5e-5, 3e-4)
+    lr: fields.Rate = fields.lr(2e-4, 5e-5, 1e-2)
     betas: tuple[float, float, float] = fields.betas(
         (0.9, 0.999, 0.9999),
         "decay rates of the averages of updates, of g² and of the updates' squared distance to their average",

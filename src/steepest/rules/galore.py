@@ -94,10 +94,11 @@ class GaLore(LowRank):
         vectors. Its rate times ``scale`` compares with AdamW's. `APOLLO` needs no singular vectors.
     Caveats:
         Singular vectors of all matrices are found at the same step, every ``update_proj_gap`` steps; at 7 billion
-        parameters that takes minutes. Averages are not turned into the new projection.
+        parameters that takes minutes. Averages are not turned into the new projection. Language models take rates of
+        3e-3 to 2e-2; the search range goes further, since small models need more.
     """
 
-    lr: fields.Rate = fields.lr(1e-2, 3e-3, 2e-2)
+    lr: fields.Rate = fields.lr(1e-2, 3e-3, 0.2)
     betas: tuple[float, float] = fields.betas((0.9, 0.999))
     eps: float = fields.eps(1e-6)
     weight_decay: float = fields.weight_decay(0, "decay λ of the weights, θ ← θ - ηλθ after the step")

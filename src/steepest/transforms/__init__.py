@@ -8,6 +8,7 @@ than those at which gradients are taken. Afterwards the slow weights and the ave
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .average import EMA
@@ -44,6 +45,14 @@ def order() -> tuple[Transform, ...]:
 def before_rule() -> tuple[Transform, ...]:
     """Return the transforms that decide what a rule sees, from the rule outwards."""
     return tuple(reversed(BEFORE_RULE))
+
+
+_READING_NORM = [transform.reads_norm for transform in order() if transform.reads_norm is not None]
+
+
+def read_norm(options: Mapping[str, Any]) -> bool:
+    """Return whether some transform reads the norm of all gradients under a group's options."""
+    return any(reads(options) for reads in _READING_NORM)
 
 
 def options() -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Transform:
         of_matrices: the state around a matrix rule, where it is of another kind; None: the same.
         numbers: ``numbers(options, shared)`` returns the run-time numbers that the wrapper reads in addition to the
             group's own; None for a wrapper that reads no others. ``shared`` holds a step's numbers for all groups.
+        reads_norm: ``reads_norm(options)`` says whether ``numbers`` reads ``shared["norm"]``, the norm of the gradients
+            of all groups in which some transform does. None: never.
         takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
         kind: the least kind of rule that the transform makes of a pointwise one: ``"per_tensor"`` if it looks at more
             than one element at a time.
@@ -40,6 +42,7 @@ class Transform:
     state: tuple[State, ...] = ()
     of_matrices: tuple[State, ...] | None = None
     numbers: Callable[[Options, Values], dict[str, Any]] | None = None
+    reads_norm: Callable[[Options], bool] | None = None
     takes_elements: bool = True
     kind: Kind = "pointwise"
     is_real: bool = False

@@ -60,7 +60,7 @@ def zclipped(update: Update) -> Update:
 
 
 def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
-    return None if options.get("zclip") is None else zclipped
+    return zclipped if _is_on(options) else None
 
 
 def _numbers(options: Options, shared: Values) -> dict[str, Any]:
@@ -69,11 +69,6 @@ def _numbers(options: Options, shared: Values) -> dict[str, Any]:
 
 def _check(rule: Rule, options: Options) -> None:
     check_planned("zclip", rule, options)
-    if _is_on(options) and rule.measuring is not None:
-        raise ValueError(
-            f"zclip={options['zclip']!r} follows the norm of the gradient as it steps, and {rule.fn.__name__} takes "
-            "sums of the clipped gradient before the step; give max_norm, or leave zclip out"
-        )
     if _is_on(options) and options["max_norm"] is not None:
         raise ValueError(
             f"zclip={options['zclip']!r} and max_norm={options['max_norm']!r} both clip by the norm of all gradients; "
@@ -93,6 +88,7 @@ ZCLIP = Transform(
     },
     (COUNT, MEAN, VARIANCE),
     numbers=_numbers,
+    reads_norm=_is_on,
     takes_elements=False,
     check=_check,
 )

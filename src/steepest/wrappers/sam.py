@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from ..fields import Search
-from ..transforms.clip import added_over_ranks, group_name, over_ranks, total_norm
+from ..norms import norm_over_ranks, total_norm
+from ..sums import added, group_name, nothing, of_all_shards, over_ranks
 from .base import own_names, require
 from .two_gradients import TwoGradients
 
@@ -106,12 +107,8 @@ class SAM(TwoGradients):
         return own
 
     def _norm(self, gradients: list[Tensor]) -> float:
-        norm = total_norm(gradients, 1.0) if gradients else self._nothing()
-        return (norm if self.norm_group is None else over_ranks(norm, self.norm_group)).item()
-
-    def _nothing(self) -> Tensor:
-        """Return a sum of nothing."""
-        return torch.zeros((), dtype=torch.float64, device=self._parameters()[0].device)
+        norm = total_norm(gradients) if gradients else nothing(self._parameters())
+        return norm_over_ranks(norm, self.norm_group).item()
 
 
 class ASAM(SAM):
@@ -248,9 +245,8 @@ class GSAM(SAM):
 
     def _product(self, pairs: list[tuple[Tensor, Tensor]]) -> float:
         """Return the inner product of the two gradients, over all parameters and ranks."""
-        products = [_whole((_wide(g) * _wide(h).conj()).sum()).real.double() for g, h in pairs]
-        total = sum((one.to(products[0].device) for one in products), self._nothing())
-        return (total if self.norm_group is None else added_over_ranks(total, self.norm_group)).item()
+        products = [of_all_shards((_wide(g) * _wide(h).conj()).sum()).real.double() for g, h in pairs]
+        return over_ranks(added(products or [nothing(self._parameters())]), self.norm_group).item()
 
 
 def inside(
@@ -272,12 +268,6 @@ def inside(
             f"{name}(params, SGD, lr=0.1)"
         )
     return base(given, **options)
-
-
-def _whole(x: Tensor) -> Tensor:
-    """Return a sum over all shards of a DTensor, and any other as it is."""
-    whole: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
-    return whole
 
 
 def _wide(g: Tensor | None) -> Tensor:
