@@ -136,20 +136,9 @@ def read_optimizers(optimizers: Optimizers) -> tuple[list[OptimizerConfig], list
 
 
 def _texts(optimizers: Optimizers) -> list[str]:
-    if isinstance(optimizers, Mapping):
-        return [sources.give(label, maker) for label, maker in optimizers.items()]
     is_one = isinstance(optimizers, str | torch.optim.Optimizer) or callable(optimizers)
     several: Any = [optimizers] if is_one else optimizers
-    return [each if isinstance(each, str) else sources.give(_name(each), each) for each in several]
-
-
-def _name(maker: Any) -> str:
-    if isinstance(maker, torch.optim.Optimizer):
-        raise UsageError(f"this {type(maker).__name__} is built already, and every path needs its own; give the class")
-    name = getattr(maker, "__name__", "")
-    if not name.isidentifier():
-        raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")
-    return str(name)
+    return sources.texts(several, "path")
 
 
 def _unfed(text: str) -> str:
