@@ -79,7 +79,7 @@ def choose(
         seed: the seed of the drawn paths, which is not one of those that rates are tried on.
         lr: a rate for every optimizer that takes one; None searches.
     """
-    usual = config.origin.resolved(config.options).get("lr")
+    usual = config.rate
     if "lr" in config.fixed:
         return config, Choice(usual, "given")
     if lr is not None and "lr" in config.origin.names:
@@ -88,8 +88,8 @@ def choose(
     if declared is None or not config.origin.takes_schedule:
         return config, Choice(None, "own")
     tried = {Range(declared).at((place + 0.5) / points) for place in range(points)}
-    default = usual if isinstance(usual, float | int) and usual > 0 else None
-    rates = sorted(tried | ({float(default)} if default else set()))
+    default = usual if usual is not None and usual > 0 else None
+    rates = sorted(tried | ({default} if default else set()))
     ends = _ends_together if is_walked_together(surface, config) else _ends
     scores = [score(surface, each) for each in ends(surface, config, rates, starts, budget, seed)]
     best = scores.index(min(scores))

@@ -109,10 +109,11 @@ class Paths:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences to know before comparing: ties, and optimizers that were skipped."""
-        return (*self._ties(), *(f"{label} is skipped: {reason}" for label, reason in self.skipped))
+        return (*self.ties, *(f"{label} is skipped: {reason}" for label, reason in self.skipped))
 
-    def _ties(self) -> list[str]:
-        """Return a sentence for every start from which several optimizers end best, equally well."""
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """A sentence for every start from which several optimizers end best, equally well."""
         found = []
         for place, start in enumerate(self.starts):
             ends = {p.label: final_score(self.surface, float(p.values[-1])) for p in self.paths if p.start == place}
@@ -120,7 +121,7 @@ class Paths:
             if len(best) > 1:
                 where = f" from {spelled(start)}" if len(self.starts) > 1 else ""
                 found.append(f"{', '.join(best)} end equally low{where}, as far as values are told apart")
-        return found
+        return tuple(found)
 
 
 def value_curve(path: Walk, floor: float | None) -> Array:
