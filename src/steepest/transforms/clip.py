@@ -182,4 +182,5 @@ CLIP = Transform(
     },
     numbers=_numbers,
     takes_elements=False,
+    is_global=True,
 )

@@ -94,5 +94,6 @@ ZCLIP = Transform(
     (COUNT, MEAN, VARIANCE),
     numbers=_numbers,
     takes_elements=False,
+    is_global=True,
     check=_check,
 )
