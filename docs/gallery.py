@@ -111,8 +111,10 @@ def _row(traced: Traced) -> Row:
 def words(row: Row) -> str:
     """Return the lines under a panel."""
     rate = "its own rate" if row["rate"] is None else f"rate {row['rate']:g}"
+    if row["lost"]:
+        tried = ", as all are lost" if row["ties"] else ""
+        return "\n".join([rate + tried, *textwrap.wrap(f"lost, {row['ended']}", LETTERS)])
     ties = f" ({row['ties']} tie)" if row["ties"] > 1 else ""
-    ties = ", as all are lost" if row["lost"] and row["ties"] else ties
     height = f"at most {RESOLUTION:g}" if row["above"] <= RESOLUTION else f"{row['above']:g}"
     soon = "threshold not reached" if row["reached"] is None else f"threshold after {row['reached']}"
     return "\n".join([rate + ties, f"ends {height} above", soon, textwrap.shorten(row["ended"], LETTERS)])
