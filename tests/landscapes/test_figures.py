@@ -14,7 +14,6 @@ from steepest.landscapes import Traced, trace
 from steepest.landscapes.figures import parts
 from steepest.landscapes.rates import RESOLUTION
 from steepest.study.errors import UsageError
-from steepest.study.report.charts.palette import styles_by_name
 
 SEVEN = ("sgd", "momentum", "nag", "adam", "rmsprop", "adagrad", "lion")
 
@@ -134,18 +133,6 @@ def test_a_flat_function_and_one_with_holes_are_drawn() -> None:
     assert isinstance(flat.figure(), Figure)
     holes = trace(lambda p: (p + 1.6).log().sum() + (p * p).sum(), "sgd", budget=3, lr=0.1, window=((-3, 3), (-3, 3)))
     assert isinstance(holes.figure(), Figure)
-
-
-def test_names_have_one_colour_wherever_it_is_free() -> None:
-    alone, both = styles_by_name({"Adam": "adam"}), styles_by_name({"SGD": "sgd", "Adam": "adam"})
-    assert alone["Adam"] == both["Adam"]
-    nine = styles_by_name({str(place): f"optimizer {place}" for place in range(9)})
-    assert len({style.light for style in nine.values()}) == len({style.marker for style in nine.values()}) == 9
-    two = styles_by_name({"Adam": "adam", "Adam[eps=0.1]": "adam"})
-    assert two["Adam"] == alone["Adam"]
-    assert two["Adam[eps=0.1]"].light != alone["Adam"].light
-    many = styles_by_name({str(place): "adam" for place in range(36)})
-    assert len({(style.light, style.dash) for style in many.values()}) == 36
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

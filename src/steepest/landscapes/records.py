@@ -23,7 +23,6 @@ class Path(Walk):
     Attributes:
         label: the optimizer's label.
         config: the optimizer's configuration, as a study's records store it.
-        name: the last part of the optimizer's source in lower case, which has one colour in all figures.
         choice: the rate, and the search for it.
         start: the place of the start among all starts.
         plane: (n + 1, 2) the coordinates in the plane that is drawn; of a surface of one number the evaluations and
@@ -32,7 +31,6 @@ class Path(Walk):
 
     label: str
     config: Mapping[str, Any]
-    name: str
     choice: Choice
     start: int
     plane: Array

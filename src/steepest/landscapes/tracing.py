@@ -174,7 +174,6 @@ def path_of(plane: Plane | None, config: OptimizerConfig, choice: Choice, start:
         **vars(walked),
         label=config.label,
         config=config.document(),
-        name=config.slug,
         choice=choice,
         start=start,
         plane=shown,
