@@ -51,7 +51,7 @@ class OptimizerConfig:
 
     @property
     def rate(self) -> float | None:
-        """The learning rate; None for an optimizer without one, or whose rate is no number."""
+        """The learning rate; None for an optimizer without one, or with one that is not a number."""
         rate = self.origin.resolved(self.options).get("lr")
         return float(rate) if isinstance(rate, float | int) else None
 
