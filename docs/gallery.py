@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import generate
@@ -83,7 +84,13 @@ def surfaces_for(facts: Info) -> tuple[str, ...]:
 
 def traces(name: str) -> list[Traced]:
     """Return the traces of an optimizer on its surfaces."""
-    return [trace(surface, name, rates=RATES) for surface in surfaces_for(steepest.info(name))]
+    return [trace(_surface(surface), name, rates=RATES) for surface in surfaces_for(steepest.info(name))]
+
+
+@cache
+def _surface(name: str) -> Surface:
+    """Return a surface, the same one for all pictures, whose heights are then computed once."""
+    return surfaces()[name]()
 
 
 def rows(traced: list[Traced]) -> list[Row]:

@@ -10,8 +10,9 @@ from matplotlib import animation
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from steepest.landscapes import Traced, trace
+from steepest.landscapes import Traced, sources, trace
 from steepest.landscapes.figures import parts
+from steepest.landscapes.plane import heights, plane_of
 from steepest.landscapes.rates import RESOLUTION
 from steepest.study.errors import UsageError
 
@@ -133,6 +134,19 @@ def test_a_flat_function_and_one_with_holes_are_drawn() -> None:
     assert isinstance(flat.figure(), Figure)
     holes = trace(lambda p: (p + 1.6).log().sum() + (p * p).sum(), "sgd", budget=3, lr=0.1, window=((-3, 3), (-3, 3)))
     assert isinstance(holes.figure(), Figure)
+
+
+def test_figures_of_one_surface_share_its_heights() -> None:
+    found, other = sources.find("beale"), sources.find("booth")
+    plane = plane_of(found, [])
+    assert plane is not None
+    window = ((-1.0, 1.0), (0.0, 2.0))
+    x, y, values = heights(found, plane, window, 5)
+    assert heights(found, plane, window, 5)[2] is values
+    assert values[3, 1] == pytest.approx(found.at((float(x[1]), float(y[3]))))
+    assert not np.allclose(heights(other, plane, window, 5)[2], values)
+    with pytest.raises(ValueError, match="read-only"):
+        values[0, 0] = 0.0
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
