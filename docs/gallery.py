@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import generate
@@ -83,7 +84,13 @@ def surfaces_for(facts: Info) -> tuple[str, ...]:
 
 def traces(name: str) -> list[Traced]:
     """Return the traces of an optimizer on its surfaces."""
-    return [trace(surface, name, rates=RATES) for surface in surfaces_for(steepest.info(name))]
+    return [trace(_surface(surface), name, rates=RATES) for surface in surfaces_for(steepest.info(name))]
+
+
+@cache
+def _surface(name: str) -> Surface:
+    """Return a surface, the same one for all pictures, whose heights are then computed once."""
+    return surfaces()[name]()
 
 
 def rows(traced: list[Traced]) -> list[Row]:
@@ -111,8 +118,10 @@ def _row(traced: Traced) -> Row:
 def words(row: Row) -> str:
     """Return the lines under a panel."""
     rate = "its own rate" if row["rate"] is None else f"rate {row['rate']:g}"
+    if row["lost"]:
+        tried = ", as all are lost" if row["ties"] else ""
+        return "\n".join([rate + tried, *textwrap.wrap(f"lost, {row['ended']}", LETTERS)])
     ties = f" ({row['ties']} tie)" if row["ties"] > 1 else ""
-    ties = ", as all are lost" if row["lost"] and row["ties"] else ties
     height = f"at most {RESOLUTION:g}" if row["above"] <= RESOLUTION else f"{row['above']:g}"
     soon = "threshold not reached" if row["reached"] is None else f"threshold after {row['reached']}"
     return "\n".join([rate + ties, f"ends {height} above", soon, textwrap.shorten(row["ended"], LETTERS)])

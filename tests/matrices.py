@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,20 @@ def assert_resumes(cls: Any, options: Options, saved_after: int, dtype: torch.dt
         give(loaded, of_step)
         fresh.step()
     assert all(same(p.detach(), q.detach()) for p, q in zip(loaded, whole, strict=True))
+
+
+def assert_copies_go_on(cls: Any) -> None:
+    """Copies and unpickled optimizers take the step that the original takes, bit by bit."""
+    for copied in (copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))):
+        optimizer, _ = trained(cls, {"lr": 0.1}, *problem([(4, 6)], 3))
+        twin = copied(optimizer)
+        for each in (optimizer, twin):
+            (x,) = each.param_groups[0]["params"]
+            x.grad = torch.ones_like(x)
+            each.step()
+        (p,), (q,) = (each.param_groups[0]["params"] for each in (optimizer, twin))
+        assert p is not q
+        assert same(p.detach(), q.detach())
 
 
 def assert_oracle(

@@ -77,6 +77,17 @@ def test_the_first_and_their_ties_are_said(gallery: Any) -> None:
     assert "| [Lion](optimizers/lion.md) | – |  |" in page
 
 
+def test_a_searched_range_holds_a_rate_that_is_not_lost(results: Any) -> None:
+    lost = [(name, row["surface"]) for name, told in results.items() for row in told if row.get("lost") and row["ties"]]
+    assert not lost
+
+
+def test_a_lost_path_is_said_to_be_lost(gallery: Any, results: Any) -> None:
+    (row,) = (row for row in results["dadaptsgd"] if row["surface"] == "himmelblau")
+    assert gallery.words(row).split("\n") == ["its own rate", "lost, beyond 1e+12 at", "evaluation 28"]
+    assert gallery.words({**row, "rate": 0.1, "ties": 3}).startswith("rate 0.1, as all are lost\nlost, ")
+
+
 def test_pictures_are_small(gallery: Any) -> None:
     folders = gallery.FOLDER, ROOT / "docs" / "images" / "articles"
     assert 0 < sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < LIMIT

@@ -54,6 +54,19 @@ def test_nothing_needs_to_be_tuned(cls: type[Optimizer]) -> None:
         assert give(params) < before, (cls, scale)
 
 
+@pytest.mark.parametrize(("lr", "diverges"), [(1.0, True), (0.1, False)])
+def test_dadaptsgd_scales_its_steps_by_the_first_gradient(lr: float, diverges: bool) -> None:
+    """Its bound d holds, but a gradient that grows as it moves makes steps of d / ‖g0‖ too long."""
+    p = torch.nn.Parameter(torch.tensor([1.0, 1e-3], dtype=F64))
+    curvature, distance = torch.tensor([1.0, 18.0], dtype=F64), float(p.detach().norm())
+    optimizer = steepest.DAdaptSGD([p], lr=lr)
+    for _ in range(300):
+        p.grad = curvature * p.detach()
+        optimizer.step()
+        assert optimizer.param_groups[0]["d"] <= distance
+    assert (float(p.detach().norm()) > 1e3, float(p.detach().norm()) < 0.1) == (diverges, not diverges)
+
+
 @every_free_class
 @every_executor
 def test_gradients_of_zero_from_the_start_do_nothing(cls: type[Optimizer], executor: str) -> None:

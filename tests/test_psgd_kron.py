@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-import pickle
 import random
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cases import Options, give, parameters, same, through_file
-from matrices import assert_oracle, assert_resumes, problem, trained
+from matrices import assert_copies_go_on, assert_oracle, assert_resumes, problem, trained
 from oracles import ORACLES
 from steepest import PSGDKron
 from steepest.functional import pair
@@ -249,17 +247,8 @@ def test_a_run_resumes(saved_after: int, dtype: torch.dtype) -> None:
     assert_resumes(PSGDKron, {"preconditioner_update_probability": 0.5}, saved_after, dtype)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
-def test_a_copy_goes_on_as_the_original(copied: Any) -> None:
-    """kron_torch's schedule was a closure once, which pickle refused."""
-    optimizer, _ = trained(PSGDKron, {"lr": 0.1}, *problem([(4, 6)], 3))
-    twin = copied(optimizer)
-    for each in (optimizer, twin):
-        (x,) = each.param_groups[0]["params"]
-        x.grad = torch.ones_like(x)
-        each.step()
-    (p,), (q,) = (each.param_groups[0]["params"] for each in (optimizer, twin))
-    assert same(p.detach(), q.detach())
+def test_a_copy_goes_on_as_the_original() -> None:
+    assert_copies_go_on(PSGDKron)
 
 
 # -- random numbers ----------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cases import Options, give, same, through_file
-from matrices import assert_oracle, assert_resumes, problem, trained
+from matrices import assert_copies_go_on, assert_oracle, assert_resumes, problem, trained
 from oracles import ORACLES
 from steepest import QUAD
 from steepest.rules.quad import improved
@@ -214,16 +212,8 @@ def test_a_run_resumes_around_the_balancing(saved_after: int) -> None:
     assert all(same(p.detach(), q.detach()) for p, q in zip(loaded, whole_run, strict=True))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
-def test_a_copy_goes_on_as_the_original(copied: Any) -> None:
-    optimizer, _ = trained(QUAD, {"lr": 0.1}, *problem([(4, 6)], 3))
-    twin = copied(optimizer)
-    for each in (optimizer, twin):
-        (x,) = each.param_groups[0]["params"]
-        x.grad = torch.ones_like(x)
-        each.step()
-    (p,), (q,) = (each.param_groups[0]["params"] for each in (optimizer, twin))
-    assert same(p.detach(), q.detach())
+def test_a_copy_goes_on_as_the_original() -> None:
+    assert_copies_go_on(QUAD)
 
 
 # -- bad gradients, shapes, arguments ----------------------------------------------------------------------------------

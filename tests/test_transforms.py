@@ -377,6 +377,14 @@ GRADIENT_OPTIONS: list[Options] = [
     {"schedule_free": 0.9},
 ]
 
+DIFFERENTIABLE = [
+    (options, by)
+    for options in GRADIENT_OPTIONS
+    for by in ("lr", "gradients")
+    if (by, *options) != ("lr", "schedule_free")  # state that is a number carries no graph: docs/transforms.md
+]
+"""Options, and the numbers that derivatives are taken by."""
+
 
 @pytest.mark.parametrize("options", GRADIENT_OPTIONS, ids=str)
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native"])
@@ -448,12 +456,9 @@ def test_checkpoints_go_on_as_they_were(options: Options, dtype: torch.dtype, ke
     assert all(torch.equal(p, q) for p, q in _pairs(first, second))
 
 
-@pytest.mark.parametrize("by", ["lr", "gradients"])
-@pytest.mark.parametrize("options", GRADIENT_OPTIONS, ids=str)
+@pytest.mark.parametrize(("options", "by"), DIFFERENTIABLE, ids=str)
 def test_derivatives_pass_through(options: Options, by: str) -> None:
     """A step of a differentiable optimizer has the derivative that central differences have."""
-    if (by, *options) == ("lr", "schedule_free"):
-        pytest.skip("state that is a number carries no graph: the rates of earlier steps are constants (transforms.md)")
     one = torch.tensor(1.0, dtype=F64, requires_grad=True)
 
     def after(factor: Tensor) -> Tensor:

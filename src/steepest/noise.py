@@ -7,6 +7,7 @@ logarithm. A run that resumes has the numbers that it would have had.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,11 +29,15 @@ def bits(stream: int | Tensor, draw: int, slot: int, shape: tuple[int, ...], dev
         shape: the shape, with the stack's dimension if there is one.
         device: where they are made.
     """
-    streams = torch.as_tensor(stream, device=device)
-    own = shape[streams.dim() :]
+    key: Any
+    if isinstance(stream, Tensor):
+        own = shape[stream.dim() :]
+        key = key_of(0, stream.to(device) + draw, slot + 1).view(*stream.shape, *(1,) * len(own))
+    else:  # integers of Python, which are hashed sooner than tensors of one number
+        own, key = shape, key_of(0, stream + draw, slot + 1)  # the hash of 0 is 0
     places = torch.arange(1, math.prod(own) + 1, device=device).view(own)
-    key = key_of(0, streams + draw, slot + 1).view(*streams.shape, *(1,) * len(own))  # the hash of 0 is 0
-    return lowbias32(lowbias32(places) + key + (places >> 32) * FAR_STEP)
+    hashed: Tensor = lowbias32(lowbias32(places) + key + (places >> 32) * FAR_STEP)
+    return hashed
 
 
 def uniform(

@@ -139,7 +139,7 @@ def test_options_reach_the_study(steepest: Any, no_report: None) -> None:
         ("list", "optimizers|workloads"),
         ("show adaam", "did you mean 'adam'?"),
         ("data fetch fashion", "did you mean 'fashion-mnist'?"),
-        ("report nowhere", "nowhere is no study folder: it has no study.json"),
+        ("report nowhere", "nowhere is not a study folder: it has no study.json"),
         ("--verison", "--version"),
     ],
 )

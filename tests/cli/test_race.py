@@ -1,6 +1,7 @@
 """`steepest race`: places at equal counts, plain lines and a live table, Ctrl-C, mistakes."""
 
 import io
+import math
 import re
 import signal
 from pathlib import Path
@@ -63,13 +64,32 @@ def test_arrows_say_who_moved_since_the_mark_before() -> None:
     assert re.match(r"2 ▼ +b +1", lines[2])
 
 
-def test_a_sparkline_ends_at_the_last_value() -> None:
-    values = [float(100 - place) for place in range(100)]
-    line = race_table.sparkline(values, 1.0, 100.0, is_log=False)
-    assert len(line) == race_table.WIDTH
-    assert (line[0], line[-1]) == ("█", "▁")
-    assert race_table.sparkline([], 0.0, 1.0, is_log=False) == ""
-    assert race_table.sparkline([1.0, float("inf")], 1.0, 1.0, is_log=False) == "▁×"
+def test_sparklines_show_equal_counts_of_all_runners() -> None:
+    every = Runner("every", points=[(count, 100.0 - count) for count in range(101)])
+    seldom = Runner("seldom", points=[(0, 100.0), (25, 60.0), (50, 0.0)])
+    late = Runner("late", points=[(60, 50.0), (90, math.inf)])
+    made = Race("loss", "gradients", 100, False, {each.label: each for each in (every, seldom, late)})
+    for at, length in ((0, 1), (1, 2), (50, 13), (99, 24), (100, 24)):
+        for runner in made.runners.values():
+            runner.at = at
+        counts = made.counts()
+        assert (len(counts), counts[-1]) == (length, at)
+        assert set(map(len, sparklines(made))) == {length}
+    assert sparklines(made) == ["██▇▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▃▂▂▂▁▁", "██████▅▅▅▅▅▅▁▁▁▁▁▁▁▁▁▁▁▁", " " * 14 + "▅▅▅▅▅▅▅×××"]
+
+
+def sparklines(made: Race) -> list[str]:
+    curves = [[each.value(count) for count in made.counts()] for each in made.runners.values()]
+    return [race_table.sparkline(curve, 0.0, 100.0, is_log=False) for curve in curves]
+
+
+def test_a_race_of_line_searches_draws_as_many_blocks_as_one_of_steps(
+    steepest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = watched(monkeypatch)
+    assert steepest("race", "rosenbrock", "-o", "adam", "-o", "lbfgs", *FEW, "--speed", "10000").code == 0
+    last = file.getvalue()[file.getvalue().rindex("optimizer") :]
+    assert [len(blocks) for blocks in re.findall("[▁▂▃▄▅▆▇█]+", last)] == [21, 21]
 
 
 def test_plain_lines_are_the_values_of_the_traced_paths(steepest: Any) -> None:

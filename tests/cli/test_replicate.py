@@ -66,7 +66,7 @@ def test_bad_folders_are_told(steepest: Any, done: Path) -> None:
     answer = steepest("replicate", "study", "--out", "study/../study")
     assert (answer.code, "is the study itself" in answer.err) == (2, True)
     answer = steepest("replicate", "nowhere")
-    assert (answer.code, "nowhere is no study folder" in answer.err) == (1, True)
+    assert (answer.code, "nowhere is not a study folder" in answer.err) == (1, True)
 
 
 SUITE = ("study", "mini-batch", "my_task.py", "--preset", "smoke", "--timing-rounds", "0", "--out", "suite")

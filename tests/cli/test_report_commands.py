@@ -34,7 +34,7 @@ def test_export_writes_csv_unless_asked_for_others(steepest: Any, stored: Path) 
 def test_a_folder_without_a_study_is_wrong_usage(steepest: Any, command: tuple[str, ...]) -> None:
     answer = steepest(*command)
     assert answer.code == 2
-    assert "is no study folder: it has no study.json" in answer.err
+    assert "is not a study folder: it has no study.json" in answer.err
 
 
 @pytest.mark.parametrize(

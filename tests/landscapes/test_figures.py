@@ -10,11 +10,11 @@ from matplotlib import animation
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from steepest.landscapes import Traced, trace
+from steepest.landscapes import Traced, sources, trace
 from steepest.landscapes.figures import parts
+from steepest.landscapes.plane import heights, plane_of
 from steepest.landscapes.rates import RESOLUTION
 from steepest.study.errors import UsageError
-from steepest.study.report.charts.palette import styles_by_name
 
 SEVEN = ("sgd", "momentum", "nag", "adam", "rmsprop", "adagrad", "lion")
 
@@ -136,16 +136,17 @@ def test_a_flat_function_and_one_with_holes_are_drawn() -> None:
     assert isinstance(holes.figure(), Figure)
 
 
-def test_names_have_one_colour_wherever_it_is_free() -> None:
-    alone, both = styles_by_name({"Adam": "adam"}), styles_by_name({"SGD": "sgd", "Adam": "adam"})
-    assert alone["Adam"] == both["Adam"]
-    nine = styles_by_name({str(place): f"optimizer {place}" for place in range(9)})
-    assert len({style.light for style in nine.values()}) == len({style.marker for style in nine.values()}) == 9
-    two = styles_by_name({"Adam": "adam", "Adam[eps=0.1]": "adam"})
-    assert two["Adam"] == alone["Adam"]
-    assert two["Adam[eps=0.1]"].light != alone["Adam"].light
-    many = styles_by_name({str(place): "adam" for place in range(36)})
-    assert len({(style.light, style.dash) for style in many.values()}) == 36
+def test_figures_of_one_surface_share_its_heights() -> None:
+    found, other = sources.find("beale"), sources.find("booth")
+    plane = plane_of(found, [])
+    assert plane is not None
+    window = ((-1.0, 1.0), (0.0, 2.0))
+    x, y, values = heights(found, plane, window, 5)
+    assert heights(found, plane, window, 5)[2] is values
+    assert values[3, 1] == pytest.approx(found.at((float(x[1]), float(y[3]))))
+    assert not np.allclose(heights(other, plane, window, 5)[2], values)
+    with pytest.raises(ValueError, match="read-only"):
+        values[0, 0] = 0.0
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

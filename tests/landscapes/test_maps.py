@@ -72,6 +72,22 @@ def test_a_rate_that_is_lost_is_lost_among_others() -> None:
     assert [math.inf in ends for ends in together] == [False, True, False]
 
 
+def test_a_rate_that_was_too_high_once_stays_lost() -> None:
+    """The second rate steps upon a peak beyond all limits, and from there into the minimum."""
+
+    def value(p: torch.Tensor) -> torch.Tensor:
+        return p.square().sum(0) + 1e13 * torch.exp(-(((p[0] - 0.5) / 0.01) ** 2))
+
+    peak = dataclasses.replace(sources.find("bowl"), value=value, starts=((1.0, 0.0),), minima=((0.0, 0.0),))
+    config = parse_config("sgd", {})
+    assert is_walked_together(peak, config)
+    arguments = peak, config, [0.2, 0.25], peak.starts, 40, 0
+    single = rates._ends(*arguments)
+    assert [math.inf in ends for ends in single] == [False, True]
+    assert rates._ends_together(*arguments) == single
+    assert rates._ends_apart(*arguments) == single
+
+
 def test_noise_and_boxes_make_runs_walk_by_themselves() -> None:
     config = parse_config("sgd", {})
     assert is_walked_together(sources.find("ravine"), config)

@@ -22,7 +22,7 @@ from steepest.study.data import adapt
 from steepest.study.data.splits import Sizes, split
 from steepest.study.errors import UsageError
 
-NORMALISED = TASK.replace("nn.ReLU()", "nn.BatchNorm1d(8), nn.ReLU()")
+SWITCHED = TASK.replace("nn.ReLU()", "nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5)")
 COUNTING = TASK.replace(
     "def model():\n    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))",
     """class Counting(nn.Linear):
@@ -51,7 +51,7 @@ def mine(run):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("trained")
-    for name, text in (("plain", TASK), ("normalised", NORMALISED), ("counting", COUNTING), ("loop", LOOP)):
+    for name, text in (("plain", TASK), ("switched", SWITCHED), ("counting", COUNTING), ("loop", LOOP)):
         (made / f"{name}.py").write_text(text, encoding="utf-8")
     return made
 
@@ -133,9 +133,24 @@ def test_equal_runs_are_equal_and_the_page_and_figure_are_drawn(
     assert "It is a picture, not a study." in " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
 
 
-def test_batch_normalisation_uses_the_statistics_of_the_examples(folder: Path) -> None:
-    normalised = trace_training(f"{folder / 'normalised.py'}", "sgd[lr=0.5]", snapshots=3)
-    assert normalised.paths[0].values[-1] < normalised.paths[0].values[0]
+def test_the_drawn_loss_has_the_statistics_of_the_examples_and_no_dropout(folder: Path) -> None:
+    """On the path and around it: batch normalisation as in training, all other layers as in evaluation."""
+    traced = trace_training(f"{folder / 'switched.py'}", "sgd[lr=0.5]", snapshots=3)
+    (path,), plane = traced.paths, traced.plane
+    assert plane is not None
+    own = user_files.load(str(folder / "switched.py"))
+    data = adapt.load((own.INPUTS, own.TARGETS))
+    x, y = split(data, Sizes.usual(data)).train.batch(slice(None))
+    model = own.model().eval()
+    (normalising,) = (module for module in model if isinstance(module, nn.BatchNorm1d))
+    normalising.train()
+    across, up, grid = heights(traced.surface, plane, traced.window, 3)
+    around = plane.points(np.array([[across[2], up[0]], [across[0], up[1]]]))
+    positions, values = [*path.positions, *around], [*path.values, grid[0, 2], grid[1, 0]]
+    for position, value in zip(positions, values, strict=True):
+        nn.utils.vector_to_parameters(torch.from_numpy(position).float(), model.parameters())
+        assert value == pytest.approx(loss_of(model, x, y), rel=1e-5)
+    assert path.values[-1] < path.values[0]
 
 
 def test_a_run_that_is_lost_ends_where_its_loss_was_finite(folder: Path) -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from raw_records import Records, mean_and_deviation, raw_trials
 from synthetic_study import MIXED, MORE, NINE, TUNED, Plan, write_study
 
+from steepest import registry
 from steepest.study.report.charts import plotly_renderer
 from steepest.study.report.charts.chart import Chart, Figure, Kind, Series, printed_figures
 from steepest.study.report.charts.charts import build_charts
 from steepest.study.report.charts.downsampling import bucket_means, thin
 from steepest.study.report.charts.matplotlib_renderer import figure_images
-from steepest.study.report.charts.palette import DARK, DASHES, LIGHT, MARKERS, style_of, swatch
+from steepest.study.report.charts.palette import DARK, DASHES, LIGHT, MARKERS, style_of, styles_of, swatch
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.stored.reader import read_study
 from steepest.study.report.stored.study import Array, Study
@@ -213,6 +214,32 @@ def _simple_chart(series: tuple[Series, ...]) -> Chart:
 def test_the_first_36_series_look_different() -> None:
     assert len({(style_of(index).light, style_of(index).dash) for index in range(36)}) == 36
     assert len({style_of(index) for index in range(36)}) == 36
+
+
+def test_an_optimizer_has_one_colour_in_all_figures() -> None:
+    alone = {name: styles_of({name: name})[name] for name in registry.built_in()}
+    for every in (
+        ("sgd", "adam", "adamw", "lion"),
+        ("lion", "adam", "sgd"),
+        ("muon", "rmsprop", "adagrad", "momentum"),
+    ):
+        styles = styles_of({name: name for name in every})
+        wanted = [alone[name].light for name in every]
+        for place, name in enumerate(every):
+            assert (styles[name].light == wanted[place]) == (wanted[place] not in wanted[:place]), name
+    spelled = styles_of({"SGD": "torch.optim:SGD", "mine": "./my_file.py:Adam"})
+    assert [style.light for style in spelled.values()] == [alone["sgd"].light, alone["adam"].light]
+
+
+def test_optimizers_of_one_figure_are_told_apart() -> None:
+    names = list(registry.built_in())
+    for place in range(len(names) - 9):
+        styles = styles_of({name: name for name in names[place : place + 9]}).values()
+        assert len({style.light for style in styles}) == len({style.marker for style in styles}) == 9
+    for many in ({str(place): "adam" for place in range(36)}, {name: name for name in names[:36]}):
+        styles = styles_of(many)
+        assert list(styles) == list(many)
+        assert len({(style.light, style.dash) for style in styles.values()}) == 36
 
 
 def test_every_look_has_a_swatch() -> None:

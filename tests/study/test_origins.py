@@ -4,6 +4,7 @@ import functools
 import json
 import linecache
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from steepest.study import user_files
+from steepest.study import source_code, user_files
 from steepest.study.errors import UsageError
 from steepest.study.optimizers import sources
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
@@ -593,3 +594,23 @@ def test_a_rule_typed_into_a_session_is_known_by_its_lines(monkeypatch: pytest.M
         exec(compile(code, name, "exec"), space)
         digests.append(parse_config(sources.give("typed", space["make"]), {}).document()["rule_sha256"])
     assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize("name", ["Mine", "mine"])
+def test_a_rule_that_nobody_can_import_is_known_by_its_file(name: str, tmp_path: Path) -> None:
+    """As in a script that `runpy` has run: its module is not in `sys.modules`."""
+    file, digests = tmp_path / "script.py", []
+    for rate in (0.1, 0.1, 0.2):
+        file.write_text(
+            "import torch\n\n\nclass Mine(torch.optim.SGD):\n"
+            f"    def __init__(self, params, lr={rate}):\n        super().__init__(params, lr=lr)\n\n\n"
+            f"def mine(params, lr={rate}):\n    return torch.optim.SGD(params, lr=lr)\n",
+            encoding="utf-8",
+        )
+        source_code.file_digest.cache_clear()
+        made = runpy.run_path(str(file))[name]
+        assert made.__module__ not in sys.modules
+        config = parse_config(sources.give("own", made), {})
+        assert str(file) in config.origin.files
+        digests.append(config.document()["rule_sha256"])
+    assert digests[0] == digests[1] != digests[2]

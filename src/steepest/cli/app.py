@@ -52,6 +52,16 @@ Optimizers = Annotated[
         "MODULE:NAME or FILE.py:NAME; may be given several times. Default: all of the workload's.",
     ),
 ]
+OptimizersOrUsual = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optimizer",
+        "-o",
+        metavar="NAME[key=value,...]",
+        help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
+        f"Default: {', '.join(tracing.USUAL)}; all of a workload's.",
+    ),
+]
 PresetName = Annotated[
     str | None, typer.Option(metavar="smoke|quick|full", help="The size of the study. Default: quick.")
 ]
@@ -408,16 +418,7 @@ def race(
             "`steepest list workloads`.",
         ),
     ],
-    optimizers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--optimizer",
-            "-o",
-            metavar="NAME[key=value,...]",
-            help="An optimizer, perhaps with options; may be given several times. "
-            f"Default: {', '.join(tracing.USUAL)}; all of a workload's.",
-        ),
-    ] = None,
+    optimizers: OptimizersOrUsual = None,
     budget: Annotated[
         int | None, typer.Option(metavar="N", help=f"On a surface: gradients of each. Default: {BUDGET}.")
     ] = None,
@@ -516,16 +517,7 @@ def trace(
             "their weights vary most, with the loss around them.",
         ),
     ] = None,
-    optimizers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--optimizer",
-            "-o",
-            metavar="NAME[key=value,...]",
-            help="An optimizer, perhaps with options; NAME, MODULE:NAME or FILE.py:NAME; may be given several times. "
-            f"Default: {', '.join(tracing.USUAL)}; all of a workload's.",
-        ),
-    ] = None,
+    optimizers: OptimizersOrUsual = None,
     budget: Annotated[
         int | None, typer.Option(metavar="N", help=f"Gradients that every path may take. Default: {BUDGET}.")
     ] = None,

@@ -1,7 +1,7 @@
 """A race as it stands: the places of its runners, compared at equal counts, with sparklines."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ from steepest.cli.live import shortened
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 24
-"""Letters of a sparkline."""
+"""Letters of a sparkline of the whole race."""
 DECADES: Final = 2
 """Values that span more decades than this are drawn on a logarithmic scale."""
 MARKS: Final = 10
@@ -71,6 +71,12 @@ class Race:
         """The count that all runners have reached that still run: places are compared there, and nowhere else."""
         return min((each.at for each in self.runners.values() if not each.ended), default=self.length)
 
+    def counts(self) -> list[int]:
+        """Return the counts of a sparkline's blocks: equal parts of the race as far as all have come, and the last."""
+        parts = min(self.length, WIDTH - 1)
+        passed = (self.length * part // parts for part in range(parts))
+        return [*(count for count in passed if count < self.position), self.position]
+
     def standing(self) -> list[tuple[int, Runner]]:
         """Return the places, from 1, and the runners; equal values share a place, and without one it is the last."""
         position = self.position
@@ -120,7 +126,8 @@ class RaceTable:
         table.add_column(f"to {race.unit} {position}/{race.length}", no_wrap=True, min_width=WIDTH)
         table.add_column("")
         shown = race.standing()[: max(1, console.height - 3)]
-        curves = {each.label: [value for at, value in each.points if at <= position] for _, each in shown}
+        counts = race.counts()
+        curves = {each.label: [each.value(count) for count in counts] for _, each in shown}
         is_log, low, high = scale(value for curve in curves.values() for value in curve)
         for place, each in shown:
             table.add_row(
@@ -141,26 +148,25 @@ def spelled(value: float | None) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "lost"
 
 
-def scale(values: Iterable[float]) -> tuple[bool, float, float]:
+def scale(values: Iterable[float | None]) -> tuple[bool, float, float]:
     """Return whether values are drawn on a logarithmic scale, and its ends; those that are not finite do not count."""
-    finite = [value for value in values if math.isfinite(value)] or [1.0]
+    finite = [value for value in values if value is not None and math.isfinite(value)] or [1.0]
     low, high = min(finite), max(finite)
     return low > 0 and high / low > 10**DECADES, low, high
 
 
-def sparkline(values: list[float], low: float, high: float, *, is_log: bool) -> str:
-    """Return values as a line of blocks of eight heights; × where one is not finite.
+def sparkline(values: Sequence[float | None], low: float, high: float, *, is_log: bool) -> str:
+    """Return values as a line of blocks of eight heights; × where one is not finite, a space where there is none.
 
     >>> sparkline([1, 2, 3, 4], 1, 4, is_log=False), sparkline([1, 10, 1000], 1, 1000, is_log=True)
     ('▁▃▆█', '▁▃█')
     """
-    step = max(1.0, len(values) / WIDTH)
-    shown = [values[int(place * step)] for place in range(min(len(values), WIDTH))]
-    shown[-1:] = values[-1:]
-    return "".join(_block(value, low, high, is_log) for value in shown)
+    return "".join(_block(value, low, high, is_log) for value in values)
 
 
-def _block(value: float, low: float, high: float, is_log: bool) -> str:
+def _block(value: float | None, low: float, high: float, is_log: bool) -> str:
+    if value is None:
+        return " "
     if not math.isfinite(value):
         return "×"
     ends = map(math.log, (value, low, high)) if is_log else iter((value, low, high))

@@ -25,7 +25,6 @@ from steepest.landscapes.tracing import BUDGET, RATES, trace
 from steepest.study import user_files, workloads
 from steepest.study.declaration import Declared
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.planning.request import Request
 from steepest.study.records.format import FINISHED
 from steepest.study.running import engine, signals
@@ -146,46 +145,40 @@ def _on_surface(arguments: Arguments, surface: Surface) -> int:
                     time.sleep(1 / speed)
     except KeyboardInterrupt as interrupt:
         return _interrupted(race, interrupt)
-    for remark in traced.remarks[: len(traced.remarks) - len(traced.skipped)]:
+    for remark in traced.ties:
         console.note(remark)
     return 0
 
 
 def _race(traced: Traced) -> Race:
     known = traced.surface.floor is not None
-    runners = {path.label: Runner(path.label, path.choice.words) for path in traced.paths}
-    race = Race("above the minimum" if known else "value", "gradients", traced.budget, False, runners)
-    _move(race, traced, 0)
-    return race
+    runners = {path.label: Runner(path.label, path.choice.words, _points(path, traced)) for path in traced.paths}
+    return Race("above the minimum" if known else "value", "gradients", traced.budget, False, runners)
 
 
 def _move(race: Race, traced: Traced, count: int) -> None:
     """Let every runner stand where its path was after a count of gradients."""
     for path in traced.paths:
         runner = race.runners[path.label]
-        runner.points = [point for point in _points(path, traced.surface.floor) if point[0] <= count]
         runner.at = count
         runner.ended = path.ended if count >= path.evaluations[-1] and path.ended else ""
 
 
-def _points(path: Walked, floor: float | None) -> list[tuple[int, float]]:
-    points = list(zip(path.evaluations.tolist(), value_curve(path, floor).tolist(), strict=True))
+def _points(path: Walked, traced: Traced) -> list[tuple[int, float]]:
+    values = value_curve(path, traced.surface.floor)
+    points = list(zip(path.evaluations.tolist(), values.tolist(), strict=True))
     return [*points, (points[-1][0] + 1, math.inf)] if path.is_lost else points
 
 
 def _on_workload(arguments: Arguments, declared: Declared) -> int:
     keep_freed_memory()
-    request = Request(
+    request = Request.of_one_run(
         declared,
         arguments.preset or PRESET,
         tuple(arguments.optimizers),
-        epochs_wanted=arguments.epochs,
-        steps_wanted=arguments.steps,
-        seeds_wanted=1,
-        trials_wanted=0,
-        timing_rounds=0,
-        seed_offset=arguments.seed,
-        threads=1,
+        epochs=arguments.epochs,
+        steps=arguments.steps,
+        seed=arguments.seed,
     )
     limits = WorkerLimits(jobs=len(request.configs))
     with tempfile.TemporaryDirectory(prefix="steepest-race-") as folder:
@@ -196,7 +189,7 @@ def _on_workload(arguments: Arguments, declared: Declared) -> int:
 def _train(prepared: Prepared, limits: WorkerLimits, data_dir: Path | None) -> int:
     plan, screen = prepared.plan, console.out()
     metric = plan.task.metric
-    runners = {config.label: Runner(config.label, _rate(config)) for config in plan.configs}
+    runners = {config.label: Runner(config.label, _rate(config.rate)) for config in plan.configs}
     steps = plan.subject.steps or 1
     race = Race(f"validation {text.words(metric.name)}", "steps", steps, metric.direction == "maximize", runners)
     screen.print(
@@ -215,9 +208,8 @@ def _train(prepared: Prepared, limits: WorkerLimits, data_dir: Path | None) -> i
     return 0
 
 
-def _rate(config: OptimizerConfig) -> str:
-    rate = config.origin.resolved(config.options).get("lr")
-    return f"rate {rate:g}" if isinstance(rate, float | int) else ""
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"rate {rate:g}"
 
 
 class _Watcher:

@@ -32,7 +32,9 @@ def replicate(path: Path, out: Path | None, data_dir: Path | None, limits: Worke
     if suite is not None:
         return _replicate_suite(path, suite, root, data_dir, limits, command)
     if StudyFolder(path).read_document() is None:
-        raise StoreError(f"{path} is no study folder: it has neither study.json nor the suite.json of several studies")
+        raise StoreError(
+            f"{path} is not a study folder: it has neither study.json nor the suite.json of several studies"
+        )
     _check_finished(path)
     check_is_no_suite(root)
     code = run_study.run(_prepared(path, root, data_dir, command), data_dir, limits, command)

@@ -31,8 +31,7 @@ def report(paths: list[Path], out: Path | None) -> None:
         return
     paths = [study for path in paths for study in _members(path)]
     for path in paths:
-        if StudyFolder(path).read_document() is None:
-            raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+        _check_is_study(path)
     if len(paths) == 1 and out is not None:
         raise UsageError("--out is for the comparison of several studies; one study's report goes into its folder")
     page = reporting.write(paths[0]) if len(paths) == 1 else reporting.write_comparison(paths, out or COMPARISON)
@@ -46,8 +45,7 @@ def watch(paths: list[Path], every: float) -> None:
     if not every > 0:
         raise UsageError(f"--every takes a number of seconds above 0, not {every:g}")
     (path,) = paths
-    if StudyFolder(path).read_document() is None:
-        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    _check_is_study(path)
     seen: dict[Path, tuple[int, int]] = {}
     try:
         while True:
@@ -69,8 +67,7 @@ def _records(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def export(path: Path, formats: list[str], out: Path | None) -> None:
     """Write a study's tables and curves for other programs, and print where they are."""
-    if StudyFolder(path).read_document() is None:
-        raise UsageError(f"{path} is no study folder: it has no study.json. {_studies(path)}")
+    _check_is_study(path)
     target = out or path / "export"
     files = reporting.export(path, formats or ["csv"], target)
     console.out().print(f"export: {target} ({len(files)} files)", markup=False)
@@ -118,6 +115,12 @@ def doctor() -> int:
         mark = Text("OK  ", style="green") if check.good else Text("warn", style="yellow")
         screen.print(mark, f"{check.name}: {check.found}" + ("" if check.good else f" ({check.advice})"), markup=False)
     return 0
+
+
+def _check_is_study(path: Path) -> None:
+    """Raise UsageError for a folder without a study."""
+    if StudyFolder(path).read_document() is None:
+        raise UsageError(f"{path} is not a study folder: it has no study.json. {_studies(path)}")
 
 
 def _studies(near: Path) -> str:

@@ -8,10 +8,8 @@ from steepest.landscapes import sources
 from steepest.landscapes.declaration import Surface
 from steepest.landscapes.files import kind_of, writing
 from steepest.landscapes.maps import BasinMap, SpeedMap, basin_map, speed_map
-from steepest.landscapes.paths import UnsuitedError, try_step
-from steepest.landscapes.rates import choose
 from steepest.landscapes.traced import PICTURES
-from steepest.landscapes.tracing import BUDGET, RATES, Optimizers, check_counts, read_optimizers
+from steepest.landscapes.tracing import BUDGET, RATES, Optimizers, check_counts, chosen_of, read_optimizers
 from steepest.study.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,16 +104,13 @@ def basins(
     found = sources.find(surface)
     check_counts(budget=budget, rates=rates, together=together, single=single)
     read, skipped = read_optimizers(optimizers)
-    maps = []
-    for config in read:
-        try:
-            try_step(found, config, found.starts[0], seed)
-        except UnsuitedError as error:
-            skipped.append((config.label, str(error)))
-            continue
-        chosen, choice = choose(found, config, found.starts, budget=budget, points=rates, seed=seed, lr=lr)
-        maps.append(basin_map(found, chosen, choice, budget=budget, together=together, single=single, seed=seed))
-    return Basins(found, tuple(maps), tuple(skipped), budget)
+    maps = tuple(
+        basin_map(found, chosen, choice, budget=budget, together=together, single=single, seed=seed)
+        for chosen, choice in chosen_of(
+            found, read, found.starts, skipped, budget=budget, rates=rates, seed=seed, lr=lr
+        )
+    )
+    return Basins(found, maps, tuple(skipped), budget)
 
 
 def speeds(

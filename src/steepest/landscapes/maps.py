@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from steepest.fields import Search
 from steepest.landscapes.declaration import Declared, Option, Point, Surface
-from steepest.landscapes.paths import BEYOND, Array, UnsuitedError, walk
+from steepest.landscapes.paths import BEYOND, Array, UnsuitedError, Walk, walk
 from steepest.landscapes.rates import Choice
 from steepest.landscapes.records import TARGET
 from steepest.landscapes.together import is_walked_together, walk_together
@@ -85,14 +85,19 @@ def basin_map(
 def _note_single(
     ends: "_Ends", place: int, surface: Surface, config: OptimizerConfig, start: Point, budget: int, seed: int
 ) -> None:
-    try:
-        path = walk(surface, config, start, budget=budget, seed=seed)
-    except UnsuitedError as error:
-        raise UsageError(f"{config.label} cannot walk on {surface.name}: {error}") from error
+    path = _walked(surface, config, start, budget=budget, seed=seed)
     for position, value, evaluation in zip(path.positions, path.values, path.evaluations, strict=True):
         ends.note(np.array([place]), position[None], np.array([value]), np.array([evaluation]))
     if path.is_lost:
         ends.lose(place)
+
+
+def _walked(surface: Surface, config: OptimizerConfig, start: Point, **how: Any) -> Walk:
+    """Return what `walk` does. Raise UsageError for an optimizer that cannot be built."""
+    try:
+        return walk(surface, config, start, **how)
+    except UnsuitedError as error:
+        raise UsageError(f"{config.label} cannot walk on {surface.name}: {error}") from error
 
 
 class _Ends:
@@ -203,10 +208,7 @@ def _evaluations(surface: Surface, config: OptimizerConfig, budget: int, seed: i
     if floor is None:
         raise UsageError(f"nobody knows the minimum of {surface.name}, so that nothing says when it is reached")
     target = floor + TARGET * (surface.at(start) - floor)
-    try:
-        path = walk(surface, config, start, budget=budget, seed=seed, target=target)
-    except UnsuitedError as error:
-        raise UsageError(f"{config.label} cannot walk on {surface.name}: {error}") from error
+    path = _walked(surface, config, start, budget=budget, seed=seed, target=target)
     if path.is_lost:
         return math.nan
     return float(path.evaluations[-1]) if path.values[-1] <= target else math.inf

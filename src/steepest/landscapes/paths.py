@@ -39,7 +39,6 @@ class Walk:
             weights than it trains (averages, schedule-free) they are those to be evaluated.
         values: (n + 1,) the surface's value there, without noise.
         evaluations: (n + 1,) gradients that were asked for so far.
-        step_lengths: (n,) the distance of each position from the one before.
         gradient_norms: (n,) the length of the first gradient of each step.
         ended: the reason why the run ended before its budget was spent; empty without one.
         is_lost: whether it ended because numbers were not finite, or too large.
@@ -48,10 +47,15 @@ class Walk:
     positions: Array
     values: Array
     evaluations: NDArray[np.int64]
-    step_lengths: Array
     gradient_norms: Array
     ended: str
     is_lost: bool
+
+    @property
+    def step_lengths(self) -> Array:
+        """(n,) the distance of each position from the one before."""
+        lengths: Array = np.linalg.norm(np.diff(self.positions, axis=0), axis=1)
+        return lengths
 
     @property
     def effective_rates(self) -> Array:
@@ -201,7 +205,6 @@ class _Record:
             positions=positions,
             values=np.array(self.values),
             evaluations=np.array(self.evaluations, dtype=np.int64),
-            step_lengths=np.linalg.norm(np.diff(positions, axis=0), axis=1),
             gradient_norms=np.array(self.norms),
             ended=self.ended,
             is_lost=self.is_lost,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -42,6 +43,10 @@ class Plane:
         return found
 
 
+BOTH: Final = Plane(np.zeros(2), np.eye(2), ("x", "y"), 1.0)
+"""The plane of a surface of two numbers."""
+
+
 def plane_of(surface: Surface, walks: Sequence[Walk]) -> Plane | None:
     """Return the plane that is drawn; None for a surface of one number, which is drawn over the evaluations.
 
@@ -52,7 +57,7 @@ def plane_of(surface: Surface, walks: Sequence[Walk]) -> Plane | None:
     if surface.size == 1:
         return None
     if surface.size == 2:
-        return Plane(np.zeros(2), np.eye(2), ("x", "y"), 1.0)
+        return BOTH
     ends = min(walks, key=lambda each: float(each.values.min()), default=None)
     lowest = None if ends is None else ends.positions[int(ends.values.argmin())]
     origin = np.array(surface.minima[0]) if surface.minima or lowest is None else lowest
@@ -88,6 +93,19 @@ def heights(surface: Surface, plane: Plane, window: Window, count: int) -> tuple
     many numbers.
     """
     count = min(count, surface.points or count)
+    return _known_heights(surface, window, count) if plane is BOTH else _heights(surface, plane, window, count)
+
+
+@lru_cache(maxsize=16)
+def _known_heights(surface: Surface, window: Window, count: int) -> tuple[Array, Array, Array]:
+    """Return the heights of a surface of two numbers, which many figures show."""
+    found = _heights(surface, BOTH, window, count)
+    for each in found:
+        each.flags.writeable = False
+    return found
+
+
+def _heights(surface: Surface, plane: Plane, window: Window, count: int) -> tuple[Array, Array, Array]:
     x, y = (np.linspace(low, high, count) for low, high in window)
     rows = [np.stack([x, np.full(count, height)], axis=1) for height in y]
     with torch.no_grad():

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
+from steepest.landscapes.apart import Run, ends_apart, is_walked_apart
 from steepest.landscapes.declaration import Point, Surface
 from steepest.landscapes.paths import BEYOND, Walk, walk
 from steepest.landscapes.together import is_walked_together, walk_together
@@ -79,7 +81,7 @@ def choose(
         seed: the seed of the drawn paths, which is not one of those that rates are tried on.
         lr: a rate for every optimizer that takes one; None searches.
     """
-    usual = config.origin.resolved(config.options).get("lr")
+    usual = config.rate
     if "lr" in config.fixed:
         return config, Choice(usual, "given")
     if lr is not None and "lr" in config.origin.names:
@@ -88,27 +90,42 @@ def choose(
     if declared is None or not config.origin.takes_schedule:
         return config, Choice(None, "own")
     tried = {Range(declared).at((place + 0.5) / points) for place in range(points)}
-    default = usual if isinstance(usual, float | int) and usual > 0 else None
-    rates = sorted(tried | ({float(default)} if default else set()))
-    ends = _ends_together if is_walked_together(surface, config) else _ends
-    scores = [score(surface, each) for each in ends(surface, config, rates, starts, budget, seed)]
+    default = usual if usual is not None and usual > 0 else None
+    rates = sorted(tried | ({default} if default else set()))
+    scores = [score(surface, each) for each in _searched(surface, config, rates, starts, budget, seed)]
     best = scores.index(min(scores))
     return config.with_options({"lr": rates[best]}), Choice(rates[best], "tuned", tuple(rates), tuple(scores), default)
+
+
+def _searched(
+    surface: Surface, config: OptimizerConfig, rates: Sequence[float], starts: Sequence[Point], budget: int, seed: int
+) -> list[list[float]]:
+    """Return what `_ends` does, by the fastest way that gives the same bits."""
+    if is_walked_together(surface, config):
+        return _ends_together(surface, config, rates, starts, budget, seed)
+    if is_walked_apart(surface, config):
+        with suppress(Exception):  # which of the runs it is that raises, only each run by itself can tell
+            return _ends_apart(surface, config, rates, starts, budget, seed)
+    return _ends(surface, config, rates, starts, budget, seed)
 
 
 def _ends(
     surface: Surface, config: OptimizerConfig, rates: Sequence[float], starts: Sequence[Point], budget: int, seed: int
 ) -> list[list[float]]:
     """Return for every rate the value at the end of each run; infinite for one that is lost."""
-    numbers = [seeds.derive("order", seed, "tuning", place) for place in range(TUNING_SEEDS if surface.seen else 1)]
     return [
         [
             _end(walk(surface, config.with_options({"lr": rate}), start, budget=budget, seed=number))
-            for start in starts
-            for number in numbers
+            for start, number in _trials(surface, starts, seed)
         ]
         for rate in rates
     ]
+
+
+def _trials(surface: Surface, starts: Sequence[Point], seed: int) -> list[tuple[Point, int]]:
+    """Return the starts and numbers of the noise with which each rate is tried."""
+    numbers = [seeds.derive("order", seed, "tuning", place) for place in range(TUNING_SEEDS if surface.seen else 1)]
+    return [(start, number) for start in starts for number in numbers]
 
 
 def _end(walked: Walk) -> float:
@@ -126,6 +143,15 @@ def _ends_together(
         is_lost |= ~(np.isfinite(positions).all(-1) & (np.abs(values) <= limits))
     ends: list[list[float]] = np.where(is_lost, math.inf, values).tolist()
     return ends
+
+
+def _ends_apart(
+    surface: Surface, config: OptimizerConfig, rates: Sequence[float], starts: Sequence[Point], budget: int, seed: int
+) -> list[list[float]]:
+    """Return what `_ends` does, to the bit, of runs in groups of their own."""
+    trials = _trials(surface, starts, seed)
+    ends = ends_apart(surface, config, [Run(rate, *trial) for rate in rates for trial in trials], budget)
+    return [ends[place : place + len(trials)] for place in range(0, len(ends), len(trials))]
 
 
 def score(surface: Surface, ends: Sequence[float]) -> float:

@@ -23,7 +23,6 @@ class Path(Walk):
     Attributes:
         label: the optimizer's label.
         config: the optimizer's configuration, as a study's records store it.
-        name: the last part of the optimizer's source in lower case, which has one colour in all figures.
         choice: the rate, and the search for it.
         start: the place of the start among all starts.
         plane: (n + 1, 2) the coordinates in the plane that is drawn; of a surface of one number the evaluations and
@@ -32,7 +31,6 @@ class Path(Walk):
 
     label: str
     config: Mapping[str, Any]
-    name: str
     choice: Choice
     start: int
     plane: Array
@@ -109,10 +107,11 @@ class Paths:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences to know before comparing: ties, and optimizers that were skipped."""
-        return (*self._ties(), *(f"{label} is skipped: {reason}" for label, reason in self.skipped))
+        return (*self.ties, *(f"{label} is skipped: {reason}" for label, reason in self.skipped))
 
-    def _ties(self) -> list[str]:
-        """Return a sentence for every start from which several optimizers end best, equally well."""
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """A sentence for every start from which several optimizers end best, equally well."""
         found = []
         for place, start in enumerate(self.starts):
             ends = {p.label: final_score(self.surface, float(p.values[-1])) for p in self.paths if p.start == place}
@@ -120,7 +119,7 @@ class Paths:
             if len(best) > 1:
                 where = f" from {spelled(start)}" if len(self.starts) > 1 else ""
                 found.append(f"{', '.join(best)} end equally low{where}, as far as values are told apart")
-        return found
+        return tuple(found)
 
 
 def value_curve(path: Walk, floor: float | None) -> Array:

@@ -1,6 +1,6 @@
 """Many runs of a pointwise rule at once: from all starts, with all rates. To the bit they are each run by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steepest import registry, transforms
 from steepest.fields import STORAGE_OPTIONS
+from steepest.group import GroupSpec
 from steepest.landscapes.declaration import Surface
 from steepest.landscapes.paths import Array
 from steepest.optimizer import Optimizer
@@ -18,7 +19,7 @@ from steepest.study.trials.optimizers import StudiedOptimizer
 
 
 def is_walked_together(surface: Surface, config: OptimizerConfig) -> bool:
-    """Return whether runs of an optimizer on a surface can be walked at once."""
+    """Return whether `walk_together` can walk an optimizer on a surface."""
     is_plain = surface.is_elementwise and surface.seen is None and surface.box is None
     return is_plain and acts_on_numbers(config)
 
@@ -26,17 +27,38 @@ def is_walked_together(surface: Surface, config: OptimizerConfig) -> bool:
 def acts_on_numbers(config: OptimizerConfig) -> bool:
     """Return whether every number of a parameter moves by its own gradients only, whatever the others do.
 
-    This is known of the library's pointwise rules that share no number between parameters, with nothing around them:
-    clipping by norm, centralising and the like look at several numbers.
+    This is known of the library's pointwise rules whose groups are apart, with nothing around them that looks at
+    several numbers.
+    """
+    return all(spec.kind == "pointwise" for spec in _specs(config, ((2, 2),))) and has_groups_apart(config, ((2, 2),))
+
+
+def has_groups_apart(config: OptimizerConfig, shapes: Iterable[tuple[int, ...]]) -> bool:
+    """Return whether every parameter group moves as if it were the only one, with parameters of these shapes.
+
+    This is known of the library's optimizers whose rules share no numbers between parameters, take no closure and no
+    random numbers, which are counted by a parameter's place, with no transform around them that looks at all groups.
     """
     cls = registry.optimizers().get(config.source)
     if cls is None:
         return False
+    usual = {name: Optimizer.fields[name].default for name in (*_global_options(), *STORAGE_OPTIONS)}
     options = config.origin.resolved(config.options)
-    rule = cls.rule_for(options, torch.zeros(2, 2))
-    around = {name: Optimizer.fields[name].default for name in (*transforms.options(), *STORAGE_OPTIONS)}
-    is_plain = all(options[name] == usual for name, usual in around.items() if name in options)
-    return rule.kind == "pointwise" and rule.shared is None and is_plain
+    rules = [spec.rule for spec in _specs(config, shapes)]
+    return all(options[name] == value for name, value in usual.items() if name in options) and not any(
+        rule.kind == "driver" or rule.shared is not None or rule.takes_stream for rule in rules
+    )
+
+
+def _specs(config: OptimizerConfig, shapes: Iterable[tuple[int, ...]]) -> list[GroupSpec]:
+    """Return the meaning of the options of one of the library's optimizers for parameters of these shapes."""
+    cls = registry.optimizers().get(config.source)
+    options = config.origin.resolved(config.options)
+    return [] if cls is None else [GroupSpec.of(cls, options, torch.zeros(shape)) for shape in shapes]
+
+
+def _global_options() -> list[str]:
+    return [name for transform in transforms.order() if transform.is_global for name in transform.options]
 
 
 def walk_together(

@@ -1,6 +1,6 @@
 """From a surface and some optimizers to their paths."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -67,23 +67,39 @@ def trace(
     read, skipped = read_optimizers(optimizers)
     if not read and not skipped:
         raise UsageError("no optimizer is given; name some, such as adam and sgd")
-    walked: list[tuple[OptimizerConfig, Choice, int, Walk]] = []
-    for config in read:
-        try:
-            try_step(found, config, points[0], seed)
-            chosen, choice = choose(found, config, points, budget=budget, points=rates, seed=seed, lr=lr)
-        except UnsuitedError as error:
-            skipped.append((config.label, str(error)))
-            continue
-        walked += [
-            (chosen, choice, place, walk(found, chosen, start, budget=budget, seed=seed))
-            for place, start in enumerate(points)
-        ]
+    walked = [
+        (chosen, choice, place, walk(found, chosen, start, budget=budget, seed=seed))
+        for chosen, choice in chosen_of(found, read, points, skipped, budget=budget, rates=rates, seed=seed, lr=lr)
+        for place, start in enumerate(points)
+    ]
     plane = plane_of(found, [each[3] for each in walked])
     paths = tuple(path_of(plane, *each) for each in walked)
     return Traced(
         found, paths, tuple(skipped), points, budget, plane, window_of(found, plane, own_window, paths, points)
     )
+
+
+def chosen_of(
+    surface: Surface,
+    configs: Iterable[OptimizerConfig],
+    starts: Sequence[Point],
+    skipped: list[tuple[str, str]],
+    *,
+    budget: int,
+    rates: int,
+    seed: int,
+    lr: float | None,
+) -> Iterator[tuple[OptimizerConfig, Choice]]:
+    """Yield each optimizer that can walk on a surface with its rate. Add label and reason of the others to `skipped`.
+
+    For the other arguments see `trace`.
+    """
+    for config in configs:
+        try:
+            try_step(surface, config, starts[0], seed)
+            yield choose(surface, config, starts, budget=budget, points=rates, seed=seed, lr=lr)
+        except UnsuitedError as error:
+            skipped.append((config.label, str(error)))
 
 
 def check_counts(**counts: Any) -> None:
@@ -136,20 +152,9 @@ def read_optimizers(optimizers: Optimizers) -> tuple[list[OptimizerConfig], list
 
 
 def _texts(optimizers: Optimizers) -> list[str]:
-    if isinstance(optimizers, Mapping):
-        return [sources.give(label, maker) for label, maker in optimizers.items()]
     is_one = isinstance(optimizers, str | torch.optim.Optimizer) or callable(optimizers)
     several: Any = [optimizers] if is_one else optimizers
-    return [each if isinstance(each, str) else sources.give(_name(each), each) for each in several]
-
-
-def _name(maker: Any) -> str:
-    if isinstance(maker, torch.optim.Optimizer):
-        raise UsageError(f"this {type(maker).__name__} is built already, and every path needs its own; give the class")
-    name = getattr(maker, "__name__", "")
-    if not name.isidentifier():
-        raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")
-    return str(name)
+    return sources.texts(several, "path")
 
 
 def _unfed(text: str) -> str:
@@ -169,7 +174,6 @@ def path_of(plane: Plane | None, config: OptimizerConfig, choice: Choice, start:
         **vars(walked),
         label=config.label,
         config=config.document(),
-        name=config.slug,
         choice=choice,
         start=start,
         plane=shown,

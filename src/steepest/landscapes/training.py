@@ -78,17 +78,7 @@ def trace_training(
     check_counts(snapshots=snapshots)
     named = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
     declared = workloads.find(workload)
-    request = Request(
-        declared,
-        preset,
-        named,
-        epochs_wanted=epochs,
-        steps_wanted=steps,
-        seeds_wanted=1,
-        trials_wanted=0,
-        timing_rounds=0,
-        threads=1,
-    )
+    request = Request.of_one_run(declared, preset, named, epochs=epochs, steps=steps)
     if not isinstance(request.workload, Workload):
         raise UsageError(f"{workload} is a training loop of yours, whose loss cannot be drawn; give a workload")
     subject = subject_of(request, data_of(request, data_dir))
@@ -118,7 +108,7 @@ def _traced(
     surface = _surface(task, title, recorded[0], seed)
     walks = [each.walk(surface) for each in recorded]
     plane = plane_of(surface, walks)
-    choices = [Choice(_rate(config), "given") for config in configs]
+    choices = [Choice(config.rate, "given") for config in configs]
     paths = tuple(
         path_of(plane, config, choice, 0, walked)
         for config, choice, walked in zip(configs, choices, walks, strict=True)
@@ -126,11 +116,6 @@ def _traced(
     budget = max(int(walked.evaluations[-1]) for walked in walks)
     window = window_of(surface, plane, None, paths, surface.starts)
     return Traced(surface, paths, skipped, surface.starts, budget, plane, window)
-
-
-def _rate(config: OptimizerConfig) -> float | None:
-    rate = config.origin.resolved(config.options).get("lr")
-    return float(rate) if isinstance(rate, float | int) else None
 
 
 def _surface(task: Task, title: str, first: "_Snapshots", seed: int) -> Surface:
@@ -251,7 +236,6 @@ class _Snapshots(Watcher):
             positions=positions,
             values=np.array(values),
             evaluations=np.array(self.evaluations, dtype=np.int64),
-            step_lengths=np.linalg.norm(np.diff(positions, axis=0), axis=1),
             gradient_norms=np.full(len(positions) - 1, math.nan),
             ended=self.ended,
             is_lost=bool(self.ended),

@@ -151,7 +151,9 @@ class DAdaptSGD(Optimizer):
     Use:
         Choose it over SGD where no rate can be tuned; `DoG` needs no estimate of the first gradient's norm.
     Caveats:
-        d never falls, and the norm of the first gradient scales all steps.
+        d never falls, and the norm of the first gradient scales all steps. Where later gradients are many times as
+        large, as from a flat start above steep walls, the steps diverge although d is below the distance: set ``lr``
+        below 1, as 0.1.
     """
 
     lr: fields.Rate = fields.rate_factor("factor η of the steps, for schedules; groups may differ in it only by 0")

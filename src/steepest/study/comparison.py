@@ -365,18 +365,4 @@ def _watching(prepared: "Prepared", limits: "WorkerLimits", wanted: bool | None)
 def _texts(optimizers: Optimizers) -> list[str]:
     if isinstance(optimizers, str):
         raise UsageError(f"optimizers must be a list of names, classes or functions, not the text {optimizers!r}")
-    if isinstance(optimizers, Mapping):
-        return [sources.give(label, maker) for label, maker in optimizers.items()]
-    return [
-        optimizer if isinstance(optimizer, str) else sources.give(_name(optimizer), optimizer)
-        for optimizer in optimizers
-    ]
-
-
-def _name(maker: Any) -> str:
-    if isinstance(maker, torch.optim.Optimizer):
-        raise UsageError(f"this {type(maker).__name__} is built already, and every seed needs its own; give the class")
-    name = getattr(maker, "__name__", "")
-    if not name.isidentifier():
-        raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")
-    return str(name)
+    return sources.texts(optimizers, "seed")

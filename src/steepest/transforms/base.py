@@ -31,6 +31,7 @@ class Transform:
         takes_elements: whether the transform is right on a part of a parameter's elements, as sparse gradients need.
         kind: the least kind of rule that the transform makes of a pointwise one: ``"per_tensor"`` if it looks at more
             than one element at a time.
+        is_global: whether the transform looks at the gradients of all groups, where one of its options is set.
         is_real: whether complex parameters are refused, because the transform looks at their dimensions.
         check: ``check(rule, options)`` raises `ValueError` for options that the transform cannot do with the rule.
         evaluated: ``evaluated(options, p, state)`` returns the weights to be evaluated in place of a parameter, from
@@ -45,6 +46,7 @@ class Transform:
     reads_norm: Callable[[Options], bool] | None = None
     takes_elements: bool = True
     kind: Kind = "pointwise"
+    is_global: bool = False
     is_real: bool = False
     check: Callable[[Rule, Options], None] | None = None
     evaluated: Callable[[Options, Tensor, Mapping[str, Any]], Tensor | None] | None = None

@@ -64,4 +64,5 @@ CLIP = Transform(
     numbers=_numbers,
     reads_norm=_is_on,
     takes_elements=False,
+    is_global=True,
 )

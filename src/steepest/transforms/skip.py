@@ -39,6 +39,7 @@ SKIP = Transform(
             20, "number of steps left out in a row after which skip_nonfinite raises", low=1, integer=True
         ),
     },
+    is_global=True,
     check=_check,
 )
 

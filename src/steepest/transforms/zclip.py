@@ -90,5 +90,6 @@ ZCLIP = Transform(
     numbers=_numbers,
     reads_norm=_is_on,
     takes_elements=False,
+    is_global=True,
     check=_check,
 )

@@ -14,8 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from steepest.landscapes.paths import Array
 from steepest.landscapes.plane import heights
 from steepest.landscapes.records import Path, Paths, value_curve
+from steepest.study.report.charts import palette
 from steepest.study.report.charts.matplotlib_renderer import DASHES, INK, MARKERS, QUIET
-from steepest.study.report.charts.palette import SeriesStyle, Styles, styles_by_name
+from steepest.study.report.charts.palette import SeriesStyle, Styles
 
 GROUND: Final = LinearSegmentedColormap.from_list("ground", ("#ffffff", "#dfe7ee", "#a9bac8"))
 GRID: Final = 241
@@ -28,7 +29,7 @@ MARKS: Final = 8
 
 def styles_of(traced: Paths) -> Styles:
     """Return the style of every optimizer that has a path."""
-    return styles_by_name({path.label: path.name for path in traced.paths})
+    return palette.styles_of({path.label: path.config["name"] for path in traced.paths})
 
 
 def draw_ground(axes: Axes, traced: Paths) -> None:

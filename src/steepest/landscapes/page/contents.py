@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -74,21 +74,22 @@ def _on_plane(traced: Paths, points: Sequence[Point]) -> list[list[float]]:
 
 
 def _curves(traced: Paths) -> list[dict[str, Any]]:
-    """Return what is drawn over the evaluations: the value, and the distance where a minimum is known."""
-    floor = traced.surface.floor
-    titles = {"value": "value" if floor is None else "value above the minimum"}
-    if traced.surface.minima:
-        titles["distance"] = "distance to the nearest minimum"
+    """Return what is drawn over the evaluations, with its scale."""
     found = []
-    for key, title in titles.items():
-        is_log, low, high = parts.limits_of([_curve(traced, path, key) for path in traced.paths])
+    for key, (title, curve) in _drawn(traced).items():
+        is_log, low, high = parts.limits_of([curve(path) for path in traced.paths])
         found.append({"key": key, "title": title, "log": is_log, "low": low, "high": high})
     return found
 
 
-def _curve(traced: Paths, path: Path, key: str) -> Array:
-    """Return one of the two curves of a path."""
-    return value_curve(path, traced.surface.floor) if key == "value" else traced.distances(path)
+def _drawn(traced: Paths) -> dict[str, tuple[str, Callable[[Path], Array]]]:
+    """Return title and function of what is drawn: the value, and the distance where a minimum is known."""
+    floor = traced.surface.floor
+    title = "value" if floor is None else "value above the minimum"
+    drawn: dict[str, tuple[str, Callable[[Path], Array]]] = {"value": (title, lambda path: value_curve(path, floor))}
+    if traced.surface.minima:
+        drawn["distance"] = "distance to the nearest minimum", traced.distances
+    return drawn
 
 
 def _series(traced: Paths, label: str, style: SeriesStyle) -> dict[str, Any]:
@@ -105,7 +106,6 @@ def _series(traced: Paths, label: str, style: SeriesStyle) -> dict[str, Any]:
 
 def _path(traced: Paths, path: Path) -> dict[str, Any]:
     """Return a path; of lengths, gradients and rates those of the step that led to each point."""
-    keys = ("value", "distance") if traced.surface.minima else ("value",)
     return {
         "x": _plain(path.plane[:, 0]),
         "y": _plain(path.plane[:, 1]),
@@ -117,7 +117,7 @@ def _path(traced: Paths, path: Path) -> dict[str, Any]:
         "marks": parts.marks(path, traced.budget),
         "ended": path.ended,
         "lost": path.is_lost,
-        **{key: _plain(_curve(traced, path, key)) for key in keys},
+        **{key: _plain(curve(path)) for key, (_, curve) in _drawn(traced).items()},
     }
 
 

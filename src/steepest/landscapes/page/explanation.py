@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from steepest.landscapes.figures.parts import styles_of
 from steepest.landscapes.page.contents import contents, formula
 from steepest.landscapes.page.page import embedded
@@ -27,8 +29,10 @@ def page(traced: Paths, steps: Sequence[Step], text: str) -> str:
         path=path,
         count=len(steps),
         text=text,
+        title=f"{path.label} step by step",
+        name=path.label,
+        lead=Markup("{} {}").format(swatch(styles_of(traced)[path.label]), path.choice.words),
         formula=formula(traced),
-        swatch=swatch(styles_of(traced)[path.label]),
         contents_json=embedded({**contents(traced), "steps": told}),
     )
     return made

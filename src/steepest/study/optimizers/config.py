@@ -50,6 +50,12 @@ class OptimizerConfig:
         return sources.find(self.source)
 
     @property
+    def rate(self) -> float | None:
+        """The learning rate; None for an optimizer without one, or with one that is not a number."""
+        rate = self.origin.resolved(self.options).get("lr")
+        return float(rate) if isinstance(rate, float | int) else None
+
+    @property
     def recipe_names(self) -> tuple[str, ...]:
         """The names that mean its schedule, in brackets and in a search space: not those that it has itself."""
         return recipe_names(self.origin) if self.origin.takes_schedule else ()

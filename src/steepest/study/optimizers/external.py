@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +132,7 @@ class ExternalOptimizer:
     @property
     def _modules(self) -> tuple[ModuleType, ...]:
         bases = self.target.__mro__ if inspect.isclass(self.target) else ()
-        return (modules.load(self.source), *(sys.modules[base.__module__] for base in bases))
+        return (modules.load(self.source), *map(modules.module_of, bases))
 
     def build(self, of: Trained, options: Options) -> torch.optim.Optimizer:
         """Return the optimizer, or raise an error if the result is not an optimizer.

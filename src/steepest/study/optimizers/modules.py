@@ -26,9 +26,24 @@ def load(source: str) -> ModuleType:
     """Return the module or the user's file that a source names before its colon."""
     place, _, name = source.rpartition(":")
     if place == HERE:
-        return sys.modules[twins.unwrapped(HANDED_OVER[name]).__module__]
+        return module_of(twins.unwrapped(HANDED_OVER[name]))
     with settings.kept():  # an optimizer's module must not change how the others compute
         return user_files.load(place) if place.endswith(".py") else _imported(source, place, name)
+
+
+def module_of(target: Callable[..., Any]) -> ModuleType:
+    """Return the module of a class or function.
+
+    Of one that nobody can import, as from a script under `runpy`, it is an empty module of its name and file.
+    """
+    name = target.__module__
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    written = [target, *vars(target).values()] if inspect.isclass(target) else [target]
+    files = (user_files.file_of(each) for each in written if inspect.isfunction(each) and each.__module__ == name)
+    module.__file__ = next(filter(None, files), None)
+    return module
 
 
 def _imported(source: str, place: str, name: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """Lookup of a study's optimizers: in the library, in any module, or in a file of the user's."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,32 @@ def find(source: str) -> OptimizerSource:
         raise UsageError(modules.missing(source, module))
     signature(source, target)
     return ExternalOptimizer(source, target)
+
+
+def texts(optimizers: Iterable[Any] | Mapping[str, Any], each: str) -> list[str]:
+    """Return the texts of some optimizers, and register those that are classes or functions.
+
+    Args:
+        optimizers: texts, classes and functions of the parameters; or a mapping from labels to classes and functions.
+        each: the word for the thing that has an optimizer of its own, such as `seed`.
+
+    Raises:
+        UsageError: one is an optimizer that is built already, or an object without a name and without a label.
+    """
+    if isinstance(optimizers, Mapping):
+        return [give(label, maker) for label, maker in optimizers.items()]
+    return [one if isinstance(one, str) else give(_name(one, each), one) for one in optimizers]
+
+
+def _name(maker: Any, each: str) -> str:
+    if isinstance(maker, torch.optim.Optimizer):
+        raise UsageError(
+            f"this {type(maker).__name__} is built already, and every {each} needs its own; give the class"
+        )
+    name = getattr(maker, "__name__", "")
+    if not name.isidentifier():
+        raise UsageError(f"{maker!r} has no name of its own; give a mapping: {{'a label': {maker!r}}}")
+    return str(name)
 
 
 def give(label: str, target: Callable[..., Any]) -> str:

@@ -87,6 +87,31 @@ class Request:
     more_seeds_wanted: int | None = None
     match: str = STEPS
 
+    @classmethod
+    def of_one_run(
+        cls,
+        declared: Declared,
+        preset: str,
+        optimizers: tuple[str, ...],
+        *,
+        epochs: int | None,
+        steps: int | None,
+        seed: int = 0,
+    ) -> "Request":
+        """Return the request of one run with every optimizer: nothing is tuned or timed, on one thread."""
+        return cls(
+            declared,
+            preset,
+            optimizers,
+            epochs_wanted=epochs,
+            steps_wanted=steps,
+            seeds_wanted=1,
+            trials_wanted=0,
+            timing_rounds=0,
+            seed_offset=seed,
+            threads=1,
+        )
+
     def __post_init__(self) -> None:
         """Check everything that can be checked without data."""
         precision.check(self.precision)

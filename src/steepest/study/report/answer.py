@@ -134,7 +134,7 @@ def of_suite(folder: Path, parts: Sequence[Answer], notes: Sequence[str]) -> Ans
         rows=outcomes.outcome(found),
         cautions=tuple(contents.cautions(found)),
         notes=tuple(notes),
-        figures=_shown(contents.charts(found, styles_of(found.labels))) if found.comparable else (),
+        figures=_shown(contents.charts(found, styles_of(found.sources))) if found.comparable else (),
         workloads=dict(zip(found.found, parts, strict=True)),
     )
 

@@ -97,7 +97,7 @@ def render_page(
         layers=layers(study, moved),
         hidden_layers=hidden_layers(study, moved),
         x_names=X_NAMES,
-        legend=[(label, swatch(style)) for label, style in styles_of(study.labels).items()],
+        legend=[(label, swatch(style)) for label, style in styles_of(study.sources).items()],
         tables={key: to_html(table) for key, table in {**tables, "trials": shown_trials_table(study)}.items()},
         exports={key: exports(tables[key]) for key in ("verdicts", "results") if key in tables},
         published=comparable(study),

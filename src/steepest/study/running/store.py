@@ -137,7 +137,7 @@ class StudyFolder:
         """Return the study's document; raise StoreError in a folder that has none."""
         document = self.read_document()
         if document is None:
-            raise StoreError(f"{self.path} is no study folder: it has no study.json")
+            raise StoreError(f"{self.path} is not a study folder: it has no study.json")
         return document
 
     @property

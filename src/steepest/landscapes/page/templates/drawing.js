@@ -166,6 +166,26 @@
     context.stroke();
   }
 
+  // The window from above: the ground, axes, what `inside` draws within the box, and the signs of minima and starts.
+  function paintWindow(canvas, inside, bare = false) {
+    const [x, y] = data.window, aspect = (y[1] - y[0]) / (x[1] - x[0]);
+    const ratio = data.isometric && data.ground ? Math.min(1.05, Math.max(0.45, aspect)) : bare ? 0.72 : 0.78;
+    const margins = bare ? { left: 0, right: 0, top: 0, bottom: 0 } : { left: 58, right: 10, top: 8, bottom: 42 };
+    const inner = canvas.clientWidth - margins.left - margins.right;
+    const view = cleared(canvas, (inner * ratio + margins.top + margins.bottom) / canvas.clientWidth), { context } = view;
+    const box = { left: margins.left, top: margins.top, width: inner, height: inner * ratio };
+    if (data.ground) context.drawImage(ground(Math.round(box.width * view.scale), Math.round(box.height * view.scale)), box.left, box.top, box.width, box.height);
+    const at = axes(view, box, { x, y, names: data.axes, bare, log: data.ground ? undefined : false });
+    context.save();
+    context.beginPath();
+    context.rect(box.left, box.top, box.width, box.height);
+    context.clip();
+    inside(context, at);
+    context.restore();
+    data.minima.forEach((point) => sign(context, at(data.ground ? point : [x[1], point[0]]), "minimum"));
+    data.starts.forEach((point) => sign(context, at(data.ground ? point : [x[0], point[0]]), "start"));
+  }
+
   // Axes around a box: returns the function from numbers to pixels.
   function axes(view, box, { x, y, log, names, bare }) {
     const { context } = view, soft = colour("--soft");

@@ -1,8 +1,3 @@
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("contents").textContent);
-{% include "drawing.js" %}
-
   const [series] = data.series, [path] = series.paths, last = data.steps.length;
   const asked = new URLSearchParams(location.hash.slice(1)); // #step=5, to share a step
   const state = { step: Math.min(last, Math.max(1, Math.round(Number(asked.get("step"))) || 1)), timer: 0 };
@@ -24,17 +19,12 @@
   }
 
   function paint() {
-    const canvas = $("plane"), [x, y] = data.window, step = data.steps[state.step - 1];
-    const left = 58, inner = canvas.clientWidth - left - 10;
-    const ratio = data.isometric && data.ground ? Math.min(1.05, Math.max(0.45, (y[1] - y[0]) / (x[1] - x[0]))) : 0.78;
-    const view = cleared(canvas, (inner * ratio + 50) / canvas.clientWidth), { context } = view;
-    const box = { left, top: 8, width: inner, height: inner * ratio };
-    if (data.ground) context.drawImage(ground(Math.round(box.width * view.scale), Math.round(box.height * view.scale)), box.left, box.top, box.width, box.height);
-    const at = axes(view, box, { x, y, names: data.axes, log: data.ground ? undefined : false });
-    context.save();
-    context.beginPath();
-    context.rect(box.left, box.top, box.width, box.height);
-    context.clip();
+    const step = data.steps[state.step - 1];
+    paintWindow($("plane"), (context, at) => paintSteps(context, at, step));
+    tell(step);
+  }
+
+  function paintSteps(context, at, step) {
     const points = Array.from({ length: state.step + 1 }, (_, place) => at([path.x[place], path.y[place]]));
     stroke(context, points, series, { width: 2, halo: true });
     const before = points[state.step - 1];
@@ -46,10 +36,6 @@
     arrow(context, before, points[state.step], colour("--ink"), 2.6);
     points.slice(0, -1).forEach((point) => mark(context, point, series, 3.2));
     mark(context, points[state.step], series, 5.5);
-    context.restore();
-    data.minima.forEach((point) => sign(context, at(data.ground ? point : [x[1], point[0]]), "minimum"));
-    data.starts.forEach((point) => sign(context, at(data.ground ? point : [x[0], point[0]]), "start"));
-    tell(step);
   }
 
   const element = (name, text) => Object.assign(document.createElement(name), { textContent: text });
@@ -111,4 +97,3 @@
   dark.addEventListener("change", paint);
   new ResizeObserver(paint).observe($("plane").parentElement);
   window.steepest = { state, go }; // for tests and the curious
-})();

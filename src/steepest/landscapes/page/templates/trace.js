@@ -1,8 +1,3 @@
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("contents").textContent);
-{% include "drawing.js" %}
-
   const asked = new URLSearchParams(location.hash.slice(1)); // #view=tilted&now=50, to share a view
   const hidden = new Set();
   const state = { now: asked.has("now") ? Number(asked.get("now")) || 0 : data.budget, playing: false, speed: 1, view: asked.get("view") ?? "above", curve: data.curves[0], azimuth: -0.9, rise: 0.75, hover: null };
@@ -39,24 +34,10 @@
   const spots = []; // what the pointer can find: pixels in a canvas, a path, a place on it
 
   function paintAbove(canvas, drawn, bare = false) {
-    const [x, y] = data.window, aspect = (y[1] - y[0]) / (x[1] - x[0]);
-    const ratio = data.isometric && data.ground ? Math.min(1.05, Math.max(0.45, aspect)) : bare ? 0.72 : 0.78;
-    const margins = bare ? { left: 0, right: 0, top: 0, bottom: 0 } : { left: 58, right: 10, top: 8, bottom: 42 };
-    const inner = canvas.clientWidth - margins.left - margins.right;
-    const view = cleared(canvas, (inner * ratio + margins.top + margins.bottom) / canvas.clientWidth), { context } = view;
-    const box = { left: margins.left, top: margins.top, width: inner, height: inner * ratio };
-    if (data.ground) context.drawImage(ground(Math.round(box.width * view.scale), Math.round(box.height * view.scale)), box.left, box.top, box.width, box.height);
-    const at = axes(view, box, { x, y, names: data.axes, bare, log: data.ground ? undefined : false });
-    context.save();
-    context.beginPath();
-    context.rect(box.left, box.top, box.width, box.height);
-    context.clip();
-    if (!data.ground) for (const [number] of data.minima) level(context, at, x, number);
-    drawPaths(context, canvas, drawn, (path) => points(path, state.now).map(at), bare ? 0.8 : 1);
-    context.restore();
-    const signs = (list, kind) => list.forEach((point) => sign(context, at(data.ground ? point : kind === "start" ? [x[0], point[0]] : [x[1], point[0]]), kind));
-    signs(data.minima, "minimum");
-    signs(data.starts, "start");
+    paintWindow(canvas, (context, at) => {
+      if (!data.ground) for (const [number] of data.minima) level(context, at, data.window[0], number);
+      drawPaths(context, canvas, drawn, (path) => points(path, state.now).map(at), bare ? 0.8 : 1);
+    }, bare);
   }
 
   function level(context, at, x, number) {
@@ -335,4 +316,3 @@
   new ResizeObserver(redraw).observe(document.body);
   window.steepest = { state, hidden, go, play }; // for tests and the curious
   redraw();
-})();

@@ -74,6 +74,12 @@ class Across:
         """True if at least two optimizers can be compared."""
         return len(self.labels) > 1
 
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The source of every optimizer, by label, as the first study has it."""
+        study = next(iter(self.found.values())).study
+        return {label: study.sources[label] for label in self.labels}
+
 
 def across(found: Mapping[str, Findings]) -> Across:
     """Compare the optimizers that all studies have in common."""

@@ -24,7 +24,7 @@ def write_files(folders: Sequence[Path], out: Path) -> Path:
 
 def write_comparison(found: Across, folders: Sequence[Path], out: Path) -> Path:
     """Write the files of a comparison of these folders."""
-    styles = styles_of(found.labels)
+    styles = styles_of(found.sources)
     charts = tuple(chart for chart in contents.charts(found, styles) if not chart.empty)
     figures = printed_figures(charts)
     tables = contents.tables(found)

@@ -35,7 +35,7 @@ CHARTS: Final[tuple[Builder, ...]] = (
 
 def build_charts(findings: Findings) -> tuple[Chart, ...]:
     """Return every chart of the report."""
-    styles = styles_of(findings.study.labels)
+    styles = styles_of(findings.study.sources)
     return tuple(chart for build in CHARTS for chart in _several(build(findings, styles)))
 
 

@@ -62,31 +62,38 @@ Styles = Mapping[str, SeriesStyle]
 
 
 def style_of(index: int) -> SeriesStyle:
-    """Return the style of the series at this position of the study's display order."""
+    """Return the style at this place of the ring of all styles."""
     colour = index % len(LIGHT)
     return SeriesStyle(LIGHT[colour], DARK[colour], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)])
 
 
-def styles_of(labels: Iterable[str]) -> Styles:
-    """Return the style of every label, in the study's display order."""
-    return {label: style_of(index) for index, label in enumerate(labels)}
+def styles_of(sources: Mapping[str, str]) -> Styles:
+    """Return the style of every label of a figure, by its optimizer.
 
-
-def styles_by_name(names: Mapping[str, str]) -> Styles:
-    """Return the style of every label by its optimizer's name, for pictures that are seen next to each other.
-
-    The same name has the same colour in all of them, whatever else they show, except where another name of the picture
-    has taken the colour before. It then gets the next one. Among nine labels no colour and no marker is there twice.
+    An optimizer has its colour in all figures of the project, whatever else they show, except where an earlier label
+    has the same colour. It then gets one that is free. Among nine labels no colour and no marker is there twice; among
+    36 no colour with the same dash.
 
     Args:
-        names: the optimizer's name for each label, in the order in which they choose.
+        sources: the optimizer's source for each label, in display order. Its last part counts: `torch.optim:SGD` has
+            the colour of `sgd`.
     """
+    rings = {label: _ring(source.rpartition(":")[2].lower()) for label, source in sources.items()}
+    first: dict[str, str] = {}
+    for label, ring in rings.items():
+        first.setdefault(ring[0].light, label)
     styles: dict[str, SeriesStyle] = {}
-    for label, name in names.items():
-        begin = zlib.crc32(name.encode())
-        ring = [style_of((begin + step) % COMBINATIONS) for step in range(COMBINATIONS)]
-        styles[label] = min(ring, key=lambda style: _likeness(style, styles.values()))
-    return styles
+    for label in sorted(rings, key=lambda label: label not in first.values()):
+        own = [style for style in rings[label] if style.light == rings[label][0].light]
+        allowed = own if label in first.values() else rings[label]
+        styles[label] = min(allowed, key=lambda style: _likeness(style, styles.values()))
+    return {label: styles[label] for label in sources}
+
+
+def _ring(name: str) -> list[SeriesStyle]:
+    """Return all styles in the order in which an optimizer of this name chooses."""
+    begin = zlib.crc32(name.encode())
+    return [style_of((begin + step) % COMBINATIONS) for step in range(COMBINATIONS)]
 
 
 def _likeness(style: SeriesStyle, others: Iterable[SeriesStyle]) -> int:

@@ -170,7 +170,12 @@ class Study:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels of the optimizers that were not skipped, in display order."""
-        return tuple(entry.label for entry in self.running)
+        return tuple(self.sources)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The source of every optimizer that was not skipped, by label."""
+        return {entry.label: entry.name for entry in self.running}
 
     @property
     def reference(self) -> str | None:
