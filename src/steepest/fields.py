@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .kinds import KINDS
-from .views import compute_dtype
+from .views import compute_dtype, zeros_for
 
 View = Callable[[Tensor], Tensor]
 """Function that shows a tensor in another shape, as a matrix or as a stack of matrices."""
@@ -526,7 +526,7 @@ class State:
         dtype = compute_dtype(_real_dtype(p)) if kind.is_wide else _real_dtype(p)
         if value == "identity":
             return torch.eye(*shape[-2:], dtype=dtype, device=p.device).expand(shape).clone()
-        return _filled(torch.zeros(shape, dtype=dtype, device=p.device), value)
+        return _filled(zeros_for(p, shape, dtype), value)
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """Return the dtype of a step count or scalar, as in torch.

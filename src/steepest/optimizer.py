@@ -18,6 +18,7 @@ from .executors import compiled, driver, sparse
 from .executors.base import ExecutorName
 from .executors.choose import choose, refuse_two_executors
 from .executors.dispatch import NORMS, Dispatch, Step, clipping_groups, shared_numbers, source
+from .executors.shards import in_parts
 from .executors.shared import Renewal, refuse_parts, start
 from .fields import STORAGE_OPTIONS, Field, Options, State, aliases, complete, settle
 from .group import GroupSpec, declared_by, specs_of, values
@@ -149,7 +150,7 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         torch.optim.Optimizer.__init__(self, params, values)
         for group in self.param_groups:
             for spec in self._specs(group).values():
-                choose(spec)
+                choose(in_parts(spec))
         self._holder = holder_of_parts(p for group in self.param_groups for p in group["params"])
         norm_group_of(clipping_groups(self.param_groups), NORMS, self._holder)
         for group in self.param_groups:

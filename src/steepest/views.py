@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,6 +16,35 @@ PLAIN = {Tensor, torch.nn.Parameter}
 def are_plain(tensors: Iterable[Any]) -> bool:
     """Return whether all tensors are of torch's own types, and none of a subclass."""
     return {type(x) for x in tensors} <= PLAIN
+
+
+def is_dtensor(x: Any) -> TypeGuard[Any]:
+    """Return whether a tensor is a DTensor. Where nothing has imported the module that makes them, none is."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def local_part(x: Any) -> Any:
+    """Return the part of a DTensor on this rank, and anything else as it is."""
+    return x.to_local() if is_dtensor(x) else x
+
+
+def placed_as(target: Tensor, value: Any) -> Any:
+    """Return a DTensor's value with the placement of another one, over ranks; any other value as it is."""
+    if is_dtensor(target) and is_dtensor(value) and value.placements != target.placements:
+        return value.redistribute(placements=target.placements)
+    return value
+
+
+def zeros_for(p: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return zeros on the parameter's device; of a DTensor, split as it is along those dimensions that both have."""
+    if not is_dtensor(p):
+        return torch.zeros(shape, dtype=dtype, device=p.device)
+    tensor = sys.modules["torch.distributed.tensor"]
+    same = {dim for dim in range(p.ndim) if len(shape) == p.ndim and shape[dim] == p.shape[dim]}
+    placements = [each if getattr(each, "dim", None) in same else tensor.Replicate() for each in p.placements]
+    zeros: Tensor = tensor.zeros(*shape, dtype=dtype, device_mesh=p.device_mesh, placements=placements)
+    return zeros
 
 
 def real_view(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import is_, itemgetter
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..group import NOTHING, GroupSpec
 from ..modes import Mode
 from ..norms import norm_over_ranks, total_norm
 from ..rule import Rule
-from . import sparse
+from . import shards, sparse
 from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
 from .compiled import COMPILED
@@ -159,7 +160,7 @@ class Dispatch:
         """Return the name of the executor that ran a group or, before the first step, of the one that would run it."""
         specs = tuple(groups.specs_of(self._cls, group, group["params"]).values())
         ran = self.ran.get(id(group))
-        choices = ran[1] if ran is not None and ran[0] == specs else map(choose, specs)
+        choices = ran[1] if ran is not None and ran[0] == specs else map(choose, map(shards.in_parts, specs))
         return ExecutorName.of(choices)
 
     def prepare(self, group: Group, step: Step) -> Prepared | None:
@@ -252,6 +253,7 @@ class Dispatch:
         for spec, members in zip(specs, places.values(), strict=True):
             own = [live[i] for i in members]
             sparse.check(spec, own)
+            shards.check(own)
             spec.check()
             before = [set(step.state.get(p, ())) for p in own]
             first = [spec.create_state(step.state, p) for p in own]
@@ -282,18 +284,22 @@ class Dispatch:
         return list(of_shapes.values())
 
     def _buckets(self, params: ActiveParams, step: Step) -> Buckets:
-        chosen, mode = choose(params.spec), step.mode
-        choice = beside_sparse(under_mode(chosen, params.spec, mode) if mode else chosen, params)
+        mode = step.mode
+        spec = params.spec if mode else shards.in_parts(params.spec)
+        chosen = choose(spec)
+        params = replace(params, spec=spec)
+        choice = beside_sparse(under_mode(chosen, spec, mode) if mode else chosen, params)
         try:
             return self._made(params, choice, step)
         except UnsupportedError as refusal:
-            return self._made(params, beside_sparse(after_refusal(chosen, params.spec, refusal), params), step)
+            return self._made(params, beside_sparse(after_refusal(chosen, spec, refusal), params), step)
 
     def _made(self, params: ActiveParams, choice: ExecutorChoice, step: Step) -> Buckets:
         make, shared = choice.executor.make_buckets, params.spec.rule.shared
         measuring = params.spec.measuring(step.shared)
         if shared is None:
-            return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)))
+            make = partial(in_waves, make_buckets=make)
+            return Buckets(params.params, params.spec, choice, list(shards.make_buckets(params, make_buckets=make)))
         measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
         params = replace(params, numbers=(*params.numbers, *params.spec.shared))
         return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)), measurement)

@@ -14,7 +14,7 @@ from ..fields import View
 from ..group import GroupSpec
 from ..rule import Program, Values
 from ..trace import RuleError
-from ..views import compute_dtype, widen
+from ..views import compute_dtype, placed_as, widen
 from . import coded
 from .base import ActiveParams, Batch, Bucket, Executor
 from .partition import singles, split
@@ -89,7 +89,7 @@ def _store(results: list[tuple[Tensor, Tensor]]) -> None:
     changed = [(target, value) for target, value in results if value is not target]
     values = [value.clone() if any(value is target for target, _ in results) else value for _, value in changed]
     for (target, _), value in zip(changed, values, strict=True):
-        target.copy_(value)
+        target.copy_(placed_as(target, value))
 
 
 def _suits(spec: GroupSpec) -> bool:

@@ -1,0 +1,138 @@
+"""Shards: the parts of DTensors on this rank, stepped by the executors of plain tensors.
+
+A pointwise rule makes each element of a new weight from the same elements of weight, gradient and state. So a rank
+steps its part as the plain tensor that it is, without communication and to the bits of one process. State stays
+DTensor, so that checkpoints know its placement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..group import GroupSpec
+from ..views import is_dtensor, local_part
+from .base import ActiveParams, Bucket, MakeBuckets
+
+State = dict[str, Any]
+
+
+def in_parts(spec: GroupSpec) -> GroupSpec:
+    """Return the specification of the local parts of a group's parameters; the same one where none is a DTensor.
+
+    Only pointwise rules step parts by themselves. Coded state and random bits are numbered over whole tensors.
+    """
+    options = spec.options
+    whole = options.get("state_dtype") or options.get("parameter_rounding") or options.get("differentiable")
+    if spec.kind != "pointwise" or spec.rule.shared is not None or whole or not any(map(is_dtensor, options["params"])):
+        return spec
+    with torch.no_grad():
+        return replace(spec, options={**options, "params": [local_part(p) for p in options["params"]]})
+
+
+def check(params: Iterable[Tensor]) -> None:
+    """Raise `ValueError` for a parameter, or a gradient, that no rank has a part of by itself."""
+    for p in filter(is_dtensor, params):
+        if any(placement.is_partial() for placement in p.placements):
+            raise ValueError(
+                f"the parameter of shape {tuple(p.shape)} is placed {p.placements}: its values are sums over ranks, "
+                "not yet taken; redistribute it to Shard or Replicate"
+            )
+        if p.grad is not None and not is_dtensor(p.grad):
+            raise ValueError(
+                f"the parameter of shape {tuple(p.shape)} is a DTensor, and its gradient is a plain tensor; give it a "
+                "DTensor on the same mesh"
+            )
+
+
+@dataclass(eq=False)
+class Shards:
+    """A bucket of local parts, which reads gradients and state from the DTensors that they belong to.
+
+    Attributes:
+        inner: the bucket of the parts.
+        params, parts: the parameters, and their parts.
+        states: the state of each parameter, and the parts that the inner bucket was made of.
+    """
+
+    inner: Bucket
+    params: list[Tensor]
+    parts: list[Tensor]
+    states: list[tuple[State, State]]
+
+    @property
+    def members(self) -> list[int]:
+        """The parameters' places among the group's parameters with gradients."""
+        return self.inner.members
+
+    @members.setter
+    def members(self, members: list[int]) -> None:
+        self.inner.members = members
+
+    def ready(self, grads: list[Tensor]) -> bool:
+        """Return whether the parts are still those of parameters and state, and the inner bucket describes them."""
+        if not all(map(is_, map(local_part, self.params), self.parts)):
+            return False
+        if not all(_is_part(own, part) for own, part in self.states):
+            return False
+        lend(self.params, self.parts)
+        return self.inner.ready([part.grad for part in self.parts])  # type: ignore[misc]
+
+    def step(self, numbers: Mapping[str, Any]) -> None:
+        """Step the parts with the parts of the gradients."""
+        lend(self.params, self.parts)
+        self.inner.step(numbers)
+        give_back(self.params, self.parts)
+
+
+def _is_part(own: State, part: State) -> bool:
+    return own.keys() == part.keys() and all(local_part(x) is part[name] for name, x in own.items())
+
+
+def lend(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
+    """Give every part its part of the gradient, placed as the parameter is."""
+    for p, part in zip(params, parts, strict=True):
+        if part is not p:
+            part.grad = _part_of_gradient(p)
+
+
+def give_back(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
+    """Take the gradients from the parts."""
+    for p, part in zip(params, parts, strict=True):
+        if part is not p:
+            part.grad = None
+
+
+def _part_of_gradient(p: Any) -> Tensor:
+    grad = p.grad
+    part: Tensor = (grad if grad.placements == p.placements else grad.redistribute(placements=p.placements)).to_local()
+    return part
+
+
+def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets) -> Iterator[Bucket]:
+    """Yield the buckets of parameters; of DTensors under a specification of their parts, those of the parts."""
+    if not any(map(is_dtensor, live.spec.options["params"])) and any(map(is_dtensor, live.params)):
+        yield from _of_parts(live, make_buckets)
+    else:
+        yield from make_buckets(live)
+
+
+def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Bucket]:
+    parts = [local_part(p) for p in live.params]
+    states = [{name: local_part(x) for name, x in state.items()} for state in live.states]
+    lend(live.params, parts)
+    made = list(make_buckets(replace(live, params=parts, states=states)))
+    give_back(live.params, parts)
+    for bucket in made:
+        places = bucket.members
+        yield Shards(
+            bucket,
+            [live.params[i] for i in places],
+            [parts[i] for i in places],
+            [(live.states[i], states[i]) for i in places],
+        )

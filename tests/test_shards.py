@@ -1,0 +1,159 @@
+"""Parameters split over ranks: the bits of one process for pointwise rules, its numbers for rules with sums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
+
+import steepest
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+
+SHAPES = ((5, 7), (1, 3), (9,), (64, 32))
+"""Rows that do not divide evenly, and fewer rows than ranks."""
+EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("adamw", {}),
+    ("adamw", {"foreach": True}),
+    ("adamw", {"fused": True}),
+    ("adam", {"amsgrad": True, "ema_decay": 0.9, "max_value": 0.5}),
+    ("sgd", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "lookahead": (3, 0.5)}),
+    ("lion", {"weight_decay": 0.1}),
+    ("radam", {}),
+    ("rprop", {}),
+)
+NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("adamw", {"max_norm": 0.5}),
+    ("lion", {"cautious": True}),
+    ("novograd", {}),
+    ("adafactor", {}),
+    ("lamb", {}),
+)
+
+
+def pairs(place: Callable[[Tensor], Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Equal parameters, plain and placed."""
+    source = torch.Generator().manual_seed(0)
+    values = [torch.randn(shape, generator=source) for shape in SHAPES]
+    return [nn.Parameter(x.clone()) for x in values], [nn.Parameter(place(x.clone())) for x in values]
+
+
+def steps(place: Callable[[Tensor], Any], name: str, options: dict[str, Any], count: int = 4) -> tuple[Any, Any]:
+    """An optimizer of plain and one of placed parameters, after equal steps."""
+    made = pairs(place)
+    plain, placed = (steepest.create(name, params, **options) for params in made)
+    source = torch.Generator().manual_seed(1)
+    for step in range(count):
+        for p, q in zip(*made, strict=True):
+            p.grad = torch.randn(p.shape, generator=source)
+            q.grad = place(p.grad.clone())
+            if step == 1 and p.ndim == 1:
+                p.grad = q.grad = None
+        plain.step()
+        placed.step()
+    return plain, placed
+
+
+def whole(x: Tensor) -> Tensor:
+    return x.detach().full_tensor() if hasattr(x, "full_tensor") else x.detach()
+
+
+def params(optimizer: Any) -> list[Tensor]:
+    found: list[Tensor] = optimizer.param_groups[0]["params"]
+    return found
+
+
+def exact(place: Callable[[Tensor], Any], rules: Any = EXACT) -> None:
+    for name, options in rules:
+        plain, placed = steps(place, name, options)
+        assert placed.executor == plain.executor, (name, placed.executor, placed.executor.reason)
+        for p, q in zip(params(plain), params(placed), strict=True):
+            assert torch.equal(whole(p), whole(q)), (name, options, p.shape)
+            assert q.grad is None or q.grad.placements == q.placements
+            for key, value in plain.state[p].items():
+                kept = placed.state[q][key]
+                assert torch.equal(value, whole(kept)), (name, key)
+                assert value.shape != p.shape or kept.placements == q.placements
+
+
+def near(place: Callable[[Tensor], Any]) -> None:
+    for name, options in NEAR:
+        plain, placed = steps(place, name, options)
+        for p, q in zip(params(plain), params(placed), strict=True):
+            torch.testing.assert_close(whole(q), whole(p), rtol=1e-5, atol=1e-6)
+
+
+def refusals(mesh: Any) -> None:
+    from torch.distributed.tensor import DTensor, Partial, Shard, distribute_tensor
+
+    partial = nn.Parameter(DTensor.from_local(torch.ones(4), mesh, [Partial()]))
+    partial.grad = DTensor.from_local(torch.ones(4), mesh, [Partial()])
+    with pytest.raises(ValueError, match="its values are sums over ranks"):
+        steepest.AdamW([partial]).step()
+    summed = nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
+    summed.grad = DTensor.from_local(torch.ones(4) / mesh.size(), mesh, [Partial()])
+    steepest.SGD([summed], lr=0.25).step()
+    assert torch.equal(whole(summed), torch.full((4,), 0.75))
+
+
+def resharded(mesh: Any) -> None:
+    """State that is loaded under another placement goes on from there."""
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    _, first = steps(lambda x: distribute_tensor(x, mesh, [Shard(0)]), "adamw", {})
+    _, second = steps(lambda x: distribute_tensor(x, mesh, [Replicate()]), "adamw", {}, count=1)
+    saved = first.state_dict()
+    for held in saved["state"].values():
+        held.update({name: x.redistribute(placements=[Replicate()]) for name, x in held.items() if x.ndim})
+    second.load_state_dict(saved)
+    for p, q in zip(params(first), params(second), strict=True):
+        with torch.no_grad():
+            q.copy_(p.redistribute(placements=[Replicate()]))
+        p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+    first.step()
+    second.step()
+    for p, q in zip(params(first), params(second), strict=True):
+        assert torch.equal(whole(p), whole(q))
+
+
+def on_two(rank: int, file: str) -> None:
+    begin(rank, 2, file)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    rows: Callable[[Tensor], Any] = lambda x: distribute_tensor(x, mesh, [Shard(0)])  # noqa: E731
+    exact(rows)
+    near(rows)
+    refusals(mesh)
+    resharded(mesh)
+    dist.destroy_process_group()
+
+
+def on_four(rank: int, file: str) -> None:
+    begin(rank, 4, file)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
+    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), EXACT[:2])
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), EXACT[3:4])
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), EXACT[3:5])
+    dist.destroy_process_group()
+
+
+def begin(rank: int, world: int, file: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+
+
+@pytest.mark.parametrize(("run", "ranks"), [(on_two, 2), (on_four, 4)])
+def test_parameters_that_are_split_over_ranks(run: Callable[[int, str], None], ranks: int, tmp_path: Path) -> None:
+    multiprocessing.spawn(run, (str(tmp_path / "store"),), nprocs=ranks)
