@@ -69,7 +69,7 @@ def test_given_rates_are_not_searched() -> None:
 
 def test_noise_of_the_search_is_not_that_of_the_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: dict[str, set[int]] = {"search": set(), "path": set()}
-    walk = tracing.walk
+    walk, ends_apart = tracing.walk, rates.ends_apart
 
     def noted(kind: str) -> Any:
         def call(*args: Any, seed: int, **others: Any) -> Walk:
@@ -78,7 +78,11 @@ def test_noise_of_the_search_is_not_that_of_the_paths(monkeypatch: pytest.Monkey
 
         return call
 
-    monkeypatch.setattr(rates, "walk", noted("search"))
+    def noted_runs(surface: Any, config: Any, runs: Any, budget: int) -> list[float]:
+        seeds["search"].update(run.seed for run in runs)
+        return ends_apart(surface, config, runs, budget)
+
+    monkeypatch.setattr(rates, "ends_apart", noted_runs)
     monkeypatch.setattr(tracing, "walk", noted("path"))
     trace("noisy-ravine", ["sgd", "adam"], budget=4, rates=2, seed=5)
     assert seeds["path"] == {5}
