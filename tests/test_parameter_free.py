@@ -12,7 +12,7 @@ import torch
 import steepest
 from cases import CLASSES, SWITCHES, kept_numbers, through_file
 from oracles import ORACLES, problem
-from steepest import MoMo, Optimizer, Prodigy
+from steepest import MoMo, MoMoAdam, Optimizer, Prodigy
 from test_oracles import assert_equal
 
 F64 = torch.float64
@@ -121,6 +121,24 @@ def test_a_group_whose_rate_is_zero_rests_and_counts_for_nothing(cls: type[Optim
     both.param_groups[1]["lr"] = 0.5
     with pytest.raises(ValueError, match=r"they need one lr, not 1\.0, 0\.5; a group that rests has lr=0"):
         both.step()
+
+
+@pytest.mark.parametrize("cls", [MoMo, MoMoAdam])
+@every_executor
+def test_a_group_of_momo_whose_rate_is_zero_rests_and_counts_for_nothing(cls: type[Optimizer], executor: str) -> None:
+    params, alone = quadratic(), quadratic()
+    switch = SWITCHES[executor]
+    both = cls([{"params": params[:1]}, {"params": params[1:], "lr": 0.0}], weight_decay=0.1, **switch)
+    one = cls(alone[:1], weight_decay=0.1, **switch)
+    for _ in range(10):
+        loss = give(params)
+        give(alone)
+        both.step(loss=loss)
+        one.step(loss=loss)
+    assert torch.equal(params[1], quadratic()[1])
+    assert not any(x.any() for name, x in both.state[params[1]].items() if name != "step")
+    torch.testing.assert_close(params[0], alone[0], rtol=1e-12, atol=1e-12)
+    assert not torch.equal(params[0], quadratic()[0])
 
 
 @every_searching_class

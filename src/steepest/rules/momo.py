@@ -18,8 +18,9 @@ TINY = 2.220446049250313e-16
 
 def momo(p, g, m, *, lr, beta, weight_decay, before, tau):
     """p, g, m: same shape; tau is the step size. Returns new (p, m). The average m starts at the first gradient."""
-    m = averaged(g, m, beta, before)
-    return p / (1 + lr * weight_decay) - tau * m, m
+    new_m = averaged(g, m, beta, before)
+    new_p = p / (1 + lr * weight_decay) - tau * new_m
+    return where(lr > 0, new_p, p), where(lr > 0, new_m, m)
 
 
 def averaged(g, m, beta, k):
@@ -28,10 +29,11 @@ def averaged(g, m, beta, k):
     return beta * m + (1 - beta) * g
 
 
-def measured(p, g, m, *, beta, k):
-    """p, g, m: same shape. Returns ‖m‖² and <m, p> of the new average m, and <g, p>."""
+def measured(p, g, m, *, lr, beta, k):
+    """p, g, m: same shape. Returns ‖m‖² and <m, p> of the new average m, and <g, p>; zeros for a group that rests."""
     m = averaged(g, m, beta, k)
-    return total(m * m), total(m * p), total(g * p)
+    sums = total(m * m), total(m * p), total(g * p)
+    return tuple(where(lr > 0, x, 0.0) for x in sums)
 
 
 def renewed(
@@ -66,8 +68,9 @@ def fitted(
 
 def momo_adam(p, g, m, v, *, lr, beta1, beta2, eps, weight_decay, before, tau):
     """p, g, m, v: same shape; tau is the step size. Returns new (p, m, v)."""
-    m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
-    return (p - tau * m / metric(v, beta2, eps, before)) / (1 + lr * weight_decay), m, v
+    new_m, new_v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+    new_p = (p - tau * new_m / metric(new_v, beta2, eps, before)) / (1 + lr * weight_decay)
+    return where(lr > 0, new_p, p), where(lr > 0, new_m, m), where(lr > 0, new_v, v)
 
 
 def metric(v, beta2, eps, k):
@@ -75,10 +78,11 @@ def metric(v, beta2, eps, k):
     return sqrt(v / (1 - beta2 ** (k + 1))) + eps
 
 
-def measured_adam(p, g, m, v, *, beta1, beta2, eps, k):
-    """p, g, m, v: same shape. Returns <m, m/D> and <m, p> of the new averages, and <g, p>."""
+def measured_adam(p, g, m, v, *, lr, beta1, beta2, eps, k):
+    """p, g, m, v: same shape. Returns <m, m/D> and <m, p> of the new averages, and <g, p>; zeros at rest."""
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
-    return total(m * m / metric(v, beta2, eps, k)), total(m * p), total(g * p)
+    sums = total(m * m / metric(v, beta2, eps, k)), total(m * p), total(g * p)
+    return tuple(where(lr > 0, x, 0.0) for x in sums)
 
 
 def renewed_adam(

@@ -85,12 +85,12 @@ def render_page(
 ) -> str:
     """Return the whole page as text. A browser reads it again every `refresh` seconds; None: never."""
     study = findings.study
-    moved = compared(study, findings.summaries)
+    shown, moved = panels(charts), compared(study, findings.summaries)
     page: str = template("page.html").render(
         study=study,
         refresh=refresh,
         title=study.title,
-        **_head(findings, tables, shown := panels(charts)),
+        **_head(findings, tables, shown),
         notices=study.notices,
         panels=shown,
         moved=moved,
