@@ -134,6 +134,7 @@ def test_the_forms_of_a_command_line() -> None:
         ("nadam[momentum_schedule=torchy]", "momentum_schedule must be one of 'torch', 'constant', 'dozat'"),
         ("nadam[momentum_schedule=dozat,momentum_decay=0.1]", "momentum_decay belongs to"),
         ("sgd[nesterov=true]", "Nesterov momentum requires"),
+        ("adam[lookahead_k=5]", "an entry of 'lookahead', which is off; give all of lookahead_k, lookahead_alpha"),
     ],
 )
 def test_what_cannot_be_read_says_what_to_write(text: str, message: str) -> None:
@@ -152,6 +153,10 @@ def test_what_cannot_be_read_says_what_to_write(text: str, message: str) -> None
 def test_the_same_entry_twice_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(text)
+
+
+def test_all_entries_turn_on_a_tuple_that_is_off() -> None:
+    assert dict(parse("adam[lookahead_k=5,lookahead_alpha=0.5]").options) == {"lookahead": (5, 0.5)}
 
 
 def test_with_defaults_keeps_what_was_given() -> None:

@@ -303,7 +303,7 @@ def whole_tuples(
         others: options that win.
 
     Raises:
-        ValueError: ``others`` give a tuple both whole and by an entry.
+        ValueError: ``others`` give a tuple both whole and by an entry, or one entry of a tuple that is None.
     """
     merged = {**options, **others}
     for whole, names in entries.items():
@@ -311,7 +311,11 @@ def whole_tuples(
         if single and whole in others:
             raise ValueError(f"{single[0]!r} is an entry of {whole!r}; give one of the two")
         if single:
-            values = dict(zip(names, merged.get(whole, defaults[whole]), strict=True))
+            usual = merged.get(whole, defaults[whole])
+            if usual is None and len(single) < len(names):
+                every = ", ".join(names)
+                raise ValueError(f"{single[0]!r} is an entry of {whole!r}, which is off; give all of {every}")
+            values = dict.fromkeys(names) if usual is None else dict(zip(names, usual, strict=True))
             merged[whole] = tuple((values | {name: merged.pop(name) for name in single}).values())
     return merged
 
