@@ -365,6 +365,14 @@ def is_full() -> bool:
     return os.environ.get("STEEPEST_MATRIX") == "full"
 
 
+def some(values: Iterable[Any], every: int = 5) -> list[Any]:
+    """Values for a parametrization, of which one in ``every`` is for the everyday run, and the others are slow."""
+    return [
+        value if place % every == 0 else pytest.param(value, marks=pytest.mark.slow)
+        for place, value in enumerate(values)
+    ]
+
+
 def thin(rows: Sequence[Mapping[str, Any]], *names: str) -> list[int]:
     """Places of a few rows in which every value of every column occurs, and any two values that meet in two of the
     columns ``names``.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cases import some
 from steepest import registry
 from steepest.landscapes import rates, sources
 from steepest.landscapes.apart import is_walked_apart
@@ -40,7 +41,7 @@ def suits(surface: str, name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", APART)
+@pytest.mark.parametrize("name", some(APART))
 def test_runs_in_groups_of_their_own_are_each_run_by_itself(name: str) -> None:
     suited = [surface for surface in ("linear-network", "himmelblau") if suits(surface, name)]
     assert suited[0] == "linear-network"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
+from cases import some
 from steepest import registry
 from steepest.landscapes import basins, rates, sources, speeds
 from steepest.landscapes.figures import charts
@@ -48,12 +49,12 @@ def test_all_starts_at_once_are_each_start_by_itself_to_the_bit(surface: str) ->
         assert_equal_to_single(surface, text, 12, (0, 7, 20))
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", some(DENSE))
 def test_every_pointwise_rule_walks_from_all_starts_at_once(name: str) -> None:
     assert_equal_to_single("rastrigin", f"{name}[lr=0.01]", 6, (0, 19))
 
 
-@pytest.mark.parametrize("name", [name for name in DENSE if "lr" in parse_config(name, {}).origin.ranges])
+@pytest.mark.parametrize("name", some(name for name in DENSE if "lr" in parse_config(name, {}).origin.ranges))
 def test_all_rates_at_once_end_where_each_ends_by_itself_to_the_bit(name: str) -> None:
     found, config = sources.find("himmelblau"), parse_config(name, {})
     low, high = (getattr(config.origin.ranges["lr"], end) for end in ("low", "high"))
