@@ -125,8 +125,13 @@ def changes() -> Iterator[str]:
     """Yield a line for each class that needs a change, marked with a star."""
     yield "\\* With a change, without which no rate reaches the target:\n"
     for (name, place), change in CHANGES.items():
-        what = ", ".join(f"`{option}={value:g}`" for option, value in change.options) or "the whole set in every step"
+        what = ", ".join(f"`{spelled(*each)}`" for each in change.options) or "the whole set in every step"
         yield f"* {CLASSES[name].__name__} on {place}: {what}, because {change.reason}."
+
+
+def spelled(option: str, value: float | str) -> str:
+    """Return an option with its value."""
+    return f"{option}={value if isinstance(value, str) else f'{value:g}'}"
 
 
 if __name__ == "__main__":
