@@ -54,25 +54,20 @@ def check(params: Iterable[Tensor]) -> None:
 class Shards:
     """A bucket of local parts, which reads gradients and state from the DTensors that they belong to.
 
+    Parts have gradients from the moment when the bucket is made, or found ready, until its step has used them.
+
     Attributes:
+        members: the parameters' places among the group's parameters with gradients.
         inner: the bucket of the parts.
         params, parts: the parameters, and their parts.
         states: the state of each parameter, and the parts that the inner bucket was made of.
     """
 
+    members: list[int]
     inner: Bucket
     params: list[Tensor]
     parts: list[Tensor]
     states: list[tuple[State, State]]
-
-    @property
-    def members(self) -> list[int]:
-        """The parameters' places among the group's parameters with gradients."""
-        return self.inner.members
-
-    @members.setter
-    def members(self, members: list[int]) -> None:
-        self.inner.members = members
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Return whether the parts are still those of parameters and state, and the inner bucket describes them."""
@@ -85,7 +80,6 @@ class Shards:
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Step the parts with the parts of the gradients."""
-        lend(self.params, self.parts)
         self.inner.step(numbers)
         give_back(self.params, self.parts)
 
@@ -126,11 +120,10 @@ def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Bucket]
     parts = [local_part(p) for p in live.params]
     states = [{name: local_part(x) for name, x in state.items()} for state in live.states]
     lend(live.params, parts)
-    made = list(make_buckets(replace(live, params=parts, states=states)))
-    give_back(live.params, parts)
-    for bucket in made:
+    for bucket in make_buckets(replace(live, params=parts, states=states)):
         places = bucket.members
         yield Shards(
+            places,
             bucket,
             [live.params[i] for i in places],
             [parts[i] for i in places],
