@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -97,6 +98,18 @@ def renewed_adam(
     return {"barf": barf, "gamma": gamma, "lb": lb, "k": k + 1, "before": k, "tau": tau}
 
 
+def model(renew: Callable[..., dict[str, float]], measure: Callable[..., tuple[Any, ...]]) -> Shared:
+    """Declare the numbers of the averaged model of the loss, one for all groups."""
+    return Shared(
+        renew,
+        {"barf": 0.0, "gamma": 0.0, "lb": "lower_bound", "k": 0},
+        made=("before", "tau"),
+        sums=("length", "along", "product"),
+        measure=measure,
+        over="all",
+    )
+
+
 def lower_bound() -> Any:
     """Declare the least loss."""
     return fields.hyper(0.0, "bound of the loss from below", low=-math.inf)
@@ -143,19 +156,7 @@ class MoMo(Optimizer):
     fused: bool | None = fields.fused()
     maximize: bool = fields.maximize()
 
-    rule = Rule(
-        momo,
-        "pointwise",
-        (State("exp_avg"),),
-        shared=Shared(
-            renewed,
-            {"barf": 0.0, "gamma": 0.0, "lb": "lower_bound", "k": 0},
-            made=("before", "tau"),
-            sums=("length", "along", "product"),
-            measure=measured,
-            over="all",
-        ),
-    )
+    rule = Rule(momo, "pointwise", (State("exp_avg"),), shared=model(renewed, measured))
 
 
 class MoMoAdam(Optimizer):
@@ -194,12 +195,5 @@ class MoMoAdam(Optimizer):
         momo_adam,
         "pointwise",
         (State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
-        shared=Shared(
-            renewed_adam,
-            {"barf": 0.0, "gamma": 0.0, "lb": "lower_bound", "k": 0},
-            made=("before", "tau"),
-            sums=("length", "along", "product"),
-            measure=measured_adam,
-            over="all",
-        ),
+        shared=model(renewed_adam, measured_adam),
     )
