@@ -46,14 +46,12 @@ def try_steps(config: OptimizerConfig, pattern: TrialSpec, task: Trainable, need
 
 def tensors(run: Run) -> int:
     """Return the number of parameters that a run's optimizers have."""
-    groups = [group for optimizer in run.optimizers.values() for group in optimizer.made.param_groups]
-    return sum(len(group["params"]) for group in groups)
+    return sum(len(group["params"]) for group in run.param_groups)
 
 
 def uncovered(label: str, run: Run) -> Iterator[str]:
     """Yield a sentence if any parameter with a gradient belongs to none of the optimizers' groups."""
-    groups = [group for optimizer in run.optimizers.values() for group in optimizer.made.param_groups]
-    grouped = {id(p) for group in groups for p in group["params"]}
+    grouped = {id(p) for group in run.param_groups for p in group["params"]}
     kept = run.loop.keep or {} if run.loop else {}
     models = [thing for thing in kept.values() if isinstance(thing, nn.Module)]
     named = [pair for model in models for pair in model.named_parameters()]

@@ -152,8 +152,7 @@ class _Rehearsing(Watcher):
         self.facts.loop = replace(run.loop, keep=keep)  # the names only: a DataLoader's processes end with it
         models = [made.of for made in run.optimizers.values() if isinstance(made.of, nn.Module)]
         self.facts.model = " and ".join(type(model).__name__ for model in models) or "model"
-        groups = [group for made in run.optimizers.values() for group in made.made.param_groups]
-        self.facts.parameters = sum(parameter.numel() for group in groups for parameter in group["params"])
+        self.facts.parameters = sum(p.numel() for group in run.param_groups for p in group["params"])
 
     def stepped(self, run: Run, loss: float) -> None:
         self.facts.losses.append(loss)

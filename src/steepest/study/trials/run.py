@@ -229,6 +229,11 @@ class Run:
         return precision.autocast(self.precision, self._device.type)
 
     @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all its optimizers."""
+        return [group for optimizer in self.optimizers.values() for group in optimizer.made.param_groups]
+
+    @property
     def measures(self) -> bool:
         """False in a pass that only takes steps, such as the timing pass: evaluations would be thrown away."""
         return self._watcher.measures
