@@ -14,7 +14,7 @@ from steepest.study.records.format import FIGURES
 from steepest.study.report.charts.chart import Chart
 from steepest.study.report.charts.charts import build_charts
 from steepest.study.report.export import export
-from steepest.study.report.findings.behaviour import MOST_LAYERS, WHOLE, compared, hidden_layers, layers
+from steepest.study.report.findings.behaviour import MOST_LAYERS, WHOLE
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.page import render_page
 from steepest.study.report.stored.reader import read_study
@@ -67,7 +67,7 @@ def charts(moved: Findings) -> dict[str, Chart]:
 def test_the_best_optimizer_and_the_reference_are_shown(moved: Findings, charts: dict[str, Chart]) -> None:
     best = max(moved.summaries, key=lambda one: one.spreads["test_accuracy"].mean or 0.0).label
     assert moved.study.reference == "SGD" != best
-    assert compared(moved.study, moved.summaries) == (best, "SGD")
+    assert moved.behaviour.labels == (best, "SGD")
     assert all([series.label for series in chart.series] == [best, "SGD"] for chart in charts.values())
 
 
@@ -83,7 +83,7 @@ def test_figures_are_means_over_seeds(moved: Findings, charts: dict[str, Chart])
 
 
 def test_every_layer_can_be_chosen(moved: Findings, charts: dict[str, Chart]) -> None:
-    assert layers(moved.study, ("SGD",)) == (WHOLE, "in.weight", "in.bias")
+    assert moved.behaviour.layers == (WHOLE, "in.weight", "in.bias")
     norms = [chart for chart in charts.values() if chart.title == "Gradient norm"]
     assert [chart.choice for chart in norms] == [WHOLE, "in.weight", "in.bias"]
     assert [chart.printed for chart in norms] == [True, False, False]
@@ -91,9 +91,9 @@ def test_every_layer_can_be_chosen(moved: Findings, charts: dict[str, Chart]) ->
 
 def test_of_many_layers_the_largest_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     names = tuple(f"layer{number}" for number in range(MOST_LAYERS + 5))
-    study = read_study(with_samples(tmp_path, names))
-    assert layers(study, ("SGD",)) == (WHOLE, *names[5:])
-    assert hidden_layers(study, ("SGD",)) == 5
+    shown = findings(read_study(with_samples(tmp_path, names))).behaviour
+    assert shown.layers == (WHOLE, *names[5:])
+    assert shown.hidden == 5
 
 
 def test_the_page_has_the_section_only_with_samples(moved: Findings, tuned: Findings) -> None:

@@ -4,7 +4,6 @@ import csv
 import importlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,8 +61,8 @@ def _rows_of_losses(study: Study) -> Iterator[Row]:
 def _rows_of_behaviour(study: Study) -> Iterator[Row]:
     for trial in study.trials:
         for sample in trial.samples:
-            for parameter, layer in {"": sample.whole, **sample.layers}.items():
-                yield trial.id, trial.optimizer, trial.seed, sample.step, parameter, *astuple(layer)
+            for parameter, layer in sample.every("").items():
+                yield trial.id, trial.optimizer, trial.seed, sample.step, parameter, *layer
 
 
 def _rows_of_logs(study: Study) -> Iterator[Row]:
@@ -146,8 +145,8 @@ def _scalars(trial: Trial) -> Iterator[tuple[str, float, int]]:
         for figure, value in _figures(epoch):
             yield figure, value, epoch.step
     for sample in trial.samples:
-        for parameter, layer in {"all": sample.whole, **sample.layers}.items():
-            for figure, value in zip(FIGURES, astuple(layer), strict=True):
+        for parameter, layer in sample.every("all").items():
+            for figure, value in zip(FIGURES, layer, strict=True):
                 yield f"{figure}/{parameter}", value, sample.step
 
 

@@ -15,7 +15,6 @@ from steepest.study.records.records import plain
 from steepest.study.report.charts.chart import Chart, Figure, Section, printed_figures
 from steepest.study.report.charts.palette import styles_of, swatch
 from steepest.study.report.charts.plotly_renderer import plotly_figure
-from steepest.study.report.findings.behaviour import compared, hidden_layers, layers
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.findings.measures import definitions
 from steepest.study.report.findings.settings import run_with, spelled
@@ -85,7 +84,7 @@ def render_page(
 ) -> str:
     """Return the whole page as text. A browser reads it again every `refresh` seconds; None: never."""
     study = findings.study
-    shown, moved = panels(charts), compared(study, findings.summaries)
+    shown = panels(charts)
     page: str = template("page.html").render(
         study=study,
         refresh=refresh,
@@ -93,9 +92,7 @@ def render_page(
         **_head(findings, tables, shown),
         notices=study.notices,
         panels=shown,
-        moved=moved,
-        layers=layers(study, moved),
-        hidden_layers=hidden_layers(study, moved),
+        behaviour=findings.behaviour,
         x_names=X_NAMES,
         legend=[(label, swatch(style)) for label, style in styles_of(study.sources).items()],
         tables={key: to_html(table) for key, table in {**tables, "trials": shown_trials_table(study)}.items()},

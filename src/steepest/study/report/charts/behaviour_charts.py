@@ -7,7 +7,7 @@ from steepest.study.report.charts.chart import Axis, Chart
 from steepest.study.report.charts.curve_charts import X_TITLES, curve_words, line
 from steepest.study.report.charts.curves import point_curve
 from steepest.study.report.charts.palette import Styles
-from steepest.study.report.findings.behaviour import MOVED, WHOLE, Moved, compared, layers, logged
+from steepest.study.report.findings.behaviour import MOVED, WHOLE, Moved
 from steepest.study.report.findings.findings import Findings
 from steepest.study.report.stored.study import Layer, Sample, Trial
 
@@ -16,12 +16,14 @@ Points = Mapping[int, float]
 
 def behaviour_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
     """Draw every figure of sampled steps, for every layer that the reader may choose."""
-    labels = compared(findings.study, findings.summaries)
-    trials = {label: findings.study.trials_of(label) for label in labels}
-    names = layers(findings.study, labels)
+    trials, names = _trials(findings), findings.behaviour.layers
     return tuple(
         _moved_chart(moved, name, number, trials, styles) for moved in MOVED for number, name in enumerate(names)
     )
+
+
+def _trials(findings: Findings) -> dict[str, Sequence[Trial]]:
+    return {label: findings.study.trials_of(label) for label in findings.behaviour.labels}
 
 
 def _moved_chart(moved: Moved, layer: str, number: int, trials: Mapping[str, Sequence[Trial]], styles: Styles) -> Chart:
@@ -57,9 +59,7 @@ def _layer(sample: Sample, name: str) -> Layer | None:
 
 def log_charts(findings: Findings, styles: Styles) -> tuple[Chart, ...]:
     """Draw the figures that training functions have logged, the loss's sharpness among them."""
-    labels = compared(findings.study, findings.summaries)
-    trials = {label: findings.study.trials_of(label) for label in labels}
-    names = logged(findings.study, labels)
+    trials, names = _trials(findings), findings.behaviour.logged
     return tuple(_log_chart(name, number, trials, styles) for number, name in enumerate(names, 1))
 
 
@@ -68,16 +68,17 @@ def _log_chart(name: str, number: int, trials: Mapping[str, Sequence[Trial]], st
         line(label, styles[label], point_curve([_logged(trial, name) for trial in ones]), log=False)
         for label, ones in trials.items()
     )
-    title = name.replace("_", " ")
+    words = name.replace("_", " ")
+    title = words[:1].upper() + words[1:]
     return Chart(
         section="behaviour",
         key=f"logged-{number}-{_NOT_IN_KEYS.sub('-', name)}",
-        title=title[:1].upper() + title[1:],
+        title=title,
         x=Axis(X_TITLES["steps"]),
-        y=Axis(title[:1].upper() + title[1:]),
+        y=Axis(title),
         series=series,
         note=_NOTES.get(name, "As the training function logged it."),
-        alt=curve_words(f"{title} over steps", series),
+        alt=curve_words(f"{words} over steps", series),
         placeholder=False,
     )
 

@@ -1,7 +1,7 @@
 """The way the optimizers moved: figures of sampled steps, for the optimizer with the best mean and the reference."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,37 +58,44 @@ MOVED: Final = (
 """The figures, in the page's order."""
 
 
-def compared(study: Study, summaries: Iterable[Summary]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Behaviour:
+    """The optimizers whose behaviour is shown, their layers with all together first, and the figures that were logged.
+
+    `hidden` is the number of layers that are not shown.
+    """
+
+    labels: tuple[str, ...]
+    layers: tuple[str, ...]
+    hidden: int
+    logged: tuple[str, ...]
+
+
+def behaviour(study: Study, summaries: Iterable[Summary]) -> Behaviour:
+    """Find out what is shown."""
+    labels = _compared(study, summaries)
+    trials = [trial for label in labels for trial in study.trials_of(label)]
+    weights = _weights(trials)
+    largest = set(sorted(weights, key=lambda name: -weights[name])[:MOST_LAYERS])
+    names = [name for name in weights if name in largest]
+    logged = dict.fromkeys(name for trial in trials for entry in trial.logs for name in entry.values)
+    return Behaviour(labels, (WHOLE, *(names if len(names) > 1 else ())), len(weights) - len(names), tuple(logged))
+
+
+def _compared(study: Study, summaries: Iterable[Summary]) -> tuple[str, ...]:
     """Return the labels that are shown: the best mean's and the reference's, or the second's where they are one."""
     best = [summary.label for summary in ranked(summaries, goal(study))]
     wanted = dict.fromkeys([*best[:1], *([study.reference] if study.reference else []), *best[1:2]])
     return tuple(label for label in wanted if _moved(study.trials_of(label)))[:2]
 
 
-def layers(study: Study, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the layers of these optimizers' trials, in the model's order; the largest if there are many.
-
-    All together come first, unless there is only one layer.
-    """
-    samples = [sample for label in labels for trial in study.trials_of(label) for sample in trial.samples[:1]]
+def _weights(trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the norm of every layer at its first sample, in the model's order."""
     weights: dict[str, float] = {}
-    for sample in samples:
-        weights |= {name: layer.weight_norm for name, layer in sample.layers.items() if name not in weights}
-    largest = set(sorted(weights, key=lambda name: -weights[name])[:MOST_LAYERS])
-    names = [name for name in weights if name in largest]
-    return (WHOLE, *names) if len(names) > 1 else (WHOLE,)
-
-
-def hidden_layers(study: Study, labels: Sequence[str]) -> int:
-    """Return the number of layers that are not shown."""
-    samples = [sample for label in labels for trial in study.trials_of(label) for sample in trial.samples[:1]]
-    return max(0, len({name for sample in samples for name in sample.layers}) - MOST_LAYERS)
-
-
-def logged(study: Study, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the figures that training functions have logged, in their order."""
-    trials = [trial for label in labels for trial in study.trials_of(label)]
-    return tuple(dict.fromkeys(name for trial in trials for entry in trial.logs for name in entry.values))
+    for sample in (trial.samples[0] for trial in trials if trial.samples):
+        for name, layer in sample.layers.items():
+            weights.setdefault(name, layer.weight_norm)
+    return weights
 
 
 def _moved(trials: Iterable[Trial]) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from steepest.study.report.findings.behaviour import Behaviour, behaviour
 from steepest.study.report.findings.cost import Cost, costs
 from steepest.study.report.findings.matching import Matched, main, matches
 from steepest.study.report.findings.summary import Summary, summarize
@@ -25,9 +26,19 @@ class Findings:
     searches: tuple[Search, ...]
     costs: tuple[Cost, ...]
     matches: tuple[Matched, ...]
+    behaviour: Behaviour
 
 
 def findings(study: Study) -> Findings:
     """Compute everything."""
-    found = matches(study)
-    return Findings(study, summarize(study), main(study, found), targets(study), searches(study), costs(study), found)
+    found, summaries = matches(study), summarize(study)
+    return Findings(
+        study,
+        summaries,
+        main(study, found),
+        targets(study),
+        searches(study),
+        costs(study),
+        found,
+        behaviour(study, summaries),
+    )

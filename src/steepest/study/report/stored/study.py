@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,7 @@ class Epoch:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A parameter, or all together, at a sampled step: Euclidean norms, and the cosine with the update before.
 
     The weights are those before the step. A figure is NaN where it has no value.
@@ -57,6 +56,10 @@ class Sample:
     step: int
     whole: Layer
     layers: Mapping[str, Layer]
+
+    def every(self, whole: str) -> Mapping[str, Layer]:
+        """Return all layers together under this name, and every layer."""
+        return {whole: self.whole, **self.layers}
 
 
 @dataclass(frozen=True)
