@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from steepest.study.data import idx
+from steepest.study.optimizers.config import parse_config
 from steepest.study.planning.plan import Plan
 from steepest.study.records import records
 from steepest.study.records.format import StudyDocument
@@ -18,7 +19,7 @@ from steepest.study.running.execution import execute
 from steepest.study.running.store import StudyFolder
 from steepest.study.running.workers import TrialUpdate, Workers
 from steepest.study.trials.run import Trainable
-from steepest.study.trials.spec import TrialSpec
+from steepest.study.trials.spec import TaskName, TrialSpec
 from steepest.study.trials.trial import Event, run_trial
 
 PlanMaker = Callable[..., Plan]
@@ -48,6 +49,23 @@ def encode_idx(array: torch.Tensor) -> bytes:
     """Return an IDX file of unsigned bytes."""
     header = bytes([0, 0, idx.UNSIGNED_BYTE, array.dim()]) + struct.pack(f">{array.dim()}I", *array.shape)
     return header + array.to(torch.uint8).numpy().tobytes()
+
+
+def trial_of_experiment(optimizer: str, schedule: str = "constant", **changes: Any) -> TrialSpec:
+    """Return the evaluation of an experiment whose file nobody looks for."""
+    usual = TrialSpec(
+        config=parse_config(optimizer, {}, schedule),
+        seed=0,
+        phase="evaluation",
+        task=TaskName("own.py:own", "smoke", None),
+        epochs=None,
+        batch_size=None,
+        evaluations=None,
+        precision="fp32",
+        threads=1,
+        setting={"data": None},
+    )
+    return replace(usual, **changes)
 
 
 def with_task(plan: Plan, task: Trainable) -> Plan:

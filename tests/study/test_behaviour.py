@@ -15,18 +15,17 @@ from torch import Tensor, nn
 
 from steepest.study.declaration import Experiment, Metric
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.config import parse_config
 from steepest.study.records.format import FIGURES
 from steepest.study.running.store import StudyFolder
 from steepest.study.trials.behaviour import Behaviour, part_of_pair, samples
 from steepest.study.trials.clock import Clock
 from steepest.study.trials.run import Run
-from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import ExperimentTask
 from steepest.study.trials.trial import Event
 
 from .small import planned, small
-from .support import dropped, evaluations, events_of, record_bytes, run_with_checkpoints
+from .support import dropped, evaluations, events_of, record_bytes, run_with_checkpoints, trial_of_experiment
 
 LR = 0.1
 LOSS = Metric("loss", "minimize")
@@ -34,19 +33,7 @@ INPUTS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 
 
 def spec(optimizer: str = f"sgd[lr={LR}]", behaviour: bool = True) -> TrialSpec:
-    return TrialSpec(
-        config=parse_config(optimizer, {}, "constant"),
-        seed=0,
-        phase="evaluation",
-        task=TaskName("own.py:own", "smoke", None),
-        epochs=None,
-        batch_size=None,
-        evaluations=None,
-        precision="fp32",
-        threads=1,
-        setting={"data": None},
-        behaviour=behaviour,
-    )
+    return trial_of_experiment(optimizer, behaviour=behaviour)
 
 
 def network() -> nn.Linear:

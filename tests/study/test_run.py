@@ -17,10 +17,10 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import parse_config
 from steepest.study.planning.rehearsal import Rehearsal, is_deaf_to_seeds, rehearse
 from steepest.study.trials.run import Run
-from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import ExperimentTask
 
-from .support import events_of
+from .support import events_of, trial_of_experiment
 
 LOSS = Metric("loss", "minimize")
 
@@ -30,18 +30,7 @@ def task(function: Callable[[Run], None]) -> ExperimentTask:
 
 
 def trial(optimizer: str = "adam", schedule: str = "constant") -> TrialSpec:
-    return TrialSpec(
-        config=parse_config(optimizer, {}, schedule),
-        seed=0,
-        phase="evaluation",
-        task=TaskName("own.py:own", "smoke", None),
-        epochs=None,
-        batch_size=None,
-        evaluations=None,
-        precision="fp32",
-        threads=1,
-        setting={"data": None},
-    )
+    return trial_of_experiment(optimizer, schedule)
 
 
 def stepped(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:

@@ -14,13 +14,12 @@ from torch.utils.data import DataLoader
 
 from steepest.study.declaration import Experiment, Metric
 from steepest.study.errors import UsageError
-from steepest.study.optimizers.config import parse_config
 from steepest.study.trials.run import Run
-from steepest.study.trials.spec import TaskName, TrialSpec
+from steepest.study.trials.spec import TrialSpec
 from steepest.study.trials.task import ExperimentTask
 from steepest.study.trials.trial import Event
 
-from .support import events_of
+from .support import events_of, trial_of_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # these packages warn of much that is none of our business
 
@@ -148,18 +147,7 @@ every_trainer = pytest.mark.parametrize("trainer", TRAINERS.values(), ids=list(T
 
 
 def trial(optimizer: str = "adam[lr=0.01]", schedule: str = "constant", epochs: int | None = None) -> TrialSpec:
-    return TrialSpec(
-        config=parse_config(optimizer, {}, schedule),
-        seed=0,
-        phase="evaluation",
-        task=TaskName("own.py:own", "smoke", None),
-        epochs=epochs,
-        batch_size=None,
-        evaluations=None,
-        precision="fp32",
-        threads=1,
-        setting={"data": None},
-    )
+    return trial_of_experiment(optimizer, schedule, epochs=epochs)
 
 
 def run(function: Callable[[Run], None], spec: TrialSpec | None = None) -> list[Event]:
