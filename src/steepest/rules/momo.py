@@ -98,7 +98,7 @@ def renewed_adam(
     return {"barf": barf, "gamma": gamma, "lb": lb, "k": k + 1, "before": k, "tau": tau}
 
 
-def model(renew: Callable[..., dict[str, float]], measure: Callable[..., tuple[Any, ...]]) -> Shared:
+def loss_model(renew: Callable[..., dict[str, float]], measure: Callable[..., tuple[Any, ...]]) -> Shared:
     """Declare the numbers of the averaged model of the loss, one for all groups."""
     return Shared(
         renew,
@@ -156,7 +156,7 @@ class MoMo(Optimizer):
     fused: bool | None = fields.fused()
     maximize: bool = fields.maximize()
 
-    rule = Rule(momo, "pointwise", (State("exp_avg"),), shared=model(renewed, measured))
+    rule = Rule(momo, "pointwise", (State("exp_avg"),), shared=loss_model(renewed, measured))
 
 
 class MoMoAdam(Optimizer):
@@ -195,5 +195,5 @@ class MoMoAdam(Optimizer):
         momo_adam,
         "pointwise",
         (State("exp_avg"), State("exp_avg_sq", nonnegative=True)),
-        shared=model(renewed_adam, measured_adam),
+        shared=loss_model(renewed_adam, measured_adam),
     )
