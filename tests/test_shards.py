@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has 
 
 SHAPES = ((5, 7), (1, 3), (9,), (64, 32))
 """Rows that do not divide evenly, and fewer rows than ranks."""
-EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
+APART: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {}),
     ("adamw", {"foreach": True}),
     ("adamw", {"fused": True}),
@@ -28,13 +28,34 @@ EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("radam", {}),
     ("rprop", {}),
 )
+"""Optimizers of which each rank steps its part by itself."""
+WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("novograd", {}),
+    ("lamb", {}),
+    ("lamb", {"foreach": True}),
+    ("adafactor", {}),
+    ("came", {}),
+    ("sm3", {}),
+    ("adammini", {}),
+    ("lion", {"cautious": True}),
+    ("adamw", {"state_dtype": "int8"}),
+    ("adamw", {"state_dtype": "bfloat16", "fused": True}),
+    ("muon", {}),
+    ("soap", {"precondition_frequency": 2}),
+    ("shampoo", {"lr": 0.1}),
+    ("splus", {"lr": 0.1, "precondition_frequency": 2}),
+    ("galore", {"rank": 3, "update_proj_gap": 2}),
+    ("psgdkron", {}),
+)
+"""Optimizers whose parameters are stepped by their owners."""
 NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {"max_norm": 0.5}),
-    ("lion", {"cautious": True}),
-    ("novograd", {}),
-    ("adafactor", {}),
-    ("lamb", {}),
+    ("prodigy", {}),
+    ("dog", {}),
+    ("ldog", {}),
+    ("dadaptadam", {"max_norm": 0.5}),
 )
+"""Optimizers with sums over all tensors, which ranks add up in another order."""
 
 
 def pairs(place: Callable[[Tensor], Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -69,7 +90,7 @@ def params(optimizer: Any) -> list[Tensor]:
     return found
 
 
-def exact(place: Callable[[Tensor], Any], rules: Any = EXACT) -> None:
+def exact(place: Callable[[Tensor], Any], rules: Any = APART) -> None:
     for name, options in rules:
         plain, placed = steps(place, name, options)
         assert placed.executor == plain.executor, (name, placed.executor, placed.executor.reason)
@@ -129,7 +150,7 @@ def on_two(rank: int, file: str) -> None:
 
     mesh = init_device_mesh("cpu", (2,))
     rows: Callable[[Tensor], Any] = lambda x: distribute_tensor(x, mesh, [Shard(0)])  # noqa: E731
-    exact(rows)
+    exact(rows, (*APART, *WHOLE))
     near(rows)
     refusals(mesh)
     resharded(mesh)
@@ -142,9 +163,9 @@ def on_four(rank: int, file: str) -> None:
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
     line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
-    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), EXACT[:2])
-    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), EXACT[3:4])
-    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), EXACT[3:5])
+    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), APART[:2])
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), APART[3:4])
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), APART[3:5])
     dist.destroy_process_group()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import torch
@@ -24,6 +24,28 @@ def is_dtensor(x: Any) -> TypeGuard[Any]:
     return module is not None and isinstance(x, module.DTensor)
 
 
+def is_split(x: Any) -> bool:
+    """Return whether ranks have different parts of a tensor."""
+    return is_dtensor(x) and not all(placement.is_replicate() for placement in x.placements)
+
+
+def is_split_in_chunks(x: Any) -> bool:
+    """Return whether ranks have different parts of a tensor, each as `torch.chunk` cuts it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return is_split(x) and module is not None and {*map(type, x.placements)} <= {module.Shard, module.Replicate}
+
+
+def placements_of(x: Any, kept: int | None) -> list[Any]:
+    """Return the placements of a DTensor gathered over all dimensions of its mesh but ``kept``."""
+    replicated = sys.modules["torch.distributed.tensor"].Replicate()
+    return [each if dim == kept else replicated for dim, each in enumerate(x.placements)]
+
+
+def outline(p: Tensor) -> Tensor:
+    """Return a tensor of a parameter's shape, for what asks about shapes; a DTensor's has no values."""
+    return torch.empty(p.shape, dtype=p.dtype, device="meta") if is_dtensor(p) else p.detach()
+
+
 def local_part(x: Any) -> Any:
     """Return the part of a DTensor on this rank, and anything else as it is."""
     return x.to_local() if is_dtensor(x) else x
@@ -36,15 +58,21 @@ def placed_as(target: Tensor, value: Any) -> Any:
     return value
 
 
-def zeros_for(p: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return zeros on the parameter's device; of a DTensor, split as it is along those dimensions that both have."""
+def split_as(p: Tensor, x: Tensor) -> Tensor:
+    """Return a tensor that all ranks have, split as a parameter is: a DTensor for a DTensor, and else itself.
+
+    It is split along those dimensions that both have in the same size. A stack of matrices, or a matrix, that shares
+    none is split along its first dimension, since it may be as large as the parameter.
+    """
     if not is_dtensor(p):
-        return torch.zeros(shape, dtype=dtype, device=p.device)
+        return x
     tensor = sys.modules["torch.distributed.tensor"]
-    same = {dim for dim in range(p.ndim) if len(shape) == p.ndim and shape[dim] == p.shape[dim]}
+    same = {dim for dim in range(p.ndim) if x.ndim == p.ndim and x.shape[dim] == p.shape[dim]}
     placements = [each if getattr(each, "dim", None) in same else tensor.Replicate() for each in p.placements]
-    zeros: Tensor = tensor.zeros(*shape, dtype=dtype, device_mesh=p.device_mesh, placements=placements)
-    return zeros
+    if is_split_in_chunks(p) and min((*x.shape, 0)[:2]) > 1 and all(each.is_replicate() for each in placements):
+        placements = [tensor.Shard(0) if each.is_shard() else each for each in p.placements]
+    split: Tensor = tensor.distribute_tensor(x, p.device_mesh, placements, src_data_rank=None)
+    return split
 
 
 def real_view(x: Tensor) -> Tensor:
