@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
 import steepest
+from steepest.executors import owners
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
@@ -58,16 +63,18 @@ NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
 """Optimizers with sums over all tensors, which ranks add up in another order."""
 
 
-def pairs(place: Callable[[Tensor], Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def pairs(place: Callable[[Tensor], Any], shapes: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Equal parameters, plain and placed."""
     source = torch.Generator().manual_seed(0)
-    values = [torch.randn(shape, generator=source) for shape in SHAPES]
+    values = [torch.randn(shape, generator=source) for shape in shapes]
     return [nn.Parameter(x.clone()) for x in values], [nn.Parameter(place(x.clone())) for x in values]
 
 
-def steps(place: Callable[[Tensor], Any], name: str, options: dict[str, Any], count: int = 4) -> tuple[Any, Any]:
+def steps(
+    place: Callable[[Tensor], Any], name: str, options: dict[str, Any], count: int = 4, shapes: Any = SHAPES
+) -> tuple[Any, Any]:
     """An optimizer of plain and one of placed parameters, after equal steps."""
-    made = pairs(place)
+    made = pairs(place, shapes)
     plain, placed = (steepest.create(name, params, **options) for params in made)
     source = torch.Generator().manual_seed(1)
     for step in range(count):
@@ -85,22 +92,26 @@ def whole(x: Tensor) -> Tensor:
     return x.detach().full_tensor() if hasattr(x, "full_tensor") else x.detach()
 
 
+def placements(x: Any) -> Any:
+    return getattr(x, "placements", None)
+
+
 def params(optimizer: Any) -> list[Tensor]:
     found: list[Tensor] = optimizer.param_groups[0]["params"]
     return found
 
 
-def exact(place: Callable[[Tensor], Any], rules: Any = APART) -> None:
+def exact(place: Callable[[Tensor], Any], rules: Any = APART, shapes: Any = SHAPES) -> None:
     for name, options in rules:
-        plain, placed = steps(place, name, options)
+        plain, placed = steps(place, name, options, shapes=shapes)
         assert placed.executor == plain.executor, (name, placed.executor, placed.executor.reason)
         for p, q in zip(params(plain), params(placed), strict=True):
             assert torch.equal(whole(p), whole(q)), (name, options, p.shape)
-            assert q.grad is None or q.grad.placements == q.placements
+            assert q.grad is None or placements(q.grad) == placements(q)
             for key, value in plain.state[p].items():
                 kept = placed.state[q][key]
                 assert torch.equal(value, whole(kept)), (name, key)
-                assert value.shape != p.shape or kept.placements == q.placements
+                assert value.shape != p.shape or placements(kept) == placements(q)
 
 
 def near(place: Callable[[Tensor], Any]) -> None:
@@ -143,6 +154,101 @@ def resharded(mesh: Any) -> None:
         assert torch.equal(whole(p), whole(q))
 
 
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the collectives that are called, by name."""
+    found: Counter[str] = Counter()
+
+    def counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            found[name] += 1
+            return call(*args, **options)
+
+        return wrapped
+
+    with ExitStack() as changes:
+        for name in ("all_gather", "all_reduce", "all_to_all_single"):
+            changes.enter_context(patch.object(dist, name, counting(name, getattr(dist, name))))
+        yield found
+
+
+def collectives(rows: Callable[[Tensor], Any]) -> None:
+    """A step of parts says nothing to other ranks; sums take one collective, owners two for each wave."""
+    wanted: tuple[tuple[str, dict[str, Any], dict[str, int]], ...] = (
+        ("adamw", {}, {}),
+        ("adamw", {"max_norm": 0.5}, {"all_gather": 1}),
+        ("prodigy", {}, {"all_gather": 1}),
+        ("novograd", {}, {"all_to_all_single": 2}),
+    )
+    for name, options, expected in wanted:
+        with counted() as found:
+            steps(rows, name, options, count=1)
+        assert found == expected, (name, found)
+
+
+def in_waves(rows: Callable[[Tensor], Any]) -> None:
+    """Owners that gather little at a time do the same."""
+    with patch.object(owners, "MOST", 40):
+        exact(rows, WHOLE[:3])
+        with counted() as found:
+            steps(rows, "lamb", {}, count=1)
+        assert found == {"all_to_all_single": 2 * 2}
+
+
+def mixed(rows: Callable[[Tensor], Any]) -> None:
+    """Parameters that are split, and others that every rank has, in one group."""
+    exact(lambda x: rows(x) if x.ndim == 2 else x, (*APART[:1], *WHOLE[:1], ("soap", {})))
+
+
+def failures(rows: Callable[[Tensor], Any]) -> None:
+    """What went wrong on a parameter's owner is known to all ranks."""
+    p = nn.Parameter(rows(torch.eye(4)))
+    optimizer = steepest.Shampoo([p], lr=0.1)
+    p.grad = rows(torch.full((4, 4), math.nan))
+    optimizer.step()
+    assert optimizer.failures == 2
+
+
+def conversions(rows: Callable[[Tensor], Any]) -> None:
+    """State takes another form in the same values, and loads in another form."""
+    for before, after in ((None, "int8"), ("int8", None), ("int8", "bfloat16")):
+        made = steps(rows, "adamw", {"state_dtype": before})
+        loaded = [steps(lambda x: x, "adamw", {"state_dtype": after}), steps(rows, "adamw", {"state_dtype": after})]
+        for optimizer, other in zip(made, (loaded[0][0], loaded[1][1]), strict=True):
+            other.load_state_dict(optimizer.state_dict())
+            optimizer.convert_state(state_dtype=after)
+        for pair in (made, (loaded[0][0], loaded[1][1])):
+            for p, q in zip(*map(params, pair), strict=True):
+                for key, value in pair[0].state[p].items():
+                    assert torch.equal(value, whole(pair[1].state[q][key])), (before, after, key)
+
+
+def long_vectors(rows: Callable[[Tensor], Any]) -> None:
+    """A line search sees whole parameters on every rank, and Mechanic takes its products over all parts."""
+    plain, placed = (nn.Parameter(place(torch.arange(27.0).view(9, 3))) for place in (lambda x: x, rows))
+    for p in (plain, placed):
+        search = steepest.LBFGS([p], line_search_fn="strong_wolfe")
+
+        def closure(p: Any = p, search: Any = search) -> Any:
+            search.zero_grad()
+            loss = whole_loss(p)
+            loss.backward()
+            return loss
+
+        search.step(closure)
+        tuned = steepest.Mechanic(steepest.SGD([p], lr=0.1))
+        for _ in range(3):
+            closure()
+            tuned.step()
+    torch.testing.assert_close(whole(placed), plain.detach())
+    assert not torch.equal(plain, torch.arange(27.0).view(9, 3))
+
+
+def whole_loss(p: Tensor) -> Tensor:
+    values: Any = p
+    return ((values.full_tensor() if hasattr(p, "full_tensor") else values) / 9 - 1).pow(4).sum()
+
+
 def on_two(rank: int, file: str) -> None:
     begin(rank, 2, file)
     from torch.distributed.device_mesh import init_device_mesh
@@ -152,6 +258,12 @@ def on_two(rank: int, file: str) -> None:
     rows: Callable[[Tensor], Any] = lambda x: distribute_tensor(x, mesh, [Shard(0)])  # noqa: E731
     exact(rows, (*APART, *WHOLE))
     near(rows)
+    collectives(rows)
+    in_waves(rows)
+    mixed(rows)
+    failures(rows)
+    conversions(rows)
+    long_vectors(rows)
     refusals(mesh)
     resharded(mesh)
     dist.destroy_process_group()
@@ -162,11 +274,35 @@ def on_four(rank: int, file: str) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-    line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
+    line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
     exact(lambda x: distribute_tensor(x, line, [Shard(0)]), APART[:2])
     exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), APART[3:4])
     exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), APART[3:5])
+    some = [WHOLE[i] for i in (0, 3, 8, 10, 12)]
+    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), some)
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(x.ndim - 1)]), some)
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), some)
+    near(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]))
+    near(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]))
+    strided(square)
     dist.destroy_process_group()
+
+
+def strided(mesh: Any) -> None:
+    """Chunks in another order, as of tensor parallelism inside of fully_shard."""
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    def place(x: Tensor) -> Any:
+        if x.ndim < 2:
+            return distribute_tensor(x, mesh, [Shard(0), Shard(0)])
+        inner = distribute_tensor(x, mesh["tp"], [Shard(0)]).to_local()
+        part = distribute_tensor(inner, mesh["dp"], [Shard(0)], src_data_rank=None).to_local()
+        placements = [_StridedShard(0, split_factor=2), Shard(0)]
+        return DTensor.from_local(part, mesh, placements, shape=x.shape, stride=x.stride())
+
+    shapes = ((8, 7), (9,), (64, 32))
+    exact(place, (APART[0], WHOLE[0], WHOLE[10]), shapes)
 
 
 def begin(rank: int, world: int, file: str) -> None:

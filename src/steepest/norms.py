@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import sums
 from .modes import intercepting
-from .views import are_plain, is_dtensor, local_part, real_view
+from .views import are_plain, is_dtensor, local_part, real_view, whole
 
 SAFE = 1e-12, 1e18
 """Range of norms that are right in float32: no square has overflown, and squares that vanished do not count."""
@@ -45,7 +45,7 @@ def total_norm(grads: list[Tensor], scale: Any = 1) -> Tensor:
     """
     real = [real_view(g.resolve_conj()) for g in grads]
     apart = [g for g in real if _adds_up(g)]
-    of_each = [sums.of_all_shards(x) for x in _of_each([g for g in real if not _adds_up(g)])]
+    of_each = [whole(x) for x in _of_each([g for g in real if not _adds_up(g)])]
     if apart:
         device = local_part(apart[0]).device
         squares = [x.to(device, torch.float64) ** 2 for x in _of_each(list(map(local_part, apart)))]
@@ -60,9 +60,9 @@ def _of_each(tensors: list[Tensor]) -> list[Tensor]:
     kinds: dict[Any, list[int]] = {}
     for place, x in enumerate(tensors):
         kinds.setdefault((x.dtype, x.device), []).append(place)
-    found = {
-        place: norm for places in kinds.values() for place, norm in zip(places, norms([tensors[i] for i in places]))
-    }
+    found: dict[int, Tensor] = {}
+    for places in kinds.values():
+        found.update(zip(places, norms([tensors[place] for place in places]), strict=True))
     return [found[place] for place in range(len(tensors))]
 
 

@@ -14,6 +14,7 @@ from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
 from .fields import Field, Options, State, View, hyper
 from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
+from .views import is_dtensor, split_as, whole
 
 SMALLEST = 4096
 """Smallest number of elements of a parameter whose state is coded: below it, there is nothing to save."""
@@ -221,12 +222,14 @@ def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str,
     if values.shape != p.shape:
         shapes = f"{tuple(values.shape)}, and its parameter {tuple(p.shape)}"
         raise ValueError(f"state {state.name!r} has shape {shapes}; load the state of the same model")
-    keep = torch.preserve_format
-    x = torch.empty_like(p.detach(), dtype=torch.float32, device=values.device, memory_format=keep)
-    x.copy_(values.to_dense())
+    values = whole(values).to_dense()
+    like = values if is_dtensor(p) else p.detach()
+    x = torch.empty_like(like, dtype=torch.float32, device=values.device, memory_format=torch.preserve_format)
+    x.copy_(values)
     parts = codec.zeros(x)
     encode_whole(codec.to_nearest(), x, parts, 0)
-    return dict(zip(codec.keys(state.name), parts, strict=True))
+    placed = (split_as(p, part) if part.shape == p.shape else part for part in parts)
+    return dict(zip(codec.keys(state.name), placed, strict=True))
 
 
 def _codecs_of(state: State) -> tuple[Codec, ...]:
@@ -246,7 +249,7 @@ def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
     for codec in _codecs_of(state):
         parts = [held[key] for key in codec.keys(state.name) if isinstance(held.get(key), Tensor)]
         if len(parts) == len(codec.suffixes):
-            return decode_whole(codec, parts)
+            return split_as(parts[0], decode_whole(codec, list(map(whole, parts))))
         if parts:
             raise ValueError(f"state {state.name!r} is kept in {' and '.join(codec.keys(state.name))}; one is missing")
     return None

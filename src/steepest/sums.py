@@ -52,11 +52,6 @@ def norm_group_of(groups: Iterable[Mapping[str, Any]], what: str, holder: str = 
     return next(iter(names), None)
 
 
-def of_all_shards(x: Any) -> Any:
-    """Return a number of a DTensor as a plain tensor, over all ranks that hold a part of it; any other as it is."""
-    return x.full_tensor() if is_dtensor(x) else x
-
-
 def over_shards(rows: Tensor, tensors: Sequence[Tensor | None]) -> Tensor:
     """Return the sum over tensors and over the ranks that have other parts of them. All of these must take part.
 

@@ -46,6 +46,11 @@ def outline(p: Tensor) -> Tensor:
     return torch.empty(p.shape, dtype=p.dtype, device="meta") if is_dtensor(p) else p.detach()
 
 
+def whole(x: Any) -> Any:
+    """Return a DTensor as a plain tensor, from the parts of all ranks, which must take part; anything else as it is."""
+    return x.full_tensor() if is_dtensor(x) else x
+
+
 def local_part(x: Any) -> Any:
     """Return the part of a DTensor on this rank, and anything else as it is."""
     return x.to_local() if is_dtensor(x) else x
@@ -58,8 +63,8 @@ def placed_as(target: Tensor, value: Any) -> Any:
     return value
 
 
-def split_as(p: Tensor, x: Tensor) -> Tensor:
-    """Return a tensor that all ranks have, split as a parameter is: a DTensor for a DTensor, and else itself.
+def split_as(p: Any, x: Tensor) -> Tensor:
+    """Return a plain tensor that all ranks have, split as a parameter is: a DTensor for a DTensor, and else itself.
 
     It is split along those dimensions that both have in the same size. A stack of matrices, or a matrix, that shares
     none is split along its first dimension, since it may be as large as the parameter.
@@ -71,7 +76,8 @@ def split_as(p: Tensor, x: Tensor) -> Tensor:
     placements = [each if getattr(each, "dim", None) in same else tensor.Replicate() for each in p.placements]
     if is_split_in_chunks(p) and min((*x.shape, 0)[:2]) > 1 and all(each.is_replicate() for each in placements):
         placements = [tensor.Shard(0) if each.is_shard() else each for each in p.placements]
-    split: Tensor = tensor.distribute_tensor(x, p.device_mesh, placements, src_data_rank=None)
+    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
+    split: Tensor = held.redistribute(placements=placements)
     return split
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from operator import is_
 from typing import Any
 
@@ -153,7 +153,7 @@ class Piece:
         count, size = self.ranks.count, whole.shape[self.dim]
         chunk = -(-size // count)
         ends = [min(size, chunk * rank) for rank in range(count + 1)]
-        return [whole.narrow(self.dim, low, high - low) for low, high in zip(ends, ends[1:], strict=False)]
+        return [whole.narrow(self.dim, low, high - low) for low, high in pairwise(ends)]
 
     def write(self, part: Tensor) -> None:
         """Write a new part, or all of it, into the tensor."""
