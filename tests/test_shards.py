@@ -44,7 +44,6 @@ WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adammini", {}),
     ("lion", {"cautious": True}),
     ("adamw", {"state_dtype": "int8"}),
-    ("adamw", {"state_dtype": "bfloat16", "fused": True}),
     ("muon", {}),
     ("soap", {"precondition_frequency": 2}),
     ("shampoo", {"lr": 0.1}),
@@ -53,6 +52,16 @@ WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("psgdkron", {}),
 )
 """Optimizers whose parameters are stepped by their owners."""
+CODED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("adamw", {"state_dtype": "int8"}),
+    ("adamw", {"state_dtype": "int8", "foreach": True}),
+    ("adamw", {"state_dtype": "int8", "fused": False, "foreach": False}),
+    ("adamw", {"state_dtype": "bfloat16", "fused": True}),
+    ("prodigy", {"state_dtype": "bfloat16"}),
+)
+"""Optimizers with coded state."""
+LARGE = (40, 256), (61, 256), (9, 512), (33, 130)
+"""Parts that start where a block does, of equal sizes and not, with scales that divide in another way; other parts."""
 NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {"max_norm": 0.5}),
     ("prodigy", {}),
@@ -174,6 +183,10 @@ def counted() -> Iterator[Counter[str]]:
 
 def collectives(rows: Callable[[Tensor], Any]) -> None:
     """A step of parts says nothing to other ranks; sums take one collective, owners two for each wave."""
+    with counted() as found:
+        exact(rows, CODED[:4], LARGE[:2])
+    assert not found
+    exact(rows, CODED[:2], LARGE)
     wanted: tuple[tuple[str, dict[str, Any], dict[str, int]], ...] = (
         ("adamw", {}, {}),
         ("adamw", {"max_norm": 0.5}, {"all_gather": 1}),

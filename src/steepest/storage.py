@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
+from .codecs import BLOCK, Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
 from .fields import Field, Options, State, View, hyper
 from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
-from .views import is_dtensor, split_as, whole
+from .views import is_dtensor, split_as, split_in_runs, whole
 
 SMALLEST = 4096
 """Smallest number of elements of a parameter whose state is coded: below it, there is nothing to save."""
@@ -191,7 +191,7 @@ def create(state: State, codec: Codec | None, p: Tensor, options: Options, view:
     if codec is None:
         return {state.name: state.create(p, options, view)}
     if state.init == 0.0:
-        return dict(zip(codec.keys(state.name), codec.zeros(p.detach()), strict=True))
+        return _placed(codec, state.name, codec.zeros(p.detach()), p)
     return _encoded(state, codec, state.create(p, options), p)
 
 
@@ -228,8 +228,17 @@ def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str,
     x.copy_(values)
     parts = codec.zeros(x)
     encode_whole(codec.to_nearest(), x, parts, 0)
-    placed = (split_as(p, part) if part.shape == p.shape else part for part in parts)
-    return dict(zip(codec.keys(state.name), placed, strict=True))
+    return _placed(codec, state.name, parts, p)
+
+
+def _placed(codec: Codec, name: str, parts: Iterable[Tensor], p: Tensor) -> dict[str, Any]:
+    """Return the parts of a coded tensor by their keys, split over ranks as the parameter is."""
+    own = (part if is_dtensor(part) else _split(part, p) for part in parts)
+    return dict(zip(codec.keys(name), own, strict=True))
+
+
+def _split(part: Tensor, p: Tensor) -> Tensor:
+    return split_as(p, part) if part.shape == p.shape else split_in_runs(p, part, BLOCK)
 
 
 def _codecs_of(state: State) -> tuple[Codec, ...]:

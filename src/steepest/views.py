@@ -35,6 +35,40 @@ def is_split_in_chunks(x: Any) -> bool:
     return is_split(x) and module is not None and {*map(type, x.placements)} <= {module.Shard, module.Replicate}
 
 
+def run_length(p: Any) -> int | None:
+    """Return the elements of a rank's part, where the parts of all ranks in their order make the tensor in its order.
+
+    So it is for a DTensor that is split along its first dimension, over one dimension of a mesh; None for any other.
+    The last parts that are not empty may be shorter.
+    """
+    if not is_split_in_chunks(p):
+        return None
+    split = [(p.device_mesh.size(i), each) for i, each in enumerate(p.placements) if each.is_shard()]
+    ranks, first = split[0]
+    return -(-p.shape[0] // ranks) * p.shape[1:].numel() if len(split) == 1 and first.dim == 0 else None
+
+
+def run_start(p: Any) -> int:
+    """Return the place in a tensor with a `run_length` at which this rank's part starts, though it may be empty."""
+    dim = next(i for i, each in enumerate(p.placements) if each.is_shard())
+    return int(run_length(p) or 0) * int(p.device_mesh.get_local_rank(dim))
+
+
+def split_in_runs(p: Any, x: Tensor, size: int) -> Tensor:
+    """Return a plain vector with a number for every ``size`` elements of a parameter, as the runs of that are split.
+
+    A vector that does not divide as the runs do is returned as it is.
+    """
+    length = run_length(p)
+    ranks = next((p.device_mesh.size(i) for i, each in enumerate(p.placements) if each.is_shard()), 1) if length else 1
+    if not length or length % size or -(-len(x) // ranks) != length // size:
+        return x
+    tensor = sys.modules["torch.distributed.tensor"]
+    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
+    split: Tensor = held.redistribute(placements=p.placements)
+    return split
+
+
 def placements_of(x: Any, kept: int | None) -> list[Any]:
     """Return the placements of a DTensor gathered over all dimensions of its mesh but ``kept``."""
     replicated = sys.modules["torch.distributed.tensor"].Replicate()

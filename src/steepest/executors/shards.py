@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..codecs import BLOCK, starting_at
 from ..group import GroupSpec
-from ..views import is_dtensor, is_split, local_part, placed_as
+from ..views import is_dtensor, is_split, local_part, placed_as, run_length, run_start
 from . import owners
 from .base import ActiveParams, Bucket, MakeBuckets
 
@@ -115,7 +116,7 @@ def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets, is_additive: 
     if any(map(is_dtensor, live.spec.options["params"])) or not any(map(is_dtensor, live.params)):
         yield from make_buckets(live)
         return
-    apart = [steps_apart(live.spec, p, is_additive) for p in live.params]
+    apart = [steps_apart(live.spec, p, held, is_additive) for p, held in zip(live.params, live.states, strict=True)]
     for make, wanted in ((_of_parts, True), (owners.make_buckets, False)):
         if places := [i for i, each in enumerate(apart) if each is wanted]:
             for bucket in make(live.only(places), make_buckets):
@@ -123,19 +124,35 @@ def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets, is_additive: 
                 yield bucket
 
 
-def steps_apart(spec: GroupSpec, p: Tensor, is_additive: bool) -> bool:
+def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> bool:
     """Return whether the parts of a parameter on different ranks can be stepped without each other.
 
-    Coded state and random bits are numbered over whole tensors.
+    Codes and random bits are numbered over whole tensors, by blocks: so each part must start where a block does.
     """
-    return not is_split(p) or ((is_additive or spec.kind == "pointwise") and not spec.codecs(p))
+    if not is_split(p):
+        return True
+    if spec.kind != "pointwise" and not is_additive:
+        return False
+    if not spec.codecs(p):
+        return True
+    length = run_length(p) or 1
+    return length % BLOCK == 0 and all(is_dtensor(x) for x in _with_elements(held))
+
+
+def _with_elements(held: State) -> Iterator[Tensor]:
+    """Yield the tensors of a state that are not numbers of the host."""
+    return (x for x in held.values() if isinstance(x, Tensor) and x.dim())
 
 
 def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Shards]:
     parts = [local_part(p) for p in live.params]
     states = [{name: local_part(x) for name, x in state.items()} for state in live.states]
     lend(live.params, parts)
-    for bucket in make_buckets(replace(live, params=parts, states=states)):
+    streams = [
+        starting_at(stream, run_start(p)) if live.spec.codecs(p) and is_split(p) else stream
+        for p, stream in zip(live.params, live.streams, strict=True)
+    ]
+    for bucket in make_buckets(replace(live, params=parts, states=states, streams=streams)):
         places = bucket.members
         yield Shards(
             places,

@@ -64,7 +64,8 @@ class Measurement:
         held = list(zip(states, live.states, strict=True))
         adds = any(map(is_split, live.params)) and _adds(spec, live.params[0], numbers, shared)
         buckets = shards.make_buckets(measured, make_buckets=make_buckets, is_additive=adds)
-        parts = [p if is_split(p) and shards.steps_apart(spec, p, adds) else None for p in live.params]
+        apart = (shards.steps_apart(spec, p, held, adds) for p, held in zip(live.params, live.states, strict=True))
+        parts = [p if is_split(p) and own else None for p, own in zip(live.params, apart, strict=True)]
         of_devices = [[part for part, each in zip(parts, devices, strict=True) if each == device] for device in sums]
         return Measurement(list(buckets), list(sums.values()), of_devices, held)
 
