@@ -262,6 +262,34 @@ def whole_loss(p: Tensor) -> Tensor:
     return ((values.full_tensor() if hasattr(p, "full_tensor") else values) / 9 - 1).pow(4).sum()
 
 
+def replicas(mesh: Any, rank: int) -> None:
+    """Copies that differ in one bit are found on all ranks, and told apart from parts, which do differ."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    split = nn.Parameter(distribute_tensor(torch.arange(6.0), mesh, [Shard(0)]))
+    copied = nn.Parameter(DTensor.from_local(torch.ones(3), mesh, [Replicate()]))
+    plain = nn.Parameter(torch.ones(2, 3))
+    optimizer = steepest.SGD([split, copied, plain], lr=0.1)
+    steepest.check_replicas(optimizer)
+    plain.grad = torch.zeros(2, 3)
+    steepest.check_replicas([plain], group=mesh.get_group())
+    if rank == 1:
+        plain.grad[1, 2] = -0.0
+        with torch.no_grad():
+            copied.to_local()[0] += 1e-6  # type: ignore[attr-defined]
+    message = r"differ in the weights of parameter 1, of shape \(3,\): rank 0 against 1; the gradient of parameter 2"
+    with pytest.raises(ValueError, match=message):
+        steepest.check_replicas(optimizer)
+    plain.grad = None if rank == 1 else torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="differ in the gradient of parameter 0, of shape"):
+        steepest.check_replicas([plain])
+
+
+def test_replicas_need_ranks() -> None:
+    with pytest.raises(RuntimeError, match="compares ranks, and needs"):
+        steepest.check_replicas([torch.ones(3)])
+
+
 def on_two(rank: int, file: str) -> None:
     begin(rank, 2, file)
     from torch.distributed.device_mesh import init_device_mesh
@@ -275,6 +303,7 @@ def on_two(rank: int, file: str) -> None:
     in_waves(rows)
     mixed(rows)
     failures(rows)
+    replicas(mesh, rank)
     conversions(rows)
     long_vectors(rows)
     refusals(mesh)

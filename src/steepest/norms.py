@@ -50,7 +50,7 @@ def total_norm(grads: list[Tensor], scale: Any = 1) -> Tensor:
         device = local_part(apart[0]).device
         squares = [x.to(device, torch.float64) ** 2 for x in _of_each(list(map(local_part, apart)))]
         of_each.append(sums.over_shards(torch.stack(squares)[:, None], apart).squeeze(0).sqrt())
-    together = torch.stack([x.to(of_each[0].device, torch.float64) for x in of_each])
+    together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
     norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm
 
