@@ -12,9 +12,8 @@ import torch
 from steepest import registry
 from steepest.bench.implementations import Implementation, implementations
 from steepest.bench.memory import STEPS_BEFORE, Footprint, footprint
-from steepest.bench.train import memory
 from steepest.bench.train.cases import TrainingCase
-from steepest.bench.train.memory import after_backward, inside_backward, kept, measure
+from steepest.bench.train.memory import Candidate, after_backward, candidates, inside_backward, measure
 
 from .support import TINY_TRAINING
 
@@ -92,7 +91,7 @@ def test_a_step_inside_the_backward_pass_never_has_all_gradients() -> None:
 
 def test_coded_state_is_smaller_by_three_quarters() -> None:
     recipe = registry.parse("adamw")
-    entries = measure(WIDE, kept(recipe, [found("adamw", "steepest")]), "cpu")
+    entries = measure(WIDE, candidates(recipe, [found("adamw", "steepest")]), "cpu")
     assert [(e.name, e.state, e.in_backward) for e in entries] == [
         ("steepest default", state, is_inside) for state in ("float32", "int8") for is_inside in (False, True)
     ]
@@ -120,7 +119,7 @@ def test_steps_inside_the_backward_pass_are_those_after_it(recipe: str) -> None:
 def test_a_dtype_of_the_users_is_measured_as_it_is() -> None:
     recipe = registry.parse("adamw[state_dtype=bfloat16]")
     taking_part = implementations(recipe, ["default"], peers=False, torchs=["default"])
-    assert [(one.implementation.name, one.state) for one in kept(recipe, taking_part)] == [
+    assert [(c.implementation.name, c.state) for c in candidates(recipe, taking_part)] == [
         ("steepest default", "bfloat16"),
         ("torch default", "float32"),
     ]
@@ -131,9 +130,16 @@ def test_a_failure_is_told_and_the_others_are_measured() -> None:
         raise RuntimeError("no such kernel\ntrace")
 
     chosen = [
-        memory.Kept(Implementation("steepest", "default", broken), "float32"),  # type: ignore[arg-type]
-        memory.Kept(found("sgd", "torch"), "float32"),
+        Candidate(Implementation("steepest", "default", broken), "float32"),  # type: ignore[arg-type]
+        Candidate(found("sgd", "torch"), "float32"),
     ]
     entries = measure(replace(TINY_TRAINING, batch_size=2), chosen, "cpu")
     assert [e.unavailable for e in entries] == ["RuntimeError: no such kernel"] * 2 + [None] * 2
     assert all(e.peak_bytes > e.held_bytes > 0 for e in entries[2:])
+
+
+def test_options_that_exclude_coded_state_are_the_reason() -> None:
+    recipe = registry.parse("adamw[state_rounding=nearest]")
+    *_, coded = candidates(recipe, [])
+    entries = measure(TINY_TRAINING, [coded], "cpu")
+    assert all("ValueError: state_dtype='int8' cannot be rounded to nearest" in str(e.unavailable) for e in entries)

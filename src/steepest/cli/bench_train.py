@@ -94,7 +94,7 @@ class TrainingRun(Run[TrainingCase, TrainingGroup]):
         group = run_group(case, recipe.label, taking_part, plan.ways, rounds, timer, plan.device)
         if not plan.memory:
             return group
-        return replace(group, memory=memory.measure(case, memory.kept(recipe, taking_part), plan.device))
+        return replace(group, memory=memory.measure(case, memory.candidates(recipe, taking_part), plan.device))
 
     def document(self, complete: bool) -> Mapping[str, Any]:
         """Return everything that was measured."""

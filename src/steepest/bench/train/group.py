@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..group import forget_compiled_code
@@ -97,8 +97,12 @@ def run_group(
     """Time every implementation in every way, over one model and one batch."""
     forget_compiled_code()
     training = case.training(device)
-    models = {is_compiled: _compiled(training) if is_compiled else training for is_compiled in {w.model for w in ways}}
-    prepared = [(_named(i, way), _lane(i, way, models, timer)) for way in ways for i in taking_part]
+    compiled = next((_compiled(training) for way in ways if way.model), training)
+    prepared = [
+        (_named(i, way), _lane(i, compiled if way.model else training, way.step, timer))
+        for way in ways
+        for i in taking_part
+    ]
     ready = [(entry, lane) for entry, lane in prepared if isinstance(lane, TrainingLane)]
     failed = [replace(entry, unavailable=reason) for entry, reason in prepared if isinstance(reason, str)]
     timed = [lane for _, lane in ready]
@@ -108,7 +112,7 @@ def run_group(
         replace(entry, executor=lane.executor, steps=lane.steps, samples=tuple(taken))
         for (entry, lane), taken in zip(ready, samples, strict=True)
     ]
-    del training, models, prepared, ready, timed
+    del training, compiled, prepared, ready, timed
     gc.collect()  # an optimizer is part of a reference cycle, and the next group needs the memory
     return TrainingGroup(case.name, rule, rounds, (*measured, *failed))
 
@@ -118,14 +122,13 @@ def _named(implementation: Implementation, way: Way) -> TrainingEntry:
 
 
 def _lane(
-    implementation: Implementation, way: Way, models: Mapping[bool, Training | str], timer: Timer
+    implementation: Implementation, training: Training | str, compiles_step: bool, timer: Timer
 ) -> TrainingLane | str:
-    """Return a lane, or the reason why there is none."""
-    training = models[way.model]
+    """Return a lane, or the reason why there is none, which ``training`` itself may be."""
     if isinstance(training, str):
         return training
     try:
-        return prepare(implementation, training, way.step, timer)
+        return prepare(implementation, training, compiles_step, timer)
     except UnavailableError as error:
         return str(error)
 

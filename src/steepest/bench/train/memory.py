@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
 
 import torch
 
@@ -15,7 +16,7 @@ from ..lane import UnavailableError, reasons
 from ..memory import footprint
 from .cases import Training, TrainingCase
 
-CODED = {"state_dtype": "int8"}
+CODED: Final = {"state_dtype": "int8"}
 
 
 @dataclass(frozen=True)
@@ -46,43 +47,47 @@ class MemoryEntry:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Candidate:
     """An implementation and the dtype in which it keeps its state."""
 
     implementation: Implementation
     state: str
 
 
-def kept(recipe: Recipe, taking_part: Sequence[Implementation]) -> list[Kept]:
+def candidates(recipe: Recipe, taking_part: Sequence[Implementation]) -> list[Candidate]:
     """Return the implementations of a recipe, and ours with state of one byte unless the recipe chooses a dtype.
 
     torch's keep state as parameters are, in float32.
     """
-    state = str(recipe.resolved()["state_dtype"] or "float32")
-    given = [Kept(i, state if i.source == OWN else "float32") for i in taking_part]
-    if recipe.resolved()["state_dtype"]:
-        return given
-    coded = implementations(recipe.with_defaults(CODED), ["default"], peers=False, torchs=())
-    return given + [Kept(i, CODED["state_dtype"]) for i in coded if i.source == OWN]
+    chosen = recipe.resolved()["state_dtype"]
+    given = [Candidate(i, str(chosen) if chosen and i.source == OWN else "float32") for i in taking_part]
+    coded = Candidate(Implementation(OWN, "default", partial(_build_coded, recipe)), CODED["state_dtype"])
+    return given if chosen else [*given, coded]
 
 
-def measure(case: TrainingCase, chosen: Sequence[Kept], device: str) -> tuple[MemoryEntry, ...]:
-    """Measure every one of ``chosen``, with its step after the backward pass and inside of it."""
-    measured = tuple(_entry(case, one, is_inside, device) for one in chosen for is_inside in (False, True))
+def _build_coded(recipe: Recipe, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Return ours with state of one byte, or raise `ValueError` if the recipe's options exclude it."""
+    ours, *_ = implementations(recipe.with_defaults(CODED), ["default"], peers=False)
+    return ours.build(params)
+
+
+def measure(case: TrainingCase, chosen: Sequence[Candidate], device: str) -> tuple[MemoryEntry, ...]:
+    """Measure every candidate, with its step after the backward pass and inside of it."""
+    measured = tuple(_entry(case, candidate, inside, device) for candidate in chosen for inside in (False, True))
     gc.collect()  # an optimizer is part of a reference cycle, and the next group needs the memory
     return measured
 
 
-def _entry(case: TrainingCase, one: Kept, is_inside: bool, device: str) -> MemoryEntry:
-    arrange = inside_backward if is_inside else after_backward
-    who = (one.implementation.source, one.implementation.mode, one.state, is_inside)
+def _entry(case: TrainingCase, candidate: Candidate, in_backward: bool, device: str) -> MemoryEntry:
+    implementation = candidate.implementation
+    arrange = inside_backward if in_backward else after_backward
+    entry = MemoryEntry(implementation.source, implementation.mode, candidate.state, in_backward)
     try:
         with reasons():
-            return MemoryEntry(
-                *who, None, *footprint(lambda: arrange(case.training(device), one.implementation.build), device)
-            )
+            taken = footprint(lambda: arrange(case.training(device), implementation.build), device)
     except UnavailableError as error:
-        return MemoryEntry(*who, unavailable=str(error))
+        return replace(entry, unavailable=str(error))
+    return replace(entry, held_bytes=taken.held, peak_bytes=taken.peak)
 
 
 def after_backward(training: Training, build: Build) -> Callable[[], Any]:
