@@ -140,7 +140,7 @@ def test_a_compiler_that_fails_leaves_the_other_rows(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cases.Training, "compiled", lambda training: replace(training, model=Broken()))
     taking_part = [implementation("torch", "default", Clock(), 1.0)]
     group = run_group(TINY_TRAINING, "SGD", taking_part, [EAGER, *COMPILED], 2, Timer(), "cpu")
-    assert [e.compiled for e in group.measured] == ["no"]
+    assert [(e.compiled, len(e.samples)) for e in group.measured] == [("no", 2)]
     assert {e.compiled: e.unavailable for e in group.entries if e.unavailable} == dict.fromkeys(
         ["model", "model+step"], "RuntimeError: No working C++ compiler"
     )

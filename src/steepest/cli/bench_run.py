@@ -219,7 +219,9 @@ class Unavailable(Protocol):
 
 
 def missing(measured: Sequence[tuple[str, str, Unavailable]]) -> list[str]:
-    """Return a line per unavailable entry with the reason. Rules with the same reason share a line.
+    """Return a line per reason for which entries are unavailable: the implementations, the rules, the reason.
+
+    Implementations share a line if they are unavailable for the same rules.
 
     Args:
         measured: rule, name of the implementation, entry.
@@ -228,7 +230,10 @@ def missing(measured: Sequence[tuple[str, str, Unavailable]]) -> list[str]:
     for rule, who, entry in measured:
         if entry.unavailable is not None:
             reasons.setdefault((who, entry.unavailable), []).append(rule)
-    return [f"not available: {who} ({', '.join(rules)}): {reason}" for (who, reason), rules in reasons.items()]
+    lines: dict[tuple[str, str], list[str]] = {}
+    for (who, reason), rules in reasons.items():
+        lines.setdefault((", ".join(rules), reason), []).append(who)
+    return [f"not available: {', '.join(who)} ({rules}): {reason}" for (rules, reason), who in lines.items()]
 
 
 def duration(seconds: float) -> str:

@@ -104,7 +104,7 @@ class TrainingRun(Run[TrainingCase, TrainingGroup]):
         """Print the times of one case, then the memory."""
         case = next(case for case in self.plan.cases if case.name == groups[0].case)
         batch, rounds = text.count(case.batch_size, "example"), text.count(groups[0].rounds, "round")
-        timed = [(group.rule, f"{e.name}, compiled: {e.compiled}", e) for group in groups for e in group.entries]
+        timed = [(group.rule, f"{e.name} [compiled: {e.compiled}]", e) for group in groups for e in group.entries]
         show(f"{case.name}: {case.title} ({batch}, {rounds})", [time_table(groups)], missing(timed))
         if self.plan.memory:
             kept = [(group.rule, _kept(e), e) for group in groups for e in group.memory]
@@ -152,7 +152,7 @@ def _bytes(entry: MemoryEntry) -> tuple[str, ...]:
 
 
 def _kept(entry: MemoryEntry) -> str:
-    return f"{entry.name}, {entry.state} state, step {WHERE[entry.in_backward]}"
+    return f"{entry.name} [{entry.state} state, step {WHERE[entry.in_backward]}]"
 
 
 def size(count: int) -> str:
