@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise, zip_longest
 from operator import is_
 from typing import Any
@@ -23,8 +24,8 @@ from .base import ActiveParams, Bucket, MakeBuckets, runs
 MOST = 2**24
 """Elements of the parameters that a rank gathers in one wave."""
 
-ALIGNMENT = 8
-"""Bytes at whose multiples tensors lie in a message: the size of the largest real dtype."""
+ALIGNMENT = 16
+"""Bytes at whose multiples tensors lie in a message: the size of the largest dtype."""
 
 Received = Callable[[], list[list[Tensor]]]
 """A message that is on its way: waits, and returns the tensors from each rank."""
@@ -67,12 +68,13 @@ class Ranks:
         """Send tensors to every rank, and start to receive tensors like ``expected`` from every rank."""
         if self.mesh is None:
             return lambda: outgoing
-        sent = list(map(_packed, outgoing))
+        sent = [_packed(tensors, device) for tensors in outgoing]
         lengths = [sum(map(_length, tensors)) for tensors in expected]
         received = torch.empty(sum(lengths), dtype=torch.uint8, device=device)
-        message = torch.cat(sent).to(device)
         group = self.mesh.get_group(self.dim)
-        work: Any = dist.all_to_all_single(received, message, lengths, list(map(len, sent)), group, async_op=True)
+        work: Any = dist.all_to_all_single(
+            received, torch.cat(sent), lengths, list(map(len, sent)), group, async_op=True
+        )
 
         def arrived() -> list[list[Tensor]]:
             work.wait()
@@ -87,9 +89,8 @@ def _length(x: Tensor) -> int:
     return -(-x.numel() * x.element_size() // ALIGNMENT) * ALIGNMENT
 
 
-def _packed(tensors: list[Tensor]) -> Tensor:
+def _packed(tensors: list[Tensor], device: torch.device) -> Tensor:
     lengths = list(map(_length, tensors))
-    device = tensors[0].device if tensors else "cpu"
     message = torch.zeros(sum(lengths), dtype=torch.uint8, device=device)
     for place, x in zip(torch.split(message, lengths), tensors, strict=True):
         values = x.detach().contiguous().view(-1).view(torch.uint8)
@@ -116,40 +117,38 @@ class Piece:
     held: Any
     ranks: Ranks
 
-    @property
+    @cached_property
+    def placements(self) -> list[Any]:
+        """The placements of a DTensor once it is gathered over all dimensions of its mesh but that of the ranks."""
+        kept = self.ranks.dim if self.ranks.mesh is not None and is_split_in_chunks(self.held) else None
+        return placements_of(self.held, kept)
+
+    @cached_property
     def dim(self) -> int | None:
         """The dimension that is cut into a part for every rank; None for a tensor that all ranks have."""
-        placement = self._gathered[self.ranks.dim] if is_dtensor(self.held) else None
+        placement = self.placements[self.ranks.dim] if is_dtensor(self.held) else None
         return placement.dim if placement is not None and placement.is_shard() else None
 
-    @property
-    def _gathered(self) -> list[Any]:
-        """The placements after the tensor is gathered over all other dimensions of the mesh."""
-        own = self.ranks.dim if self.ranks.mesh is not None and is_split_in_chunks(self.held) else None
-        return placements_of(self.held, own)
+    @cached_property
+    def _is_gathered_first(self) -> bool:
+        return list(self.held.placements) != self.placements
 
     def part(self) -> Tensor:
         """Return this rank's part, or all of it."""
         if not is_dtensor(self.held):
             return self.held  # type: ignore[no-any-return]
-        x = self.held.redistribute(placements=self._gathered) if self._is_gathered_first else self.held
+        x = self.held.redistribute(placements=self.placements) if self._is_gathered_first else self.held
         part: Tensor = x.to_local()
         return part
 
-    @property
-    def _is_gathered_first(self) -> bool:
-        return list(self.held.placements) != self._gathered
-
     def likes(self) -> list[Tensor]:
-        """Return tensors without values in the shapes of all ranks' parts."""
-        whole = torch.empty(self.held.shape, dtype=self.held.dtype, device="meta")
+        """Return what each rank has of the tensor, without values."""
+        return self.for_each(torch.empty(self.held.shape, dtype=self.held.dtype, device="meta"))
+
+    def for_each(self, whole: Tensor) -> list[Tensor]:
+        """Return what each rank has of the whole tensor: its part, which may be empty, or all of it."""
         if self.dim is None:
             return [whole] * self.ranks.count
-        return self.cut(whole)
-
-    def cut(self, whole: Tensor) -> list[Tensor]:
-        """Return the parts of all ranks, some of which may be empty."""
-        assert self.dim is not None
         count, size = self.ranks.count, whole.shape[self.dim]
         chunk = -(-size // count)
         ends = [min(size, chunk * rank) for rank in range(count + 1)]
@@ -160,7 +159,7 @@ class Piece:
         target = self.held
         if is_dtensor(target):
             if self._is_gathered_first:
-                part = _placed(part, target, self._gathered)
+                part = _placed(part, target, self.placements)
             target = target.to_local()
         target.copy_(part)
 
@@ -173,25 +172,68 @@ def _placed(part: Tensor, like: Any, placements: Sequence[Any]) -> Tensor:
 
 
 Pieces = dict[str, Piece]
-"""The pieces of a parameter: ``"p"``, ``"g"``, and each state's after its name."""
+"""The pieces of a parameter: itself, its gradient, and its state, by the names below."""
 
-PARAMETER, GRADIENT, HELD = "p", "g", "state:"
-"""Names of pieces: the parameter, its gradient, and what state names start with."""
+PARAMETER, GRADIENT, STATE = "p", "g", "state:"
+"""Names of a parameter and of its gradient, and what the names of its state start with."""
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Parameters that are gathered together.
+    """Parameters that are gathered together, in one step.
 
     Attributes:
-        owned: for every rank, the places of the parameters that it owns.
+        ranks: the ranks that have parts of them.
+        owned: for every rank, the parameters that it owns, in the same order on all ranks.
     """
 
-    owned: list[list[int]]
+    ranks: Ranks
+    owned: list[list[Pieces]]
 
-    def all(self) -> Iterator[tuple[int, int]]:
-        """Yield each owner with each of its parameters, in the same order on all ranks."""
-        return ((owner, place) for owner, places in enumerate(self.owned) for place in places)
+    @property
+    def own(self) -> list[Pieces]:
+        """The parameters that this rank owns."""
+        return self.owned[self.ranks.own]
+
+    def gather(self, device: torch.device) -> Received:
+        """Send this rank's parts to their owners, and start to receive the parts of those that it owns."""
+        outgoing = [[piece.part() for piece in _cut(owned)] for owned in self.owned]
+        likes = [piece.likes() for piece in _cut(self.own)]
+        return self.ranks.exchange(outgoing, _of_ranks(likes, self.ranks), device)
+
+    def whole(self, arrived: list[list[Tensor]]) -> list[dict[str, Tensor]]:
+        """Return the whole tensors of each parameter that this rank owns, from the parts of all ranks."""
+        parts = zip(*arrived, strict=True)
+        return [
+            {
+                name: piece.part() if piece.dim is None else torch.cat(next(parts), piece.dim)
+                for name, piece in own.items()
+            }
+            for own in self.own
+        ]
+
+    def scatter(self, whole: list[dict[str, Tensor]], device: torch.device) -> None:
+        """Send what has become of this rank's parameters and state to all ranks, and write what arrives."""
+        new = [piece.for_each(x[name]) for own, x in zip(self.own, whole, strict=True) for name, piece in _written(own)]
+        written = [[piece for pieces in owned for _, piece in _written(pieces)] for owned in self.owned]
+        expected = [[piece.likes()[self.ranks.own] for piece in pieces] for pieces in written]
+        arrived = self.ranks.exchange(_of_ranks(new, self.ranks), expected, device)()
+        for pieces, parts in zip(written, arrived, strict=True):
+            for piece, part in zip(pieces, parts, strict=True):
+                piece.write(part)
+
+
+def _cut(owned: list[Pieces]) -> list[Piece]:
+    return [piece for pieces in owned for piece in pieces.values() if piece.dim is not None]
+
+
+def _written(pieces: Pieces) -> list[tuple[str, Piece]]:
+    return [(name, piece) for name, piece in pieces.items() if name != GRADIENT]
+
+
+def _of_ranks(tensors: list[list[Tensor]], ranks: Ranks) -> list[list[Tensor]]:
+    """Return for each rank its tensors, from each tensor for all ranks."""
+    return [[of_all[rank] for of_all in tensors] for rank in range(ranks.count)]
 
 
 def dealt(costs: Sequence[float], count: int) -> list[list[int]]:
@@ -214,26 +256,25 @@ class Owned:
         live: the parameters, as the optimizer holds them.
         make_buckets: puts whole parameters together.
         ranks: the ranks that have parts of them.
+        waves: for each wave and rank, the places of the parameters that the rank owns.
     """
 
     members: list[int]
     live: ActiveParams
     make_buckets: MakeBuckets
     ranks: Ranks
-    waves: list[Wave] = field(init=False)
-    _seen: list[Any] = field(init=False)
-    _held: list[Any] = field(init=False)
+    waves: list[list[list[int]]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Deal the parameters to owners, and let what cannot run be refused before anything has moved."""
         owned = dealt([_cost(self.live, p) for p in self.live.params], self.ranks.count)
         sizes = [p.numel() for p in self.live.params]
         cut = [runs(places, sizes.__getitem__, MOST) for places in owned]
-        self.waves = [Wave(list(places)) for places in zip_longest(*cut, fillvalue=[])]
+        self.waves = [list(places) for places in zip_longest(*cut, fillvalue=[])]
         self._seen, self._held = self._look(), self._state()
-        for wave in self.waves:
-            pieces = [self._pieces(place) for place in wave.owned[self.ranks.own]]
-            self._buckets(wave, [{name: _zeros(piece) for name, piece in each.items()} for each in pieces])
+        for places in self.waves:
+            empty = [{name: _zeros(piece.held) for name, piece in own.items()} for own in self._wave(places).own]
+            self._buckets(places, empty)
 
     def _state(self) -> list[Any]:
         return [x for state in self.live.states for x in state.values()]
@@ -248,91 +289,36 @@ class Owned:
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Gather, step and scatter each wave."""
-        arriving = self._gathered(self.waves[0])
-        for wave, following in zip_longest(self.waves, self.waves[1:]):
-            whole = self._whole(wave, arriving())
-            arriving = self._gathered(following) if following is not None else list
-            for bucket in self._buckets(wave, whole):
+        device = self.live.params[0].device
+        waves = list(map(self._wave, self.waves))
+        arriving = waves[0].gather(device)
+        for places, wave, following in zip_longest(self.waves, waves, waves[1:]):
+            whole = wave.whole(arriving())
+            arriving = following.gather(device) if following is not None else list
+            for bucket in self._buckets(places, whole):
                 bucket.step(numbers)
-            self._scatter(wave, whole)
+            wave.scatter(whole, device)
+
+    def _wave(self, places: list[list[int]]) -> Wave:
+        return Wave(self.ranks, [list(map(self._pieces, of_rank)) for of_rank in places])
 
     def _pieces(self, place: int) -> Pieces:
         p, state = self.live.params[place], self.live.states[place]
-        tensors = {PARAMETER: p, GRADIENT: _gradient(p)}
-        tensors |= {HELD + name: x for name, x in state.items() if isinstance(x, Tensor)}
+        tensors = {PARAMETER: p, GRADIENT: placed_as(p, p.grad)}
+        tensors |= {STATE + name: x for name, x in state.items() if isinstance(x, Tensor)}
         return {name: Piece(x, self.ranks) for name, x in tensors.items()}
 
-    def _gathered(self, wave: Wave) -> Received:
-        """Send this rank's parts to their owners, and start to receive those that it owns."""
-        outgoing: list[list[Tensor]] = [[] for _ in wave.owned]
-        expected: list[list[Tensor]] = [[] for _ in wave.owned]
-        for owner, place in wave.all():
-            for piece in self._pieces(place).values():
-                if piece.dim is None:
-                    continue
-                outgoing[owner].append(piece.part())
-                if owner == self.ranks.own:
-                    for parts, like in zip(expected, piece.likes(), strict=True):
-                        parts.append(like)
-        return self.ranks.exchange(outgoing, expected, self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return self.live.params[0].device
-
-    def _whole(self, wave: Wave, arrived: list[list[Tensor]]) -> list[dict[str, Tensor]]:
-        """Return the whole tensors of each parameter that this rank owns."""
-        parts = zip(*arrived, strict=True)
-        return [
-            {
-                name: piece.part() if piece.dim is None else torch.cat(next(parts), piece.dim)
-                for name, piece in self._pieces(place).items()
-            }
-            for place in wave.owned[self.ranks.own]
-        ]
-
-    def _buckets(self, wave: Wave, whole: list[dict[str, Tensor]]) -> list[Bucket]:
+    def _buckets(self, places: list[list[int]], whole: list[dict[str, Tensor]]) -> list[Bucket]:
         """Return the buckets of the parameters that this rank owns."""
-        own = self.live.only(wave.owned[self.ranks.own])
+        own = self.live.only(places[self.ranks.own])
         for tensors in whole:
             tensors[PARAMETER].grad = tensors[GRADIENT]
         states = [
-            {name: tensors.get(HELD + name, x) for name, x in state.items()}
+            {name: tensors.get(STATE + name, x) for name, x in state.items()}
             for state, tensors in zip(own.states, whole, strict=True)
         ]
         params = [tensors[PARAMETER] for tensors in whole]
         return list(self.make_buckets(replace(own, params=params, states=states))) if params else []
-
-    def _scatter(self, wave: Wave, whole: list[dict[str, Tensor]]) -> None:
-        """Send the new parameters and state of this rank's own to the ranks that hold them, and write what arrives."""
-        outgoing: list[list[Tensor]] = [[] for _ in wave.owned]
-        expected: list[list[Tensor]] = [[] for _ in wave.owned]
-        written: list[list[Piece]] = [[] for _ in wave.owned]
-        own = iter(whole)
-        for owner, place in wave.all():
-            tensors = next(own) if owner == self.ranks.own else {}
-            for name, piece in self._pieces(place).items():
-                if name == GRADIENT:
-                    continue
-                expected[owner].append(piece.likes()[self.ranks.own])
-                written[owner].append(piece)
-                if owner == self.ranks.own:
-                    new = tensors[name]
-                    for parts, part in zip(outgoing, self._for_each(piece, new), strict=True):
-                        parts.append(part)
-        arrived = self.ranks.exchange(outgoing, expected, self._device)()
-        for pieces, parts in zip(written, arrived, strict=True):
-            for piece, part in zip(pieces, parts, strict=True):
-                piece.write(part)
-
-    def _for_each(self, piece: Piece, whole: Tensor) -> list[Tensor]:
-        return [whole] * self.ranks.count if piece.dim is None else piece.cut(whole)
-
-
-def _gradient(p: Any) -> Tensor:
-    """Return a parameter's gradient, placed as the parameter is."""
-    placed: Tensor = placed_as(p, p.grad)
-    return placed
 
 
 def _cost(live: ActiveParams, p: Tensor) -> float:
@@ -340,8 +326,8 @@ def _cost(live: ActiveParams, p: Tensor) -> float:
     return p.numel() * (min(p.shape) if live.spec.kind == "matrix" and p.dim() > 1 else 1)
 
 
-def _zeros(piece: Piece) -> Tensor:
-    return torch.zeros(piece.held.shape, dtype=piece.held.dtype, device=piece.held.device)
+def _zeros(x: Tensor) -> Tensor:
+    return torch.zeros(x.shape, dtype=x.dtype, device=x.device)
 
 
 def make_buckets(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Owned]:
