@@ -1,4 +1,4 @@
-"""Distributed checkpoints: saved on two ranks and loaded on four, training goes on with the bits of one process."""
+"""Distributed checkpoints: saved on two ranks and loaded on four, training goes on as in one process."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ MADE: dict[str, Any] = {
     "galore": lambda model: steepest.GaLore(model.parameters(), rank=2, update_proj_gap=2),
 }
 """Optimizers with state of every kind: like the parameter, coded, of both sides of a matrix, of rows, of low rank."""
+SUMMED = {"adafactor", "prodigy"}
+"""Those with sums, which ranks add up in another order."""
 
 
 def model() -> nn.Module:
@@ -90,7 +92,10 @@ def load(rank: int, folder: str) -> None:
         alone = model()
         train(alone, make(alone), range(5))
         for p, q in zip(network.parameters(), alone.parameters(), strict=True):
-            assert torch.equal(whole(p), whole(q)), (name, p.shape)
+            if name in SUMMED:
+                torch.testing.assert_close(whole(p), whole(q), rtol=1e-5, atol=1e-7)
+            else:
+                assert torch.equal(whole(p), whole(q)), (name, p.shape)
     dist.destroy_process_group()
 
 

@@ -32,6 +32,14 @@ class Extent(IntFlag):
         """Return the extent of one number for each index of a dimension."""
         return cls.REDUCED | cls(1 << (index + 4))
 
+    def dims(self, ndim: int) -> tuple[int, ...]:
+        """Return the dimensions along which a value changes, of a tensor with ``ndim`` of them."""
+        if not self & (Extent.MATRIX ^ Extent.AXES ^ Extent.REDUCED):
+            return tuple(dim for dim in range(ndim) if self & (1 << (dim + 4)))
+        last = [(-2, Extent.ROW), (-1, Extent.COLUMN)]
+        changing = [ndim + dim for dim, extent in last if self & extent == extent]
+        return *range(ndim - 2), *(dim for dim in changing if dim >= 0)
+
 
 @dataclass(frozen=True)
 class Kind:

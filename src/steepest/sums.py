@@ -64,7 +64,8 @@ def over_shards(rows: Tensor, tensors: Sequence[Tensor | None]) -> Tensor:
     of_groups: dict[tuple[Any, ...], list[int]] = {}
     for row, x in enumerate(tensors):
         of_groups.setdefault(_split_over(x), []).append(row)
-    return added([_in_order(rows[members].sum(0), groups) for groups, members in of_groups.items()] or [rows.sum(0)])
+    sums = [in_rank_order(rows[members].sum(0), groups) for groups, members in of_groups.items()]
+    return added(sums or [rows.sum(0)])
 
 
 def _split_over(x: Any) -> tuple[Any, ...]:
@@ -74,7 +75,8 @@ def _split_over(x: Any) -> tuple[Any, ...]:
     return tuple(x.device_mesh.get_group(dim) for dim, each in enumerate(x.placements) if not each.is_replicate())
 
 
-def _in_order(sums: Tensor, groups: Iterable[Any]) -> Tensor:
+def in_rank_order(sums: Tensor, groups: Iterable[Any]) -> Tensor:
+    """Return sums over the ranks of process groups, one after the other, added in the order of the ranks."""
     for group in groups:
         parts = [torch.empty_like(sums) for _ in range(dist.get_world_size(group))]
         dist.all_gather(parts, sums, group)

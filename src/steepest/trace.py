@@ -176,12 +176,17 @@ def _check_kind(program: Program, graph: fx.Graph) -> None:
         raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
 
 
+def with_count(program: Program, numbers: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the numbers that a program is traced with: those of its group, and ``t`` if it counts."""
+    return (*numbers, "t") if "t" in program.counted else tuple(numbers)
+
+
 def reduces(node: fx.Node) -> bool:
     """Return whether a node makes fewer numbers than a tensor has."""
     return isinstance(node.target, Word) and node.target.reduces != "nothing"
 
 
-def is_additive(made: Trace, names: Iterable[str]) -> bool:
+def adds_up(made: Trace, names: Iterable[str]) -> bool:
     """Return whether new state of a whole tensor is the sum of that of its parts, as far as the trace tells.
 
     It is for totals over elements, for sums of them, and for products with plain numbers.

@@ -86,8 +86,11 @@ def whole(x: Any) -> Any:
 
 
 def local_part(x: Any) -> Any:
-    """Return the part of a DTensor on this rank, and anything else as it is."""
-    return x.to_local() if is_dtensor(x) else x
+    """Return the part of a DTensor on this rank, the same object each time, and anything else as it is.
+
+    `DTensor.to_local` makes a new view of a parameter at each call, and asks autograd.
+    """
+    return x._local_tensor if is_dtensor(x) else x
 
 
 def placed_as(target: Tensor, value: Any) -> Any:
@@ -106,13 +109,23 @@ def split_as(p: Any, x: Tensor) -> Tensor:
     if not is_dtensor(p):
         return x
     tensor = sys.modules["torch.distributed.tensor"]
-    same = {dim for dim in range(p.ndim) if x.ndim == p.ndim and x.shape[dim] == p.shape[dim]}
-    placements = [each if getattr(each, "dim", None) in same else tensor.Replicate() for each in p.placements]
+    placements = _shared_placements(p, x)
     if is_split_in_chunks(p) and min((*x.shape, 0)[:2]) > 1 and all(each.is_replicate() for each in placements):
         placements = [tensor.Shard(0) if each.is_shard() else each for each in p.placements]
     held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
     split: Tensor = held.redistribute(placements=placements)
     return split
+
+
+def is_placed_as(p: Any, x: Any) -> bool:
+    """Return whether a tensor is a DTensor, split as a parameter is along all dimensions that both have."""
+    return is_dtensor(x) and list(x.placements) == _shared_placements(p, x)
+
+
+def _shared_placements(p: Any, x: Tensor) -> list[Any]:
+    same = {dim for dim in range(p.ndim) if x.ndim == p.ndim and x.shape[dim] == p.shape[dim]}
+    replicated = sys.modules["torch.distributed.tensor"].Replicate()
+    return [each if getattr(each, "dim", None) in same else replicated for each in p.placements]
 
 
 def real_view(x: Tensor) -> Tensor:

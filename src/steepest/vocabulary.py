@@ -26,10 +26,28 @@ told, by its second argument, which dimension it keeps."""
 
 
 @dataclass(frozen=True)
+class Sum:
+    """A reduction that is made of a sum, which can be taken over parts of a tensor.
+
+    Attributes:
+        of_squares: whether squares are summed, and the root is taken in the end; else the values themselves.
+        is_mean: whether the sum is divided by the number of its terms.
+    """
+
+    of_squares: bool = False
+    is_mean: bool = False
+
+
+@dataclass(frozen=True)
 class Word:
     """One word: its meaning on floats and on tensors, and its printed form.
 
     ``plain`` and ``latex`` are templates with ``{0}``, ``{1}``, ... for the arguments.
+
+    Attributes:
+        reduces: the dimensions that the word reduces.
+        made_of: the sum that a reduction is made of; None for one that is not, and for a word that reduces nothing.
+        on_lists: the word's meaning on a list of tensors, where that is more than one call for each.
     """
 
     name: str
@@ -38,6 +56,8 @@ class Word:
     plain: str
     latex: str
     reduces: Reduced = "nothing"
+    made_of: Sum | None = None
+    on_lists: Callable[[list[Tensor]], list[Tensor]] | None = None
 
     def __call__(self, *args: Any, like: Any = None) -> Any:
         """Apply the word to floats or tensors, or record it in a trace.
@@ -55,6 +75,21 @@ class Word:
     @property
     def __name__(self) -> str:
         return self.name
+
+    def of_each(self, tensors: list[Tensor], *numbers: Any) -> list[Tensor]:
+        """Apply the word to each tensor of a list, with the same numbers."""
+        return self.on_lists(tensors) if self.on_lists else [self(x, *numbers) for x in tensors]
+
+    def reduced(self, ndim: int, *numbers: Any) -> tuple[int, ...]:
+        """Return the dimensions that the word reduces, of a tensor with ``ndim`` of them."""
+        every = range(ndim)
+        if self.reduces == "rows":
+            return (ndim - 2,)
+        if self.reduces == "columns":
+            return (ndim - 1,)
+        if self.reduces == "other axes":
+            return tuple(dim for dim in every if dim != int(numbers[0]))
+        return tuple(every[1:]) if self.reduces == "units" and ndim > 1 else tuple(every)
 
 
 def _float_sqrt(x: float) -> float:
@@ -227,10 +262,10 @@ rescaled = Word("rescaled", operator.mul, operator.mul, "{1}·{0}", r"{1} \cdot 
 """Product that is made before anything else.
 
 No executor combines its factor with others, so that a value too large to be squared is made small first."""
-norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", reduces="tensor")
-rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", reduces="tensor")
-total = Word("total", float, torch.sum, "Σ({0})", r"\sum({0})", reduces="tensor")
-mean = Word("mean", float, _tensor_mean, "mean({0})", r"\operatorname{{mean}}({0})", reduces="tensor")
+norm = Word("norm", abs, norms.norm, "‖{0}‖", r"\lVert {0} \rVert", "tensor", Sum(of_squares=True), norms.norms)
+rms = Word("rms", abs, _tensor_rms, "RMS({0})", r"\operatorname{{RMS}}({0})", "tensor", Sum(True, is_mean=True))
+total = Word("total", float, torch.sum, "Σ({0})", r"\sum({0})", "tensor", Sum())
+mean = Word("mean", float, _tensor_mean, "mean({0})", r"\operatorname{{mean}}({0})", "tensor", Sum(is_mean=True))
 row_mean = Word(
     "row_mean",
     float,
@@ -238,6 +273,7 @@ row_mean = Word(
     "rowmean({0})",
     r"\operatorname{{rowmean}}({0})",
     reduces="columns",
+    made_of=Sum(is_mean=True),
 )
 column_mean = Word(
     "column_mean",
@@ -246,6 +282,7 @@ column_mean = Word(
     "colmean({0})",
     r"\operatorname{{colmean}}({0})",
     reduces="rows",
+    made_of=Sum(is_mean=True),
 )
 head_mean = Word(
     "head_mean",
@@ -255,7 +292,9 @@ head_mean = Word(
     r"\operatorname{{headmean}}({0}, {1})",
     reduces="columns",
 )
-unit_norm = Word("unit_norm", abs, _unit_norm, "‖{0}‖_unit", r"\lVert {0} \rVert_{{\mathrm{{unit}}}}", reduces="units")
+unit_norm = Word(
+    "unit_norm", abs, _unit_norm, "‖{0}‖_unit", r"\lVert {0} \rVert_{{\mathrm{{unit}}}}", "units", Sum(of_squares=True)
+)
 unit_mean = Word("unit_mean", float, _unit_mean, "unitmean({0})", r"\operatorname{{unitmean}}({0})", reduces="units")
 axis_max = Word(
     "axis_max",

@@ -24,7 +24,7 @@ from .equations import PLAIN, Printer
 from .functional import initial_state, pair
 from .group import GroupSpec
 from .optimizer import Optimizer
-from .trace import Trace, trace
+from .trace import Trace, trace, with_count
 
 Value = Tensor | float
 """A tensor like the parameter or with one number, or a plain number."""
@@ -107,7 +107,7 @@ class Walkthrough:
         program = spec.program(self.p, first=not self._state)
         held = self._state or initial_state(spec, self.p)
         counters = {name: float(held[s.name]) + (s.kind == "step") for name, s in program.counted.items()}
-        made = trace(program, (*spec.numbers, *(["t"] if "t" in counters else [])))
+        made = trace(program, with_count(program, spec.numbers))
         numbers = {**groups.values(self._cls.fields, self._options)[0], **counters}
         tensors = {"p": self.p, "g": gradient, **{s.name: held[s.name] for s in program.tensors}}
         values = _values(made, {**tensors, **numbers})

@@ -153,6 +153,8 @@ class Executor:
         refusal: why the executor cannot run a group, as far as the group's options say; empty if it can.
         is_opaque: whether the executor works on memory, past torch's operations, where no mode can intercept it.
         source: the code that runs for a group, for an executor that generates code.
+        run_sums: runs a batch with other reductions in the place of its words', for an executor that can; see
+            `steepest.executors.summed`.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Executor:
     refusal: Callable[[GroupSpec], str] = _no_refusal
     is_opaque: bool = False
     source: Callable[[GroupSpec], str] | None = None
+    run_sums: Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

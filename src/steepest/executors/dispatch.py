@@ -17,9 +17,9 @@ from ..fields import settle
 from ..group import NOTHING, GroupSpec
 from ..modes import Mode
 from ..norms import norm_over_ranks, total_norm
-from ..rule import Rule
+from ..rule import Rule, Shared
 from . import shards, sparse
-from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, UnsupportedError
+from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, MakeBuckets, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
 from .compiled import COMPILED
 from .partition import Buckets, in_waves
@@ -160,7 +160,7 @@ class Dispatch:
         """Return the name of the executor that ran a group or, before the first step, of the one that would run it."""
         specs = tuple(groups.specs_of(self._cls, group, group["params"]).values())
         ran = self.ran.get(id(group))
-        choices = ran[1] if ran is not None and ran[0] == specs else map(choose, map(shards.in_parts, specs))
+        choices = ran[1] if ran is not None and ran[0] == specs else (shards.choose_for(spec)[1] for spec in specs)
         return ExecutorName.of(choices)
 
     def prepare(self, group: Group, step: Step) -> Prepared | None:
@@ -285,8 +285,7 @@ class Dispatch:
 
     def _buckets(self, params: ActiveParams, step: Step) -> Buckets:
         mode = step.mode
-        spec = params.spec if mode else shards.in_parts(params.spec)
-        chosen = choose(spec)
+        spec, chosen = (params.spec, choose(params.spec)) if mode else shards.choose_for(params.spec)
         params = replace(params, spec=spec)
         choice = beside_sparse(under_mode(chosen, spec, mode) if mode else chosen, params)
         try:
@@ -299,11 +298,19 @@ class Dispatch:
         measuring = params.spec.measuring(step.shared)
         measurement = None
         if shared is not None:
-            measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
+            measurement = None if measuring is None else _measurement(params, measuring, shared, make)
             params = replace(params, numbers=(*params.numbers, *params.spec.shared))
         make = partial(in_waves, make_buckets=make)
-        buckets = list(shards.make_buckets(params, make_buckets=make))
+        buckets = list(shards.make_buckets(params, make_buckets=make, run_sums=choice.executor.run_sums))
         return Buckets(params.params, params.spec, choice, buckets, measurement)
+
+
+def _measurement(params: ActiveParams, spec: GroupSpec, shared: Shared, make: MakeBuckets) -> Measurement:
+    """Return what takes the sums of a rule; of parameters that are split over ranks from parts, where these add up."""
+    in_parts = shards.measured_in_parts(params, spec, shared.sums)
+    adds = any(p is not None for p in in_parts)
+    wrapped = partial(shards.make_buckets, make_buckets=make, is_additive=adds)
+    return Measurement.of(params, spec, shared, wrapped, in_parts)
 
 
 def _forget_new(states: dict[Tensor, dict[str, Any]], params: list[Tensor], before: list[set[str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
@@ -20,7 +20,7 @@ from .base import Batch, Executor, runs
 from .partition import split
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from .plan import Plan, Reduction
 
 CHUNK = 512 * 1024
 """Elements per chunk on a CPU: few enough to stay in the cache, and many enough that a call's own cost stays small.
@@ -45,19 +45,33 @@ def run(batch: Batch) -> dict[str, Any]:
 
 
 def _run_plain(batch: Batch) -> dict[str, Any]:
+    plan, dtype = _plan_of(batch), compute_dtype(batch.params[0].dtype)
+    as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
+    # A single call that needs no copies reads everything once: there is nothing to keep in the cache.
+    cut = [batch.slots] if as_it_is and plan.calls == 1 else chunks(batch)
+    return _run_chunks(batch, plan, plan.step, cut)
+
+
+def run_whole(batch: Batch, reduced: Reduction) -> dict[str, Any]:
+    """Run ``batch`` without cutting it, with other reductions, and return the new scalar state."""
+    plan = _plan_of(batch)
+    return _run_chunks(batch, plan, plan.step_with(reduced), [batch.slots])
+
+
+def _plan_of(batch: Batch) -> Plan:
     scalars = {s.name for s in batch.program.scalars}
-    plan = plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
+    return plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
+
+
+def _run_chunks(batch: Batch, plan: Plan, step: Callable[..., None], cut: Iterable[Slots]) -> dict[str, Any]:
     constants, new_scalars = plan.host(**batch.numbers)
     dtype = compute_dtype(batch.params[0].dtype)
     if batch.params[0].is_cpu:
         box = partial(torch.tensor, dtype=dtype, device="cpu")
         constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
-    as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
-    # A single call that needs no copies reads everything once: there is nothing to keep in the cache.
-    cut = [batch.slots] if as_it_is and plan.calls == 1 else chunks(batch)
     for chunk in cut:
-        wide = chunk if as_it_is else [[widen(x, dtype) for x in slot] for slot in chunk]
-        plan.step(*wide, *constants)
+        wide = [slot if not slot or slot[0].dtype == dtype else [widen(x, dtype) for x in slot] for slot in chunk]
+        step(*wide, *constants)
         _store(chunk, wide)
     return new_scalars
 
@@ -88,4 +102,4 @@ def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
             yield column
 
 
-FOREACH = Executor("foreach", partial(split, run=run), switch="foreach")
+FOREACH = Executor("foreach", partial(split, run=run), switch="foreach", run_sums=run_whole)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..views import is_dtensor, is_split_in_chunks, placed_as, placements_of
+from ..views import is_dtensor, is_split_in_chunks, local_part, placed_as, placements_of
 from .base import ActiveParams, Bucket, MakeBuckets, runs
 
 MOST = 2**24
@@ -138,7 +138,7 @@ class Piece:
         if not is_dtensor(self.held):
             return self.held  # type: ignore[no-any-return]
         x = self.held.redistribute(placements=self.placements) if self._is_gathered_first else self.held
-        part: Tensor = x.to_local()
+        part: Tensor = local_part(x)
         return part
 
     def likes(self) -> list[Tensor]:
@@ -160,7 +160,7 @@ class Piece:
         if is_dtensor(target):
             if self._is_gathered_first:
                 part = _placed(part, target, self.placements)
-            target = target.to_local()
+            target = local_part(target)
         target.copy_(part)
 
 
@@ -297,6 +297,8 @@ class Owned:
             arriving = following.gather(device) if following is not None else list
             for bucket in self._buckets(places, whole):
                 bucket.step(numbers)
+            for tensors in whole:
+                tensors[PARAMETER].grad = None
             wave.scatter(whole, device)
 
     def _wave(self, places: list[list[int]]) -> Wave:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..vocabulary import WORDS
 from .lowering import ONE, Op
 
 IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1, "maximum": 2, "minimum": 2}
@@ -15,7 +16,8 @@ IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1,
 BOXED = {"add", "mul"}
 """Calls that take their number also as a 0-dim tensor. A plain number is wrapped into a float64 tensor for every
 tensor of the list and converted back. On small tensors this costs three times the call itself."""
-NEVER_IN_PLACE = {"input", "select", "norm"}
+REDUCTIONS = {name for name, word in WORDS.items() if word.reduces != "nothing"}
+NEVER_IN_PLACE = {"input", "select", *REDUCTIONS}
 
 
 def _writable(op: Op) -> tuple[Op, ...]:
@@ -84,6 +86,8 @@ class Placement:
         if op.word == "select":
             a, b = (self.names[x] for x in op.args)
             self._assign(op, f"{a} if {self._constant(op.numbers[0])} else {b}")
+        elif op.word in REDUCTIONS:
+            self._emit_reduction(op)
         elif op.pattern:
             self._emit_each(op)
         else:
@@ -95,6 +99,12 @@ class Placement:
         spelled = ", ".join(next(tensors if is_tensor else numbers) for is_tensor in op.pattern)
         lists = ", ".join(self.names[a] for a in op.args)
         self._assign(op, f"[{op.word}({spelled}) for {', '.join(held)}, in zip({lists}, strict=True)]")
+
+    def _emit_reduction(self, op: Op) -> None:
+        """Spell a reduction as one call for the whole list, which may add up parts on several ranks."""
+        (x,) = op.args
+        numbers = "".join(f", {self._constant(n)}" for n in op.numbers)
+        self._assign(op, f"reduced({op.word}, {int(x.extent)}, {self.names[x]}{numbers})")
 
     def _emit_list_call(self, op: Op) -> None:
         target = self.homes.get(op) or next((a for a in _writable(op) if self._is_spent(a, op)), None)
@@ -121,8 +131,7 @@ class Placement:
         keyword = {"add": "alpha=", "addcmul": "value=", "addcdiv": "value="}.get(op.word, "") if len(args) > 1 else ""
         boxed = op.word in BOXED and not keyword
         words += [keyword + self._constant(n, boxed) for n in op.numbers if not (keyword and n == ONE)]
-        function = "norms" if op.word == "norm" else f"torch._foreach_{op.word}{suffix}"
-        return f"{function}({', '.join(words)})"
+        return f"torch._foreach_{op.word}{suffix}({', '.join(words)})"
 
     def _assign(self, op: Op, value: str) -> None:
         aliases_input = op.word == "select" and not all(self.names[a].startswith("t_") for a in op.args)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..norms import norms
 from ..trace import Trace
-from ..vocabulary import OPERATORS, WORDS
+from ..vocabulary import OPERATORS, WORDS, Word
 from .lowering import Lowering, fold, lower
 from .placement import Placement, spelled
+
+Reduction = Callable[..., list[Tensor]]
+"""What applies a word that reduces to a list: ``(word, extent, tensors, *numbers)``, with the tensors' extent."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Plan:
     calls: int
     source: str
 
+    def step_with(self, reduced: Reduction) -> Callable[..., None]:
+        """Return `step` with other reductions in it."""
+        return FunctionType(self.step.__code__, {**self.step.__globals__, "reduced": reduced})
+
 
 def make_plan(trace: Trace) -> Plan:
     """Lower, fold and place ``trace``, and compile the Python code that runs it."""
@@ -53,6 +61,11 @@ def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str
     state = ", ".join(f"{name!r}: {expression}" for name, expression in lowering.host_state(trace))
     values = "".join(f"{expression}, " for expression, _ in constants)
     return _function("host", list(trace.numbers), [*lines, f"return ({values}), {{{state}}}"])
+
+
+def reduced(word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> list[Tensor]:
+    """Apply a word that reduces to each of a list of whole tensors."""
+    return word.of_each(tensors, *numbers)
 
 
 def quotient(a: float, b: float) -> float:
@@ -87,7 +100,7 @@ def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
     namespace: dict[str, Any] = {
         "torch": torch,
         "filled": torch.full_like,
-        "norms": norms,
+        "reduced": reduced,
         **words,
         **WORDS,
         **comparisons,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch import Tensor
 
 from ..codecs import BLOCK, starting_at
 from ..group import GroupSpec
+from ..trace import adds_up, trace, with_count
 from ..views import is_dtensor, is_split, local_part, placed_as, run_length, run_start
-from . import owners
-from .base import ActiveParams, Bucket, MakeBuckets
+from . import owners, summed
+from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets
+from .choose import choose
+from .summed import RunSums
 
 State = dict[str, Any]
 
@@ -81,8 +85,9 @@ class Shards:
         return self.inner.ready([part.grad for part in self.parts])  # type: ignore[misc]
 
     def step(self, numbers: Mapping[str, Any]) -> None:
-        """Step the parts with the parts of the gradients."""
-        lend(self.params, self.parts)
+        """Step the parts with the parts of the gradients, which another bucket of theirs may have given back."""
+        if any(part.grad is None for part in self.parts):
+            lend(self.params, self.parts)
         self.inner.step(numbers)
         give_back(self.params, self.parts)
 
@@ -92,9 +97,9 @@ def _is_part(own: State, part: State) -> bool:
 
 
 def lend(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
-    """Give every part that has none its part of the gradient, placed as the parameter is."""
+    """Give every part its part of the gradient, placed as the parameter is."""
     for p, part in zip(params, parts, strict=True):
-        if part is not p and part.grad is None:
+        if part is not p:
             part.grad = local_part(placed_as(p, p.grad))
 
 
@@ -105,23 +110,65 @@ def give_back(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
             part.grad = None
 
 
-def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets, is_additive: bool = False) -> Iterator[Bucket]:
+def choose_for(spec: GroupSpec) -> tuple[GroupSpec, ExecutorChoice]:
+    """Return the specification of the parts of a group's parameters, and the executor that runs these.
+
+    Where words of a rule are to be added up over ranks, that is an executor which lets them, unless the group asks for
+    one.
+    """
+    parts = in_parts(spec)
+    chosen = choose(parts)
+    asked = spec.options.get("fused") or spec.options.get("foreach")
+    if asked or chosen.executor.run_sums or not any(summed.can_run(spec, p, {}) for p in spec.options["params"]):
+        return parts, chosen
+    other = choose(parts, frozenset({chosen.executor.name}))
+    reason = f"{chosen.executor.name}: parameters are split over ranks, over which words of the rule are added up"
+    return parts, ExecutorChoice(other.executor, reason) if other.executor.run_sums else chosen
+
+
+def make_buckets(
+    live: ActiveParams, *, make_buckets: MakeBuckets, run_sums: RunSums | None = None, is_additive: bool = False
+) -> Iterator[Bucket]:
     """Yield the buckets of parameters; of DTensors under a specification of their parts, those of parts or owners.
 
     Args:
         live: the parameters.
         make_buckets: puts plain tensors together.
+        run_sums: runs parts, with words that are added up over ranks; None if the executor does not.
         is_additive: whether the program's results for a whole tensor are the sums of those for its parts.
     """
     if any(map(is_dtensor, live.spec.options["params"])) or not any(map(is_dtensor, live.params)):
         yield from make_buckets(live)
         return
-    apart = [steps_apart(live.spec, p, held, is_additive) for p, held in zip(live.params, live.states, strict=True)]
-    for make, wanted in ((_of_parts, True), (owners.make_buckets, False)):
-        if places := [i for i, each in enumerate(apart) if each is wanted]:
-            for bucket in make(live.only(places), make_buckets):
-                bucket.members = [places[i] for i in bucket.members]
-                yield bucket
+    apart: list[int] = []
+    added: list[int] = []
+    owned: list[int] = []
+    for place, (p, held) in enumerate(zip(live.params, live.states, strict=True)):
+        if steps_apart(live.spec, p, held, is_additive):
+            apart.append(place)
+        else:
+            (added if run_sums and summed.can_run(live.spec, p, held) else owned).append(place)
+    for places, make in (
+        (apart, partial(_of_parts, make_buckets=make_buckets)),
+        (added, partial(_of_sums, run_sums=run_sums)),
+        (owned, partial(owners.make_buckets, make_buckets=make_buckets)),
+    ):
+        for bucket in make(live.only(places)) if places else ():
+            bucket.members = [places[i] for i in bucket.members]
+            yield bucket
+
+
+def measured_in_parts(live: ActiveParams, spec: GroupSpec, names: tuple[str, ...]) -> list[Tensor | None]:
+    """Return the parameters of which each rank measures its part, since these sums add up; None for every other one."""
+    numbers = (*live.numbers, *spec.shared)
+
+    def adds(p: Tensor, held: State) -> bool:
+        program = spec.program(p)
+        return adds_up(trace(program, with_count(program, numbers)), names) and steps_apart(
+            spec, p, held, is_additive=True
+        )
+
+    return [p if is_split(p) and adds(p, held) else None for p, held in zip(live.params, live.states, strict=True)]
 
 
 def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> bool:
@@ -142,6 +189,12 @@ def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> b
 def _with_elements(held: State) -> Iterator[Tensor]:
     """Yield the tensors of a state that are not numbers of the host."""
     return (x for x in held.values() if isinstance(x, Tensor) and x.dim())
+
+
+def _of_sums(live: ActiveParams, run_sums: RunSums | None) -> Iterator[Shards]:
+    assert run_sums is not None
+    parts = {id(local_part(p)): summed.Part.of(p) for p in live.params}
+    return _of_parts(live, partial(summed.make_buckets, run_sums=run_sums, parts=parts))
 
 
 def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Shards]:

@@ -7,7 +7,7 @@ over the ranks of ``norm_group``. The rule's function then renews the numbers, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
 from typing import Any
@@ -20,9 +20,6 @@ from ..modes import Mode
 from ..rule import Rule
 from ..rule import Shared as Declared
 from ..sums import added, norm_group_of, nothing, over_ranks, over_shards
-from ..trace import is_additive, trace
-from ..views import is_split
-from . import shards
 from .base import ActiveParams, Bucket, MakeBuckets
 
 Group = dict[str, Any]
@@ -51,8 +48,22 @@ class Measurement:
     held: list[tuple[dict[str, Any], dict[str, Any]]]
 
     @staticmethod
-    def of(live: ActiveParams, spec: GroupSpec, shared: Declared, make_buckets: MakeBuckets) -> Measurement:
-        """Make the buckets of parameters under a specification that measures."""
+    def of(
+        live: ActiveParams,
+        spec: GroupSpec,
+        shared: Declared,
+        make_buckets: MakeBuckets,
+        in_parts: Sequence[Tensor | None],
+    ) -> Measurement:
+        """Make the buckets of parameters under a specification that measures.
+
+        Args:
+            live: the parameters.
+            spec: the specification.
+            shared: the declaration of the numbers.
+            make_buckets: puts parameters together.
+            in_parts: the parameters of which the buckets measure this rank's part; None in the places of others.
+        """
         devices = [p.device for p in live.params]
         size = len(shared.sums)
         sums = {d: torch.zeros(devices.count(d), size, dtype=torch.float64, device=d) for d in dict.fromkeys(devices)}
@@ -62,12 +73,8 @@ class Measurement:
         numbers = (*live.numbers, *spec.shared)
         measured = ActiveParams(spec, live.params, states, live.first, live.streams, numbers)
         held = list(zip(states, live.states, strict=True))
-        adds = any(map(is_split, live.params)) and _adds(spec, live.params[0], numbers, shared)
-        buckets = shards.make_buckets(measured, make_buckets=make_buckets, is_additive=adds)
-        apart = (shards.steps_apart(spec, p, held, adds) for p, held in zip(live.params, live.states, strict=True))
-        parts = [p if is_split(p) and own else None for p, own in zip(live.params, apart, strict=True)]
-        of_devices = [[part for part, each in zip(parts, devices, strict=True) if each == device] for device in sums]
-        return Measurement(list(buckets), list(sums.values()), of_devices, held)
+        parts = [[part for part, each in zip(in_parts, devices, strict=True) if each == device] for device in sums]
+        return Measurement(list(make_buckets(measured)), list(sums.values()), parts, held)
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Return whether the buckets still describe the parameters, their gradients and their state."""
@@ -79,11 +86,6 @@ class Measurement:
         for bucket in self.buckets:
             bucket.step(numbers)
         return added(map(over_shards, self.sums, self.parts))
-
-
-def _adds(spec: GroupSpec, p: Tensor, numbers: tuple[str, ...], shared: Declared) -> bool:
-    program = spec.program(p)
-    return is_additive(trace(program, (*numbers, *(["t"] if "t" in program.counted else []))), shared.sums)
 
 
 def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:

@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 
 from ...kinds import KINDS, Extent
 from ...rule import Program, TensorSlot
-from ...trace import RuleError, Trace, trace
+from ...trace import RuleError, Trace, trace, with_count
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory
 from .accessors import DTYPES, FLOATS, Slot
@@ -96,11 +96,7 @@ def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused:
     _check_dtypes([dtype], FLOATS)
     stored = [dtype if s.codec is None else s.codec.dtypes[s.part] for s in program.stored]
     counters = tuple(s.counter_dtype(is_fused) for s in program.counted.values())
-    return kernel_for(program, _names(program, numbers), (dtype, dtype, *stored), counters)
-
-
-def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
-    return (*numbers, "t") if "t" in program.counted else numbers
+    return kernel_for(program, with_count(program, numbers), (dtype, dtype, *stored), counters)
 
 
 def check_machine() -> None:
@@ -272,6 +268,6 @@ def make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:
         UnsupportedError: some parameter cannot be run.
     """
     for program, members in live.grouped_by(_dtypes):
-        bucket = KernelBucket(program, _names(program, live.numbers), members, *live.at(members))
+        bucket = KernelBucket(program, with_count(program, live.numbers), members, *live.at(members))
         bucket.read(list(map(GRAD, bucket.params)))
         yield bucket

@@ -1,0 +1,140 @@
+"""Words that reduce, for tensors of which every rank has a part: sums of parts, added over the ranks in their order.
+
+All tensors of a list are added up in one message, in double.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..group import GroupSpec
+from ..kinds import Extent
+from ..rule import Program
+from ..sums import in_rank_order
+from ..trace import reduces, trace, with_count
+from ..views import is_dtensor, is_placed_as, is_split_in_chunks
+from ..vocabulary import Word
+from .base import ActiveParams, Batch
+from .partition import BatchBucket, split
+
+RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
+"""What runs a batch with other reductions; see `Executor.run_sums`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a tensor on this rank.
+
+    Attributes:
+        shape: the shape of the whole tensor.
+        groups: for each dimension that is cut, the process groups of the ranks that have other parts along it.
+    """
+
+    shape: tuple[int, ...]
+    groups: Mapping[int, tuple[Any, ...]]
+
+    @staticmethod
+    def of(p: Any) -> Part:
+        """Return how a parameter is cut."""
+        groups: dict[int, tuple[Any, ...]] = {}
+        for dim, placement in enumerate(p.placements) if is_dtensor(p) else ():
+            if placement.is_shard():
+                groups[placement.dim] = (*groups.get(placement.dim, ()), p.device_mesh.get_group(dim))
+        return Part(tuple(p.shape), groups)
+
+
+def can_run(spec: GroupSpec, p: Tensor, held: Mapping[str, Any]) -> bool:
+    """Return whether the rule's words can be taken over the parts of a parameter, with its state cut as it is."""
+    if spec.kind != "per_tensor" or p.is_complex() or not is_split_in_chunks(p) or spec.codecs(p):
+        return False
+    with_elements = (x for x in held.values() if isinstance(x, Tensor) and x.dim())
+    return _all_add_up(spec.program(p), spec.numbers) and all(is_placed_as(p, x) for x in with_elements)
+
+
+@cache
+def _all_add_up(program: Program, numbers: tuple[str, ...]) -> bool:
+    words: Iterator[Any] = (n.target for n in trace(program, with_count(program, numbers)).graph.nodes if reduces(n))
+    return all(word.made_of is not None for word in words)
+
+
+@dataclass(frozen=True)
+class Reductions:
+    """What reduces lists of parts, one for each of ``parts``; it stands for `plan.reduced`."""
+
+    parts: Sequence[Part]
+
+    def __call__(self, word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> list[Tensor]:
+        """Apply a word to tensors whose values change along the dimensions of ``extent``."""
+        terms = [_Term.of(word, Extent(extent), part, x, numbers) for part, x in zip(self.parts, tensors, strict=True)]
+        together: dict[tuple[Any, ...], list[int]] = {}
+        for place, term in enumerate(terms):
+            together.setdefault(term.groups, []).append(place)
+        found: dict[int, Tensor] = {}
+        for groups, places in together.items():
+            sums = _added([terms[place].sum for place in places], groups)
+            found.update(zip(places, sums, strict=True))
+        of_tensors = enumerate(zip(terms, tensors, strict=True))
+        return [term.result(word, found[place], x.dtype) for place, (term, x) in of_tensors]
+
+
+@dataclass(frozen=True)
+class _Term:
+    """The sum of one part, in double, the number of terms in the whole sum, and the groups that have other parts."""
+
+    sum: Tensor
+    count: int
+    groups: tuple[Any, ...]
+
+    @staticmethod
+    def of(word: Word, extent: Extent, part: Part, x: Tensor, numbers: tuple[Any, ...]) -> _Term:
+        assert word.made_of is not None
+        dims, changing = word.reduced(x.dim(), *numbers), extent.dims(len(part.shape))
+        summed = _squares(x, dims, word) if word.made_of.of_squares else _sum(x, dims, word)
+        cut = [dim for dim in dims if dim in changing]
+        groups = tuple(group for dim in cut for group in part.groups.get(dim, ()))
+        return _Term(summed, math.prod(part.shape[dim] for dim in cut), groups)
+
+    def result(self, word: Word, total: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the word's result from the sum over all parts."""
+        assert word.made_of is not None
+        value = total / torch.full_like(total, self.count) if word.made_of.is_mean else total
+        return (value.sqrt() if word.made_of.of_squares else value).to(dtype)
+
+
+def _sum(x: Tensor, dims: tuple[int, ...], word: Word) -> Tensor:
+    if not dims:
+        return x.double()
+    return torch.sum(x, dims, keepdim=word.reduces != "tensor", dtype=torch.float64)
+
+
+def _squares(x: Tensor, dims: tuple[int, ...], word: Word) -> Tensor:
+    if not dims:
+        return x.double() ** 2
+    is_kept = word.reduces != "tensor" and x.dim() > 1
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=is_kept, dtype=torch.float64)
+    return norm**2
+
+
+def _added(sums: list[Tensor], groups: tuple[Any, ...]) -> list[Tensor]:
+    """Return sums added over the ranks of all groups, in one message for each."""
+    if not groups:
+        return sums
+    total = in_rank_order(torch.cat([x.reshape(-1) for x in sums]), groups)
+    parts = torch.split(total, [x.numel() for x in sums])
+    return [part.view(x.shape) for part, x in zip(parts, sums, strict=True)]
+
+
+def make_buckets(live: ActiveParams, run_sums: RunSums, parts: Mapping[int, Part]) -> Iterator[BatchBucket]:
+    """Put parts together that an executor runs at once; ``parts`` says how each is cut, by its identity."""
+
+    def run(batch: Batch) -> dict[str, Any]:
+        return run_sums(batch, Reductions([parts[id(p)] for p in batch.params]))
+
+    yield from split(live, run=run)
