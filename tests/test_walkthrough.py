@@ -32,16 +32,13 @@ def gradient_of_matrix(step: int) -> torch.Tensor:
     return torch.randn(MATRIX.shape, dtype=F64, generator=generator)
 
 
-REFUSED = {
-    "lbfgs": "LBFGS has no steps to walk through, since its rule asks for new gradients",
-    "steepestdescent": "SteepestDescent has no steps to walk through, since its rule asks for new gradients",
-    "sparseadam": "SparseAdam takes only sparse gradients",
-}
+REFUSED = {"sparseadam": "SparseAdam takes only sparse gradients"}
+DRIVERS = {name: cls for name, cls in CLASSES.items() if cls.needs_closure({**defaults(cls), "params": []})}
 OF_MATRICES = {
     name: cls for name, cls in CLASSES.items() if cls.rule_for({**defaults(cls), "params": []}).kind == "matrix"
 }
 WALKED = [
-    *((cls, START) for name, cls in CLASSES.items() if name not in {*REFUSED, *OF_MATRICES}),
+    *((cls, START) for name, cls in CLASSES.items() if name not in {*REFUSED, *DRIVERS, *OF_MATRICES}),
     *((cls, MATRIX) for cls in OF_MATRICES.values()),
     *((cls, START) for name, cls in OF_MATRICES.items() if "muon" not in name),
 ]
@@ -163,6 +160,76 @@ def test_the_loss_is_a_part_of_some_steps() -> None:
     step = walk.step(gradient(0), loss=torch.tensor(2.0))
     assert float(symbols(step)["τ"]) == pytest.approx(2.0 / float(gradient(0).square().sum()))
     assert step.number == 1
+
+
+def valley(x: torch.Tensor) -> torch.Tensor:
+    return (x[0] - 3) ** 2 + 10 * (x[1] - x[0] ** 2 / 4) ** 2 + x[2] ** 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lbfgs", {"max_iter": 3}),
+        ("lbfgs", {"line_search_fn": "strong_wolfe", "max_iter": 3}),
+        *(("steepestdescent", {"line_search": search}) for search in ("strong_wolfe", "armijo")),
+        ("steepestdescent", {"weight_decay": 0.1, "maximize": True}),
+    ],
+    ids=str,
+)
+def test_the_steps_of_a_search_are_the_optimizers_to_the_bit(name: str, options: Options) -> None:
+    """Every point that is tried has the loss that the function has there, along the direction that is told."""
+    sign, decay = (-1.0 if "maximize" in options else 1.0), options.get("weight_decay", 0.0)
+    walk = Walkthrough(CLASSES[name], START, **options)
+    p = torch.nn.Parameter(START.clone())
+    optimizer = CLASSES[name]([p], **options)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return sign * valley(x)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        found = loss(p)
+        found.backward()
+        return found
+
+    for number in range(1, 4):
+        step = walk.search(loss)
+        optimizer.step(closure)
+        assert torch.equal(step.after, p.detach())
+        assert step.number == number
+        theta, direction, at, tried = step.before, None, None, 0
+        for each in step.equations:
+            if each.symbol == "θ":
+                theta = torch.as_tensor(each.value)
+            elif each.symbol == "d":
+                direction = torch.as_tensor(each.value)
+            elif each.symbol == "step":
+                at = float(each.value)
+            elif each.expression == "J(θ + step·d)":
+                point, tried = torch.add(theta, direction, alpha=at), tried + 1
+                assert float(each.value) == pytest.approx(float(valley(point)) + decay / 2 * float(point @ point))
+        assert torch.equal(theta, step.after)
+        assert tried > 0
+
+
+def test_an_exact_search_by_hand() -> None:
+    """On a quadratic the step is g·g / g·Ag."""
+    scales = torch.tensor([1.0, 4.0, 9.0], dtype=F64)
+    walk = Walkthrough(steepest.SteepestDescent, START, line_search="exact")
+    step = walk.search(lambda x: (scales * x * x).sum() / 2)
+    g = scales * START
+    told = symbols(step)
+    assert torch.equal(told["g"], g)
+    torch.testing.assert_close(told["h"], scales * (START - g))
+    torch.testing.assert_close(step.after, START - (g @ g) / (g @ (scales * g)) * g)
+    assert torch.equal(torch.as_tensor(step.given["g"]), g)
+
+
+def test_steps_and_searches_are_not_mistaken_for_each_other() -> None:
+    with pytest.raises(ValueError, match=r"LBFGS asks for new gradients on its way; take its steps by search\("):
+        Walkthrough(steepest.LBFGS, START).step(gradient(0))
+    with pytest.raises(ValueError, match=r"Adam takes one gradient for a step; take its steps by step\(gradient\)"):
+        Walkthrough(steepest.Adam, START).search(valley)
 
 
 def test_a_step_that_is_left_out_has_no_update() -> None:

@@ -91,7 +91,7 @@ def noting(rule: Rule) -> Rule:
     Raises:
         ValueError: the source of such a function cannot be read.
     """
-    if rule.kind == "matrix":
+    if rule.kind in ("matrix", "driver"):
         return replace(rule, fn=Noted(rule.fn))
     return rule if rule.shared is None else replace(rule, shared=replace(rule.shared, renew=Noted(rule.shared.renew)))
 
@@ -162,6 +162,24 @@ def of_lines(spec: GroupSpec, inputs: Inputs) -> Evaluated:
     own |= {PLAIN.symbol(rule.letters[s.name]): numbers[s.name] for s in program.scalars}
     own |= {PLAIN.symbol(name): x for name in taken if (x := as_value(numbers.get(name))) is not None}
     return Evaluated({**own, **given}, (*before, *lines.lines(results, {p: PLAIN.symbol("p"), g: "g"}), *after), new)
+
+
+def before_search(rule: Rule, parameter: Tensor, held: Mapping[str, Any], numbers: Mapping[str, Any]) -> Given:
+    """Return the values that a step of a driver starts from: the weights, its state, and its numbers."""
+    known = {rule.letters[s.name]: held.get(s.name, s.init) for s in rule.state if s.kind == "shared" or s.name in held}
+    known |= {name: numbers[name] for name in inspect.signature(rule.fn).parameters if name in numbers}
+    values = {"p": parameter.detach().clone(), **known}
+    found = {PLAIN.symbol(name): as_value(x) for name, x in values.items()}
+    return {symbol: x.clone() if isinstance(x, Tensor) else x for symbol, x in found.items() if x is not None}
+
+
+def of_search(rule: Rule) -> tuple[Equation, ...]:
+    """Return the equations of a driver's step that has been taken."""
+    lines = noted_by(rule)
+    assert lines is not None
+    x, *_ = inspect.signature(rule.fn).parameters
+    results = (x, *(rule.letters[name] for name in rule.arguments))
+    return tuple(lines.lines(results, {x: PLAIN.symbol("p")}))
 
 
 def _stand_in(p: Any, g: Any, made: Any) -> tuple[Any, Any]:

@@ -71,6 +71,7 @@ class Writer:
             ast.Compare: self._comparison,
             ast.Attribute: self._attribute,
             ast.Call: self._call,
+            ast.YieldFrom: self._delegated,
         }.get(type(node), self._spelled)
         return write(node)
 
@@ -110,9 +111,15 @@ class Writer:
             return Text(f"{self.text(node.value).inside(ATOM)}ᵀ", POWER)
         return self._spelled(node)
 
+    def _delegated(self, node: Any) -> Text:
+        return self.text(node.value)
+
     def _call(self, node: Any) -> Text:
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "square" and not node.args:
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if method == "square" and not node.args:
             return _square(self.text(node.func.value))
+        if method == "add" and [x.arg for x in node.keywords] == ["alpha"]:
+            return self._sum(node)
         word, args = self._word(node), node.args
         if word is lerp:
             a, b, weight = map(self.text, args)
@@ -120,6 +127,12 @@ class Writer:
         if word is not None:
             return Text(PLAIN.word(word).format(*(self.text(x).text for x in args)), ATOM)
         return self._spelled(node)
+
+    def _sum(self, node: Any) -> Text:
+        """Return torch.add(a, b, alpha=c), or a.add(b, alpha=c), as a + c·b."""
+        a, b = node.args if len(node.args) == 2 else (node.func.value, *node.args)
+        times = PLAIN.operators[operator.mul](self.text(node.keywords[0].value), self.text(b))
+        return PLAIN.operators[operator.add](self.text(a), times)
 
     def _word(self, node: ast.Call) -> Word | None:
         """Return the word that is called, with as many arguments as it has; one of torch and math counts too."""

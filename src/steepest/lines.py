@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from .equations import PLAIN
+from .equations import PLAIN, POWER
 from .expressions import Writer
 from .noting import Call, Copy, Note, Notes
 
@@ -24,6 +25,9 @@ Value = Tensor | float
 
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 """Digits of the place of a value among the several that a function returns."""
+
+EVALUATED = ("J", "J", "∇J")
+"""Symbols of what a driver is sent for a point that it yields: the loss, and the gradient."""
 
 OTHER = "′"
 """Sign behind the symbol of a helper's variable, where the function has another variable with that symbol."""
@@ -45,10 +49,15 @@ class Equation:
 
 
 def as_value(x: Any) -> Value | None:
-    """Return a tensor, or a number in double; None for anything else."""
+    """Return a tensor of numbers, or a number in double; None for anything else, and for what is true or false."""
     if isinstance(x, Tensor):
-        return x
+        return None if x.dtype == torch.bool else x
     return float(x) if isinstance(x, int | float) and not isinstance(x, bool) else None
+
+
+def is_several(x: Any) -> bool:
+    """Return whether a value has several numbers."""
+    return isinstance(x, Tensor) and x.numel() > 1
 
 
 class Noted:
@@ -163,6 +172,8 @@ class _Made(NamedTuple):
     @property
     def text(self) -> str:
         """The expression in symbols."""
+        if isinstance(self.expression, ast.Yield) and self.expression.value is not None:
+            return f"{EVALUATED[int(self.place)]}({self.writer.text(self.expression.value).text})"
         text = self.writer.text(self.expression).text
         if isinstance(self.place, str):
             return f"{self.symbol} of {text}"
@@ -186,7 +197,7 @@ def _made_by(of: Copy, notes: Notes, writer: Writer, results: Sequence[str], sym
     written: dict[str, ast.expr] = {}
     for note in notes.made:
         statement = of.statements[note.statement]
-        expression = notes.decided(statement.expression)
+        expression = note.decided(statement.expression)
         names, own = statement.names, symbols
         if names is None:
             names = tuple(results)
@@ -195,6 +206,9 @@ def _made_by(of: Copy, notes: Notes, writer: Writer, results: Sequence[str], sym
         arguments = None if note.call is None or _is_spread(note.call) else _arguments(note.call, expression)
         if note.call is not None and arguments is not None:
             yield from _inside(note.call, arguments, of, writer, names, own)
+        elif statement.is_part:
+            made = zip(names, own, note.values, strict=True)
+            yield from (_Made(name, symbol, expression, x, writer, name) for name, symbol, x in made)
         elif isinstance(expression, ast.Dict) and statement.names is not None:
             written[names[0]] = expression
         elif isinstance(note.values[0], dict):
@@ -209,11 +223,37 @@ def _of_statement(
     """Return the values of a statement."""
     parts = [expression] * len(note.values)
     places: list[int] = [0] if len(parts) == 1 else list(range(1, len(parts) + 1))
-    if isinstance(expression, ast.Tuple) and len(expression.elts) == len(parts) > 1:
-        parts, places = expression.elts, [0] * len(parts)
+    if isinstance(expression, ast.Tuple):
+        parts, places = _elements(expression, len(parts)) or (parts, places)
     writers = [writer] * len(parts)
     made = list(map(_Made, names, symbols, parts, note.values, writers, places))
-    return made if any(places) else _in_order(made)
+    return [*(made if any(places) else _in_order(made)), *(part for each in made for part in _fields(each))]
+
+
+def _elements(expression: ast.Tuple, count: int) -> tuple[list[ast.expr], list[int]] | None:
+    """Return the expressions of a tuple's values, and the place of each among the values of its expression.
+
+    Return None where several of its expressions are spread.
+    """
+    spread = [place for place, part in enumerate(expression.elts) if isinstance(part, ast.Starred)]
+    if len(spread) > 1:
+        return None
+    if not spread:
+        return expression.elts, [0] * count
+    (at,) = spread
+    before, (whole, *after) = expression.elts[:at], expression.elts[at:]
+    size = count - len(before) - len(after)
+    inside = whole.value if isinstance(whole, ast.Starred) else whole
+    places = [*[0] * len(before), *range(1, size + 1), *[0] * len(after)]
+    return [*before, *[inside] * size, *after], places
+
+
+def _fields(made: _Made) -> Iterator[_Made]:
+    """Yield the numbers of a named tuple, unless the line makes it of numbers that are there."""
+    for field in () if isinstance(made.expression, ast.Call) else getattr(made.value, "_fields", ()):
+        part, x = ast.Attribute(made.expression, field, ast.Load()), getattr(made.value, field)
+        if made.name.strip("_") and not is_several(x):
+            yield _Made(f"{made.name}.{field}", f"{made.symbol}.{field}", part, x, made.writer)
 
 
 def _of_dictionary(note: Note, expression: ast.expr, writer: Writer, written: Mapping[str, ast.expr]) -> list[_Made]:
@@ -262,9 +302,10 @@ def _inside(
     own: dict[str, str] = {}
     made: list[_Made] = []
     for name, part in arguments.items():
-        symbol, text = PLAIN.symbol(name), writer.text(part).text
-        if text == symbol or (name not in assigned and not isinstance(part, ast.BinOp | ast.Call)):
-            own[name] = text
+        symbol, text = PLAIN.symbol(name), writer.text(part)
+        is_simple = text.tightness >= POWER and not isinstance(part, ast.Call)
+        if text.text == symbol or (name not in assigned and is_simple):
+            own[name] = text.text
         else:
             own[name] = symbol + OTHER if symbol in taken else symbol
             made.append(_Made(name, own[name], part, call.arguments[name], writer))
@@ -276,14 +317,15 @@ def _inside(
 
 
 def _is_spread(call: Call) -> bool:
-    """Return whether a call returns a tuple that is spread over its results, so that they have no expressions."""
+    """Return whether a call returns several tuples that are spread over its results, which have no expressions then."""
     returned = (call.of.statements[note.statement] for note in call.notes.made)
-    parts = (x.expression.elts for x in returned if x.names is None and isinstance(x.expression, ast.Tuple))
-    return any(isinstance(part, ast.Starred) for each in parts for part in each)
+    parts = (x.expression for x in returned if x.names is None and isinstance(x.expression, ast.Tuple))
+    return any(_elements(each, len(each.elts)) is None for each in parts)
 
 
 def _arguments(call: Call, expression: ast.expr) -> dict[str, ast.expr] | None:
     """Return the expression of each argument of a call, a default being its value; None if it cannot be told."""
+    expression = expression.value if isinstance(expression, ast.YieldFrom) else expression
     if not isinstance(expression, ast.Call):
         return None
     if any(isinstance(each, ast.Starred) for each in expression.args) or any(

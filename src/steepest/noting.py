@@ -12,7 +12,7 @@ import builtins
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -32,10 +32,12 @@ class Statement:
     Attributes:
         names: the names that it assigns, in order, empty for those that are not plain names; None for a return.
         expression: the expression on its right.
+        is_part: whether the names are of values inside those of the expression, as t in ``(t, f), g = ...``.
     """
 
     names: tuple[str, ...] | None
     expression: ast.expr
+    is_part: bool = False
 
 
 class Copy:
@@ -73,12 +75,29 @@ class Copy:
         self.function.__kwdefaults__ = original.__kwdefaults__
 
 
+Sides = Mapping[tuple[int, int], set[bool]]
+"""The sides that each condition took, by its place in the source."""
+
+
 class Note(NamedTuple):
-    """Values of a statement, and the call that made them, where that is a function with a copy."""
+    """Values of a statement.
+
+    Attributes:
+        statement: the number of the statement.
+        values: its values.
+        sides: the sides that its conditions took.
+        call: the call that made the values, where that is of a function with a copy.
+    """
 
     statement: int
     values: tuple[Any, ...]
+    sides: Sides
     call: Call | None
+
+    def decided(self, expression: ast.expr) -> ast.expr:
+        """Return a copy of an expression, with the side that each condition took in place of both."""
+        made: ast.expr = _Deciding(self.sides).visit(copy.deepcopy(expression))
+        return made
 
 
 class Call(NamedTuple):
@@ -97,16 +116,21 @@ class Notes:
         copies: returns the copy of a function that is called as the whole right side of a statement; None to call the
             function itself.
         made: the values in the order in which they were made.
-        sides: the sides that each condition took, by its place in the source.
     """
 
     copies: Callable[[Any], Copy | None]
     made: list[Note] = field(default_factory=list)
-    sides: dict[tuple[int, int], set[bool]] = field(default_factory=dict)
+    _sides: dict[tuple[int, int], set[bool]] = field(default_factory=dict)
     _inside: Call | None = None
 
     def called(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call a function, or its copy."""
+        """Call a function, or its copy. A generator, which runs later, has none."""
+        if inspect.isgeneratorfunction(function):
+            return function(*args, **kwargs)
+        return self.delegated(function, *args, **kwargs)
+
+    def delegated(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function, or its copy; a generator runs at once."""
         of = self.copies(function)
         if of is None:
             return function(*args, **kwargs)
@@ -120,8 +144,8 @@ class Notes:
 
     def assigned(self, statement: int, values: tuple[Any, ...]) -> None:
         """Note the values of a statement."""
-        inside, self._inside = self._inside, None
-        self.made.append(Note(statement, tuple(map(_kept, values)), inside))
+        self.made.append(Note(statement, tuple(map(_kept, values)), self._sides, self._inside))
+        self._sides, self._inside = {}, None
 
     def returned(self, statement: int, result: Any) -> Any:
         """Note the values that are returned, and return them."""
@@ -131,13 +155,8 @@ class Notes:
     def chosen(self, place: tuple[int, int], condition: Any) -> bool:
         """Note the side that a condition takes, and return it."""
         side = bool(condition)
-        self.sides.setdefault(place, set()).add(side)
+        self._sides.setdefault(place, set()).add(side)
         return side
-
-    def decided(self, expression: ast.expr) -> ast.expr:
-        """Return a copy of an expression, with the side that each condition took in place of both."""
-        made: ast.expr = _Deciding(self.sides).visit(copy.deepcopy(expression))
-        return made
 
 
 def _kept(x: Any) -> Any:
@@ -150,7 +169,7 @@ def _kept(x: Any) -> Any:
 class _Deciding(ast.NodeTransformer):
     """Transformer that replaces a condition by the side that it took, where it took only one."""
 
-    def __init__(self, sides: Mapping[tuple[int, int], set[bool]]) -> None:
+    def __init__(self, sides: Sides) -> None:
         self._sides = sides
 
     def visit(self, node: ast.AST) -> Any:
@@ -195,15 +214,21 @@ class _Noting(ast.NodeTransformer):
         """Return an assignment and the call that notes its values."""
         elements = target.elts if isinstance(target, ast.Tuple) else [target]
         names = tuple(each.id if isinstance(each, ast.Name) else "" for each in elements)
-        is_noted = any(names) and not any(isinstance(each, ast.Starred) for each in elements)
-        number = self._numbered(names, expression) if is_noted else None
+        inner = [each for each in elements if isinstance(each, ast.Tuple)]
+        parts = tuple(x.id for each in inner for x in ast.walk(each) if isinstance(x, ast.Name))
+        if not any(names) or any(isinstance(each, ast.Starred) for each in elements):
+            return self.generic_visit(node)
+        notes = [self._note(node, names, self._numbered(names, expression))]
+        notes += [self._note(node, parts, self._numbered(parts, expression, is_part=True))] if parts else []
         self.generic_visit(node)
-        if number is None:
-            return node
         node.value = _opened(node.value)
+        return [node, *notes]
+
+    def _note(self, node: ast.stmt, names: Sequence[str], number: int) -> ast.stmt:
+        """Return the call that notes the values of a statement."""
         values: list[ast.expr] = [ast.Name(name, ast.Load()) if name else ast.Constant(None) for name in names]
         call = _call(node, "assigned", ast.Constant(number), ast.Tuple(values, ast.Load()))
-        return [node, ast.copy_location(ast.Expr(call), node)]
+        return ast.copy_location(ast.Expr(call), node)
 
     def _returned(self, node: Any, expression: ast.expr) -> ast.Return:
         number = self._numbered(None, expression)
@@ -218,16 +243,23 @@ class _Noting(ast.NodeTransformer):
         node.test = _call(node, "chosen", place, node.test)
         return node
 
-    def _numbered(self, names: tuple[str, ...] | None, expression: ast.expr) -> int:
-        self.statements.append(Statement(names, copy.deepcopy(expression)))
+    def _numbered(self, names: tuple[str, ...] | None, expression: ast.expr, *, is_part: bool = False) -> int:
+        self.statements.append(Statement(names, copy.deepcopy(expression), is_part))
         return len(self.statements) - 1
 
 
 def _opened(expression: ast.expr) -> ast.expr:
     """Return a call so that the lines of its function can be noted too, and any other expression as it is."""
+    if isinstance(expression, ast.YieldFrom):
+        expression.value = _opened_call(expression.value, "delegated")
+        return expression
+    return _opened_call(expression, "called")
+
+
+def _opened_call(expression: ast.expr, method: str) -> ast.expr:
     if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Name):
         return expression
-    called: Any = _call(expression, "called", expression.func, *expression.args)
+    called: Any = _call(expression, method, expression.func, *expression.args)
     called.keywords = expression.keywords
     opened: ast.expr = called
     return opened

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,23 @@ import torch
 from torch import Tensor
 
 from . import group as groups
-from .evaluation import Evaluated, Given, Inputs, noted_by, noting, of_lines, of_shared, of_trace
+from .evaluation import (
+    Evaluated,
+    Given,
+    Inputs,
+    before_search,
+    noted_by,
+    noting,
+    of_lines,
+    of_search,
+    of_shared,
+    of_trace,
+)
+from .executors import driver
 from .executors.dispatch import shared_numbers
 from .fields import EXECUTION_SWITCHES, STORAGE_OPTIONS
 from .group import GroupSpec
-from .lines import Equation, Value
+from .lines import Equation, Value, is_several
 from .optimizer import Optimizer
 from .rule import Rule
 
@@ -53,9 +65,9 @@ class Step:
 class Walkthrough:
     """An optimizer's steps on one parameter, with the values of all symbols.
 
-    A rule that is traced shows its equations. One that multiplies matrices shows the lines of its own source, with the
-    side that each condition took. Where parameters share numbers, the sums over the tensor come first, then the lines
-    that renew the numbers.
+    A rule that is traced shows its equations. One that multiplies matrices, or asks for new gradients on its way, shows
+    the lines of its own source, with the side that each condition took. Where parameters share numbers, the sums over
+    the tensor come first, then the lines that renew the numbers.
 
     Args:
         cls: the optimizer's class.
@@ -63,8 +75,8 @@ class Walkthrough:
         options: as for its constructor, but for those that say how a step runs or how its results are kept.
 
     Raises:
-        ValueError: the rule asks for new gradients on its way; or the options say how a step runs; or the class refuses
-            the options or the parameter.
+        ValueError: the options say how a step runs, or the class refuses the options or the parameter; or it takes only
+            sparse gradients.
     """
 
     def __init__(self, cls: type[Optimizer], p: Tensor, **options: Any) -> None:
@@ -88,6 +100,11 @@ class Walkthrough:
         self._parameter.data.copy_(value)
 
     @property
+    def searches(self) -> bool:
+        """True for a rule that asks for new gradients on its way, whose steps are taken by `search`."""
+        return self._rule.kind == "driver"
+
+    @property
     def helpers(self) -> dict[str, str]:
         """The functions that the lines of the last step call, with their meanings."""
         noted = noted_by(self._rule)
@@ -102,16 +119,50 @@ class Walkthrough:
             loss: the loss, for rules whose step depends on it (`MoMo`).
 
         Raises:
-            ValueError: the loss is missing.
+            ValueError: the loss is missing, or the rule asks for new gradients on its way; see `search`.
         """
+        name = type(self._optimizer).__name__
+        if self.searches:
+            raise ValueError(f"{name} asks for new gradients on its way; take its steps by search(function)")
         if loss is None and self._optimizer.needs_loss(self._group):
-            name = type(self._optimizer).__name__
             raise ValueError(f"the step of {name} depends on the loss; give it too: step(gradient, loss=loss)")
         before, self._parameter.grad = self.p, gradient.detach().clone()
         found = self._evaluated(loss)
         self._optimizer.step(loss=loss)
         self._number += 1
         return Step(self._number, found.given, found.equations, before, self.p, gradient)
+
+    @torch.no_grad()
+    def search(self, function: Callable[[Tensor], Tensor]) -> Step:
+        """Take a step of a rule that asks for new gradients on its way, and return its values.
+
+        Args:
+            function: function of the parameter that returns the loss, 0-dim.
+
+        Raises:
+            ValueError: the rule takes one gradient; see `step`.
+        """
+        cls, group, p = type(self._optimizer), self._group, self._parameter
+        if not self.searches:
+            raise ValueError(f"{cls.__name__} takes one gradient for a step; take its steps by step(gradient)")
+        gradients: list[Tensor] = []
+
+        def closure() -> Tensor:
+            p.grad = None
+            loss = function(p)
+            loss.backward()  # type: ignore[no-untyped-call]
+            gradients.append(torch.zeros_like(p) if p.grad is None else p.grad.clone())
+            return loss
+
+        before, rule = self.p, self._rule
+        numbers, switches = groups.values(cls.fields, group)
+        spec = GroupSpec.under(cls, rule, group, switches)
+        given = before_search(rule, p, self._optimizer.state.get(p, {}), numbers)
+        driver.step(spec, closure, {**switches, **numbers}, self._optimizer.state)
+        self._number += 1
+        weights, *others = given.items()
+        given = dict([weights, ("g", gradients[0]), *others])
+        return Step(self._number, given, of_search(rule), before, self.p, gradients[0])
 
     def _evaluated(self, loss: Any) -> Evaluated:
         """Return the values that the next step starts from, and its equations. Nothing is written."""
@@ -144,21 +195,12 @@ def _check(cls: type[Optimizer], options: Mapping[str, Any]) -> None:
 
 
 def _check_rule(cls: type[Optimizer], rule: Rule) -> None:
-    if rule.kind == "driver":
-        raise ValueError(
-            f"{cls.__name__} has no steps to walk through, since its rule asks for new gradients on its way"
-        )
     if rule.sparse == "lazy":
         raise ValueError(f"{cls.__name__} takes only sparse gradients, and a walkthrough takes dense ones")
 
 
 LONGEST, MOST_ROWS, MOST_COLUMNS = 12, 8, 8
 """Numbers of a vector, rows and columns of a matrix, that are shown one by one."""
-
-
-def is_several(value: Value) -> bool:
-    """Return whether a value has several numbers."""
-    return isinstance(value, Tensor) and value.numel() > 1
 
 
 def in_rows(value: Value, digits: int = 4) -> list[list[str]] | None:
@@ -185,3 +227,6 @@ def in_numbers(value: Value, digits: int = 4) -> str:
         return f"({', '.join(f'{x:.{digits}g}' for x in value.tolist())})"
     norm = float(torch.linalg.vector_norm(value))
     return f"{'×'.join(map(str, value.shape))} numbers of norm {norm:.{digits}g}"
+
+
+__all__ = ["Equation", "Step", "Value", "Walkthrough", "in_numbers", "in_rows", "is_several"]

@@ -23,6 +23,7 @@ from steepest.study.optimizers import settings
 from steepest.study.optimizers.config import OptimizerConfig
 from steepest.study.seeds import GlobalStream
 from steepest.walkthrough import Step, Walkthrough, in_numbers, is_several
+from steepest.wrappers import Wrapper
 
 SURFACE: Final = "ravine"
 OF_MATRICES: Final = "least-squares"
@@ -69,7 +70,7 @@ class Explanation:
         """Return the equations, then the values of so many steps; None: of all."""
         title = self.traced.surface.title.partition(":")[0]
         lines = [f"{self.label} on {title} ({self.traced.surface.label}), {self.choice.words}"]
-        lines += [f"    {each.symbol} ← {each.expression}" for each in self.steps[-1].equations]
+        lines += dict.fromkeys(f"    {each.symbol} ← {each.expression}" for each in self.steps[-1].equations)
         lines += [f"with {', '.join(f'{name} = {value}' for name, value in self.numbers.items())}"]
         lines += [f"where {name}(...): {meaning}" for name, meaning in self.helpers.items()]
         lines += [self.remark] if self.remark else []
@@ -148,7 +149,7 @@ def explain(
     traced = trace(found, optimizer, budget=max(BUDGET, steps), starts=starts, lr=lr, rates=rates, seed=seed)
     if not traced.paths:
         ((label, reason), *_) = traced.skipped
-        hint = "" if found.label == usual else f"; walk on {usual}"
+        hint = f"; walk on {usual}" if usual == OF_MATRICES and found.name != usual else ""
         raise UsageError(f"{label} cannot walk on {found.label}: {reason}{hint}")
     (path, *_) = traced.paths
     config = OptimizerConfig.read(dict(path.config))
@@ -181,6 +182,10 @@ def _multiplies(config: OptimizerConfig) -> bool:
 
 def _walkthrough(config: OptimizerConfig, parameter: Tensor) -> Walkthrough:
     made = config.build([parameter.clone().requires_grad_()])
+    if isinstance(made, Wrapper):
+        raise UsageError(
+            f"{config.label} is around another optimizer, and has no equations of its own; explain that one"
+        )
     if not isinstance(made, Optimizer):
         raise UsageError(f"{config.label} is not a rule of this library, so it has no equations to walk through")
     try:
@@ -191,10 +196,13 @@ def _walkthrough(config: OptimizerConfig, parameter: Tensor) -> Walkthrough:
 
 def _step(walk: Walkthrough, surface: Surface, draw: Draw) -> Step:
     """Take a step on a surface, with the noise of a draw."""
-    parameter = walk.p.requires_grad_()
-    loss = surface.loss(draw, [parameter])
-    (gradient,) = torch.autograd.grad(loss, [parameter])
-    step = walk.step(gradient, loss.detach())
+    if walk.searches:
+        step = walk.search(lambda p: surface.loss(draw, [p]))
+    else:
+        parameter = walk.p.requires_grad_()
+        loss = surface.loss(draw, [parameter])
+        (gradient,) = torch.autograd.grad(loss, [parameter])
+        step = walk.step(gradient, loss.detach())
     if surface.box:
         walk.p = walk.p.clamp(*surface.box)
     return step
