@@ -8,7 +8,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -90,6 +90,79 @@ def test_a_line_that_only_calls_a_helper_stands_for_its_lines() -> None:
         "a ← b - c′ = -22",
         "rest ← c′ = 20",
         "b ← rest = 20",
+    ]
+
+
+def pairing(a: float, b: float) -> tuple[float, float, float]:
+    a, b = half(a), half(b + 1)
+    b, a = half(a), half(b)
+    c, rest = spread(a)
+    return b, *halves(c), rest
+
+
+def half(x: float) -> float:
+    y = x / 2
+    return y + 1
+
+
+def spread(x: float) -> tuple[float, float]:
+    y = x + 1
+    return *(y, y + 1)[:1], y + 2
+
+
+def test_helpers_in_a_tuple_stand_for_their_lines_unless_names_cross() -> None:
+    noted = Noted(pairing)
+    assert noted(1.0, 3.0) == pairing(1.0, 3.0)
+    assert told(noted, "p", "q", "r", "s") == [
+        "y ← a / 2 = 0.5",
+        "a ← y + 1 = 1.5",
+        "x ← b + 1 = 4",
+        "y ← x / 2 = 2",
+        "b ← y + 1 = 3",
+        "b ← half(a) = 1.75",
+        "a ← half(b) = 2.5",
+        "y ← a + 1 = 3.5",
+        "c ← (y, y + 1)[:1]₁ = 3.5",
+        "rest ← y + 2 = 5.5",
+        "θ ← b = 1.75",
+        "q ← halves(c)₁ = 1.75",
+        "r ← halves(c)₂ = 1.75",
+        "s ← rest = 5.5",
+    ]
+
+
+class Found(NamedTuple):
+    step: float
+    place: torch.Tensor
+
+
+def finding(x: float) -> Any:
+    found = yield from looking(x + 1)
+    (first, second), third = (x, found.step), 3.0
+    return found.step * first + second + third
+
+
+def looking(x: float) -> Any:
+    f, g = yield x * 2
+    found = Found(f, g)
+    return found
+
+
+def test_generators_that_are_run_at_once_stand_for_their_lines() -> None:
+    noted = Noted(finding)
+    search = noted(1.0)
+    assert next(search) == 4.0
+    with pytest.raises(StopIteration) as ended:
+        search.send((5.0, M))
+    assert ended.value.value == 13.0
+    assert [f"{each.symbol} ← {each.expression}" for each in noted.lines(["y"])] == [
+        "x′ ← x + 1",
+        "f ← J(x′·2)",
+        "g ← ∇J(x′·2)",
+        "third ← 3",
+        "first ← first of ((x, found.step), 3)",
+        "second ← second of ((x, found.step), 3)",
+        "y ← found.step·first + second + third",
     ]
 
 
@@ -196,6 +269,8 @@ def test_functions_without_source_are_refused(function: Any) -> None:
         ("(x + y) ** 2 + x.square()", "(x + y)² + x²"),
         ("L @ (u + 1) @ R.mT", "L @ (u + 1) @ Rᵀ"),
         ("(x + y).mT", "(x + y)ᵀ"),
+        ("x.mT.mT @ x.T", "x @ xᵀ"),
+        ("torch.add(x, d, alpha=t) + x.add(d, alpha=-t)", "x + t·d + x + (-t)·d"),
         ("x * (a @ b)", "x·(a @ b)"),
         ("-(a + b) * c", "(-(a + b))·c"),
         ("torch.sqrt(x) + math.sqrt(y)", "√(x) + √(y)"),

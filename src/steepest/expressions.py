@@ -108,7 +108,9 @@ class Writer:
 
     def _attribute(self, node: Any) -> Text:
         if node.attr in TRANSPOSED:
-            return Text(f"{self.text(node.value).inside(ATOM)}ᵀ", POWER)
+            whole = self.text(node.value)
+            is_back = whole.text.endswith("ᵀ") and whole.tightness >= POWER
+            return Text(whole.text[:-1], ATOM) if is_back else Text(f"{whole.inside(ATOM)}ᵀ", POWER)
         return self._spelled(node)
 
     def _delegated(self, node: Any) -> Text:

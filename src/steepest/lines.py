@@ -203,18 +203,41 @@ def _made_by(of: Copy, notes: Notes, writer: Writer, results: Sequence[str], sym
             names = tuple(results)
         else:
             own = [writer.symbol(name) for name in names]
-        arguments = None if note.call is None or _is_spread(note.call) else _arguments(note.call, expression)
-        if note.call is not None and arguments is not None:
-            yield from _inside(note.call, arguments, of, writer, names, own)
-        elif statement.is_part:
-            made = zip(names, own, note.values, strict=True)
-            yield from (_Made(name, symbol, expression, x, writer, name) for name, symbol, x in made)
+        if statement.is_part:
+            parts = zip(names, own, note.values, strict=True)
+            yield from (_Made(name, symbol, expression, x, writer, name) for name, symbol, x in parts)
         elif isinstance(expression, ast.Dict) and statement.names is not None:
             written[names[0]] = expression
-        elif isinstance(note.values[0], dict):
+        elif isinstance(note.values[0], dict) and not note.calls:
             yield from _of_dictionary(note, expression, writer, written)
         else:
-            yield from _of_statement(note, expression, writer, names, own)
+            yield from _of_line(note, expression, of, writer, names, own)
+
+
+def _of_line(
+    note: Note, expression: ast.expr, of: Copy, writer: Writer, names: Sequence[str], symbols: Sequence[str]
+) -> Iterator[_Made]:
+    """Yield the values of a statement, or those of the helpers that it calls."""
+    if isinstance(expression, ast.Tuple) and note.calls and _is_apart(expression, names):
+        for place, part in enumerate(expression.elts):
+            calls = {0: note.calls[place]} if place in note.calls else {}
+            alone = Note(note.statement, note.values[place : place + 1], note.sides, calls)
+            yield from _of_line(alone, part, of, writer, names[place : place + 1], symbols[place : place + 1])
+        return
+    call = note.calls.get(0)
+    arguments = None if call is None or _is_spread(call) else _arguments(call, expression)
+    if call is None or arguments is None:
+        yield from _of_statement(note, expression, writer, names, symbols)
+    else:
+        yield from _inside(call, arguments, of, writer, names, symbols)
+
+
+def _is_apart(expression: ast.Tuple, names: Sequence[str]) -> bool:
+    """Return whether each expression of a tuple makes one value, from none that another one renames."""
+    if len(expression.elts) != len(names) or any(isinstance(part, ast.Starred) for part in expression.elts):
+        return False
+    mentioned = [{x.id for x in ast.walk(part) if isinstance(x, ast.Name)} for part in expression.elts]
+    return not any(name in others for name in names for place, others in enumerate(mentioned) if names[place] != name)
 
 
 def _of_statement(

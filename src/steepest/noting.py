@@ -86,13 +86,13 @@ class Note(NamedTuple):
         statement: the number of the statement.
         values: its values.
         sides: the sides that its conditions took.
-        call: the call that made the values, where that is of a function with a copy.
+        calls: the calls of functions with copies, by the place, from 0, of what they made in the tuple of expressions.
     """
 
     statement: int
     values: tuple[Any, ...]
     sides: Sides
-    call: Call | None
+    calls: Mapping[int, Call]
 
     def decided(self, expression: ast.expr) -> ast.expr:
         """Return a copy of an expression, with the side that each condition took in place of both."""
@@ -113,23 +113,23 @@ class Notes:
     """Notes of one call.
 
     Attributes:
-        copies: returns the copy of a function that is called as the whole right side of a statement; None to call the
-            function itself.
+        copies: returns the copy of a function that is called on the right side of a statement, by itself or in a tuple;
+            None to call the function itself.
         made: the values in the order in which they were made.
     """
 
     copies: Callable[[Any], Copy | None]
     made: list[Note] = field(default_factory=list)
     _sides: dict[tuple[int, int], set[bool]] = field(default_factory=dict)
-    _inside: Call | None = None
+    _calls: dict[int, Call] = field(default_factory=dict)
 
-    def called(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def called(self, place: int, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function, or its copy. A generator, which runs later, has none."""
         if inspect.isgeneratorfunction(function):
             return function(*args, **kwargs)
-        return self.delegated(function, *args, **kwargs)
+        return self.delegated(place, function, *args, **kwargs)
 
-    def delegated(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def delegated(self, place: int, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function, or its copy; a generator runs at once."""
         of = self.copies(function)
         if of is None:
@@ -137,19 +137,19 @@ class Notes:
         bound = of.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         notes = Notes(lambda _: None)
-        inside = Call(of, {name: _kept(x) for name, x in bound.arguments.items()}, notes)
+        arguments = {name: _kept(x) for name, x in bound.arguments.items()}
         result = of.function(notes, *args, **kwargs)
-        self._inside = inside
+        self._calls[place] = Call(of, arguments, notes)
         return result
 
     def assigned(self, statement: int, values: tuple[Any, ...]) -> None:
         """Note the values of a statement."""
-        self.made.append(Note(statement, tuple(map(_kept, values)), self._sides, self._inside))
-        self._sides, self._inside = {}, None
+        self.made.append(Note(statement, tuple(map(_kept, values)), self._sides, self._calls))
+        self._sides, self._calls = {}, {}
 
     def returned(self, statement: int, result: Any) -> Any:
-        """Note the values that are returned, and return them."""
-        self.assigned(statement, result if isinstance(result, tuple) else (result,))
+        """Note the values that are returned, and return them. A named tuple is one value."""
+        self.assigned(statement, result if type(result) is tuple else (result,))
         return result
 
     def chosen(self, place: tuple[int, int], condition: Any) -> bool:
@@ -251,15 +251,18 @@ class _Noting(ast.NodeTransformer):
 def _opened(expression: ast.expr) -> ast.expr:
     """Return a call so that the lines of its function can be noted too, and any other expression as it is."""
     if isinstance(expression, ast.YieldFrom):
-        expression.value = _opened_call(expression.value, "delegated")
+        expression.value = _opened_call(expression.value, "delegated", 0)
         return expression
-    return _opened_call(expression, "called")
+    if isinstance(expression, ast.Tuple):
+        expression.elts = [_opened_call(part, "called", place) for place, part in enumerate(expression.elts)]
+        return expression
+    return _opened_call(expression, "called", 0)
 
 
-def _opened_call(expression: ast.expr, method: str) -> ast.expr:
+def _opened_call(expression: ast.expr, method: str, place: int) -> ast.expr:
     if not isinstance(expression, ast.Call) or not isinstance(expression.func, ast.Name):
         return expression
-    called: Any = _call(expression, method, expression.func, *expression.args)
+    called: Any = _call(expression, method, ast.Constant(place), expression.func, *expression.args)
     called.keywords = expression.keywords
     opened: ast.expr = called
     return opened
