@@ -272,6 +272,32 @@ def test_what_surrounds_a_matrix_rule_has_equations_too(
     assert torch.equal(torch.as_tensor(symbols(steps[-1])["θ"]).reshape(MATRIX.shape), after)
 
 
+def test_a_step_that_is_skipped_has_no_equations() -> None:
+    walk = Walkthrough(steepest.Adam, START, skip_nonfinite=True)
+    step = walk.step(torch.full((3,), math.nan, dtype=F64))
+    assert step.equations == ()
+    assert torch.equal(step.after, START)
+    assert symbols(walk.step(gradient(0)))["m"].tolist() == pytest.approx((0.1 * gradient(0)).tolist())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zclip": 2.0},
+        {"max_value": 0.1},
+        {"ema_decay": "polynomial"},
+        {"lookahead": (2, 0.5)},
+        {"cautious": True, "update_rms": 1.0},
+        {"agc": 0.1, "centralize": True},
+        {"schedule_free": 0.9},
+    ],
+    ids=str,
+)
+def test_what_surrounds_a_traced_rule_is_in_its_equations(options: Options) -> None:
+    steps, after = walked(steepest.AdamW, MATRIX, **options)
+    assert torch.equal(torch.as_tensor(symbols(steps[-1])["θ"]), after)
+
+
 def test_clipping_by_the_norm_is_a_part_of_a_step() -> None:
     steps, _ = walked(steepest.Adam, START, max_norm=0.5)
     assert steps[0].equations[0].expression == "clip·g"

@@ -189,14 +189,18 @@ class Printer:
                 self.inputs[old] += OLD
 
     def assignments(self) -> list[Assignment]:
-        """Return one for every named value in the rule's order, then the state that is handed over as it came."""
+        """Return one for every named value in the rule's order, then the state that is another value by its name."""
         named = [node for node in self.trace.graph.nodes if node in self.names]
         found = [Assignment(self.style.symbol(self.names[n]), self._expand(n).text, n) for n in named]
         for name, node in self.outputs.items():
             letter = self.letters.get(name, name)
-            if isinstance(node, fx.Node) and self.inputs.get(node, letter) != letter:
+            if isinstance(node, fx.Node) and self._called(node) - {letter}:
                 found.append(Assignment(self.style.symbol(letter), self._print(node).text, node))
         return found
+
+    def _called(self, node: fx.Node) -> set[str]:
+        """Return the name of a node, as an input or as a value."""
+        return {names[node] for names in (self.inputs, self.names) if node in names}
 
     def symbols(self) -> dict[fx.Node, str]:
         """Return the symbols of the inputs that the equations name."""

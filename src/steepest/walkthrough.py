@@ -49,7 +49,7 @@ class Step:
         number: the number of the step, from 1.
         given: the values that the equations start from, by symbol: weights, gradient and state before the step, then
             numbers.
-        equations: the equations in the rule's order.
+        equations: the equations in the rule's order; none for a step that is left out (``skip_nonfinite``).
         before, after: the weights.
         gradient: the gradient.
     """
@@ -127,10 +127,11 @@ class Walkthrough:
         if loss is None and self._optimizer.needs_loss(self._group):
             raise ValueError(f"the step of {name} depends on the loss; give it too: step(gradient, loss=loss)")
         before, self._parameter.grad = self.p, gradient.detach().clone()
-        found = self._evaluated(loss)
+        found, skipped = self._evaluated(loss), self._optimizer.skipped
         self._optimizer.step(loss=loss)
         self._number += 1
-        return Step(self._number, found.given, found.equations, before, self.p, gradient)
+        equations = found.equations if self._optimizer.skipped == skipped else ()
+        return Step(self._number, found.given, equations, before, self.p, gradient)
 
     @torch.no_grad()
     def search(self, function: Callable[[Tensor], Tensor]) -> Step:
