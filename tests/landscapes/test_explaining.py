@@ -27,9 +27,15 @@ def explained() -> Explanation:
         *product(["momentum", "adam[beta1=0.5]"], ["ravine", "noisy-ravine", "reddi", "least-squares"]),
         ("adam[lr=0.5]", "reddi"),
         ("adam[max_norm=1]", "ravine"),
-        *product(["prodigy[d0=0.01]", "momo", "dog"], ["ravine", "noisy-ravine"]),
-        *product(["lbfgs", "lbfgs[line_search_fn=strong_wolfe]", "steepestdescent"], ["rosenbrock", "noisy-ravine"]),
-        *product(["muon", "soap", "shampoo", "psgdkron", "galore", "apollo", "scion"], [None]),
+        ("prodigy[d0=0.01]", "noisy-ravine"),
+        ("momo", "noisy-ravine"),
+        ("dog", "ravine"),
+        ("lbfgs", "rosenbrock"),
+        ("lbfgs[line_search_fn=strong_wolfe]", "noisy-ravine"),
+        ("steepestdescent", "rosenbrock"),
+        ("muon", None),
+        ("soap", None),
+        ("psgdkron", None),
     ],
 )
 def test_the_steps_are_those_of_the_trace(optimizer: str, surface: str | None) -> None:
