@@ -56,6 +56,7 @@ gallery: setup
 
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json
+	$(BIN)/steepest bench train --json benchmarks/results/train.json
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -543,18 +543,3 @@ def test_flattened_parameters_are_refused(cls: Any, mark: str) -> None:
         ValueError, match=rf"{cls.__name__} needs whole matrices, and FullyShardedDataParallel .*\(12,\)"
     ):
         cls([p])
-
-
-class Shard:
-    """A placement of a DTensor."""
-
-    def is_shard(self) -> bool:
-        return True
-
-
-@every_class_of_matrices
-def test_sharded_matrices_are_refused(cls: Any) -> None:
-    p = nn.Parameter(torch.zeros(4, 3))
-    p.placements = (Shard(),)
-    with pytest.raises(ValueError, match=rf"{cls.__name__} needs whole matrices, .* is sharded over ranks"):
-        cls([p])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,12 +17,13 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
 import steepest
+from steepest.executors import owners
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
 SHAPES = ((5, 7), (1, 3), (9,), (64, 32))
 """Rows that do not divide evenly, and fewer rows than ranks."""
-EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
+APART: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {}),
     ("adamw", {"foreach": True}),
     ("adamw", {"fused": True}),
@@ -28,25 +33,57 @@ EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("radam", {}),
     ("rprop", {}),
 )
+"""Optimizers of which each rank steps its part by itself."""
+WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("novograd", {}),
+    ("lamb", {}),
+    ("lamb", {"foreach": True}),
+    ("adafactor", {}),
+    ("came", {}),
+    ("sm3", {}),
+    ("adammini", {}),
+    ("lion", {"cautious": True}),
+    ("adamw", {"state_dtype": "int8"}),
+    ("muon", {}),
+    ("soap", {"precondition_frequency": 2}),
+    ("shampoo", {"lr": 0.1}),
+    ("splus", {"lr": 0.1, "precondition_frequency": 2}),
+    ("galore", {"rank": 3, "update_proj_gap": 2}),
+    ("psgdkron", {}),
+)
+"""Optimizers whose parameters are stepped by their owners."""
+CODED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("adamw", {"state_dtype": "int8"}),
+    ("adamw", {"state_dtype": "int8", "foreach": True}),
+    ("adamw", {"state_dtype": "int8", "fused": False, "foreach": False}),
+    ("adamw", {"state_dtype": "bfloat16", "fused": True}),
+    ("prodigy", {"state_dtype": "bfloat16"}),
+)
+"""Optimizers with coded state."""
+LARGE = (40, 256), (61, 256), (9, 512), (33, 130)
+"""Parts that start where a block does, of equal sizes and not, with scales that divide in another way; other parts."""
 NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {"max_norm": 0.5}),
-    ("lion", {"cautious": True}),
-    ("novograd", {}),
-    ("adafactor", {}),
-    ("lamb", {}),
+    ("prodigy", {}),
+    ("dog", {}),
+    ("ldog", {}),
+    ("dadaptadam", {"max_norm": 0.5}),
 )
+"""Optimizers with sums over all tensors, which ranks add up in another order."""
 
 
-def pairs(place: Callable[[Tensor], Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def pairs(place: Callable[[Tensor], Any], shapes: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Equal parameters, plain and placed."""
     source = torch.Generator().manual_seed(0)
-    values = [torch.randn(shape, generator=source) for shape in SHAPES]
+    values = [torch.randn(shape, generator=source) for shape in shapes]
     return [nn.Parameter(x.clone()) for x in values], [nn.Parameter(place(x.clone())) for x in values]
 
 
-def steps(place: Callable[[Tensor], Any], name: str, options: dict[str, Any], count: int = 4) -> tuple[Any, Any]:
+def steps(
+    place: Callable[[Tensor], Any], name: str, options: dict[str, Any], count: int = 4, shapes: Any = SHAPES
+) -> tuple[Any, Any]:
     """An optimizer of plain and one of placed parameters, after equal steps."""
-    made = pairs(place)
+    made = pairs(place, shapes)
     plain, placed = (steepest.create(name, params, **options) for params in made)
     source = torch.Generator().manual_seed(1)
     for step in range(count):
@@ -64,22 +101,26 @@ def whole(x: Tensor) -> Tensor:
     return x.detach().full_tensor() if hasattr(x, "full_tensor") else x.detach()
 
 
+def placements(x: Any) -> Any:
+    return getattr(x, "placements", None)
+
+
 def params(optimizer: Any) -> list[Tensor]:
     found: list[Tensor] = optimizer.param_groups[0]["params"]
     return found
 
 
-def exact(place: Callable[[Tensor], Any], rules: Any = EXACT) -> None:
+def exact(place: Callable[[Tensor], Any], rules: Any = APART, shapes: Any = SHAPES) -> None:
     for name, options in rules:
-        plain, placed = steps(place, name, options)
+        plain, placed = steps(place, name, options, shapes=shapes)
         assert placed.executor == plain.executor, (name, placed.executor, placed.executor.reason)
         for p, q in zip(params(plain), params(placed), strict=True):
             assert torch.equal(whole(p), whole(q)), (name, options, p.shape)
-            assert q.grad is None or q.grad.placements == q.placements
+            assert q.grad is None or placements(q.grad) == placements(q)
             for key, value in plain.state[p].items():
                 kept = placed.state[q][key]
                 assert torch.equal(value, whole(kept)), (name, key)
-                assert value.shape != p.shape or kept.placements == q.placements
+                assert value.shape != p.shape or placements(kept) == placements(q)
 
 
 def near(place: Callable[[Tensor], Any]) -> None:
@@ -122,6 +163,133 @@ def resharded(mesh: Any) -> None:
         assert torch.equal(whole(p), whole(q))
 
 
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the collectives that are called, by name."""
+    found: Counter[str] = Counter()
+
+    def counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            found[name] += 1
+            return call(*args, **options)
+
+        return wrapped
+
+    with ExitStack() as changes:
+        for name in ("all_gather", "all_reduce", "all_to_all_single"):
+            changes.enter_context(patch.object(dist, name, counting(name, getattr(dist, name))))
+        yield found
+
+
+def collectives(rows: Callable[[Tensor], Any]) -> None:
+    """A step of parts says nothing to other ranks; sums take one collective, owners two for each wave."""
+    with counted() as found:
+        exact(rows, CODED[:4], LARGE[:2])
+    assert not found
+    exact(rows, CODED[:2], LARGE)
+    wanted: tuple[tuple[str, dict[str, Any], dict[str, int]], ...] = (
+        ("adamw", {}, {}),
+        ("adamw", {"max_norm": 0.5}, {"all_gather": 1}),
+        ("prodigy", {}, {"all_gather": 1}),
+        ("novograd", {}, {"all_to_all_single": 2}),
+    )
+    for name, options, expected in wanted:
+        with counted() as found:
+            steps(rows, name, options, count=1)
+        assert found == expected, (name, found)
+
+
+def in_waves(rows: Callable[[Tensor], Any]) -> None:
+    """Owners that gather little at a time do the same."""
+    with patch.object(owners, "MOST", 40):
+        exact(rows, WHOLE[:3])
+        with counted() as found:
+            steps(rows, "lamb", {}, count=1)
+        assert found == {"all_to_all_single": 2 * 2}
+
+
+def mixed(rows: Callable[[Tensor], Any]) -> None:
+    """Parameters that are split, and others that every rank has, in one group."""
+    exact(lambda x: rows(x) if x.ndim == 2 else x, (*APART[:1], *WHOLE[:1], ("soap", {})))
+
+
+def failures(rows: Callable[[Tensor], Any]) -> None:
+    """What went wrong on a parameter's owner is known to all ranks."""
+    p = nn.Parameter(rows(torch.eye(4)))
+    optimizer = steepest.Shampoo([p], lr=0.1)
+    p.grad = rows(torch.full((4, 4), math.nan))
+    optimizer.step()
+    assert optimizer.failures == 2
+
+
+def conversions(rows: Callable[[Tensor], Any]) -> None:
+    """State takes another form in the same values, and loads in another form."""
+    for before, after in ((None, "int8"), ("int8", None), ("int8", "bfloat16")):
+        made = steps(rows, "adamw", {"state_dtype": before})
+        loaded = [steps(lambda x: x, "adamw", {"state_dtype": after}), steps(rows, "adamw", {"state_dtype": after})]
+        for optimizer, other in zip(made, (loaded[0][0], loaded[1][1]), strict=True):
+            other.load_state_dict(optimizer.state_dict())
+            optimizer.convert_state(state_dtype=after)
+        for pair in (made, (loaded[0][0], loaded[1][1])):
+            for p, q in zip(*map(params, pair), strict=True):
+                for key, value in pair[0].state[p].items():
+                    assert torch.equal(value, whole(pair[1].state[q][key])), (before, after, key)
+
+
+def long_vectors(rows: Callable[[Tensor], Any]) -> None:
+    """A line search sees whole parameters on every rank, and Mechanic takes its products over all parts."""
+    plain, placed = (nn.Parameter(place(torch.arange(27.0).view(9, 3))) for place in (lambda x: x, rows))
+    for p in (plain, placed):
+        search = steepest.LBFGS([p], line_search_fn="strong_wolfe")
+
+        def closure(p: Any = p, search: Any = search) -> Any:
+            search.zero_grad()
+            loss = whole_loss(p)
+            loss.backward()
+            return loss
+
+        search.step(closure)
+        tuned = steepest.Mechanic(steepest.SGD([p], lr=0.1))
+        for _ in range(3):
+            closure()
+            tuned.step()
+    torch.testing.assert_close(whole(placed), plain.detach())
+    assert not torch.equal(plain, torch.arange(27.0).view(9, 3))
+
+
+def whole_loss(p: Tensor) -> Tensor:
+    values: Any = p
+    return ((values.full_tensor() if hasattr(p, "full_tensor") else values) / 9 - 1).pow(4).sum()
+
+
+def replicas(mesh: Any, rank: int) -> None:
+    """Copies that differ in one bit are found on all ranks, and told apart from parts, which do differ."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    split = nn.Parameter(distribute_tensor(torch.arange(6.0), mesh, [Shard(0)]))
+    copied = nn.Parameter(DTensor.from_local(torch.ones(3), mesh, [Replicate()]))
+    plain = nn.Parameter(torch.ones(2, 3))
+    optimizer = steepest.SGD([split, copied, plain], lr=0.1)
+    steepest.check_replicas(optimizer)
+    plain.grad = torch.zeros(2, 3)
+    steepest.check_replicas([plain], group=mesh.get_group())
+    if rank == 1:
+        plain.grad[1, 2] = -0.0
+        with torch.no_grad():
+            copied.to_local()[0] += 1e-6  # type: ignore[attr-defined]
+    message = r"differ in the weights of parameter 1, of shape \(3,\): rank 0 against 1; the gradient of parameter 2"
+    with pytest.raises(ValueError, match=message):
+        steepest.check_replicas(optimizer)
+    plain.grad = None if rank == 1 else torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="differ in the gradient of parameter 0, of shape"):
+        steepest.check_replicas([plain])
+
+
+def test_replicas_need_ranks() -> None:
+    with pytest.raises(RuntimeError, match="compares ranks, and needs"):
+        steepest.check_replicas([torch.ones(3)])
+
+
 def on_two(rank: int, file: str) -> None:
     begin(rank, 2, file)
     from torch.distributed.device_mesh import init_device_mesh
@@ -129,8 +297,15 @@ def on_two(rank: int, file: str) -> None:
 
     mesh = init_device_mesh("cpu", (2,))
     rows: Callable[[Tensor], Any] = lambda x: distribute_tensor(x, mesh, [Shard(0)])  # noqa: E731
-    exact(rows)
+    exact(rows, (*APART, *WHOLE))
     near(rows)
+    collectives(rows)
+    in_waves(rows)
+    mixed(rows)
+    failures(rows)
+    replicas(mesh, rank)
+    conversions(rows)
+    long_vectors(rows)
     refusals(mesh)
     resharded(mesh)
     dist.destroy_process_group()
@@ -141,11 +316,35 @@ def on_four(rank: int, file: str) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-    line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2))
-    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), EXACT[:2])
-    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), EXACT[3:4])
-    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), EXACT[3:5])
+    line, square = init_device_mesh("cpu", (4,)), init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), APART[:2])
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), APART[3:4])
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), APART[3:5])
+    some = [WHOLE[i] for i in (0, 3, 8, 10, 12)]
+    exact(lambda x: distribute_tensor(x, line, [Shard(0)]), some)
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(x.ndim - 1)]), some)
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), some)
+    near(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]))
+    near(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]))
+    strided(square)
     dist.destroy_process_group()
+
+
+def strided(mesh: Any) -> None:
+    """Chunks in another order, as of tensor parallelism inside of fully_shard."""
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+    from torch.distributed.tensor.placement_types import _StridedShard
+
+    def place(x: Tensor) -> Any:
+        if x.ndim < 2:
+            return distribute_tensor(x, mesh, [Shard(0), Shard(0)])
+        inner = distribute_tensor(x, mesh["tp"], [Shard(0)]).to_local()
+        part = distribute_tensor(inner, mesh["dp"], [Shard(0)], src_data_rank=None).to_local()
+        placements = [_StridedShard(0, split_factor=2), Shard(0)]
+        return DTensor.from_local(part, mesh, placements, shape=x.shape, stride=x.stride())
+
+    shapes = ((8, 7), (9,), (64, 32))
+    exact(place, (APART[0], WHOLE[0], WHOLE[10]), shapes)
 
 
 def begin(rank: int, world: int, file: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is 
     from .catalogue import names as names
     from .drivers.lbfgs import LBFGS as LBFGS
     from .drivers.steepest_descent import SteepestDescent as SteepestDescent
+    from .replicas import check_replicas as check_replicas
     from .rules.adabelief import AdaBelief as AdaBelief
     from .rules.adabound import AdaBound as AdaBound
     from .rules.adadelta import Adadelta as Adadelta
@@ -185,6 +186,7 @@ __all__ = [
     "SteepestDescent",
     "Yogi",
     "__version__",
+    "check_replicas",
     "create",
     "groups",
     "info",
@@ -202,6 +204,7 @@ _HOMES = {
     "PowerLaw": "transforms:PowerLaw",
     "SAM": "wrappers:SAM",
     "Snapshots": "snapshots:Snapshots",
+    "check_replicas": "replicas:check_replicas",
     "create": "catalogue:create",
     "groups": "param_groups",
     "info": "catalogue:info",

@@ -13,7 +13,7 @@ from .fields import STORAGE_OPTIONS, State
 from .group import declared_by, kept_by, rules_of
 from .kinds import KINDS
 from .rule import Rule
-from .views import compute_dtype
+from .views import compute_dtype, outline
 
 StateDict = dict[str, Any]
 Group = dict[str, Any]
@@ -164,7 +164,7 @@ def _is_reshaped(declared: State, x: Tensor, p: Tensor, group: Group, rule: Rule
     kind = KINDS[declared.kind]
     if kind.shape is None or kind.is_number:
         return False
-    seen = p if rule.view is None or declared.kind == "like" else rule.view(p.detach())
+    seen = p if rule.view is None or declared.kind == "like" else rule.view(outline(p))
     return tuple(x.shape) != kind.shape_for(seen, group)
 
 

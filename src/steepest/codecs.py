@@ -73,9 +73,20 @@ def stream_of(seed: int, parameter: int) -> int:
     return lowbias32(lowbias32(seed) + parameter)
 
 
+def starting_at(stream: int, element: int) -> int:
+    """Return a stream for a part of a tensor that starts at this element, a multiple of 256; see `start_of`."""
+    _check_start(element)
+    return stream + (element // BLOCK << 32)
+
+
+def start_of(stream: int) -> int:
+    """Return the element at which a part starts in its tensor: what lies above the 32 bits of a stream."""
+    return (stream >> 32) * BLOCK
+
+
 def key_of(stream: int, step: Unsigned, slot: int) -> Unsigned:
     """Return the key for a stream from `stream_of`, a step and a slot."""
-    return lowbias32(lowbias32(step + stream) + slot)
+    return lowbias32(lowbias32(step + (stream & WORD)) + slot)
 
 
 def random_bits(key: int | Tensor, start: int, count: int, device: torch.device | str) -> Tensor:

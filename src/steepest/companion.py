@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import fields
 from .fields import Options, Search
-from .matrices import check_whole, heads, is_matrix, matrices, view_of
+from .matrices import heads, is_matrix, matrices, refuse_flat, view_of
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, for_matrices
 from .rule import Rule, seeing
@@ -68,7 +68,7 @@ class WithCompanion(Optimizer):
         """
         if p is None:
             return cls.rule
-        check_whole(cls.__name__, p)
+        refuse_flat(cls.__name__, p)
         if p.dim() < 2 or (options["use_muon"] is None and not is_matrix(p)):
             raise ValueError(cls._refusal(p))
         view = view_of(cls.__name__, p, options)

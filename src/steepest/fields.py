@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .kinds import KINDS
-from .views import compute_dtype, zeros_for
+from .views import compute_dtype, outline, split_as
 
 View = Callable[[Tensor], Tensor]
 """Function that shows a tensor in another shape, as a matrix or as a stack of matrices."""
@@ -522,11 +522,11 @@ class State:
             return _filled(torch.zeros((), dtype=dtype, device=p.device if on_device else "cpu"), value)
         if self.kind == "like":
             return _filled(torch.zeros_like(p.detach(), memory_format=torch.preserve_format), value)
-        shape = kind.shape_for(p if view is None else view(p.detach()), options)
+        shape = kind.shape_for(p if view is None else view(outline(p)), options)
         dtype = compute_dtype(_real_dtype(p)) if kind.is_wide else _real_dtype(p)
         if value == "identity":
-            return torch.eye(*shape[-2:], dtype=dtype, device=p.device).expand(shape).clone()
-        return _filled(zeros_for(p, shape, dtype), value)
+            return split_as(p, torch.eye(*shape[-2:], dtype=dtype, device=p.device).expand(shape).clone())
+        return split_as(p, _filled(torch.zeros(shape, dtype=dtype, device=p.device), value))
 
     def counter_dtype(self, is_fused: bool) -> torch.dtype:
         """Return the dtype of a step count or scalar, as in torch.
@@ -542,7 +542,7 @@ class State:
         if self.name not in held or not (kind.takes_options or self.kind == "like"):
             return
         wanted = (
-            tuple(p.shape) if self.kind == "like" else kind.shape_for(p if view is None else view(p.detach()), options)
+            tuple(p.shape) if self.kind == "like" else kind.shape_for(p if view is None else view(outline(p)), options)
         )
         if wanted != (found := tuple(held[self.name].shape)):
             raise ValueError(

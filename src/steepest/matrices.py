@@ -46,8 +46,8 @@ def is_matrix(p: Tensor) -> bool:
     return p.dim() == 2 or (p.dim() > 2 and sum(size != 1 for size in p.shape) > 1)
 
 
-def check_whole(name: str, p: Tensor) -> None:
-    """Raise `ValueError` for a parameter of which this rank has only a part, or that lost its shape.
+def refuse_flat(name: str, p: Tensor) -> None:
+    """Raise `ValueError` for a parameter that has lost its shape.
 
     Args:
         name: the name of the optimizer's class, for messages.
@@ -56,12 +56,7 @@ def check_whole(name: str, p: Tensor) -> None:
     if getattr(p, "_is_flat_param", False) or getattr(p, "_fsdp_flattened", False):
         raise ValueError(
             f"{name} needs whole matrices, and FullyShardedDataParallel has flattened the parameter of shape "
-            f"{tuple(p.shape)}; train it with AdamW, or shard with fully_shard and gather its matrices for the step"
-        )
-    if any(placement.is_shard() for placement in getattr(p, "placements", ())):
-        raise ValueError(
-            f"{name} needs whole matrices, and the parameter of shape {tuple(p.shape)} is sharded over ranks; train it "
-            "with AdamW, or replicate it"
+            f"{tuple(p.shape)}; train it with AdamW, or shard the model with fully_shard"
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import sums
 from .modes import intercepting
-from .views import are_plain, real_view
+from .views import are_plain, is_dtensor, local_part, real_view, whole
 
 SAFE = 1e-12, 1e18
 """Range of norms that are right in float32: no square has overflown, and squares that vanished do not count."""
@@ -43,13 +43,34 @@ def total_norm(grads: list[Tensor], scale: Any = 1) -> Tensor:
 
     Unlike torch's norm it is differentiable, and right for gradients whose squares overflow.
     """
-    of_each: list[Tensor] = []
     real = [real_view(g.resolve_conj()) for g in grads]
-    for kind in dict.fromkeys((g.dtype, g.device) for g in real):
-        of_each += map(sums.of_all_shards, norms([g for g in real if (g.dtype, g.device) == kind]))
+    apart = [g for g in real if _adds_up(g)]
+    of_each = [whole(x) for x in _of_each([g for g in real if not _adds_up(g)])]
+    if apart:
+        device = local_part(apart[0]).device
+        squares = [x.to(device, torch.float64) ** 2 for x in _of_each(list(map(local_part, apart)))]
+        of_each.append(sums.over_shards(torch.stack(squares)[:, None], apart).squeeze(0).sqrt())
     together = torch.stack([x.to(of_each[0].device) for x in of_each]).double()
     norm: Tensor = torch.linalg.vector_norm(together) / scale
     return norm
+
+
+def _of_each(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the norm of each real tensor; those of one dtype and device are taken together."""
+    kinds: dict[Any, list[int]] = {}
+    for place, x in enumerate(tensors):
+        kinds.setdefault((x.dtype, x.device), []).append(place)
+    found: dict[int, Tensor] = {}
+    for places in kinds.values():
+        found.update(zip(places, norms([tensors[place] for place in places]), strict=True))
+    return [found[place] for place in range(len(tensors))]
+
+
+def _adds_up(g: Any) -> bool:
+    """Return whether the norm of a DTensor can be made of those of its parts, outside of graphs and derivatives."""
+    if not is_dtensor(g) or torch.is_grad_enabled() or torch.compiler.is_compiling() or intercepting() is not None:
+        return False
+    return not any(placement.is_partial() for placement in g.placements)
 
 
 def norm_over_ranks(norm: Tensor, norm_group: str | None) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from . import fields
 from .fields import Options, State, View
-from .matrices import check_whole, heads, is_matrix, matrices, view_of
+from .matrices import heads, is_matrix, matrices, refuse_flat, view_of
 from .optimizer import Optimizer
 from .rule import Rule
+from .views import outline
 
 FAILURES = State("failures", "matrix_scalar")
 """Number of times that a matrix's basis or root could not be found, so that the old one was kept."""
@@ -62,11 +63,11 @@ class Preconditioned(Optimizer):
         """Return the rule of matrices for a parameter with two dimensions or more, of vectors for any other."""
         if p is None:
             return cls.rule
-        check_whole(cls.__name__, p)
+        refuse_flat(cls.__name__, p)
         if not is_matrix(p):
             return cls.vector_rule(options, p)
         view = view_of(cls.__name__, p, options)
-        seen = p if view is None else view(p.detach())
+        seen = p if view is None else view(outline(p))
         return cls.matrix_rule(options, seen, view)
 
     @classmethod

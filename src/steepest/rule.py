@@ -13,7 +13,7 @@ import torch
 from .codecs import Codec
 from .fields import State, View
 from .kinds import KINDS, Extent
-from .sums import of_all_shards
+from .views import whole
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """Scope of a rule: one element, one tensor, one matrix, or new gradients (a driver)."""
@@ -187,7 +187,7 @@ class Rule:
         def measured(p: Any, g: Any, *held: Any, **numbers: Any) -> tuple[Any, ...]:
             own = held[: len(state)]
             found = measure(p, g, *own, **numbers)
-            return p, *own, *map(of_all_shards, found if isinstance(found, tuple) else (found,))
+            return p, *own, *map(whole, found if isinstance(found, tuple) else (found,))
 
         given = inspect.signature(measure).parameters.values()
         takes = inspect.Parameter("held", inspect.Parameter.VAR_POSITIONAL)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .codecs import Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
+from .codecs import BLOCK, Bfloat16, Codec, Int8, Kahan, decode_whole, encode_whole
 from .fields import Field, Options, State, View, hyper
 from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
+from .views import is_dtensor, split_as, split_in_runs, whole
 
 SMALLEST = 4096
 """Smallest number of elements of a parameter whose state is coded: below it, there is nothing to save."""
@@ -190,7 +191,7 @@ def create(state: State, codec: Codec | None, p: Tensor, options: Options, view:
     if codec is None:
         return {state.name: state.create(p, options, view)}
     if state.init == 0.0:
-        return dict(zip(codec.keys(state.name), codec.zeros(p.detach()), strict=True))
+        return _placed(codec, state.name, codec.zeros(p.detach()), p)
     return _encoded(state, codec, state.create(p, options), p)
 
 
@@ -221,12 +222,23 @@ def _encoded(state: State, codec: Codec, values: Tensor, p: Tensor) -> dict[str,
     if values.shape != p.shape:
         shapes = f"{tuple(values.shape)}, and its parameter {tuple(p.shape)}"
         raise ValueError(f"state {state.name!r} has shape {shapes}; load the state of the same model")
-    keep = torch.preserve_format
-    x = torch.empty_like(p.detach(), dtype=torch.float32, device=values.device, memory_format=keep)
-    x.copy_(values.to_dense())
+    values = whole(values).to_dense()
+    like = values if is_dtensor(p) else p.detach()
+    x = torch.empty_like(like, dtype=torch.float32, device=values.device, memory_format=torch.preserve_format)
+    x.copy_(values)
     parts = codec.zeros(x)
     encode_whole(codec.to_nearest(), x, parts, 0)
-    return dict(zip(codec.keys(state.name), parts, strict=True))
+    return _placed(codec, state.name, parts, p)
+
+
+def _placed(codec: Codec, name: str, parts: Iterable[Tensor], p: Tensor) -> dict[str, Any]:
+    """Return the parts of a coded tensor by their keys, split over ranks as the parameter is."""
+    own = (part if is_dtensor(part) else _split(part, p) for part in parts)
+    return dict(zip(codec.keys(name), own, strict=True))
+
+
+def _split(part: Tensor, p: Tensor) -> Tensor:
+    return split_as(p, part) if part.shape == p.shape else split_in_runs(p, part, BLOCK)
 
 
 def _codecs_of(state: State) -> tuple[Codec, ...]:
@@ -246,7 +258,7 @@ def read(state: State, held: Mapping[str, Any]) -> Tensor | None:
     for codec in _codecs_of(state):
         parts = [held[key] for key in codec.keys(state.name) if isinstance(held.get(key), Tensor)]
         if len(parts) == len(codec.suffixes):
-            return decode_whole(codec, parts)
+            return split_as(parts[0], decode_whole(codec, list(map(whole, parts))))
         if parts:
             raise ValueError(f"state {state.name!r} is kept in {' and '.join(codec.keys(state.name))}; one is missing")
     return None

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .views import is_dtensor
+
 
 def group_name(group: Any) -> str:
     """Return the name of a process group, for a parameter group to keep: a name can be saved, a process group cannot.
@@ -50,9 +52,34 @@ def norm_group_of(groups: Iterable[Mapping[str, Any]], what: str, holder: str = 
     return next(iter(names), None)
 
 
-def of_all_shards(x: Any) -> Any:
-    """Return a number of a DTensor as a plain tensor, over all ranks that hold a part of it; any other as it is."""
-    return x.full_tensor() if isinstance(x, Tensor) and hasattr(x, "full_tensor") else x
+def over_shards(rows: Tensor, tensors: Sequence[Tensor | None]) -> Tensor:
+    """Return the sum over tensors and over the ranks that have other parts of them. All of these must take part.
+
+    The ranks' sums are added in their order, one collective for each dimension of a mesh.
+
+    Args:
+        rows: the sums over this rank's part of each tensor, (tensors, sums).
+        tensors: the tensors. None, like a plain tensor, stands for one of which the row is the sum over all of it.
+    """
+    of_groups: dict[tuple[Any, ...], list[int]] = {}
+    for row, x in enumerate(tensors):
+        of_groups.setdefault(_split_over(x), []).append(row)
+    return added([_in_order(rows[members].sum(0), groups) for groups, members in of_groups.items()] or [rows.sum(0)])
+
+
+def _split_over(x: Any) -> tuple[Any, ...]:
+    """Return the process groups of the ranks that have other parts of a tensor, one for each dimension of its mesh."""
+    if not is_dtensor(x):
+        return ()
+    return tuple(x.device_mesh.get_group(dim) for dim, each in enumerate(x.placements) if not each.is_replicate())
+
+
+def _in_order(sums: Tensor, groups: Iterable[Any]) -> Tensor:
+    for group in groups:
+        parts = [torch.empty_like(sums) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(parts, sums, group)
+        sums = torch.stack(parts).sum(0)
+    return sums
 
 
 def added(parts: Iterable[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from torch.fx.proxy import GraphAppendingTracer, TraceError
 from .fields import State
 from .kinds import KINDS, Extent
 from .rule import Program
-from .vocabulary import OPERATORS, WORDS, Reduced, Word, where
+from .vocabulary import OPERATORS, WORDS, Reduced, Word, total, where
 
 AVERAGED: dict[Reduced, Extent] = {
     "nothing": Extent.FULL,
@@ -170,10 +170,54 @@ def _run(program: Program, tracer: _Tracer, inputs: tuple[Any, ...]) -> tuple[fx
 
 
 def _check_kind(program: Program, graph: fx.Graph) -> None:
-    reductions = [n.name for n in graph.nodes if isinstance(n.target, Word) and n.target.reduces != "nothing"]
+    reductions = [n.name for n in graph.nodes if reduces(n)]
     if program.kind == "pointwise" and reductions:
         rule = program.rule.fn.__name__
         raise RuleError(f"{rule} is declared pointwise but uses {reductions[0]}; declare it Rule({rule}, 'per_tensor')")
+
+
+def reduces(node: fx.Node) -> bool:
+    """Return whether a node makes fewer numbers than a tensor has."""
+    return isinstance(node.target, Word) and node.target.reduces != "nothing"
+
+
+def is_additive(made: Trace, names: Iterable[str]) -> bool:
+    """Return whether new state of a whole tensor is the sum of that of its parts, as far as the trace tells.
+
+    It is for totals over elements, for sums of them, and for products with plain numbers.
+    """
+    return all(_adds(made.state[name]) for name in names)
+
+
+def _adds(value: Any) -> bool:
+    if not isinstance(value, fx.Node):
+        return bool(value == 0)
+    if value.target is total:
+        return not any(map(_is_reduced, value.all_input_nodes))
+    summed = SUMMED.get(value.target)
+    if summed is None:
+        return False
+    rest = [arg for i, arg in enumerate(value.args) if i not in summed]
+    return all(_adds(value.args[i]) for i in summed) and all(_extent(arg) == Extent.HOST for arg in rest)
+
+
+def _is_reduced(node: fx.Node) -> bool:
+    return reduces(node) or any(map(_is_reduced, node.all_input_nodes))
+
+
+def _extent(arg: Any) -> Extent:
+    return Extent(arg.meta["extent"]) if isinstance(arg, fx.Node) else Extent.HOST
+
+
+SUMMED: dict[Any, tuple[int, ...]] = {
+    operator.add: (0, 1),
+    operator.sub: (0, 1),
+    operator.neg: (0,),
+    operator.mul: (0,),
+    operator.truediv: (0,),
+    where: (1, 2),
+}
+"""Operations of which the result adds up if these arguments do and the others are numbers."""
 
 
 def _check_results(program: Program, new_p: Any, new_state: dict[str, Any]) -> None:

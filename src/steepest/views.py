@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import torch
@@ -24,6 +24,67 @@ def is_dtensor(x: Any) -> TypeGuard[Any]:
     return module is not None and isinstance(x, module.DTensor)
 
 
+def is_split(x: Any) -> bool:
+    """Return whether ranks have different parts of a tensor."""
+    return is_dtensor(x) and not all(placement.is_replicate() for placement in x.placements)
+
+
+def is_split_in_chunks(x: Any) -> bool:
+    """Return whether ranks have different parts of a tensor, each as `torch.chunk` cuts it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return is_split(x) and module is not None and {*map(type, x.placements)} <= {module.Shard, module.Replicate}
+
+
+def run_length(p: Any) -> int | None:
+    """Return the elements of a rank's part, where the parts of all ranks in their order make the tensor in its order.
+
+    So it is for a DTensor that is split along its first dimension, over one dimension of a mesh; None for any other.
+    The last parts that are not empty may be shorter.
+    """
+    if not is_split_in_chunks(p):
+        return None
+    split = [(p.device_mesh.size(i), each) for i, each in enumerate(p.placements) if each.is_shard()]
+    ranks, first = split[0]
+    return -(-p.shape[0] // ranks) * p.shape[1:].numel() if len(split) == 1 and first.dim == 0 else None
+
+
+def run_start(p: Any) -> int:
+    """Return the place in a tensor with a `run_length` at which this rank's part starts, though it may be empty."""
+    dim = next(i for i, each in enumerate(p.placements) if each.is_shard())
+    return int(run_length(p) or 0) * int(p.device_mesh.get_local_rank(dim))
+
+
+def split_in_runs(p: Any, x: Tensor, size: int) -> Tensor:
+    """Return a plain vector with a number for every ``size`` elements of a parameter, as the runs of that are split.
+
+    A vector that does not divide as the runs do is returned as it is.
+    """
+    length = run_length(p)
+    ranks = next((p.device_mesh.size(i) for i, each in enumerate(p.placements) if each.is_shard()), 1) if length else 1
+    if not length or length % size or -(-len(x) // ranks) != length // size:
+        return x
+    tensor = sys.modules["torch.distributed.tensor"]
+    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
+    split: Tensor = held.redistribute(placements=p.placements)
+    return split
+
+
+def placements_of(x: Any, kept: int | None) -> list[Any]:
+    """Return the placements of a DTensor gathered over all dimensions of its mesh but ``kept``."""
+    replicated = sys.modules["torch.distributed.tensor"].Replicate()
+    return [each if dim == kept else replicated for dim, each in enumerate(x.placements)]
+
+
+def outline(p: Tensor) -> Tensor:
+    """Return a tensor of a parameter's shape, for what asks about shapes; a DTensor's has no values."""
+    return torch.empty(p.shape, dtype=p.dtype, device="meta") if is_dtensor(p) else p.detach()
+
+
+def whole(x: Any) -> Any:
+    """Return a DTensor as a plain tensor, from the parts of all ranks, which must take part; anything else as it is."""
+    return x.full_tensor() if is_dtensor(x) else x
+
+
 def local_part(x: Any) -> Any:
     """Return the part of a DTensor on this rank, and anything else as it is."""
     return x.to_local() if is_dtensor(x) else x
@@ -36,15 +97,22 @@ def placed_as(target: Tensor, value: Any) -> Any:
     return value
 
 
-def zeros_for(p: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Return zeros on the parameter's device; of a DTensor, split as it is along those dimensions that both have."""
+def split_as(p: Any, x: Tensor) -> Tensor:
+    """Return a plain tensor that all ranks have, split as a parameter is: a DTensor for a DTensor, and else itself.
+
+    It is split along those dimensions that both have in the same size. A stack of matrices, or a matrix, that shares
+    none is split along its first dimension, since it may be as large as the parameter.
+    """
     if not is_dtensor(p):
-        return torch.zeros(shape, dtype=dtype, device=p.device)
+        return x
     tensor = sys.modules["torch.distributed.tensor"]
-    same = {dim for dim in range(p.ndim) if len(shape) == p.ndim and shape[dim] == p.shape[dim]}
+    same = {dim for dim in range(p.ndim) if x.ndim == p.ndim and x.shape[dim] == p.shape[dim]}
     placements = [each if getattr(each, "dim", None) in same else tensor.Replicate() for each in p.placements]
-    zeros: Tensor = tensor.zeros(*shape, dtype=dtype, device_mesh=p.device_mesh, placements=placements)
-    return zeros
+    if is_split_in_chunks(p) and min((*x.shape, 0)[:2]) > 1 and all(each.is_replicate() for each in placements):
+        placements = [tensor.Shard(0) if each.is_shard() else each for each in p.placements]
+    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
+    split: Tensor = held.redistribute(placements=placements)
+    return split
 
 
 def real_view(x: Tensor) -> Tensor:

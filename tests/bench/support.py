@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from steepest.bench.cases import Case
 from steepest.bench.implementations import Implementation
 from steepest.bench.timing import Timer
+from steepest.bench.train.cases import TrainingCase
 
 TINY = Case("tiny", "two tensors", lambda: iter([(2, 3), (5,)]), rounds=2)
 
@@ -51,3 +53,14 @@ class Slowed(torch.optim.SGD):
 
 def implementation(source: str, mode: str, clock: Clock, seconds: float, does: Any = None) -> Implementation:
     return Implementation(source, mode, lambda params: Slowed(params, clock, seconds, does))
+
+
+def draw(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(count, 8, generator=generator), torch.randint(3, (count,), generator=generator)
+
+
+def perceptron() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(8, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+
+
+TINY_TRAINING = TrainingCase("tiny", "a perceptron", perceptron, cross_entropy, draw, batch_size=4, rounds=2)

@@ -55,7 +55,8 @@ def test_what_could_not_run_is_told_with_its_reason(steepest: Any) -> None:
     answer = steepest(*QUICK, "adam[eps_in_sqrt=true]", "--modes", "loop", "--no-first-step")
     assert answer.code == 0
     reason = "ValueError: Adam has no option 'eps_in_sqrt'"
-    assert f"not available: torch loop (Adam[eps_in_sqrt=true]): {reason}\n" in answer.out
+    modes = "torch loop, torch foreach, torch fused"
+    assert f"not available: {modes} (Adam[eps_in_sqrt=true]): {reason}\n" in answer.out
 
 
 def test_a_run_without_any_of_ours_is_a_failure(steepest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_a_run_without_any_of_ours_is_a_failure(steepest: Any, monkeypatch: pyte
     answer = steepest(*QUICK, "--modes", "fused", "--no-first-step")
     assert answer.code == 1
     assert "not available: steepest fused (SGD, Adam): RuntimeError: no kernel" in answer.out
-    assert "Error: none of Steepest's modes fused could run: Adam, SGD" in answer.err
+    assert "Error: none of Steepest's modes that take part could run: Adam, SGD" in answer.err
 
 
 def test_an_interruption_keeps_what_was_finished(steepest: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import errno
+import gc
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ from steepest.study.report.charts.charts import build_charts
 from steepest.study.report.findings.findings import findings
 from steepest.study.report.page import render_page
 from steepest.study.report.stored.reader import read_study
-from steepest.study.report.write import all_tables
+from steepest.study.report.write import all_tables, write_files
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -302,3 +303,9 @@ def test_reading_needs_no_drawing_library() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_a_report_that_fails_leaves_the_collector_of_cycles_on(tmp_path: Path) -> None:
+    with pytest.raises(ReportError):
+        write_files(tmp_path)
+    assert gc.isenabled()

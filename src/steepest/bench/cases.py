@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from ..registry import UnknownNameError, suggest
+from .names import look_up
 
 Shape = tuple[int, ...]
 
@@ -149,6 +149,4 @@ def find(name: str) -> Case:
     Raises:
         UnknownNameError: no case has that name.
     """
-    if name not in CASES:
-        raise UnknownNameError(f"unknown case {name!r}{suggest(name, CASES)} (there are: {', '.join(CASES)})")
-    return CASES[name]
+    return look_up("case", name, CASES)

@@ -23,14 +23,16 @@ def document(
 ) -> dict[str, Any]:
     """Return everything that was measured, with all that it depends on. docs/bench.md describes the keys."""
     return {
-        "schema": SCHEMA,
-        "kind": KIND,
-        "complete": complete,
-        **about,
+        **opening(KIND, about, complete),
         "plan": describe_plan(plan),
         "groups": [describe_group(group) for group in groups],
         "first_steps": [asdict(measured) for measured in first_steps],
     }
+
+
+def opening(kind: str, about: Mapping[str, Any], complete: bool) -> dict[str, Any]:
+    """Return the first keys of every document."""
+    return {"schema": SCHEMA, "kind": kind, "complete": complete, **about}
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from . import lane as lanes
 from .cases import Case
 from .implementations import OWN, TORCH, Implementation
 from .lane import Lane, UnavailableError
-from .timing import Timer, interleaved
+from .timing import Timer, interleaved, quartiles
 
 MEMORY: Final = "memory"
 ADD: Final = "in-place add"
@@ -54,10 +53,7 @@ class Entry:
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """Lower quartile, median and upper quartile of the seconds per step."""
-        if len(self.samples) == 1:
-            return (self.samples[0],) * 3
-        low, median, high = statistics.quantiles(self.samples, n=4, method="inclusive")
-        return low, median, high
+        return quartiles(self.samples)
 
     @property
     def median(self) -> float:
@@ -112,7 +108,7 @@ def run_group(
     case: Case, rule: str, taking_part: Sequence[Implementation], rounds: int, timer: Timer, device: str
 ) -> Group:
     """Measure every implementation and the in-place add over the same parameters and gradients."""
-    _forget_compiled_code()
+    forget_compiled_code()
     params = case.parameters(device)
     ready: list[tuple[Entry, Lane]] = []
     failed: list[Entry] = []
@@ -147,7 +143,7 @@ def _measure(ready: list[tuple[Entry, Lane]], rounds: int, timer: Timer, device:
     ]
 
 
-def _forget_compiled_code() -> None:
-    """Reset torch.compile. After several sets of shapes it would otherwise give up and run a peer uncompiled."""
+def forget_compiled_code() -> None:
+    """Reset torch.compile. After several sets of shapes it would otherwise give up and run code uncompiled."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()

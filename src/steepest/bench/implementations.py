@@ -21,6 +21,8 @@ MODES: Final[dict[str, dict[str, bool]]] = {
     "fused": {"fused": True},
 }
 """The switches of each mode, ours and torch's alike."""
+SWITCHED: Final = tuple(mode for mode, switches in MODES.items() if switches)
+"""The modes that need a switch. A class without any switch is in the mode ``default`` only."""
 OWN: Final = "steepest"
 TORCH: Final = "torch"
 SHARE_OF_RATE: Final = 1e-3
@@ -52,17 +54,21 @@ class Implementation:
         return f"{self.source} {self.mode}"
 
 
-def implementations(recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True) -> list[Implementation]:
+def implementations(
+    recipe: Recipe, modes: Iterable[str] = tuple(MODES), peers: bool = True, torchs: Iterable[str] = SWITCHED
+) -> list[Implementation]:
     """Return every implementation of the rule of ``recipe``.
 
     Args:
         recipe: an optimizer and its options; a learning rate that it does not give is `slow_rate`.
-        modes: which of our own modes take part. torch's all do, since the ratio to its best needs them.
+        modes: which of our own modes take part.
         peers: whether installed libraries take part.
+        torchs: which of torch's modes take part, of those that its class has; by default all that need a switch, since
+            the ratio to its best needs them and its default is one of them.
     """
     slow = recipe.with_defaults({"lr": slow_rate(recipe)})
     ours = [Implementation(OWN, mode, partial(_build_own, slow, MODES[mode])) for mode in modes]
-    return ours + _torchs(slow) + (_peers(slow) if peers else [])
+    return ours + _torchs(slow, torchs) + (_peers(slow) if peers else [])
 
 
 def slow_rate(recipe: Recipe) -> float:
@@ -74,16 +80,13 @@ def _build_own(recipe: Recipe, switches: Mapping[str, bool], params: list[torch.
     return recipe.optimizer(params, **{**recipe.options, **switches})
 
 
-def _torchs(recipe: Recipe) -> list[Implementation]:
-    """Return torch's class of the same name in every mode that it has a switch for.
-
-    Its default is one of them, or the only mode of a class without switches.
-    """
+def _torchs(recipe: Recipe, modes: Iterable[str]) -> list[Implementation]:
+    """Return torch's class of the same name in every one of ``modes`` that it has, or in its default if it has none."""
     cls = getattr(torch.optim, recipe.optimizer.__name__, None)
     if cls is None:
         return []
     accepted = inspect.signature(cls).parameters.keys()
-    available = {mode: switches for mode, switches in MODES.items() if switches and switches.keys() <= accepted}
+    available = {mode: MODES[mode] for mode in modes if MODES[mode].keys() <= accepted}
     return [
         Implementation(TORCH, mode, partial(_build_torchs, recipe, cls, switches))
         for mode, switches in (available or {"default": {}}).items()

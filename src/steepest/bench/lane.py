@@ -77,17 +77,27 @@ def prepare(implementation: Implementation, params: Parameters, timer: Timer) ->
     Raises:
         UnavailableError: it cannot be constructed or stepped, or its step does nothing.
     """
-    _refuse_without_room(params)
-    try:
+    refuse_without_room(params)
+    with reasons():
         return _ready(implementation.build(params), params).find_steps(timer)
+
+
+@contextmanager
+def reasons() -> Iterator[None]:
+    """Turn every error of the block into `UnavailableError` with the reason.
+
+    Other people's code may raise anything. The run continues without them, and says why.
+    """
+    try:
+        yield
     except UnavailableError:
         raise
-    except Exception as error:  # other people's code may raise anything; the run goes on without them, and says why
+    except Exception as error:
         raise UnavailableError(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
 
 
 def _ready(optimizer: torch.optim.Optimizer, params: Parameters) -> Lane:
-    writes = _changes_gradients(optimizer, params)
+    writes = changes_gradients(optimizer.step, params)
     moved = 2 * nbytes(params) + nbytes(p.grad for p in params) + 2 * nbytes(tensors(optimizer.state))
     executor = getattr(optimizer, "executor", None)
     return Lane(optimizer.step, params, moved, executor=executor, writes_gradients=writes)
@@ -106,19 +116,24 @@ def in_place_add(params: Parameters, timer: Timer) -> Lane:
     return Lane(step, params, 2 * nbytes(params)).find_steps(timer)
 
 
-def _refuse_without_room(params: Parameters) -> None:
+def refuse_without_room(params: Parameters) -> None:
+    """Raise `UnavailableError` unless `ROOM` times the parameters' memory is available."""
     free, needed = available_bytes(params[0].device.type), ROOM * nbytes(params)
     if free is not None and free < needed:
         raise UnavailableError(f"{free / 2**30:.1f} GiB of memory are left, one more needs {needed / 2**30:.1f}")
 
 
-def _changes_gradients(optimizer: torch.optim.Optimizer, params: Parameters) -> bool:
-    """Step until the parameters move, on copies of the gradients. Return whether the copies were changed."""
+def changes_gradients(step: Callable[[], Any], params: Parameters) -> bool:
+    """Step until the parameters move, on copies of the gradients. Return whether the copies were changed.
+
+    Raises:
+        UnavailableError: the step takes gradients away, or leaves the parameters where they are `PATIENCE` times.
+    """
     weights = [_sample(p) for p in params]
     gradients = [_sample(p.grad) for p in params]
     with copied_gradients(params):
         for _ in range(PATIENCE):
-            optimizer.step()
+            step()
             if any(p.grad is None for p in params):
                 raise UnavailableError("its step takes the gradients away, and the next has nothing to do")
             if not all(map(torch.equal, weights, map(_sample, params))):
@@ -128,7 +143,7 @@ def _changes_gradients(optimizer: torch.optim.Optimizer, params: Parameters) -> 
 
 def _sample(x: Tensor | None) -> Tensor:
     assert x is not None  # every parameter has a gradient
-    return x.detach().view(-1)[:SAMPLED].clone()
+    return x.detach().reshape(-1)[:SAMPLED].clone()
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from .. import registry
-from ..registry import Recipe, UnknownNameError, suggest
+from ..registry import Recipe
 from . import cases
 from .cases import Case
 from .implementations import MODES, Implementation, implementations
+from .names import look_up
 
-DEVICES = ("cpu", "cuda")
 USUAL_MOMENTUM = 0.9
 
 
@@ -72,13 +72,14 @@ def make_plan(
         ValueError: a name or number that is not allowed; the message says what is.
     """
     timed, left_out = rules_to_time()
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"--rounds must be at least 1, not {rounds}")
-    _check_device(device)
+    check_count("--rounds", rounds)
+    check_device(device)
+    for mode in modes:
+        look_up("mode", mode, MODES)
     plan = Plan(
-        recipes=tuple(_read(rule, timed) for rule in dict.fromkeys(rules)) or tuple(timed),
+        recipes=tuple(read_rule(rule) for rule in dict.fromkeys(rules)) or tuple(timed),
         cases=tuple(cases.find(name) for name in dict.fromkeys(case_names)) or tuple(cases.CASES.values()),
-        modes=tuple(_mode(mode) for mode in dict.fromkeys(modes)) or tuple(MODES),
+        modes=tuple(dict.fromkeys(modes)) or tuple(MODES),
         peers=peers,
         rounds=rounds,
         device=device,
@@ -127,28 +128,33 @@ def _cannot_be_timed(recipe: Recipe) -> str:
     if recipe.optimizer.takes_estimates:
         return "is fed with estimates of the curvature between its steps, whose time is the model's"
     if recipe.optimizer.needs_loss(recipe.resolved()):
-        return "needs the loss of each step, which no case has"
+        return "needs the loss of each step, which is not passed here"
     if rule.kind == "driver":
         return "asks for new gradients during its step, whose time is then the model's"
     return "takes sparse gradients alone, and those of all cases are dense" if rule.sparse == "lazy" else ""
 
 
-def _read(text: str, timed: Sequence[Recipe]) -> Recipe:
+def read_rule(text: str) -> Recipe:
+    """Return the recipe of ``NAME[key=value,...]``.
+
+    Raises:
+        ValueError: the rule or an option does not exist, or the rule does not take plain gradients.
+    """
     recipe = registry.parse(text)
     if reason := _cannot_be_timed(recipe):
-        known = ", ".join(dict.fromkeys(other.name for other in timed))
+        known = ", ".join(dict.fromkeys(other.name for other in rules_to_time()[0]))
         raise ValueError(f"{recipe.label} {reason}; rules that take plain gradients: {known}")
     return recipe
 
 
-def _mode(mode: str) -> str:
-    if mode not in MODES:
-        raise UnknownNameError(f"unknown mode {mode!r}{suggest(mode, MODES)} (there are: {', '.join(MODES)})")
-    return mode
+def check_count(option: str, number: int | None) -> None:
+    """Raise `ValueError` for a number below 1; None, where an option was not given, is allowed."""
+    if number is not None and number < 1:
+        raise ValueError(f"{option} must be at least 1, not {number}")
 
 
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise UnknownNameError(f"unknown device {device!r}{suggest(device, DEVICES)} (there are: {', '.join(DEVICES)})")
-    if device == "cuda" and not torch.cuda.is_available():
+def check_device(device: str) -> None:
+    """Raise `ValueError` for a device that is unknown, or that this machine does not have."""
+    is_here = look_up("device", device, {"cpu": True, "cuda": torch.cuda.is_available()})
+    if not is_here:
         raise ValueError(f"torch {torch.__version__} finds no CUDA device here; leave --device cpu")

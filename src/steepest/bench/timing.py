@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import gc
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import torch
+
+T_co = TypeVar("T_co", covariant=True)
 
 SHORTEST_SAMPLE: Final = 10e-3
 """Minimum seconds of a sample. The first step finds the caches as a rival has left them, so it must not dominate."""
 MOST_STEPS: Final = 4096
 
 
-class Sampled(Protocol):
+class Sampled(Protocol[T_co]):
     """An object that can be timed again and again."""
 
-    def sample(self, timer: Timer) -> float:
-        """Return the seconds of one step, averaged over the steps of a sample."""
+    def sample(self, timer: Timer) -> T_co:
+        """Return the seconds of one step, averaged over the steps of a sample, or those of its parts."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,26 @@ def steps_per_sample(seconds: Callable[[int], float]) -> int:
     return count
 
 
-def interleaved(lanes: Sequence[Sampled], rounds: int, timer: Timer) -> list[list[float]]:
-    """Return the seconds per step of every lane in every round.
+def interleaved(lanes: Sequence[Sampled[T_co]], rounds: int, timer: Timer) -> list[list[T_co]]:
+    """Return the sample of every lane in every round.
 
     In each round every lane takes one sample. The order is drawn anew for each round (the same in every run), so that
     nobody always comes after the same neighbour, and a machine that slows down for a while slows everybody down.
     """
-    samples: list[list[float]] = [[] for _ in lanes]
+    samples: list[list[T_co]] = [[] for _ in lanes]
     with collector_paused():
         for turn in range(rounds):
             for index in random.Random(turn).sample(range(len(lanes)), len(lanes)):
                 samples[index].append(lanes[index].sample(timer))
     return samples
+
+
+def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile; of a single sample three times the sample."""
+    if len(samples) == 1:
+        return (samples[0],) * 3
+    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return low, median, high
 
 
 @contextmanager

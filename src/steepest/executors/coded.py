@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..codecs import Codec, decode_whole, encode_whole, flat, key_of
+from ..codecs import Codec, decode_whole, encode_whole, flat, key_of, start_of
 from ..rule import Program
 from .base import Batch, runs
 
@@ -128,7 +128,7 @@ def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
 def _columns(batch: Batch, most: int) -> Iterator[ParamSlice]:
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         stored = {key: tensors[index] for key, tensors in batch.state.items()}
-        column = ParamSlice(p, g, stored, batch.streams[index])
+        column = ParamSlice(p, g, stored, batch.streams[index], start_of(batch.streams[index]))
         yield from _slices(batch.program, column, most) or [column]
 
 
@@ -145,7 +145,7 @@ def _slices(program: Program, column: ParamSlice, most: int) -> list[ParamSlice]
     stored = {**column.stored, **dict(zip(like, rest, strict=True))}
     starts = range(0, p.numel(), most)
     return [
-        _slice(program, ParamSlice(p, g, stored, column.stream), start, min(most, p.numel() - start))
+        _slice(program, replace(column, p=p, g=g, stored=stored), start, min(most, p.numel() - start))
         for start in starts
     ]
 
@@ -157,4 +157,4 @@ def _slice(program: Program, column: ParamSlice, start: int, count: int) -> Para
         entry.name: column.stored[entry.name][entry.codec.span(entry.part, start, count) if entry.codec else span]
         for entry in program.stored
     }
-    return ParamSlice(column.p[span], column.g[span], stored, column.stream, start)
+    return ParamSlice(column.p[span], column.g[span], stored, column.stream, column.start + start)

@@ -297,12 +297,13 @@ class Dispatch:
     def _made(self, params: ActiveParams, choice: ExecutorChoice, step: Step) -> Buckets:
         make, shared = choice.executor.make_buckets, params.spec.rule.shared
         measuring = params.spec.measuring(step.shared)
-        if shared is None:
-            make = partial(in_waves, make_buckets=make)
-            return Buckets(params.params, params.spec, choice, list(shards.make_buckets(params, make_buckets=make)))
-        measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
-        params = replace(params, numbers=(*params.numbers, *params.spec.shared))
-        return Buckets(params.params, params.spec, choice, list(in_waves(params, make_buckets=make)), measurement)
+        measurement = None
+        if shared is not None:
+            measurement = None if measuring is None else Measurement.of(params, measuring, shared, make)
+            params = replace(params, numbers=(*params.numbers, *params.spec.shared))
+        make = partial(in_waves, make_buckets=make)
+        buckets = list(shards.make_buckets(params, make_buckets=make))
+        return Buckets(params.params, params.spec, choice, buckets, measurement)
 
 
 def _forget_new(states: dict[Tensor, dict[str, Any]], params: list[Tensor], before: list[set[str]]) -> None:

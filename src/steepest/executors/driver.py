@@ -14,7 +14,7 @@ from .. import transforms
 from ..fields import Options, State
 from ..group import GroupSpec
 from ..rule import Rule, Structure, program
-from ..views import compute_dtype, real_view, widen
+from ..views import compute_dtype, real_view, split_as, whole, widen
 from . import reference
 from .base import Batch, Executor
 
@@ -55,8 +55,8 @@ def _gradient(p: Tensor) -> Tensor:
 
 
 def gather(tensors: list[Tensor]) -> Tensor:
-    """Join all tensors to one vector, in the dtype to compute in."""
-    joined = torch.cat([real_view(x.detach().resolve_conj()).reshape(-1) for x in tensors])
+    """Join all tensors to one vector, in the dtype to compute in; of DTensors the whole ones, on every rank."""
+    joined = torch.cat([real_view(whole(x.detach()).resolve_conj()).reshape(-1) for x in tensors])
     return widen(joined, compute_dtype(joined.dtype))
 
 
@@ -66,7 +66,7 @@ def scatter(x: Tensor, tensors: list[Tensor]) -> None:
     with torch.no_grad():
         for tensor in tensors:
             target = real_view(tensor.detach())
-            target.copy_(x[offset : offset + target.numel()].view(target.shape))
+            target.copy_(split_as(target, x[offset : offset + target.numel()].view(target.shape)))
             offset += target.numel()
 
 

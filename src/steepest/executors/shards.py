@@ -1,8 +1,9 @@
 """Shards: the parts of DTensors on this rank, stepped by the executors of plain tensors.
 
 A pointwise rule makes each element of a new weight from the same elements of weight, gradient and state. So a rank
-steps its part as the plain tensor that it is, without communication and to the bits of one process. State stays
-DTensor, so that checkpoints know its placement.
+steps its part as the plain tensor that it is, without communication and to the bits of one process. What needs whole
+tensors is stepped by their owners (`steepest.executors.owners`). State stays DTensor, so that checkpoints know its
+placement.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..codecs import BLOCK, starting_at
 from ..group import GroupSpec
-from ..views import is_dtensor, local_part
+from ..views import is_dtensor, is_split, local_part, placed_as, run_length, run_start
+from . import owners
 from .base import ActiveParams, Bucket, MakeBuckets
 
 State = dict[str, Any]
 
 
 def in_parts(spec: GroupSpec) -> GroupSpec:
-    """Return the specification of the local parts of a group's parameters; the same one where none is a DTensor.
+    """Return the specification of the local parts of a group's parameters, which are plain tensors as whole ones are.
 
-    Only pointwise rules step parts by themselves. Coded state and random bits are numbered over whole tensors.
+    It is the same one where none is a DTensor. A differentiable step uses the operations of DTensors.
     """
     options = spec.options
-    whole = options.get("state_dtype") or options.get("parameter_rounding") or options.get("differentiable")
-    if spec.kind != "pointwise" or spec.rule.shared is not None or whole or not any(map(is_dtensor, options["params"])):
+    if options.get("differentiable") or not any(map(is_dtensor, options["params"])):
         return spec
     with torch.no_grad():
         return replace(spec, options={**options, "params": [local_part(p) for p in options["params"]]})
@@ -80,6 +82,7 @@ class Shards:
 
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Step the parts with the parts of the gradients."""
+        lend(self.params, self.parts)
         self.inner.step(numbers)
         give_back(self.params, self.parts)
 
@@ -89,10 +92,10 @@ def _is_part(own: State, part: State) -> bool:
 
 
 def lend(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
-    """Give every part its part of the gradient, placed as the parameter is."""
+    """Give every part that has none its part of the gradient, placed as the parameter is."""
     for p, part in zip(params, parts, strict=True):
-        if part is not p:
-            part.grad = _part_of_gradient(p)
+        if part is not p and part.grad is None:
+            part.grad = local_part(placed_as(p, p.grad))
 
 
 def give_back(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
@@ -102,25 +105,54 @@ def give_back(params: Iterable[Tensor], parts: Iterable[Tensor]) -> None:
             part.grad = None
 
 
-def _part_of_gradient(p: Any) -> Tensor:
-    grad = p.grad
-    part: Tensor = (grad if grad.placements == p.placements else grad.redistribute(placements=p.placements)).to_local()
-    return part
+def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets, is_additive: bool = False) -> Iterator[Bucket]:
+    """Yield the buckets of parameters; of DTensors under a specification of their parts, those of parts or owners.
 
-
-def make_buckets(live: ActiveParams, *, make_buckets: MakeBuckets) -> Iterator[Bucket]:
-    """Yield the buckets of parameters; of DTensors under a specification of their parts, those of the parts."""
-    if not any(map(is_dtensor, live.spec.options["params"])) and any(map(is_dtensor, live.params)):
-        yield from _of_parts(live, make_buckets)
-    else:
+    Args:
+        live: the parameters.
+        make_buckets: puts plain tensors together.
+        is_additive: whether the program's results for a whole tensor are the sums of those for its parts.
+    """
+    if any(map(is_dtensor, live.spec.options["params"])) or not any(map(is_dtensor, live.params)):
         yield from make_buckets(live)
+        return
+    apart = [steps_apart(live.spec, p, held, is_additive) for p, held in zip(live.params, live.states, strict=True)]
+    for make, wanted in ((_of_parts, True), (owners.make_buckets, False)):
+        if places := [i for i, each in enumerate(apart) if each is wanted]:
+            for bucket in make(live.only(places), make_buckets):
+                bucket.members = [places[i] for i in bucket.members]
+                yield bucket
 
 
-def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Bucket]:
+def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> bool:
+    """Return whether the parts of a parameter on different ranks can be stepped without each other.
+
+    Codes and random bits are numbered over whole tensors, by blocks: so each part must start where a block does.
+    """
+    if not is_split(p):
+        return True
+    if spec.kind != "pointwise" and not is_additive:
+        return False
+    if not spec.codecs(p):
+        return True
+    length = run_length(p) or 1
+    return length % BLOCK == 0 and all(is_dtensor(x) for x in _with_elements(held))
+
+
+def _with_elements(held: State) -> Iterator[Tensor]:
+    """Yield the tensors of a state that are not numbers of the host."""
+    return (x for x in held.values() if isinstance(x, Tensor) and x.dim())
+
+
+def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Shards]:
     parts = [local_part(p) for p in live.params]
     states = [{name: local_part(x) for name, x in state.items()} for state in live.states]
     lend(live.params, parts)
-    for bucket in make_buckets(replace(live, params=parts, states=states)):
+    streams = [
+        starting_at(stream, run_start(p)) if live.spec.codecs(p) and is_split(p) else stream
+        for p, stream in zip(live.params, live.streams, strict=True)
+    ]
+    for bucket in make_buckets(replace(live, params=parts, states=states, streams=streams)):
         places = bucket.members
         yield Shards(
             places,

@@ -19,7 +19,10 @@ from ..group import GroupSpec
 from ..modes import Mode
 from ..rule import Rule
 from ..rule import Shared as Declared
-from ..sums import added, norm_group_of, nothing, over_ranks
+from ..sums import added, norm_group_of, nothing, over_ranks, over_shards
+from ..trace import is_additive, trace
+from ..views import is_split
+from . import shards
 from .base import ActiveParams, Bucket, MakeBuckets
 
 Group = dict[str, Any]
@@ -38,11 +41,13 @@ class Measurement:
     Attributes:
         buckets: the buckets.
         sums: for each device the sums of its tensors, (parameters, sums), in double.
+        parts: for each device the parameters. None stands for one whose sums are those of the whole parameter already.
         held: the state that the buckets read, and the state of the optimizer, which must hold the same tensors.
     """
 
     buckets: list[Bucket]
     sums: list[Tensor]
+    parts: list[list[Tensor | None]]
     held: list[tuple[dict[str, Any], dict[str, Any]]]
 
     @staticmethod
@@ -57,7 +62,12 @@ class Measurement:
         numbers = (*live.numbers, *spec.shared)
         measured = ActiveParams(spec, live.params, states, live.first, live.streams, numbers)
         held = list(zip(states, live.states, strict=True))
-        return Measurement(list(make_buckets(measured)), list(sums.values()), held)
+        adds = any(map(is_split, live.params)) and _adds(spec, live.params[0], numbers, shared)
+        buckets = shards.make_buckets(measured, make_buckets=make_buckets, is_additive=adds)
+        apart = (shards.steps_apart(spec, p, held, adds) for p, held in zip(live.params, live.states, strict=True))
+        parts = [p if is_split(p) and own else None for p, own in zip(live.params, apart, strict=True)]
+        of_devices = [[part for part, each in zip(parts, devices, strict=True) if each == device] for device in sums]
+        return Measurement(list(buckets), list(sums.values()), of_devices, held)
 
     def ready(self, grads: list[Tensor]) -> bool:
         """Return whether the buckets still describe the parameters, their gradients and their state."""
@@ -68,7 +78,12 @@ class Measurement:
         """Run the buckets and return the sums over their tensors, in double, on the first device."""
         for bucket in self.buckets:
             bucket.step(numbers)
-        return added(of_device.sum(0) for of_device in self.sums)
+        return added(map(over_shards, self.sums, self.parts))
+
+
+def _adds(spec: GroupSpec, p: Tensor, numbers: tuple[str, ...], shared: Declared) -> bool:
+    program = spec.program(p)
+    return is_additive(trace(program, (*numbers, *(["t"] if "t" in program.counted else []))), shared.sums)
 
 
 def start(group: Group, rules: Iterable[Rule], others: Iterable[Group]) -> None:

@@ -136,7 +136,7 @@ class SGDScheduleFree(TwoWeights):
         recompute the statistics of BatchNorm with ``steepest.update_bn``.
     """
 
-    lr: fields.Rate = fields.lr(1.0, 1e-3, 1e2)
+    lr: fields.Rate = fields.lr(1.0, 1e-3, 30)
     momentum: float = fields.hyper(
         0.9,
         "weight β of the average x in y, at which gradients are taken",

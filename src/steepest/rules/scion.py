@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
-from ..matrices import check_whole, column, heads, matrices, view_of
+from ..matrices import column, heads, matrices, refuse_flat, view_of
 from ..optimizer import Optimizer
 from ..rule import Rule
 from ..vocabulary import column_mean, lerp, row_mean, sign, sqrt
@@ -139,7 +139,7 @@ class Scion(Optimizer):
         norm = options["norm"]
         if p is None:
             return scion_for(cls.rule, norm or "spectral", 1, None)
-        check_whole(cls.__name__, p)
+        refuse_flat(cls.__name__, p)
         if p.dim() < 2:
             return scion_for(cls.rule, norm or "bias_rms", 1, column)
         is_convolution = p.dim() > 2 and options["matrices"] != "batch"

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..fields import Options, hyper
 from ..rule import Rule, Wrapper
-from ..sums import of_all_shards
-from ..views import real_view
+from ..views import real_view, whole
 from .base import Transform
 
 
@@ -54,8 +53,8 @@ def are_finite(grads: Iterable[Tensor]) -> bool:
         values = real_view((grad._values() if grad.is_sparse else grad).resolve_conj())
         if values.numel():
             largest = torch.linalg.vector_norm(values.detach(), torch.inf)  # NaN if an entry is NaN
-            whole = of_all_shards(largest)
-            norms.setdefault(whole.device, []).append(whole.double())
+            found = whole(largest)
+            norms.setdefault(found.device, []).append(found.double())
     return all(bool(torch.isfinite(torch.stack(found)).all()) for found in norms.values())
 
 

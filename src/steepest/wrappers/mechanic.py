@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..sums import over_shards
+from ..views import local_part
 from .base import Closure, Wrapper, own_names, refuse_other_weights, require
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
@@ -116,16 +118,12 @@ class Mechanic(Wrapper):
     def _product(self, before: dict[Tensor, tuple[Tensor, Tensor]], deltas: dict[Tensor, Tensor]) -> Tensor:
         """Return h, the product of Δ and the gradient with its decay, over all parameters."""
         home = next(iter(before)).device
-        weights, gradient = (_norm(found, home) for found in (list(before), [g for _, g in before.values()]))
+        weights, gradients = list(before), [g for _, g in before.values()]
+        lengths = _dot(weights, weights, home).sqrt(), _dot(gradients, gradients, home).sqrt()
         pull = torch.tensor(self.s_decay, device=home) * self.tuner["s"].sum()
-        products = [
-            torch.dot(
-                deltas[p].flatten(),
-                g.flatten() + p.flatten() * (pull * gradient / (weights + self.eps)).to(p.device, p.dtype),
-            ).to(home)
-            for p, (_, g) in before.items()
-        ]
-        return sum(products[1:], products[0])
+        decay = pull * lengths[1] / (lengths[0] + self.eps)
+        decayed = [g + p * decay.to(p.device, p.dtype) for p, g in zip(weights, gradients, strict=True)]
+        return _dot([deltas[p] for p in weights], decayed, home)
 
     def _learn(self, h: Tensor) -> None:
         """Update the scale of each tuner from the product h."""
@@ -140,9 +138,11 @@ class Mechanic(Wrapper):
         s.copy_(wealth / (squares.sqrt() + self.eps))
 
 
-def _norm(tensors: list[Tensor], home: torch.device) -> Tensor:
-    products = [torch.dot(x.flatten(), x.flatten()).to(home) for x in tensors]
-    return sum(products[1:], products[0]).sqrt()
+def _dot(a: list[Tensor], b: list[Tensor], home: torch.device) -> Tensor:
+    """Return the inner product of two lists of tensors, over the shards of DTensors too."""
+    parts = (map(local_part, pair) for pair in zip(a, b, strict=True))
+    products = [torch.dot(x.flatten(), y.flatten()).to(home) for x, y in parts]
+    return over_shards(torch.stack(products)[:, None], a).squeeze(0)
 
 
 def _evaluated(closure: Closure) -> Closure:

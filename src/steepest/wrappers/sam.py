@@ -12,7 +12,8 @@ from torch.optim.optimizer import ParamsT
 
 from ..fields import Search
 from ..norms import norm_over_ranks, total_norm
-from ..sums import added, group_name, nothing, of_all_shards, over_ranks
+from ..sums import added, group_name, nothing, over_ranks
+from ..views import whole
 from .base import own_names, require
 from .two_gradients import TwoGradients
 
@@ -245,7 +246,7 @@ class GSAM(SAM):
 
     def _product(self, pairs: list[tuple[Tensor, Tensor]]) -> float:
         """Return the inner product of the two gradients, over all parameters and ranks."""
-        products = [of_all_shards((_wide(g) * _wide(h).conj()).sum()).real.double() for g, h in pairs]
+        products = [whole((_wide(g) * _wide(h).conj()).sum()).real.double() for g, h in pairs]
         return over_ranks(added(products or [nothing(self._parameters())]), self.norm_group).item()
 
 

@@ -94,7 +94,7 @@ class _Random(Accessor):
         return [f"const uint32_t stream_{self.name} = key_of(item->stream, step, {self.place});"]
 
     def opening(self) -> list[str]:
-        return [f"const uint32_t key_{self.name} = block_key(stream_{self.name}, start);"]
+        return [f"const uint32_t key_{self.name} = block_key(stream_{self.name}, item->first + start);"]
 
 
 class _StochasticBfloat16(_Random):

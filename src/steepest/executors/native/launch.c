@@ -35,12 +35,12 @@ typedef struct {
 typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
 
 /* One parameter: addresses of p, g and its state, and of its counters, the Python objects that they were read from, and
-   its place among all blocks, and its stream of random bits. */
+   its place among all blocks, its stream of random bits, and the place of its first element in the stream. */
 typedef struct {
   char *data[SLOTS];
   char *counters[COUNTERS + 1];
   Object *objects[SLOTS + COUNTERS];
-  int64_t size, first_block, row;
+  int64_t size, first_block, row, first;
   uint32_t stream;
 } Item;
 
@@ -207,7 +207,7 @@ static int is_written(const Item *item, const Written *written) {
 /* Read the addresses of all parameters, gradients and state. Returns the number of blocks, or -1 - (index * 1024 +
    reason + 8 * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
    another object, or lies elsewhere, than last time: then `written` is listed anew. `streams` are the parameters'
-   streams of random bits. */
+   streams of random bits, with the block of the stream that each starts at in their upper halves. */
 int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Object *params, Object *grads,
                       Object *states, Object *const *names, int64_t *changed, const int64_t *streams,
                       Written *written) {
@@ -218,6 +218,7 @@ int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Obj
     if (answer) return -1 - (i * 1024 + answer);
     items[i].first_block = blocks;
     items[i].stream = (uint32_t)streams[i];
+    items[i].first = (streams[i] >> 32) * STORAGE_BLOCK;
     blocks += (items[i].size + BLOCK - 1) / BLOCK;
   }
   const int64_t answer = *changed ? list_written(items, count, written) : 0;

@@ -1,7 +1,5 @@
 """A small transformer that predicts the next character."""
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -10,22 +8,19 @@ from steepest.study.data import text
 from steepest.study.declaration import Workload, workload
 from steepest.study.workloads._characters import BITS, SIZES, loss
 
-WIDTH: Final = 64
-HEADS: Final = 4
-LAYERS: Final = 2
-
 
 class Attention(nn.Module):
     """Causal self-attention of several heads (Vaswani et al. 2017, section 3.2)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.projections = nn.Linear(WIDTH, 3 * WIDTH)
-        self.output = nn.Linear(WIDTH, WIDTH)
+        self.heads = heads
+        self.projections = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return (windows, characters, WIDTH), as given; a character sees those before it and itself."""
-        heads = self.projections(states).unflatten(-1, (3, HEADS, WIDTH // HEADS))
+        """Return (windows, characters, width), as given; a character sees those before it and itself."""
+        heads = self.projections(states).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(queries, keys, values, is_causal=True)
         joined: Tensor = self.output(mixed.transpose(1, 2).flatten(-2))
@@ -35,29 +30,36 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron, each normalised before and added to what came in."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(WIDTH), Attention())
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads))
         self.perceptron = nn.Sequential(
-            nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH)
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return (windows, characters, WIDTH), as given."""
+        """Return (windows, characters, width), as given."""
         attended = states + self.attention(states)
         perceived: Tensor = attended + self.perceptron(attended)
         return perceived
 
 
 class CharTransformer(nn.Module):
-    """Two blocks of width 64 with four heads, learned positions: 136,960 parameters."""
+    """Pre-norm blocks between learned positions and scores; as a workload has it 136,960 parameters.
 
-    def __init__(self) -> None:
+    Args:
+        width: numbers per character between the blocks.
+        heads: attention heads in a block; they divide `width`.
+        layers: blocks.
+        window: the most characters that it reads at once.
+    """
+
+    def __init__(self, width: int = 64, heads: int = 4, layers: int = 2, window: int = text.WINDOW) -> None:
         super().__init__()
-        self.symbols = nn.Embedding(text.SYMBOLS, WIDTH)
-        self.positions = nn.Embedding(text.WINDOW, WIDTH)
-        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)), nn.LayerNorm(WIDTH))
-        self.scores = nn.Linear(WIDTH, text.SYMBOLS, bias=False)
+        self.symbols = nn.Embedding(text.SYMBOLS, width)
+        self.positions = nn.Embedding(window, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)), nn.LayerNorm(width))
+        self.scores = nn.Linear(width, text.SYMBOLS, bias=False)
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return scores of the next symbol, (windows, characters, symbols), for symbols (windows, characters)."""
