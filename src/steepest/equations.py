@@ -36,8 +36,11 @@ GREEK = {
     "eta_plus": ("η⁺", r"\eta^+"),
     "eps1": ("ε₁", r"\epsilon_1"),
     "eps2": ("ε₂", r"\epsilon_2"),
+    "tau": ("τ", r"\tau"),
+    "barf": ("f̄", r"\bar{f}"),
     "lambd": ("λ'", r"\lambda'"),
     "t0": ("t₀", "t_0"),
+    "beta": ("β", r"\beta"),
     "beta1": ("β₁", r"\beta_1"),
     "beta2": ("β₂", r"\beta_2"),
     "beta3": ("β₃", r"\beta_3"),
@@ -106,6 +109,12 @@ class Style:
         """Return the template of a word."""
         return (word.plain, word.latex)[self.column]
 
+    def mixture(self, a: Text, b: Text, weight: Text, rest: Text | None) -> Text:
+        """Return ``lerp(a, b, w)`` as the paper writes it, (1 - w) a + w b; ``rest`` is β where w is 1 - β."""
+        make = self.operators
+        kept = make[operator.sub](Text("1", ATOM), weight) if rest is None else rest
+        return make[operator.add](make[operator.mul](kept, a), make[operator.mul](weight, b))
+
 
 def _binary(template: str, left: int, right: int, result: int) -> Callable[[Text, Text], Text]:
     return lambda a, b: Text(template.format(a.inside(left), b.inside(right)), result)
@@ -123,6 +132,7 @@ PLAIN = Style(
         operator.add: _binary("{} + {}", SUM, SUM, SUM),
         operator.sub: _binary("{} - {}", SUM, QUOTIENT, SUM),
         operator.mul: _binary("{}·{}", PRODUCT, POWER, PRODUCT),
+        operator.matmul: _binary("{} @ {}", PRODUCT, POWER, PRODUCT),
         operator.truediv: _binary("{} / {}", PRODUCT, POWER, QUOTIENT),
         operator.pow: _binary("{}^{}", ATOM, ATOM, POWER),
         **_comparisons("≥", "≤", "=", "≠"),
@@ -179,14 +189,18 @@ class Printer:
                 self.inputs[old] += OLD
 
     def assignments(self) -> list[Assignment]:
-        """Return one for every named value in the rule's order, then the state that is handed over as it came."""
+        """Return one for every named value in the rule's order, then the state that is another value by its name."""
         named = [node for node in self.trace.graph.nodes if node in self.names]
         found = [Assignment(self.style.symbol(self.names[n]), self._expand(n).text, n) for n in named]
         for name, node in self.outputs.items():
             letter = self.letters.get(name, name)
-            if isinstance(node, fx.Node) and self.inputs.get(node, letter) != letter:
+            if isinstance(node, fx.Node) and self._called(node) - {letter}:
                 found.append(Assignment(self.style.symbol(letter), self._print(node).text, node))
         return found
+
+    def _called(self, node: fx.Node) -> set[str]:
+        """Return the name of a node, as an input or as a value."""
+        return {names[node] for names in (self.inputs, self.names) if node in names}
 
     def symbols(self) -> dict[fx.Node, str]:
         """Return the symbols of the inputs that the equations name."""
@@ -230,14 +244,12 @@ class Printer:
         return None
 
     def _lerp(self, node: fx.Node, args: list[Text]) -> Text:
-        """Print ``lerp(a, b, w)`` as the paper writes it, (1 - w) a + w b, with 1 - (1 - β) = β."""
-        make = self.style.operators
-        weight = node.args[2]
+        """Print ``lerp(a, b, w)`` as the paper writes it, with 1 - (1 - β) = β."""
+        (a, b, w), weight = args, node.args[2]
+        rest = None
         if isinstance(weight, fx.Node) and weight.target is operator.sub and weight.args[0] == 1:
-            kept = self._print(weight.args[1])
-        else:
-            kept = make[operator.sub](Text("1", ATOM), args[2])
-        return make[operator.add](make[operator.mul](kept, args[0]), make[operator.mul](args[2], args[1]))
+            rest = self._print(weight.args[1])
+        return self.style.mixture(a, b, w, rest)
 
 
 def equations(trace: Trace, letters: Mapping[str, str], latex: bool = False) -> list[str]:

@@ -479,8 +479,13 @@ def explain(
         str, typer.Argument(metavar="NAME[key=value,...]", help="An optimizer of the library, or FILE.py:NAME.")
     ],
     surface: Annotated[
-        str, typer.Option(metavar="SURFACE", help="The surface: see `steepest list surfaces`.")
-    ] = explaining.SURFACE,
+        str | None,
+        typer.Option(
+            metavar="SURFACE",
+            help=f"The surface: see `steepest list surfaces`. Default: {explaining.SURFACE}, or "
+            f"{explaining.OF_MATRICES} for rules that multiply matrices.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(metavar="N", help="Steps to walk through.")] = explaining.STEPS,
     start: Annotated[
         str | None, typer.Option(metavar="X,Y", help="A start of your own. Default: the surface's first.")

@@ -10,7 +10,7 @@ from steepest.landscapes.files import kind_of
 
 def run(
     optimizer: str,
-    surface: str,
+    surface: str | None,
     *,
     steps: int,
     start: str | None,

@@ -40,16 +40,40 @@
 
   const element = (name, text) => Object.assign(document.createElement(name), { textContent: text });
 
+  // A text, or a matrix, which comes as its rows.
+  function shown(value) {
+    if (!Array.isArray(value)) return value;
+    const rows = document.createElement("table"), matrix = element("span", "");
+    for (const row of value) rows.insertRow().append(...row.map((number) => element("td", number)));
+    matrix.className = "matrix";
+    matrix.append(rows);
+    return matrix;
+  }
+
+  function pair([name, value]) {
+    const told = document.createElement("dd");
+    told.append(shown(value));
+    return [element("dt", name), told];
+  }
+
+  function equation([symbol, expression, value]) {
+    const line = document.createElement("li"), told = document.createElement("b");
+    told.append("= ", shown(value));
+    line.append(element("code", `${symbol} ← ${expression}`), told);
+    return line;
+  }
+
+  function outcome({ value, before }) {
+    if (value === before) return `The value stays ${spell(value)}.`;
+    const way = value < before ? "falls" : "rises", [from, to] = [before, value].map(spell);
+    return from === to ? `The value ${way} by ${spell(Math.abs(value - before))}, to ${to}.` : `The value ${way} from ${from} to ${to}.`;
+  }
+
   function tell(step) {
-    $("given").replaceChildren(...step.given.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
-    $("equations").replaceChildren(
-      ...step.equations.map(([symbol, expression, value]) => {
-        const line = document.createElement("li");
-        line.append(element("code", `${symbol} ← ${expression}`), element("b", `= ${value}`));
-        return line;
-      }),
-    );
-    $("outcome").textContent = `The value ${step.value < step.before ? "falls" : "rises"} from ${spell(step.before)} to ${spell(step.value)}.`;
+    $("given").replaceChildren(...step.given.flatMap(pair));
+    $("numbers").replaceChildren(...step.numbers.map((number) => { const told = element("div", ""); told.append(...pair(number)); return told; }));
+    $("equations").replaceChildren(...step.equations.map(equation));
+    $("outcome").textContent = outcome(step);
     $("now").value = state.step;
     $("count").textContent = `step ${state.step} of ${last}`;
     $("play").textContent = state.timer ? "❚❚" : "▶";
