@@ -17,7 +17,7 @@ from .lowering import Lowering, fold, lower
 from .placement import Placement, spelled
 
 Reduction = Callable[..., list[Tensor]]
-"""What applies a word that reduces to a list: ``(word, extent, tensors, *numbers)``, with the tensors' extent."""
+"""Function that applies a word that reduces to a list: ``(word, extent, tensors, *numbers)``, with their extent."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .base import ActiveParams, Batch
 from .partition import BatchBucket, split
 
 RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
-"""What runs a batch with other reductions; see `Executor.run_sums`."""
+"""Function that runs a batch with other reductions; see `Executor.run_sums`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _all_add_up(program: Program, numbers: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Reductions:
-    """What reduces lists of parts, one for each of ``parts``; it stands for `plan.reduced`."""
+    """Reductions of lists of parts, one for each of ``parts``, in the place of `plan.reduced`."""
 
     parts: Sequence[Part]
 
