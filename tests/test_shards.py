@@ -204,6 +204,18 @@ def collectives(rows: Callable[[Tensor], Any]) -> None:
         assert found == expected, (name, found)
 
 
+def buckets_last(rows: Callable[[Tensor], Any]) -> None:
+    """Parts are put together once, and not at each step."""
+    for name in ("adamw", "novograd", "muon"):
+        _, placed = steps(rows, name, {}, count=3)
+        for p in params(placed):
+            p.grad = torch.ones_like(p)
+        placed.step()
+        (known,) = placed._dispatch.known.values()
+        placed.step()
+        assert next(iter(placed._dispatch.known.values())) is known, name
+
+
 def in_waves(rows: Callable[[Tensor], Any]) -> None:
     """Owners that gather little at a time do the same."""
     with patch.object(owners, "MOST", 40):
@@ -305,6 +317,7 @@ def on_two(rank: int, file: str) -> None:
     exact(rows, (*APART, *WHOLE))
     near(rows)
     collectives(rows)
+    buckets_last(rows)
     in_waves(rows)
     mixed(rows)
     failures(rows)
