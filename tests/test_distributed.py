@@ -122,12 +122,30 @@ def sharded_sums(rank: int) -> None:
     assert whole.param_groups[0]["d"] > 1e-3
 
 
+def skipping(rank: int) -> None:
+    """A gradient that is not finite on one rank makes all ranks of the group leave the step out."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    refused(
+        lambda: ZeroRedundancyOptimizer(model().parameters(), AdamW, lr=0.1, skip_nonfinite=True),
+        "the gradients that skip_nonfinite looks at within ZeroRedundancyOptimizer would be those of",
+    )
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = SGD([p], lr=0.1, skip_nonfinite=True, norm_group="WORLD")
+    for number in (1.0, float("nan"), 1.0):
+        p.grad = torch.full((3,), number if rank == 1 else 1.0) if rank or number == number else None
+        optimizer.step()
+    assert optimizer.skipped == 1
+    assert torch.allclose(p, torch.full((3,), 0.8))
+
+
 def run(rank: int, file: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD)
     zero(rank)
     sharded(rank)
     sums(rank)
+    skipping(rank)
     sharded_sums(rank)
     dist.destroy_process_group()
 

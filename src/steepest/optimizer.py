@@ -27,7 +27,7 @@ from .rule import Rule
 from .sums import holder_of_parts, norm_group_of
 from .transforms.average import Averaging
 from .transforms.qk_clip import AttentionClipping
-from .transforms.skip import Skipping
+from .transforms.skip import GRADIENTS, Skipping, skipping_groups
 from .transforms.unscale import GradScaling
 
 NOT_COPIED = {"_zero_grad_profile_name", "_dispatch", "_holder", "step"}
@@ -153,6 +153,7 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
                 choose(in_parts(spec))
         self._holder = holder_of_parts(p for group in self.param_groups for p in group["params"])
         norm_group_of(clipping_groups(self.param_groups), NORMS, self._holder)
+        norm_group_of(skipping_groups(self.param_groups), GRADIENTS, self._holder)
         for group in self.param_groups:
             refuse_parts(group, self._specs(group), self._holder)
 

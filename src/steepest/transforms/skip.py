@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..fields import Options, hyper
 from ..rule import Rule, Wrapper
-from ..views import real_view, whole
+from ..sums import added, norm_group_of, nothing, over_ranks, over_shards
+from ..views import is_dtensor, local_part, real_view, whole
 from .base import Transform
 
 
@@ -43,19 +44,38 @@ SKIP = Transform(
 )
 
 
-def are_finite(grads: Iterable[Tensor]) -> bool:
-    """Return whether all entries of all gradients are finite. Each device is waited for once.
+GRADIENTS = "the gradients that skip_nonfinite looks at"
+"""Name of the gradients in messages."""
 
-    The shards of a DTensor are looked at on all ranks.
+
+def are_finite(params: Sequence[Tensor], norm_group: str | None = None) -> bool:
+    """Return whether all entries of all gradients of the parameters are finite. Each device is waited for once.
+
+    The shards of a DTensor are looked at on all ranks, and so are the gradients of the ranks of ``norm_group``.
     """
-    norms: dict[torch.device, list[Tensor]] = {}
+    grads = [whole(p.grad) if _is_partial(p.grad) else p.grad for p in params if p.grad is not None]
+    strange: dict[torch.device, list[Tensor]] = {}
+    of_devices: dict[torch.device, list[Tensor]] = {}
     for grad in grads:
-        values = real_view((grad._values() if grad.is_sparse else grad).resolve_conj())
-        if values.numel():
-            largest = torch.linalg.vector_norm(values.detach(), torch.inf)  # NaN if an entry is NaN
-            found = whole(largest)
-            norms.setdefault(found.device, []).append(found.double())
-    return all(bool(torch.isfinite(torch.stack(found)).all()) for found in norms.values())
+        values = local_part(grad.detach())
+        values = real_view((values._values() if values.is_sparse else values).resolve_conj())
+        largest = torch.linalg.vector_norm(values, torch.inf) if values.numel() else values.new_zeros(())
+        strange.setdefault(values.device, []).append(~torch.isfinite(largest))  # NaN if an entry is NaN
+        of_devices.setdefault(values.device, []).append(grad)
+    counts = [
+        over_shards(torch.stack(found).double()[:, None], of_devices[device]) for device, found in strange.items()
+    ]
+    return not over_ranks(added(counts or [nothing(params, 1)]), norm_group).item()
+
+
+def _is_partial(grad: Any) -> bool:
+    """Return whether a gradient is a sum over ranks that has not been taken, so that finite parts do not tell."""
+    return is_dtensor(grad) and any(placement.is_partial() for placement in grad.placements)
+
+
+def skipping_groups(param_groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups whose gradients decide whether a step is left out."""
+    return [group for group in param_groups if group["skip_nonfinite"]]
 
 
 class Skipping:
@@ -68,6 +88,7 @@ class Skipping:
     param_groups: list[dict[str, Any]]
     skipped: int = 0
     _skipped_in_a_row: int = 0
+    _holder: str = ""
 
     def _is_skipped(self) -> bool:
         """Return whether the step is to be left out, and count it.
@@ -75,10 +96,11 @@ class Skipping:
         Raises:
             RuntimeError: it is one too many in a row.
         """
-        groups = [group for group in self.param_groups if group["skip_nonfinite"]]
+        groups = skipping_groups(self.param_groups)
         if not groups:
             return False
-        if are_finite(p.grad for group in groups for p in group["params"] if p.grad is not None):
+        params = [p for group in groups for p in group["params"]]
+        if are_finite(params, norm_group_of(groups, GRADIENTS, self._holder)):
             self._skipped_in_a_row = 0
             return False
         self.skipped += 1
