@@ -48,7 +48,20 @@ from steepest.executors.base import Executor
 from steepest.executors.plan import make_plan
 from steepest.group import GroupSpec
 from steepest.trace import trace
-from steepest.vocabulary import absolute, axis_total, column_mean, lerp, maximum, norm, rms, row_mean, sign, sqrt, where
+from steepest.vocabulary import (
+    WORDS,
+    absolute,
+    axis_total,
+    column_mean,
+    lerp,
+    maximum,
+    norm,
+    rms,
+    row_mean,
+    sign,
+    sqrt,
+    where,
+)
 
 HALVES = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float32, torch.float64, torch.complex64, *HALVES]
@@ -446,7 +459,10 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     spec = GroupSpec.of(cls, optimizer.param_groups[0], p)
     names = (*spec.numbers, "t")
     programs = [each.program(p) for each in (spec, spec.measuring()) if each is not None]
-    return sum(make_plan(trace(program, names)).source.count(" for x0") for program in programs)
+    sources = [make_plan(trace(program, names)).source for program in programs]
+    alone = [name for name, word in WORDS.items() if word.reduces != "nothing" and word.on_lists is None]
+    calls = (" for x0", *(f"= reduced({name}," for name in alone))
+    return sum(source.count(call) for source in sources for call in calls)
 
 
 @every_planned_row

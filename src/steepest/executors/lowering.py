@@ -25,6 +25,9 @@ CALLED: dict[Any, str] = {word: name for name, word in WORDS.items()}
 CALLED |= {operator.pow: "power", operator.truediv: "quotient"}
 """Words and operators that a host expression spells as a call."""
 
+REDUCTIONS = frozenset(name for name, word in WORDS.items() if word.reduces != "nothing")
+"""Words that reduce."""
+
 FOLDS = {"mul": "addcmul", "div": "addcdiv"}
 """Words that a product or quotient of two tensors becomes when it is only added to something."""
 
@@ -83,6 +86,7 @@ class Lowering:
     tensor: dict[fx.Node, Scaled] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     _scaled: dict[tuple[str, Op], Op] = field(default_factory=dict)
+    _reduced: dict[Any, Op] = field(default_factory=dict)
 
     def op(
         self,
@@ -94,6 +98,10 @@ class Lowering:
     ) -> Op:
         """Append an operation whose result has at most the extent ``averaged``."""
         made = Op(word, args, numbers, broadcast(a.extent for a in args) & averaged, pattern)
+        if word in REDUCTIONS:  # the same norm is taken once, however often a rule names it
+            known = self._reduced.setdefault((word, args, numbers), made)
+            if known is not made:
+                return known
         self.ops.append(made)
         return made
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..vocabulary import WORDS
-from .lowering import ONE, Op
+from .lowering import ONE, REDUCTIONS, Op
 
 IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1, "maximum": 2, "minimum": 2}
 """Number of leading operands that an operation may write over (1 for all functions of one tensor)."""
 BOXED = {"add", "mul"}
 """Calls that take their number also as a 0-dim tensor. A plain number is wrapped into a float64 tensor for every
 tensor of the list and converted back. On small tensors this costs three times the call itself."""
-REDUCTIONS = {name for name, word in WORDS.items() if word.reduces != "nothing"}
 NEVER_IN_PLACE = {"input", "select", *REDUCTIONS}
 
 
