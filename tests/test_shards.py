@@ -218,6 +218,16 @@ def buckets_last(rows: Callable[[Tensor], Any]) -> None:
         assert all(map(is_, placed._dispatch.known.values(), before)), name
 
 
+def state_is_split(rows: Callable[[Tensor], Any]) -> None:
+    """Each rank keeps its share of state, also of that of a matrix's sides, and no memory of the whole."""
+    _, placed = steps(rows, "soap", {}, shapes=((64, 32),))
+    held = [x for x in placed.state[params(placed)[0]].values() if hasattr(x, "to_local") and x.numel() > 1]
+    assert {tuple(x.shape) for x in held} == {(64, 32), (64, 64), (32, 32)}
+    for x in held:
+        part = x.to_local()
+        assert part.untyped_storage().nbytes() == part.nbytes == x.numel() * x.element_size() // 2
+
+
 def in_waves(rows: Callable[[Tensor], Any]) -> None:
     """Owners that gather little at a time do the same."""
     with patch.object(owners, "MOST", 40):
@@ -320,6 +330,7 @@ def on_two(rank: int, file: str) -> None:
     near(rows)
     collectives(rows)
     buckets_last(rows)
+    state_is_split(rows)
     in_waves(rows)
     mixed(rows)
     failures(rows)
@@ -328,7 +339,7 @@ def on_two(rank: int, file: str) -> None:
     long_vectors(rows)
     refusals(mesh)
     resharded(mesh)
-    dist.destroy_process_group()
+    end()
 
 
 def on_four(rank: int, file: str) -> None:
@@ -347,7 +358,7 @@ def on_four(rank: int, file: str) -> None:
     near(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]))
     near(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]))
     strided(square)
-    dist.destroy_process_group()
+    end()
 
 
 def strided(mesh: Any) -> None:
@@ -365,6 +376,11 @@ def strided(mesh: Any) -> None:
 
     shapes = ((8, 7), (9,), (64, 32))
     exact(place, (APART[0], WHOLE[0], ("splus", {"lr": 0.1})), shapes)
+
+
+def end() -> None:
+    dist.barrier()  # a rank that ends early closes the connections of others
+    dist.destroy_process_group()
 
 
 def begin(rank: int, world: int, file: str) -> None:

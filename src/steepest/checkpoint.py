@@ -13,7 +13,8 @@ from .fields import STORAGE_OPTIONS, State
 from .group import declared_by, kept_by, rules_of
 from .kinds import KINDS
 from .rule import Rule
-from .views import compute_dtype, outline
+from .sharding import outline
+from .views import compute_dtype
 
 StateDict = dict[str, Any]
 Group = dict[str, Any]

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .kinds import KINDS
-from .views import compute_dtype, outline, split_as
+from .sharding import outline, split_as
+from .views import compute_dtype
 
 View = Callable[[Tensor], Tensor]
 """Function that shows a tensor in another shape, as a matrix or as a stack of matrices."""

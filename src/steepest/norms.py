@@ -9,7 +9,8 @@ from torch import Tensor
 
 from . import sums
 from .modes import intercepting
-from .views import are_plain, is_dtensor, local_part, real_view, whole
+from .sharding import is_dtensor, local_part, whole
+from .views import are_plain, real_view
 
 SAFE = 1e-12, 1e18
 """Range of norms that are right in float32: no square has overflown, and squares that vanished do not count."""

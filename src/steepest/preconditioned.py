@@ -13,7 +13,7 @@ from .fields import Options, State, View
 from .matrices import heads, is_matrix, matrices, refuse_flat, view_of
 from .optimizer import Optimizer
 from .rule import Rule
-from .views import outline
+from .sharding import outline
 
 FAILURES = State("failures", "matrix_scalar")
 """Number of times that a matrix's basis or root could not be found, so that the old one was kept."""

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .views import is_dtensor, local_part
+from .sharding import is_dtensor, local_part
 
 MOST = 5
 """Number of parameters that a message names."""

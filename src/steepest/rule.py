@@ -13,7 +13,7 @@ import torch
 from .codecs import Codec
 from .fields import State, View
 from .kinds import KINDS, Extent
-from .views import whole
+from .sharding import whole
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
 """Scope of a rule: one element, one tensor, one matrix, or new gradients (a driver)."""

@@ -14,7 +14,7 @@ from .codecs import BLOCK, Bfloat16, Codec, Int8, Kahan, decode_whole, encode_wh
 from .fields import Field, Options, State, View, hyper
 from .kinds import KINDS
 from .rule import PLANNED_KINDS, Rule
-from .views import is_dtensor, split_as, split_in_runs, whole
+from .sharding import is_dtensor, split_as, split_in_runs, whole
 
 SMALLEST = 4096
 """Smallest number of elements of a parameter whose state is coded: below it, there is nothing to save."""

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .views import is_dtensor
+from .sharding import is_dtensor
 
 
 def group_name(group: Any) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,116 +15,6 @@ PLAIN = {Tensor, torch.nn.Parameter}
 def are_plain(tensors: Iterable[Any]) -> bool:
     """Return whether all tensors are of torch's own types, and none of a subclass."""
     return {type(x) for x in tensors} <= PLAIN
-
-
-def is_dtensor(x: Any) -> TypeGuard[Any]:
-    """Return whether a tensor is a DTensor. Where nothing has imported the module that makes them, none is."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(x, module.DTensor)
-
-
-def is_split(x: Any) -> bool:
-    """Return whether ranks have different parts of a tensor."""
-    return is_dtensor(x) and not all(placement.is_replicate() for placement in x.placements)
-
-
-def is_split_in_chunks(x: Any) -> bool:
-    """Return whether ranks have different parts of a tensor, each as `torch.chunk` cuts it."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return is_split(x) and module is not None and {*map(type, x.placements)} <= {module.Shard, module.Replicate}
-
-
-def run_length(p: Any) -> int | None:
-    """Return the elements of a rank's part, where the parts of all ranks in their order make the tensor in its order.
-
-    So it is for a DTensor that is split along its first dimension, over one dimension of a mesh; None for any other.
-    The last parts that are not empty may be shorter.
-    """
-    if not is_split_in_chunks(p):
-        return None
-    split = [(p.device_mesh.size(i), each) for i, each in enumerate(p.placements) if each.is_shard()]
-    ranks, first = split[0]
-    return -(-p.shape[0] // ranks) * p.shape[1:].numel() if len(split) == 1 and first.dim == 0 else None
-
-
-def run_start(p: Any) -> int:
-    """Return the place in a tensor with a `run_length` at which this rank's part starts, though it may be empty."""
-    dim = next(i for i, each in enumerate(p.placements) if each.is_shard())
-    return int(run_length(p) or 0) * int(p.device_mesh.get_local_rank(dim))
-
-
-def split_in_runs(p: Any, x: Tensor, size: int) -> Tensor:
-    """Return a plain vector with a number for every ``size`` elements of a parameter, as the runs of that are split.
-
-    A vector that does not divide as the runs do is returned as it is.
-    """
-    length = run_length(p)
-    ranks = next((p.device_mesh.size(i) for i, each in enumerate(p.placements) if each.is_shard()), 1) if length else 1
-    if not length or length % size or -(-len(x) // ranks) != length // size:
-        return x
-    tensor = sys.modules["torch.distributed.tensor"]
-    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
-    split: Tensor = held.redistribute(placements=p.placements)
-    return split
-
-
-def placements_of(x: Any, kept: int | None) -> list[Any]:
-    """Return the placements of a DTensor gathered over all dimensions of its mesh but ``kept``."""
-    replicated = sys.modules["torch.distributed.tensor"].Replicate()
-    return [each if dim == kept else replicated for dim, each in enumerate(x.placements)]
-
-
-def outline(p: Tensor) -> Tensor:
-    """Return a tensor of a parameter's shape, for what asks about shapes; a DTensor's has no values."""
-    return torch.empty(p.shape, dtype=p.dtype, device="meta") if is_dtensor(p) else p.detach()
-
-
-def whole(x: Any) -> Any:
-    """Return a DTensor as a plain tensor, from the parts of all ranks, which must take part; anything else as it is."""
-    return x.full_tensor() if is_dtensor(x) else x
-
-
-def local_part(x: Any) -> Any:
-    """Return the part of a DTensor on this rank, the same object each time, and anything else as it is.
-
-    `DTensor.to_local` makes a new view of a parameter at each call, and asks autograd.
-    """
-    return x._local_tensor if is_dtensor(x) else x
-
-
-def placed_as(target: Tensor, value: Any) -> Any:
-    """Return a DTensor's value with the placement of another one, over ranks; any other value as it is."""
-    if is_dtensor(target) and is_dtensor(value) and value.placements != target.placements:
-        return value.redistribute(placements=target.placements)
-    return value
-
-
-def split_as(p: Any, x: Tensor) -> Tensor:
-    """Return a plain tensor that all ranks have, split as a parameter is: a DTensor for a DTensor, and else itself.
-
-    It is split along those dimensions that both have in the same size. A stack of matrices, or a matrix, that shares
-    none is split along its first dimension, since it may be as large as the parameter.
-    """
-    if not is_dtensor(p):
-        return x
-    tensor = sys.modules["torch.distributed.tensor"]
-    placements = _shared_placements(p, x)
-    if is_split_in_chunks(p) and min((*x.shape, 0)[:2]) > 1 and all(each.is_replicate() for each in placements):
-        placements = [tensor.Shard(0) if each.is_shard() else each for each in p.placements]
-    held = tensor.DTensor.from_local(x, p.device_mesh, placements_of(p, None), run_check=False)
-    split: Tensor = held.redistribute(placements=placements)
-    return split
-
-
-def is_placed_as(p: Any, x: Any) -> bool:
-    """Return whether a tensor is a DTensor, split as a parameter is along all dimensions that both have."""
-    return is_dtensor(x) and list(x.placements) == _shared_placements(p, x)
-
-
-def _shared_placements(p: Any, x: Tensor) -> list[Any]:
-    same = {dim for dim in range(p.ndim) if x.ndim == p.ndim and x.shape[dim] == p.shape[dim]}
-    replicated = sys.modules["torch.distributed.tensor"].Replicate()
-    return [each if getattr(each, "dim", None) in same else replicated for each in p.placements]
 
 
 def real_view(x: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from .. import transforms
 from ..fields import Options, State
 from ..group import GroupSpec
 from ..rule import Rule, Structure, program
-from ..views import compute_dtype, real_view, split_as, whole, widen
+from ..sharding import split_as, whole
+from ..views import compute_dtype, real_view, widen
 from . import reference
 from .base import Batch, Executor
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..views import is_dtensor, is_split_in_chunks, local_part, placed_as, placements_of
+from ..sharding import is_dtensor, is_split_in_chunks, local_part, placed_as, placements_of
 from .base import ActiveParams, Bucket, MakeBuckets, runs
 
 MOST = 2**24

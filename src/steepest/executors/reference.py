@@ -13,8 +13,9 @@ from torch.optim.optimizer import _get_capturable_supported_devices
 from ..fields import View
 from ..group import GroupSpec
 from ..rule import Program, Values
+from ..sharding import placed_as
 from ..trace import RuleError
-from ..views import compute_dtype, placed_as, widen
+from ..views import compute_dtype, widen
 from . import coded
 from .base import ActiveParams, Batch, Bucket, Executor
 from .partition import singles, split

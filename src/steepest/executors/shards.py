@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..codecs import BLOCK, starting_at
 from ..group import GroupSpec
+from ..sharding import is_dtensor, is_split, local_part, placed_as, run_length, run_start
 from ..trace import adds_up, trace, with_count
-from ..views import is_dtensor, is_split, local_part, placed_as, run_length, run_start
 from . import owners, summed
 from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets
 from .choose import choose

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..group import GroupSpec
 from ..kinds import Extent
 from ..rule import Program
+from ..sharding import is_dtensor, is_placed_as, is_split_in_chunks
 from ..sums import in_rank_order
 from ..trace import reduces, trace, with_count
-from ..views import is_dtensor, is_placed_as, is_split_in_chunks
 from ..vocabulary import Word
 from .base import ActiveParams, Batch
 from .partition import BatchBucket, split

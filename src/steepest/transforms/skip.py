@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..fields import Options, hyper
 from ..rule import Rule, Wrapper
+from ..sharding import is_dtensor, local_part, whole
 from ..sums import added, norm_group_of, nothing, over_ranks, over_shards
-from ..views import is_dtensor, local_part, real_view, whole
+from ..views import real_view
 from .base import Transform
 
 

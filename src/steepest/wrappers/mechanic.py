@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..sharding import local_part
 from ..sums import over_shards
-from ..views import local_part
 from .base import Closure, Wrapper, own_names, refuse_other_weights, require
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)

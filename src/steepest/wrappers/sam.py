@@ -12,8 +12,8 @@ from torch.optim.optimizer import ParamsT
 
 from ..fields import Search
 from ..norms import norm_over_ranks, total_norm
+from ..sharding import whole
 from ..sums import added, group_name, nothing, over_ranks
-from ..views import whole
 from .base import own_names, require
 from .two_gradients import TwoGradients
 
