@@ -79,11 +79,14 @@ def everyday(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item
 
 
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The tests of one function that cover what its marker ``thin`` names; all of them without a marker."""
+    """The tests of one function that cover what its marker ``thin`` names, or one of as many as its marker ``every``
+    says; all of them without a marker.
+    """
     marker = items[0].get_closest_marker("thin")
-    if marker is None:
-        return items
-    return [items[place] for place in thin([features(item) for item in items], *marker.args)]
+    if marker is not None:
+        return [items[place] for place in thin([features(item) for item in items], *marker.args)]
+    every = items[0].get_closest_marker("every")
+    return items if every is None else items[:: every.args[0]]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

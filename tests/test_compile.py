@@ -83,6 +83,7 @@ def compare(cls: type[Optimizer], options: Options, most_graphs: int, dtype: tor
     assert_close(optimizer, plain)
 
 
+@pytest.mark.every(5)
 @every_recorded_structure
 def test_a_float_rate_costs_one_more_graph(cls: type[Optimizer]) -> None:
     compare(cls, {}, most_graphs=2)
@@ -115,6 +116,7 @@ ROWS: list[tuple[type[Optimizer], Options]] = [
 every_row = pytest.mark.parametrize(("cls", "options"), ROWS, ids=lambda x: getattr(x, "__name__", str(x)))
 
 
+@pytest.mark.every(5)
 @every_row
 def test_a_tensor_rate_costs_none(cls: type[Optimizer], options: Options) -> None:
     compare(cls, {**options, "lr": torch.tensor(0.01)}, most_graphs=1)
@@ -225,6 +227,7 @@ def run_grouped(optimizer: Any, params: list[torch.nn.Parameter], step: Callable
         step()
 
 
+@pytest.mark.every(5)
 @pytest.mark.thin("structure")
 @every_recorded_structure
 @pytest.mark.parametrize("as_method", [True, False], ids=["step", "lambda"])

@@ -162,6 +162,7 @@ def forgetful(optimizer: Any) -> Any:
     return optimizer
 
 
+@pytest.mark.every(3)
 @pytest.mark.thin("structure", "attack")
 @every_planned_class
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda f: f.__name__)

@@ -178,6 +178,7 @@ def compare(cls: type[Optimizer], options: Options, tensors: list[Tensor], grads
     assert_agree(fast, plain, tensors[0].dtype)
 
 
+@pytest.mark.every(3)
 @pytest.mark.thin("cls", "dtype")
 @every_dtype
 @every_row
@@ -187,6 +188,7 @@ def test_foreach_is_reference_on_odd_shapes_and_layouts(
     compare(cls, options, odd_tensors(dtype, 1), [odd_gradients(dtype, seed) for seed in (2, 3, 4)])
 
 
+@pytest.mark.every(3)
 @pytest.mark.thin("structure", "dtype")
 @every_dtype
 @every_row
@@ -198,6 +200,7 @@ def test_foreach_is_reference_in_chunks(
     compare(cls, options, odd_tensors(dtype, 1), [odd_gradients(dtype, seed) for seed in (2, 3)])
 
 
+@pytest.mark.every(4)
 @every_structure
 def test_tensors_larger_than_a_chunk(cls: type[Optimizer]) -> None:
     source = torch.Generator().manual_seed(1)
@@ -428,6 +431,7 @@ def twin_rows() -> Iterator[Any]:
             yield pytest.param(cls, {n: v for n, v in options.items() if n in probe.defaults}, id=label(cls, options))
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("count", [10, 60], ids=["below-a-chunk", "above-a-chunk"])
 @pytest.mark.parametrize(("cls", "options"), list(twin_rows()))
 def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Options, count: int) -> None:
@@ -442,6 +446,7 @@ def test_temporaries_are_no_larger_than_torchs(cls: type[Optimizer], options: Op
     assert ours.peak <= theirs.peak + lists + 16 * 4
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("cls", "options"), of_each_structure(PLANNED_ROWS, 2))
 def test_temporaries_of_a_long_list_are_one_chunk(cls: type[Optimizer], options: Options) -> None:
     """Beside it there are boxed numbers, and for clipping each tensor's norm, alone and stacked: 8 bytes."""

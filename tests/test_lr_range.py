@@ -97,6 +97,7 @@ def test_the_range_is_the_declared_one_and_ten_times_beyond(name: str) -> None:
     assert (rates[0], rates[-1]) == pytest.approx((search.low, 10 * search.high))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "momentum", "signsgd"])
 def test_the_recommended_rate_trains(name: str) -> None:
     model, batches = net(), data(8, size=128)

@@ -92,6 +92,7 @@ def usable(cls: type[Optimizer], options: Options) -> bool:
     return True
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("cls", "name", "value"), MOVES, ids=[f"{c.__name__}-{n}={v}" for c, n, v in MOVES])
 def test_moving_it_moves_the_result(cls: type[Optimizer], name: str, value: Any) -> None:
     """The move happens under the defaults, or under one or two others that bring this one to life, or it is refused.

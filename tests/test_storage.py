@@ -134,6 +134,7 @@ def decides(cls: type[Optimizer]) -> bool:
     return any(node.target in COMPARISONS and node.meta["extent"] > Extent.HOST for node in graph.nodes)
 
 
+@pytest.mark.every(4)
 @pytest.mark.thin("cls", "executor")
 @every_executor
 @every_state_dtype

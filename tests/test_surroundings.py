@@ -104,6 +104,7 @@ def test_fused_true_raises_under_a_mode(mode: type[Any]) -> None:
         trained(AdamW, mode(), fused=True)
 
 
+@pytest.mark.every(3)
 @every_separate_class
 def test_make_fx_records_a_step_that_can_be_replayed(cls: type[Optimizer]) -> None:
     if cls in BRANCHING.values():

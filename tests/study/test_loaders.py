@@ -196,6 +196,7 @@ KILLED = {
 ON_OUTPUT = Metric("accuracy", "maximize", lambda outputs, batch: hits(outputs.logits, batch["labels"]))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("make", KILLED.values(), ids=KILLED)
 def test_a_killed_trial_ends_in_the_same_bytes(make: Callable[[], Workload], tmp_path: Path) -> None:
     plan, folder = planned(make(), "adamw[lr=0.01]", schedule_wanted="cosine"), StudyFolder(tmp_path)

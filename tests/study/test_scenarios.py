@@ -83,6 +83,7 @@ def studied(path: Path, folder: StudyFolder, silent: Silent, **wanted: object) -
     return plan
 
 
+@pytest.mark.every(3)
 @every_scenario
 def test_a_study_ends_with_a_verdict(path: Path, folder: StudyFolder, silent: Silent) -> None:
     plan = studied(path, folder, silent, seeds_wanted=PAIRS)
@@ -95,6 +96,7 @@ def test_a_study_ends_with_a_verdict(path: Path, folder: StudyFolder, silent: Si
     assert said.startswith(f"On test {plan.task.metric.name.replace('_', ' ')} at the end of training, over 6 paired")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("path", "optimizer"),
     [

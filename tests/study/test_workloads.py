@@ -185,6 +185,7 @@ def test_an_untrained_model_meets_no_target(declared: Declared) -> None:
     assert not any(meets(smoke.metric, merit, target) for target in easiest)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("declared", ALL, ids=named)
 def test_a_smoke_training_with_the_first_setting_lowers_the_loss(declared: Declared) -> None:
     """The loss of a batch, before and after the whole training."""
