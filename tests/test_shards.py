@@ -149,23 +149,29 @@ def refusals(mesh: Any) -> None:
 
 
 def resharded(mesh: Any) -> None:
-    """State that is loaded under another placement goes on from there."""
+    """State that is loaded under another placement goes on from there, also where its parameter is placed as before."""
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
     _, first = steps(lambda x: distribute_tensor(x, mesh, [Shard(0)]), "adamw", {})
-    _, second = steps(lambda x: distribute_tensor(x, mesh, [Replicate()]), "adamw", {}, count=1)
     saved = first.state_dict()
     for held in saved["state"].values():
         held.update({name: x.redistribute(placements=[Replicate()]) for name, x in held.items() if x.ndim})
-    second.load_state_dict(saved)
-    for p, q in zip(params(first), params(second), strict=True):
-        with torch.no_grad():
-            q.copy_(p.redistribute(placements=[Replicate()]))
-        p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+    others = []
+    for placement in (Replicate(), Shard(0)):
+        _, other = steps(lambda x, to=placement: distribute_tensor(x, mesh, [to]), "adamw", {}, count=1)
+        other.load_state_dict(saved)
+        for p, q in zip(params(first), params(other), strict=True):
+            with torch.no_grad():
+                q.copy_(p.redistribute(placements=[placement]))
+            q.grad = torch.ones_like(q)
+        others.append(other)
+    for p in params(first):
+        p.grad = torch.ones_like(p)
     first.step()
-    second.step()
-    for p, q in zip(params(first), params(second), strict=True):
-        assert torch.equal(whole(p), whole(q))
+    for other in others:
+        other.step()
+        for p, q in zip(params(first), params(other), strict=True):
+            assert torch.equal(whole(p), whole(q))
 
 
 @contextmanager

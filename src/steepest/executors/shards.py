@@ -174,21 +174,22 @@ def measured_in_parts(live: ActiveParams, spec: GroupSpec, names: tuple[str, ...
 def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> bool:
     """Return whether the parts of a parameter on different ranks can be stepped without each other.
 
-    Codes and random bits are numbered over whole tensors, by blocks: so each part must start where a block does.
+    Codes and random bits are numbered over whole tensors, by blocks: so each part must start where a block does. State
+    that was loaded may be placed in another way than the parameter.
     """
+    if not is_dtensor(p):
+        return True
+    if not all(_is_cut_alike(p, x) for x in held.values() if isinstance(x, Tensor) and x.dim()):
+        return False
     if not is_split(p):
         return True
     if spec.kind != "pointwise" and not is_additive:
         return False
-    if not spec.codecs(p):
-        return True
-    length = run_length(p) or 1
-    return length % BLOCK == 0 and all(is_dtensor(x) for x in _with_elements(held))
+    return not spec.codecs(p) or (run_length(p) or 1) % BLOCK == 0
 
 
-def _with_elements(held: State) -> Iterator[Tensor]:
-    """Yield the tensors of a state that are not numbers of the host."""
-    return (x for x in held.values() if isinstance(x, Tensor) and x.dim())
+def _is_cut_alike(p: Any, x: Any) -> bool:
+    return is_dtensor(x) and (x.shape != p.shape or x.placements == p.placements)
 
 
 def _of_sums(live: ActiveParams, run_sums: RunSums | None) -> Iterator[Shards]:
