@@ -42,10 +42,7 @@ TAKEN = [(cls, options) for cls, options in POINTWISE if not executor.unsupporte
 def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:
     """The kernel for a parameter whose gradient and state have its dtype."""
     spec = spec_for(cls, options, dtype)
-    program = spec.program(spec.options["params"][0])
-    scalars = {s.name for s in program.scalars}
-    numbers = (*spec.numbers, *(name for name in program.counted if name not in scalars))
-    return bucket.kernel_for(program, numbers, (dtype,) * (2 + len(program.stored)))
+    return bucket.kernel_like(spec, spec.options["params"][0])
 
 
 def compiled(source: str, real: torch.dtype, capability: int, *, is_aligned: bool, **options: Any) -> Any:

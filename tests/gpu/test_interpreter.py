@@ -218,6 +218,20 @@ def test_data_that_moves_between_steps_is_found(monkeypatch: pytest.MonkeyPatch)
     assert same_bits(*results)
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1])
+def test_nothing_is_written_around_a_tensor(size: int, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = torch.full((size + 8 + 2 * BLOCK,), 7.0)
+    around = torch.ones_like(room, dtype=torch.bool)
+    around[4 + offset : 4 + offset + size] = False
+    p = torch.nn.Parameter(room[4 + offset : 4 + offset + size])
+    p.grad = torch.ones(size)
+    with triton_for_fused(monkeypatch):
+        steepest.Lion([p], fused=True).step()
+    assert bool((room[around] == 7).all())
+    assert bool((room[~around] != 7).all())
+
+
 def test_tensors_with_gaps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     p = torch.nn.Parameter(torch.ones(5, 6)[:, ::2])
     p.grad = torch.ones(5, 3)

@@ -17,6 +17,7 @@ from cases import Options, cases
 from native.support import python
 from steepest import Optimizer
 from steepest.executors import choose, torch_fused
+from steepest.executors.dispatch import source
 from steepest.executors.foreach import plan_for
 from steepest.executors.triton import bucket, emit, executor, library
 from steepest.executors.triton.emit import BLOCK
@@ -170,6 +171,17 @@ def test_the_default_on_a_device_is_what_it_was() -> None:
     assert not executor.TRITON.suits(replace(spec, options={**spec.options, "params": [OnCuda()]}))
 
 
+@pytest.mark.usefixtures("on_cuda")
+def test_explain_shows_what_runs() -> None:
+    def shown(device: str) -> str:
+        spec = spec_for(steepest.Lion, {"fused": True})
+        params = {"params": [OnCuda()]} if device == "cuda" else {}
+        return source(replace(spec, options={**spec.options, **params}))
+
+    assert "@triton.jit" in shown("cuda")
+    assert "for (int64_t i = 0;" in shown("cpu")
+
+
 def test_parameters_on_a_cpu_never_ask_for_it() -> None:
     for cls in (steepest.Lion, steepest.AdamW):
         spec = spec_for(cls, {"fused": True})
@@ -218,8 +230,8 @@ def test_devices_that_are_too_old_or_of_another_maker(monkeypatch: pytest.Monkey
 
 
 def test_dtypes_that_no_kernel_computes_with_are_refused() -> None:
-    with pytest.raises(RuntimeError, match=r"computes with torch.float32, .* not torch.complex64"):
-        kernel_of(steepest.Lion, {}, torch.complex64)
+    with pytest.raises(RuntimeError, match=r"computes with torch.float32, .* not torch.float8_e5m2"):
+        kernel_of(steepest.Lion, {}, torch.float8_e5m2)
 
 
 def test_nothing_of_the_library_imports_triton(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from ...group import GroupSpec
 from ...rule import Program
 from ...trace import RuleError, trace
 from ..base import ActiveParams, Batch, UnsupportedError
@@ -65,6 +66,17 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: tuple[torch.d
         raise UnsupportedError(f"the Triton executor computes with {known}, not {unknown[0]}")
     traced = trace(program, numbers)
     return emit(traced, dict(zip(traced.tensors, dtypes, strict=True)))
+
+
+def kernel_like(spec: GroupSpec, p: Tensor) -> Kernel:
+    """Return the kernel for a parameter like ``p``, with a gradient and state of the parameter's dtype.
+
+    Raises:
+        UnsupportedError: no kernel can be made for it.
+    """
+    program = spec.program(p)
+    names = _names(program, (*spec.numbers, *program.counted))
+    return kernel_for(program, names, (p.dtype.to_real(),) * (2 + len(program.stored)))
 
 
 @dataclass(eq=False)

@@ -64,4 +64,10 @@ def _make_buckets(live: ActiveParams) -> Iterator[LaunchBucket]:
     return make_buckets(live)
 
 
-TRITON = Executor("triton", _make_buckets, _suits, switch="fused", refusal=_refusal, is_opaque=True)
+def _source(spec: GroupSpec) -> str:
+    from .bucket import kernel_like
+
+    return kernel_like(spec, spec.options["params"][0]).source
+
+
+TRITON = Executor("triton", _make_buckets, _suits, switch="fused", refusal=_refusal, is_opaque=True, source=_source)
