@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import Options, buckets_of, spec_of
+from cases import Options, buckets_of, label, spec_of
 from steepest import Optimizer
 from steepest.executors import choose
 from steepest.executors.triton import bucket, executor, library
@@ -36,7 +36,15 @@ POINTWISE = [(cls, options) for cls, options in ROWS if spec_for(cls, options).k
 """Each class whose rule is pointwise, with its defaults and with everything on."""
 
 TAKEN = [(cls, options) for cls, options in POINTWISE if not executor.unsupported(spec_for(cls, options))]
-"""Those that the Triton executor takes."""
+"""Those that the Triton executor takes in float32."""
+
+ROWS_OF_DTYPES = [
+    pytest.param(cls, options, dtype, id=f"{label(cls, options)}-{str(dtype).removeprefix('torch.')}")
+    for cls, options in TAKEN
+    for dtype in DTYPES
+    if not executor.unsupported(spec_for(cls, options, dtype))
+]
+"""Those that it takes, with each dtype in which it takes them."""
 
 
 def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import Options, cases, snapshot
+from cases import Options, snapshot
 from steepest import Optimizer
 from steepest.executors.triton import bucket
 from steepest.executors.triton.emit import BLOCK
 
 from .support import (
     DTYPES,
-    TAKEN,
+    ROWS_OF_DTYPES,
     copies,
     interpreting,
     ran_triton,
@@ -107,15 +107,20 @@ def gradients(start: list[Tensor], steps: int, dtype: torch.dtype) -> list[list[
     ]
 
 
-@pytest.mark.thin("cls", "options", "dtype")
-@every_dtype
-@pytest.mark.parametrize(("cls", "options"), cases(TAKEN))
+@pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
 def test_every_rule_has_the_native_executors_bits(
     cls: type[Optimizer], options: Options, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = tensors(dtype)
     found, expected = both(monkeypatch, cls, options, start, gradients(start, 3, dtype))
     assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("cls", "dtype"), [(cls, torch.float32) for cls in (steepest.AdamAtan2, steepest.DiffGrad, steepest.MADGRAD)]
+)
+def test_special_values_of_functions(cls: type[Optimizer], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_special_values(cls, dtype, monkeypatch)
 
 
 @every_dtype

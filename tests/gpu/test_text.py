@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import steepest
-from cases import Options, cases
+from cases import Options
 from native.support import python
 from steepest import Optimizer
 from steepest.executors import choose, torch_fused
@@ -23,33 +23,37 @@ from steepest.executors.triton import bucket, emit, executor, library
 from steepest.executors.triton.emit import BLOCK
 from steepest.group import values
 
-from .support import DTYPES, POINTWISE, TAKEN, kernel_of, spec_for
+from .support import POINTWISE, ROWS_OF_DTYPES, TAKEN, kernel_of, spec_for
 
-LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube root", "Padam": "power"}
-"""Words that the executor does not have yet, by the class that needs them."""
+LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", "Padam": "power"}
+"""Words that the executor does not have in float64, by the class that needs them."""
 
 
 def test_what_is_taken_and_what_is_not() -> None:
-    refused = {cls.__name__: executor.unsupported(spec_for(cls, options)) for cls, options in POINTWISE}
-    lacking = {name: reason for name, reason in refused.items() if "takes sums" not in reason and reason}
-    assert lacking == {name: f"the Triton executor does not have {word} yet" for name, word in LACKING.items()}
+    def refused(dtype: torch.dtype) -> dict[str, str]:
+        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in POINTWISE}
+        return {name: reason for name, reason in reasons.items() if "takes sums" not in reason and reason}
+
+    assert refused(torch.float32) == refused(torch.bfloat16) == {}
+    lacking = {name: f"the Triton executor does not have {word} of float64 yet" for name, word in LACKING.items()}
+    assert refused(torch.float64) == lacking
     assert {"AdamW", "Lion", "NAdam", "Rprop"} <= {cls.__name__ for cls, _ in TAKEN}
-    assert len(TAKEN) >= 60
+    assert len(TAKEN) >= 70
 
 
-@pytest.mark.parametrize(("cls", "options"), cases(TAKEN))
-def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options) -> None:
-    for dtype in DTYPES:
-        kernel = kernel_of(cls, options, dtype)
-        tree = ast.parse(kernel.source)
-        nodes = list(ast.walk(tree))
-        stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        loaded = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        assert loaded - stored <= {"tl", "triton", "table", "owners", "constants", "IS_ALIGNED"}
-        assert not stored - loaded - {"inside"}
-        assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
-        assert kernel.slots[:2] == ("p", "g")
-        assert "tl.store(at_g +" not in kernel.source
+@pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
+def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
+    kernel = kernel_of(cls, options, dtype)
+    *functions, update = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
+    names = [n for n in ast.walk(update) if isinstance(n, ast.Name)]
+    stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    loaded = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+    known = {"tl", "triton", "table", "owners", "constants", "IS_ALIGNED", *(f.name for f in functions)}
+    assert loaded - stored <= known
+    assert not stored - loaded - {"inside"}
+    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
+    assert kernel.slots[:2] == ("p", "g")
+    assert "tl.store(at_g +" not in kernel.source
 
 
 def test_adamws_kernel() -> None:
@@ -158,7 +162,7 @@ def test_asked_for_it_runs_what_torch_has_no_function_for() -> None:
         (lambda: chosen(steepest.LAMB, fused=True), "torch has no fused LAMB, and .* pointwise rules only"),
         (lambda: chosen(steepest.NAdam, fused=True, capturable=True), "capturable=True"),
         (lambda: chosen(steepest.Prodigy, fused=True), "prodigy takes sums over whole tensors"),
-        (lambda: chosen(steepest.AdamAtan2, fused=True), "does not have atan2 yet; leave fused=None"),
+        (lambda: chosen(steepest.Rprop, fused=True, update_rms=1.0), "pointwise rules only"),
         (lambda: chosen(steepest.Lion, fused=True, state_dtype="bfloat16"), "exp_avg is stored in a codec"),
     ):
         with pytest.raises(RuntimeError, match=words):
@@ -247,4 +251,13 @@ def test_nothing_of_the_library_imports_triton(tmp_path: Path) -> None:
 
 def test_words_are_those_of_the_c_kernels() -> None:
     words = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
-    assert all(f"{word}_" in words for word in emit.WORDS)
+    assert all(f"{word}_" in words for word in (*emit.WORDS, *emit.FUNCTIONS))
+    assert all(f"def {word}_f(" in emit.words() for word in (*emit.FUNCTIONS, "power"))
+
+
+def test_the_functions_have_the_coefficients_of_the_c_kernels() -> None:
+    theirs = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
+    ours = {abs(float(n)) for n in re.findall(r"(?<![\w.])\d+\.\d+(?:e[+-]\d+)?", emit.words())}
+    fractions = {float.fromhex(n) for n in re.findall(r"0x1\.[0-9a-f]+p[+-]\d+", theirs)}
+    assert len(fractions) == 26
+    assert fractions <= ours

@@ -15,6 +15,7 @@ from torch.autograd.graph import increment_version
 from ...group import GroupSpec
 from ...rule import Program
 from ...trace import RuleError, trace
+from ...views import compute_dtype
 from ..base import ActiveParams, Batch, UnsupportedError
 from ..memory import copied_like, same_layout
 from ..partition import BatchBucket, split
@@ -28,8 +29,8 @@ ALIGNMENT = 16
 """Bytes of the longest load of one thread: addresses that are multiples of it are loaded in few long words."""
 
 
-def unsupported_program(program: Program, numbers: tuple[str, ...]) -> str:
-    """Return why no kernel can be made of a program; empty if one can.
+def unsupported_program(program: Program, numbers: tuple[str, ...], real: torch.dtype) -> str:
+    """Return why no kernel that computes in ``real`` can be made of a program; empty if one can.
 
     It is empty too for a rule with a mistake in it, about which the first step teaches.
     """
@@ -37,18 +38,18 @@ def unsupported_program(program: Program, numbers: tuple[str, ...]) -> str:
         return "the Triton executor runs pointwise rules only, and this one looks at whole tensors"
     if program.storage:
         return f"the Triton executor keeps plain state only, and {', '.join(program.storage)} is stored in a codec"
-    return _unsupported_trace(program, numbers)
+    return _unsupported_trace(program, numbers, real)
 
 
 @cache
-def _unsupported_trace(program: Program, numbers: tuple[str, ...]) -> str:
+def _unsupported_trace(program: Program, numbers: tuple[str, ...], real: torch.dtype) -> str:
     try:
         traced = trace(program, numbers)
     except RuleError:
         return ""
     if not extents_are_full(traced):
         return "the Triton executor runs elements only, and this rule keeps numbers of whole tensors"
-    words = ", ".join(unknown_words(traced))
+    words = ", ".join(unknown_words(traced, real))
     return f"the Triton executor does not have {words} yet" if words else ""
 
 
@@ -59,11 +60,11 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: tuple[torch.d
     Raises:
         UnsupportedError: no kernel can be made of the program, or not for these dtypes.
     """
-    if reason := unsupported_program(program, numbers):
-        raise UnsupportedError(reason)
     if unknown := [dtype for dtype in dtypes if dtype not in FLOATS]:
         known = ", ".join(map(str, FLOATS))
         raise UnsupportedError(f"the Triton executor computes with {known}, not {unknown[0]}")
+    if reason := unsupported_program(program, numbers, compute_dtype(dtypes[0])):
+        raise UnsupportedError(reason)
     traced = trace(program, numbers)
     return emit(traced, dict(zip(traced.tensors, dtypes, strict=True)))
 

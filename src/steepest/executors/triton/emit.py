@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 import torch
 
@@ -11,7 +13,7 @@ from ...kinds import Extent
 from ...trace import Trace
 from ...views import compute_dtype
 from ..base import UnsupportedError
-from ..expressions import Expressions, is_power, is_root
+from ..expressions import ROOTS, Expressions, is_power, is_root
 from ..lowering import Op
 from ..plan import Host, compiled, host_source
 
@@ -35,11 +37,17 @@ WORDS = {
 }
 """Words and comparisons as words.c has them: a maximum keeps NaN and the first of two zeros."""
 
+FUNCTIONS = ("log", "exp", "sigmoid", "atan2", "cube_root")
+"""Functions of float32 numbers in words.txt. Of doubles there are none, as C takes those from its library."""
+
 PRECISE = {
     torch.float32: ("tl.sqrt_rn({0})", "tl.div_rn({0}, {1})"),
     torch.float64: ("tl.sqrt({0})", "{0} / {1}"),
 }
 """Root and quotient that IEEE 754 rounds, by the dtype to compute in. Those of doubles have no other form."""
+
+SPELLED_ALIKE = ("add", "addcmul", "addcdiv", "mul", "div", "reciprocal", "select")
+"""Operations that `Expressions.spell` writes without a word."""
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -73,6 +81,8 @@ class _Spelling:
     real: torch.dtype
 
     def call(self, word: str, args: list[str]) -> str:
+        if word in FUNCTIONS:
+            return f"{word}_f({', '.join(args)})"
         template = PRECISE[self.real][0] if word == "sqrt" else WORDS[word]
         return template.format(*args, real=_spelled(self.real))
 
@@ -83,24 +93,28 @@ class _Spelling:
         return f"tl.where({number} != 0, {a}, {b})"
 
     def power(self, base: str, exponent: str) -> str:
-        raise UnsupportedError("the Triton executor does not have powers by a number yet")
+        return f"tl.where({exponent} == 0.5, {self.call('sqrt', [base])}, power_f({base}, {exponent}))"
 
 
-def unknown_words(trace: Trace) -> list[str]:
-    """Return the words of a trace that Triton's own functions do not round as the CPU does, in alphabetical order."""
+def unknown_words(trace: Trace, real: torch.dtype) -> list[str]:
+    """Return the words of a trace that no kernel computing in ``real`` has to the bits of the CPU, in order.
+
+    C takes square roots where all exponents of the step are 1/2, and so several exponents are refused.
+    """
     expressions = Expressions(trace)
     needed = expressions.cone(expressions.outputs.values())
-    return sorted({word for op in needed if (word := _unknown_word(op))})
+    exponents = {op.numbers for op in needed if is_power(op) and not is_root(op)}
+    unknown = {word for op in needed if (word := _unknown_word(op, real))}
+    return sorted(unknown | ({"powers by several numbers"} if len(exponents) > 1 else set()))
 
 
-def _unknown_word(op: Op) -> str:
+def _unknown_word(op: Op, real: torch.dtype) -> str:
     """Return the word of an operation that cannot be spelled; empty for an operation that can."""
-    if is_root(op) and op.numbers[0] != "0.5":
-        return "cube root"
-    if is_power(op):
-        return "" if is_root(op) else "power"
-    plain = not op.pattern and op.word in ("add", "addcmul", "addcdiv", "mul", "div", "reciprocal", "select", "sqrt")
-    return "" if plain or op.word in WORDS else op.word
+    word = ROOTS[op.numbers[0]] if is_root(op) else "power" if is_power(op) else op.word
+    if word in ("sqrt", *SPELLED_ALIKE) and (is_power(op) or not op.pattern):
+        return ""
+    is_known = word in WORDS or (word in (*FUNCTIONS, "power") and real == torch.float32)
+    return "" if is_known else f"{word} of {real}".replace("torch.", "")
 
 
 def emit(trace: Trace, dtypes: Mapping[str, torch.dtype]) -> Kernel:
@@ -113,7 +127,7 @@ def emit(trace: Trace, dtypes: Mapping[str, torch.dtype]) -> Kernel:
     Raises:
         UnsupportedError: the trace has words that Triton's functions do not round as the CPU does.
     """
-    if words := unknown_words(trace):
+    if words := unknown_words(trace, compute_dtype(dtypes["p"])):
         raise UnsupportedError(f"the Triton executor does not have {', '.join(words)} yet")
     return _Emitter(trace, dtypes).kernel()
 
@@ -143,9 +157,10 @@ class _Emitter:
             "else:",
             *_indented(["inside = i < left", *self._loads(", mask=inside"), *computed, *self._stores(", mask=inside")]),
         ]
-        head = ["import triton", "import triton.language as tl", "", "", "@triton.jit"]
-        signature = "def update(table, owners, constants, IS_ALIGNED: tl.constexpr):"
-        source = "\n".join([*head, signature, *_indented(lines)]) + "\n"
+        head = ["import triton", "import triton.language as tl", "", ""]
+        functions = [words(), ""] if any("_f(" in line for line in computed) else []
+        signature = ["@triton.jit", "def update(table, owners, constants, IS_ALIGNED: tl.constexpr):"]
+        source = "\n".join([*head, *functions, *signature, *_indented(lines)]) + "\n"
         host = compiled(host_source(self.trace, self.expressions.lowering, self.expressions.constants))["host"]
         return Kernel(source, tuple(self.dtypes), tuple(self.dtypes.values()), host)
 
@@ -188,6 +203,12 @@ class _Emitter:
         """Spell the conversion of a result to its tensor's dtype. Doubles become halves by way of float32, as in C."""
         by_way = ".to(tl.float32)" if dtype in HALVES and self.real == torch.float64 else ""
         return f"{value}{by_way}.to({_spelled(dtype)})"
+
+
+@cache
+def words() -> str:
+    """Return the Triton of all `FUNCTIONS`, and of powers."""
+    return files(__package__).joinpath("words.txt").read_text(encoding="utf-8")
 
 
 def extents_are_full(trace: Trace) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...group import GroupSpec
 from ...transforms.unscale import GRAD_SCALE
+from ...views import compute_dtype
 from .. import torch_fused
 from ..base import PLAIN_TYPES, ActiveParams, Executor, suits_planned
 
@@ -54,8 +55,8 @@ def unsupported(spec: GroupSpec) -> str:
     if spec.rule.measuring is not None:
         return f"the Triton executor runs elements only, and {spec.rule.fn.__name__} takes sums over whole tensors"
     numbers = (*spec.numbers, "t", GRAD_SCALE)
-    programs = dict.fromkeys(spec.program(p) for p in params)
-    return next(filter(None, (unsupported_program(program, numbers) for program in programs)), "")
+    programs = dict.fromkeys((spec.program(p), compute_dtype(p.dtype.to_real())) for p in params)
+    return next(filter(None, (unsupported_program(program, numbers, real) for program, real in programs)), "")
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[LaunchBucket]:
