@@ -113,6 +113,8 @@ def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None
     assert tables.constants((0.1, 2.0), torch.float32, device) is constants
     assert constants.tolist() == [torch.tensor(0.1).item(), 2.0]
     assert tables.constants((0.1, 1e300), torch.float32, device).tolist()[1] == float("inf")
+    assert not tables.constants((0.0,), torch.float32, device).signbit()
+    assert tables.constants((-0.0,), torch.float32, device).signbit()
 
 
 def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,7 +86,7 @@ class Tables:
     """Tables that a launch reads on its device. They are uploaded only when they have changed."""
 
     _rows: list[list[int]] = field(default_factory=list)
-    _values: tuple[float, ...] = ()
+    _values: bytes = b""
     _table: Any = None
     _owners: Any = None
     _constants: Any = None
@@ -103,9 +104,9 @@ class Tables:
         rows = [list(row) for row in zip(*columns, sizes, first, strict=False)]
         if rows != self._rows:
             device = slots[0][0].device
-            self._rows, self._table = rows, torch.tensor(rows, dtype=torch.int64).to(device)
-            owners = torch.arange(len(tiles), dtype=torch.int32).repeat_interleave(torch.tensor(tiles))
-            self._owners = owners.to(device)
+            self._rows, self._table = rows, torch.tensor(rows, dtype=torch.int64, device="cpu").to(device)
+            places = torch.arange(len(tiles), dtype=torch.int32, device="cpu")
+            self._owners = places.repeat_interleave(torch.tensor(tiles, device="cpu")).to(device)
         return self._table, self._owners
 
     @property
@@ -114,10 +115,11 @@ class Tables:
         return all(address % ALIGNMENT == 0 for row in self._rows for address in row[:-2])
 
     def constants(self, values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the constants, computed in double and rounded once."""
-        if self._constants is None or values != self._values:
-            rounded = torch.tensor(values or (0.0,), dtype=torch.float64, device="cpu").to(dtype)
-            self._values, self._constants = values, rounded.to(device)
+        """Return the constants, computed in double and rounded once. Zeros of either sign are two constants."""
+        given = array("d", values or (0.0,))
+        if self._constants is None or given.tobytes() != self._values:
+            rounded = torch.tensor(given.tolist(), dtype=torch.float64, device="cpu").to(dtype)
+            self._values, self._constants = given.tobytes(), rounded.to(device)
         return cast(Tensor, self._constants)
 
 
