@@ -60,7 +60,7 @@ def test_triton_takes_the_arguments_of_a_launch(is_aligned: bool) -> None:
     table, owners = tables.of([[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots))
     constants = tables.constants((0.5,) * 20, kernel.real, table.device)
     library.launch(kernel.source, table, owners, constants, is_aligned=is_aligned)
-    ((*grid, _, function, metadata, _, _, _, first, second, third, aligned),) = launched
+    ((*grid, _, function, _, _, _, _, first, second, third, aligned),) = launched
     assert grid == [4, 1, 1]
     assert function == "update"
     assert (first is table, second is owners, third is constants, aligned) == (True, True, True, is_aligned)
