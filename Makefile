@@ -1,13 +1,15 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
 # make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
+# make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GPU := $(VENV)/gpu
 
-.PHONY: setup study test lint types imports pytest test-all parity soak gallery bench clean
+.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -47,6 +49,14 @@ parity: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps zij timm kron-torch quad-torch
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest tests/variants
+
+# Next to torch and not into its environment: torch would import it, and no other test may need it.
+gpu-test: $(GPU)/.installed
+	PYTHONPATH=$(GPU) $(BIN)/python -m pytest tests/gpu
+
+$(GPU)/.installed: constraints.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(GPU) triton
+	touch $@
 
 soak: setup
 	STEEPEST_SOAK=10000 $(BIN)/python -m pytest tests/test_random_configurations.py --hypothesis-show-statistics

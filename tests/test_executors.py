@@ -89,7 +89,8 @@ every_planned_row = pytest.mark.parametrize(("cls", "options"), cases(PLANNED_RO
 
 
 def test_every_executor_is_tested() -> None:
-    others = {"driver", "sparse", "torch"}  # tests of their own: test_drivers.py, test_sparse.py, test_torch_fused.py
+    # Those with tests of their own: test_drivers.py, test_sparse.py, test_torch_fused.py, tests/gpu.
+    others = {"driver", "sparse", "torch", "triton"}
     assert SWITCHES.keys() | others == {executor.name for executor in choose.EXECUTORS}
 
 

@@ -301,10 +301,10 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         return self._dispatch.name(self.param_groups[0])
 
     def explain(self) -> str:
-        """Print, and return, the C that the native executor runs for each parameter group.
+        """Print, and return, the code that runs for each parameter group: C, or Triton where `fused=True` asks for it.
 
         Raises:
-            RuntimeError: the native executor cannot run the rule.
+            RuntimeError: the executor that writes the code cannot run the rule.
         """
         updates = [spec for group in self.param_groups for spec in self._specs(group).values()]
         specs = (each for spec in updates for each in (spec.measuring(), spec) if each is not None)

@@ -22,9 +22,12 @@ from .reference import ON_TENSORS, REFERENCE
 from .sparse import SPARSE
 from .stacked import STACKED
 from .torch_fused import TORCH_FUSED
+from .triton.executor import TRITON
 
-EXECUTORS: tuple[Executor, ...] = (DRIVER, SPARSE, TORCH_FUSED, NATIVE, STACKED, FOREACH, REFERENCE)
-"""All executors, in order of preference. ``None`` takes the first that suits a rule and does not refuse the group."""
+EXECUTORS: tuple[Executor, ...] = (DRIVER, SPARSE, TRITON, TORCH_FUSED, NATIVE, STACKED, FOREACH, REFERENCE)
+"""All executors, in order of preference. ``None`` takes the first that suits a rule and does not refuse the group.
+
+TRITON suits only what TORCH_FUSED cannot run."""
 
 
 def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorChoice:

@@ -322,12 +322,14 @@ def _forget_new(states: dict[Tensor, dict[str, Any]], params: list[Tensor], befo
 
 
 def source(spec: GroupSpec) -> str:
-    """Return the code that runs for a group, from the first executor that generates code.
+    """Return the code that runs for a group, from the first executor that generates code and suits it.
 
     Raises:
-        RuntimeError: the executor cannot run the rule.
+        RuntimeError: the executor cannot run the rule. For a group that suits none it is the last one that says why.
     """
-    return next(executor.source for executor in EXECUTORS if executor.source is not None)(spec)
+    generating = [(executor, executor.source) for executor in EXECUTORS if executor.source is not None]
+    of_group = next((source for executor, source in generating if executor.suits(spec)), generating[-1][1])
+    return of_group(spec)
 
 
 def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str) -> dict[str, Any]:

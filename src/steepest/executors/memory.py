@@ -38,6 +38,16 @@ def _span(x: Tensor) -> Span | None:
     return first, first + elements * x.element_size()
 
 
+def same_layout(x: Tensor, like: Tensor) -> bool:
+    """Return whether a tensor fills its memory without gaps, in the order of elements of a tensor of the same shape."""
+    return x.stride() == like.stride() and bool(torch.ops.aten.is_non_overlapping_and_dense(x))
+
+
+def copied_like(x: Tensor, like: Tensor) -> Tensor:
+    """Return a copy with the layout of another tensor of the same shape."""
+    return torch.empty_like(like, dtype=x.dtype).copy_(x)
+
+
 class Memory:
     """The memory of some tensors, which tells whether another tensor lies in it."""
 

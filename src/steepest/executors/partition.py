@@ -79,7 +79,7 @@ class BatchBucket:
     takes_sparse: ClassVar[bool] = False
     """True for parameters with sparse gradients."""
 
-    run: Callable[[Batch], dict[str, Any]]
+    run: Callable[..., dict[str, Any]]
     program: Program
     members: list[int]
     params: list[Tensor]
@@ -160,7 +160,7 @@ class Buckets:
 
 
 def split(
-    live: ActiveParams, *, run: Callable[[Batch], dict[str, Any]], bucket: type[BatchBucket] = BatchBucket
+    live: ActiveParams, *, run: Callable[..., dict[str, Any]], bucket: type[BatchBucket] = BatchBucket
 ) -> Iterator[BatchBucket]:
     """Put parameters together that share a program (and so their age, if that matters), counts and all dtypes."""
     for program, members in live.grouped_by(_alike):

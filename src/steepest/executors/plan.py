@@ -19,20 +19,23 @@ from .placement import Placement, spelled
 Reduction = Callable[..., list[Tensor]]
 """Function that applies a word that reduces to a list: ``(word, extent, tensors, *numbers)``, with their extent."""
 
+Host = Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
+"""Numbers by name -> (constants, new scalar state), in double."""
+
 
 @dataclass(frozen=True)
 class Plan:
     """A program as list calls.
 
     Attributes:
-        host: numbers by name -> (the constants of ``step``, the new scalar state), in double.
+        host: the host part, which computes the constants of ``step``.
         boxed: for each constant, whether it may be handed over as a 0-dim tensor of the lists' dtype.
         step: ``step(p, g, *state, *constants)`` over lists of tensors. It writes p and state in place.
         calls: the number of list calls that ``step`` makes.
         source: the generated Python of ``host`` and ``step``.
     """
 
-    host: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
+    host: Host
     boxed: tuple[bool, ...]
     step: Callable[..., None]
     calls: int
@@ -49,17 +52,22 @@ def make_plan(trace: Trace) -> Plan:
     ops = fold(lowering.ops, list(outputs.values()))
     placement = Placement(inputs, outputs, ops)
     step_lines = placement.emit()
-    host_source = _host_source(trace, lowering, placement.constants)
-    step_source = _function("step", [*map(spelled, inputs), *placement.constants.values()], step_lines or ["pass"])
+    source = host_source(trace, lowering, [expression for expression, _ in placement.constants])
+    source += "\n\n" + _function("step", [*map(spelled, inputs), *placement.constants.values()], step_lines or ["pass"])
     boxed = tuple(is_boxed for _, is_boxed in placement.constants)
     calls = sum(not line.startswith("del ") for line in step_lines)
-    return _compile(host_source + "\n\n" + step_source, boxed, calls)
+    functions = compiled(source)
+    return Plan(functions["host"], boxed, functions["step"], calls, source)
 
 
-def _host_source(trace: Trace, lowering: Lowering, constants: Iterable[tuple[str, bool]]) -> str:
+def host_source(trace: Trace, lowering: Lowering, constants: Iterable[str]) -> str:
+    """Return the Python of the host part, a function ``host`` that returns the values of the expressions ``constants``.
+
+    It is a `Host`.
+    """
     lines = [f"{name} = {expression}" for name, expression in lowering.host_lines(trace)]
     state = ", ".join(f"{name!r}: {expression}" for name, expression in lowering.host_state(trace))
-    values = "".join(f"{expression}, " for expression, _ in constants)
+    values = "".join(f"{expression}, " for expression in constants)
     return _function("host", list(trace.numbers), [*lines, f"return ({values}), {{{state}}}"])
 
 
@@ -94,7 +102,8 @@ def _function(name: str, arguments: list[str], lines: list[str]) -> str:
     return f"def {name}({', '.join(arguments)}):\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
+def compiled(source: str) -> dict[str, Any]:
+    """Return the functions of generated Python, which may use host expressions and torch."""
     comparisons = {f.__name__: f for f in OPERATORS}
     words = {f.__name__: f for f in (quotient, power, select)}
     namespace: dict[str, Any] = {
@@ -106,4 +115,4 @@ def _compile(source: str, boxed: tuple[bool, ...], calls: int) -> Plan:
         **comparisons,
     }
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace
-    return Plan(namespace["host"], boxed, namespace["step"], calls, source)
+    return namespace

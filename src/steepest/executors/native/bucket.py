@@ -17,7 +17,7 @@ from ...kinds import KINDS, Extent
 from ...rule import Program, TensorSlot
 from ...trace import RuleError, Trace, trace, with_count
 from ..base import ActiveParams, UnsupportedError
-from ..memory import Memory
+from ..memory import Memory, copied_like, same_layout
 from .accessors import DTYPES, FLOATS, Slot
 from .compiler import find_compiler
 from .emit import Kernel, emit
@@ -182,9 +182,7 @@ class KernelBucket:
         params = [self._fitted(p, p) for p in self.params]
         written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)
-        self._grads = [
-            g if _fits(g, p) and not written.holds(g) else torch.empty_like(p, dtype=g.dtype).copy_(g) for g, p in pairs
-        ]
+        self._grads = [g if same_layout(g, p) and not written.holds(g) else copied_like(g, p) for g, p in pairs]
         like = [slot.name for slot in self.kernel.slots[2:] if slot.layout == "like" and slot.dtype in FLOATS]
         states = [
             {**held, **{name: self._fitted(held[name], p) for name in like}}
@@ -198,7 +196,7 @@ class KernelBucket:
         The step fills the copy and writes it back. It is not filled here, because buckets that share memory with this
         one may step first.
         """
-        if _fits(x, like):
+        if same_layout(x, like):
             return x
         if any(size > 1 and stride == 0 for size, stride in zip(x.shape, x.stride(), strict=True)):
             raise UnsupportedError(
@@ -233,10 +231,6 @@ def _refuse_views(tensors: list[Tensor]) -> None:
         raise UnsupportedError(
             "a parameter or its state is a negated or conjugate view; give resolve_neg().resolve_conj()"
         )
-
-
-def _fits(x: Tensor, like: Tensor) -> bool:
-    return x.stride() == like.stride() and torch.ops.aten.is_non_overlapping_and_dense(x)
 
 
 def _dtypes(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Row, Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
@@ -14,7 +14,8 @@ from ...codecs import Codec
 from ...kinds import Extent
 from ...trace import Trace
 from ...views import compute_dtype
-from ..lowering import ONE, Op, fold, literal, lower
+from ..expressions import Expressions, is_power, is_root
+from ..lowering import Op
 from .accessors import DTYPES, LAYOUTS, Accessor, Slot, accessor_of, definitions, grids
 
 BLOCK = 1024
@@ -23,7 +24,6 @@ BLOCK = 1024
 LANES = 16
 """Number of parallel partial sums within a block, with which a reduction vectorises in a fixed order."""
 
-INFIX = {"mul": "*", "div": "/"}
 SUMS = {
     "norm": ("{0} * {0}", "sqrt({0})"),
     "rms": ("{0} * {0}", "sqrt({0} / (double)item->size)"),
@@ -34,12 +34,6 @@ SUMS = {
 
 ALONE = {"norm": "abs", "rms": "abs", "mean": "same", "total": "same"}
 """Functions that reductions are of one number."""
-
-ROOTS = {literal(1 / 2): "sqrt", literal(1 / 3): "cube_root"}
-"""Functions that powers with a literal exponent are."""
-
-FOLDED = {"addcmul": "*", "addcdiv": "/"}
-"""Sums with a product or quotient, and the sign between the last two operands."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +87,37 @@ def emit(
     return _Emitter(trace, parts, counters, storage).kernel()
 
 
+@dataclass(frozen=True)
+class _Spelling:
+    """C in float (suffix f) or double (d). With ``rooted``, powers by a number of the step are square roots."""
+
+    suffix: str
+    rooted: bool = False
+
+    def call(self, word: str, args: list[str]) -> str:
+        return f"{ALONE.get(word, word)}_{self.suffix}({', '.join(args)})"
+
+    def quotient(self, a: str, b: str) -> str:
+        return f"{a} / {b}"
+
+    def choice(self, number: str, a: str, b: str) -> str:
+        return f"{number} != 0 ? {a} : {b}"
+
+    def power(self, base: str, exponent: str) -> str:
+        return self.call("sqrt", [base]) if self.rooted else self.call("power", [base, exponent])
+
+
 @dataclass(eq=False)
 class _Emitter:
     trace: Trace
     parts: Mapping[str, tuple[Slot, ...]]
     counters: tuple[tuple[str, torch.dtype], ...]
     storage: Mapping[str, Codec]
-    constants: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.lowering, self.inputs, self.outputs = lower(self.trace, "n_")
-        self.ops = fold(self.lowering.ops, list(self.outputs.values()))
-        self.names = {op: f"t{i}" for i, op in enumerate(self.ops)}
-        self.names.update({op: f"old_{name}" for name, op in self.inputs.items()})
+        self.expressions = Expressions(self.trace, "n_")
+        self.constants, self.names, self.ops = self.expressions.constants, self.expressions.names, self.expressions.ops
+        self.inputs, self.outputs = self.expressions.inputs, self.expressions.outputs
         self.level = _levels(self.ops)
         self.sums = [op for op in self.ops if _is_summed(op)]
         reduced = [op for op in (*self.inputs.values(), *self.ops) if op.extent == Extent.REDUCED]
@@ -166,58 +178,23 @@ class _Emitter:
         counted = [name for name, _ in self.counters]
         inputs = [f"const double n_{name} = numbers[{i}];" for i, name in enumerate(self.numbers)]
         inputs += [f"const double n_{name} = counters[{i}];" for i, name in enumerate(counted)]
-        lines = [f"const double {name} = {expression};" for name, expression in self.lowering.host_lines(self.trace)]
+        lowering = self.expressions.lowering
+        lines = [f"const double {name} = {expression};" for name, expression in lowering.host_lines(self.trace)]
         results = [f"constants[{i}] = {expression};" for expression, i in self.constants.items()]
-        state = self.lowering.host_state(self.trace)
+        state = lowering.host_state(self.trace)
         results += [f"fresh[{counted.index(name)}] = {expression};" for name, expression in state]
         arguments = "const double *numbers, const double *counters, double *constants, double *fresh"
         return _function(f"void host({arguments})", [*inputs, *lines, *results])
-
-    def _constant(self, expression: str) -> str:
-        return f"c{self.constants.setdefault(expression, len(self.constants))}"
-
-    # -- operations --------------------------------------------------------------------------------------------------
-
-    def _spell(self, op: Op, suffix: str, *, rooted: bool = False) -> str:
-        """Spell ``op`` as a C expression in float (suffix f) or double (d); see `_body` for ``rooted``."""
-        args = [self.names[a] for a in op.args]
-        numbers = [self._constant(n) for n in _numbers(op)]
-        if op.pattern and op.word not in ALONE:
-            tensors, scalars = iter(args), iter(numbers)
-            spelled = [next(tensors if is_tensor else scalars) for is_tensor in op.pattern]
-            return f"{op.word}_{suffix}({', '.join(spelled)})"
-        if op.word == "add":
-            return f"{args[0]} + {' * '.join(numbers + args[1:])}"
-        if op.word in FOLDED:  # the number first, as in torch: what is too large to be squared may be small times it
-            return f"{args[0]} + {' * '.join([*numbers, args[1]])} {FOLDED[op.word]} {args[2]}"
-        if op.word in INFIX:
-            return f"{args[0]} {INFIX[op.word]} {(args + numbers)[1]}"
-        if op.word == "reciprocal":
-            return f"1 / {args[0]}"
-        if op.word == "select":
-            return f"{numbers[0]} != 0 ? {args[0]} : {args[1]}"
-        if _is_power(op):
-            root = ROOTS.get(op.numbers[0], "sqrt" if rooted else None)
-            return f"{root}_{suffix}({args[0]})" if root else f"power_{suffix}({', '.join(args + numbers)})"
-        return f"{ALONE.get(op.word, op.word)}_{suffix}({', '.join(args + numbers)})"
-
-    def _cone(self, targets: Iterable[Op]) -> list[Op]:
-        """Return the operations on whole tensors that ``targets`` need, in order."""
-        needed: set[Op] = {op for op in targets if op.extent == Extent.FULL}
-        for op in reversed(self.ops):
-            if op in needed:
-                needed.update(a for a in op.args if a.extent == Extent.FULL)
-        return [op for op in self.ops if op in needed]
 
     def _body(self, targets: list[Op], *, rooted: bool = False) -> tuple[list[str], list[Accessor], list[str]]:
         """Return what computes ``targets``: lines before all loops, the tensors that are read, and lines inside.
 
         With ``rooted``, powers whose exponent is known at run time only are square roots.
         """
-        cone = self._cone(targets)
+        cone = self.expressions.cone(targets)
         read = {*targets, *(a for op in cone for a in op.args)}
-        suffix = "d" if self.real == "double" else "f"
-        inside = [f"const {self.real} {self.names[op]} = {self._spell(op, suffix, rooted=rooted)};" for op in cone]
+        spelling = _Spelling("d" if self.real == "double" else "f", rooted)
+        inside = [f"const {self.real} {self.names[op]} = {self.expressions.spell(op, spelling)};" for op in cone]
         before = self._constants_of(cone, self.real) + [
             f"const {self.real} {self.names[op]} = ({self.real})reduced[{i}];"
             for op, i in self.reduced.items()
@@ -226,8 +203,7 @@ class _Emitter:
         return before, [accessor for accessor in self.accessors if self.inputs[accessor.name] in read], inside
 
     def _constants_of(self, ops: Iterable[Op], real: str) -> list[str]:
-        used = sorted({self.constants[n] for op in ops for n in _numbers(op)})
-        return [f"const {real} c{i} = ({real})constants[{i}];" for i in used]
+        return [f"const {real} c{i} = ({real})constants[{i}];" for i in self.expressions.constants_of(ops)]
 
     def _pointers(self, accessors: Iterable[Accessor], written: Collection[Accessor], start: str) -> list[str]:
         """Spell the addresses of the tensors that hold ``accessors``, from element ``start`` on."""
@@ -303,7 +279,7 @@ class _Emitter:
 
     def _combined(self, op: Op) -> str:
         if op not in self.sums:
-            return self._spell(op, "d")
+            return self.expressions.spell(op, _Spelling("d"))
         return SUMS[op.word][1].format(f"sums[{self.sums.index(op)}]")
 
     def _number_at(self, slot: Slot) -> str:
@@ -323,7 +299,7 @@ class _Emitter:
         new = {accessor: self.outputs[accessor.name] for accessor in self.accessors if accessor.name in self.outputs}
         changed = {accessor: op for accessor, op in new.items() if op is not self.inputs[accessor.name]}
         lines = self._pass(changed)
-        powers = [op for op in self._cone(changed.values()) if _is_power(op) and not _is_root(op)]
+        powers = [op for op in self.expressions.cone(changed.values()) if is_power(op) and not is_root(op)]
         if powers:
             tests = dict.fromkeys(f"constants[{self.constants[op.numbers[0]]}] == 0.5" for op in powers)
             roots = self._pass(changed, rooted=True)
@@ -362,21 +338,6 @@ class _Emitter:
             *_indented(within),
             "}",
         ]
-
-
-def _numbers(op: Op) -> tuple[str, ...]:
-    """Return the numbers that an operation really uses. A sum's factor of 1 and a root's exponent are not spelled."""
-    is_plain_sum = op.word in ("add", *FOLDED) and op.numbers == (ONE,) and len(op.args) > 1
-    return () if is_plain_sum or _is_root(op) else op.numbers
-
-
-def _is_power(op: Op) -> bool:
-    """Return whether ``op`` is a power by a number."""
-    return op.word == "pow" and not op.pattern
-
-
-def _is_root(op: Op) -> bool:
-    return _is_power(op) and op.numbers[0] in ROOTS
 
 
 def _levels(ops: list[Op]) -> dict[Op, int]:

@@ -1,0 +1,124 @@
+"""Triton without a GPU: kernels as text, compiled to PTX, and run by Triton's interpreter on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cases import Options, buckets_of, label, spec_of
+from steepest import Optimizer
+from steepest.executors import choose
+from steepest.executors.triton import bucket, executor, library
+from steepest.executors.triton.emit import Kernel
+from steepest.group import GroupSpec
+from test_executors import ROWS
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+TYPES = {torch.float32: "*fp32", torch.float64: "*fp64"}
+"""Triton's names of pointers to constants."""
+
+
+def spec_for(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> GroupSpec:
+    """The specification of a group with one parameter."""
+    return spec_of(cls([torch.ones(4, 3, dtype=dtype)], **options))
+
+
+POINTWISE = [(cls, options) for cls, options in ROWS if spec_for(cls, options).kind == "pointwise"]
+"""Each class whose rule is pointwise, with its defaults and with everything on."""
+
+TAKEN = [(cls, options) for cls, options in POINTWISE if not executor.unsupported(spec_for(cls, options))]
+"""Those that the Triton executor takes in float32."""
+
+ROWS_OF_DTYPES = [
+    pytest.param(cls, options, dtype, id=f"{label(cls, options)}-{str(dtype).removeprefix('torch.')}")
+    for cls, options in TAKEN
+    for dtype in DTYPES
+    if not executor.unsupported(spec_for(cls, options, dtype))
+]
+"""Those that it takes, with each dtype in which it takes them."""
+
+
+def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:
+    """The kernel for a parameter whose gradient and state have its dtype."""
+    spec = spec_for(cls, options, dtype)
+    return bucket.kernel_like(spec, spec.options["params"][0])
+
+
+def compiled(source: str, real: torch.dtype, capability: int, *, is_aligned: bool, **options: Any) -> Any:
+    """What Triton makes of a kernel for a compute capability, with the texts of each stage."""
+    compiler = importlib.import_module("triton.compiler")
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", capability, 32)
+    arguments = {"table": "*i64", "owners": "*i32", "constants": TYPES[real], "IS_ALIGNED": "constexpr"}
+    made = compiler.ASTSource(library.loaded(source), arguments, {"IS_ALIGNED": is_aligned})
+    return compiler.compile(made, target=target, options={**library.OPTIONS, **options})
+
+
+def rounded_to_bfloat16(x: Any) -> Any:
+    """The bits of the nearest bfloat16 numbers, to even, in NumPy."""
+    bits = x.view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(x == x, rounded, 0x7FC0).astype(np.uint16)
+
+
+def read_as_bfloat16(bits: Any) -> Any:
+    """The numbers that bits of bfloat16 mean, in NumPy."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+CONVERSIONS = {("fp32", "bf16"): rounded_to_bfloat16, ("bf16", "fp32"): read_as_bfloat16}
+"""Conversions that Triton's interpreter has wrong: it rounds about half of all numbers to another neighbour, and reads
+subnormal ones as others.
+"""
+
+
+@contextlib.contextmanager
+def interpreting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let Triton's interpreter run kernels, with right conversions of bfloat16."""
+    triton = importlib.import_module("triton")
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    theirs = interpreter._convert_float
+
+    def convert(x: Any, source: Any, target: Any, rounding: Any) -> Any:
+        ours = CONVERSIONS.get((str(source), str(target)))
+        return theirs(x, source, target, rounding) if ours is None else ours(x)
+
+    monkeypatch.setattr(interpreter, "_convert_float", convert)
+    library.loaded.cache_clear()
+    with triton.knobs.runtime.scope(), np.errstate(all="ignore"):
+        triton.knobs.runtime.interpret = True
+        yield
+    library.loaded.cache_clear()
+
+
+@contextlib.contextmanager
+def triton_for_fused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the Triton executor where the native executor is, so that ``fused=True`` asks for it on a CPU."""
+    ours = [replace(e, make_buckets=bucket.make_buckets) if e.name == "native" else e for e in choose.EXECUTORS]
+    with monkeypatch.context() as patch:
+        patch.setattr(choose, "EXECUTORS", tuple(ours))
+        yield
+
+
+def ran_triton(optimizer: Optimizer) -> bool:
+    """Whether the last step was one of Triton's."""
+    made = buckets_of(optimizer)
+    return bool(made) and all(isinstance(each, bucket.LaunchBucket) for each in made)
+
+
+def copies(tensors: Sequence[Tensor]) -> list[torch.nn.Parameter]:
+    """Parameters with the values, layouts and alignments of ``tensors``."""
+    return [torch.nn.Parameter(_placed_as(x)) for x in tensors]
+
+
+def _placed_as(x: Tensor) -> Tensor:
+    storage = torch.empty(x.untyped_storage().nbytes() // x.element_size(), dtype=x.dtype)
+    return storage.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(x)

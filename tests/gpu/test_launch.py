@@ -1,0 +1,66 @@
+"""The launch itself, down to a driver that stands in for CUDA's: Triton takes the arguments, compiles and would run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import steepest
+from steepest.executors.triton import bucket, library
+from steepest.executors.triton.emit import BLOCK
+
+from .support import kernel_of
+
+triton: Any = pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+
+launched: list[tuple[Any, ...]] = []
+
+
+class Driver:
+    """A device of compute capability 9.0 that only notes what it is asked to run."""
+
+    utils = SimpleNamespace(
+        get_device_properties=lambda device: {"max_shared_mem": 200_000, "max_num_regs": 65_536},
+        load_binary=lambda name, kernel, shared, device: ("module", name, 64, 0, 1024),
+    )
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        return importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Any:
+        return lambda *arguments: launched.append(arguments)
+
+
+@pytest.fixture(autouse=True)
+def _driver() -> Iterator[None]:
+    runtime = importlib.import_module("triton.runtime.driver").driver
+    before = runtime._active
+    launched.clear()
+    library.loaded.cache_clear()
+    runtime.set_active(Driver())
+    yield
+    runtime._active = before
+    library.loaded.cache_clear()
+
+
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_triton_takes_the_arguments_of_a_launch(is_aligned: bool) -> None:
+    kernel, tables = kernel_of(steepest.AdamW, {}), bucket.Tables()
+    table, owners = tables.of([[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots))
+    constants = tables.constants((0.5,) * 20, kernel.real, table.device)
+    library.launch(kernel.source, table, owners, constants, is_aligned=is_aligned)
+    ((*grid, _, function, _, _, _, _, first, second, third, aligned),) = launched
+    assert grid == [4, 1, 1]
+    assert function == "update"
+    assert (first is table, second is owners, third is constants, aligned) == (True, True, True, is_aligned)

@@ -1,0 +1,265 @@
+"""The Triton executor without Triton: the text of kernels, tables, the choice of the executor and its refusals."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import steepest
+from cases import Options
+from native.support import python
+from steepest import Optimizer
+from steepest.executors import choose, torch_fused
+from steepest.executors.dispatch import source
+from steepest.executors.foreach import plan_for
+from steepest.executors.triton import bucket, emit, executor, library
+from steepest.executors.triton.emit import BLOCK
+from steepest.group import values
+
+from .support import POINTWISE, ROWS_OF_DTYPES, TAKEN, kernel_of, spec_for
+
+LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", "Padam": "power"}
+"""Words that the executor does not have in float64, by the class that needs them."""
+
+
+def test_what_is_taken_and_what_is_not() -> None:
+    def refused(dtype: torch.dtype) -> dict[str, str]:
+        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in POINTWISE}
+        return {name: reason for name, reason in reasons.items() if "takes sums" not in reason and reason}
+
+    assert refused(torch.float32) == refused(torch.bfloat16) == {}
+    lacking = {name: f"the Triton executor does not have {word} of float64 yet" for name, word in LACKING.items()}
+    assert refused(torch.float64) == lacking
+    assert {"AdamW", "Lion", "NAdam", "Rprop"} <= {cls.__name__ for cls, _ in TAKEN}
+    assert len(TAKEN) >= 70
+
+
+@pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
+def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
+    kernel = kernel_of(cls, options, dtype)
+    *functions, update = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
+    names = [n for n in ast.walk(update) if isinstance(n, ast.Name)]
+    stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    loaded = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+    known = {"tl", "triton", "table", "owners", "constants", "IS_ALIGNED", *(f.name for f in functions)}
+    assert loaded - stored <= known
+    assert not stored - loaded - {"inside"}
+    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
+    assert kernel.slots[:2] == ("p", "g")
+    assert "tl.store(at_g +" not in kernel.source
+
+
+def test_adamws_kernel() -> None:
+    text = kernel_of(steepest.AdamW, {}, torch.bfloat16).source
+    whole, rest = text.split("    else:\n")
+    assert "mask" not in whole
+    assert rest.count("mask=inside") == 7
+    for line in (
+        "at_p = tl.load(row + 0).to(tl.pointer_type(tl.bfloat16)) + start",
+        "at_p = tl.multiple_of(at_p, 16)",
+        f"if left >= {BLOCK}:",
+        "old_p = tl.load(at_p + i).to(tl.float32)",
+        "tl.sqrt_rn(",
+        "tl.div_rn(",
+        ".to(tl.bfloat16))",
+    ):
+        assert line in whole, line
+
+
+def test_the_host_part_is_that_of_the_plan() -> None:
+    spec = spec_for(steepest.AdamW, {})
+    numbers = {**values(spec.fields, spec.options)[0], "t": 3.0}
+    constants, state = kernel_of(steepest.AdamW, {}).host(**numbers)
+    of_plan, _ = plan_for(spec.program(), tuple(numbers)).host(**numbers)
+    assert state == {}
+    assert {1 - 0.9, 1 - 0.999, 1e-8} <= set(constants)
+    assert set(constants) == set(of_plan)
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def slots(sizes: tuple[int, ...], offset: int = 0) -> list[list[torch.Tensor]]:
+    return [[torch.zeros(size + offset)[offset:] for size in sizes] for _ in range(2)]
+
+
+def test_a_table_has_addresses_sizes_and_first_tiles() -> None:
+    made = slots((BLOCK + 1, 0, 3, 2 * BLOCK))
+    tables = bucket.Tables()
+    table, owners = tables.of(made)
+    assert owners.tolist() == [0, 0, 2, 3, 3]
+    assert owners.dtype == torch.int32
+    expected = [[p.data_ptr(), g.data_ptr(), p.numel(), first] for p, g, first in zip(*made, (0, 2, 2, 3), strict=True)]
+    assert table.tolist() == expected
+    assert tables.is_aligned
+
+
+def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None:
+    made, tables = slots((5, 6)), bucket.Tables()
+    first = tables.of(made)
+    assert all(old is new for old, new in zip(first, tables.of(made), strict=True))
+    made[1][0] = torch.zeros(5)
+    changed = tables.of(made)
+    assert not torch.equal(changed[0], first[0])
+    device = torch.device("cpu")
+    constants = tables.constants((0.1, 2.0), torch.float32, device)
+    assert tables.constants((0.1, 2.0), torch.float32, device) is constants
+    assert constants.tolist() == [torch.tensor(0.1).item(), 2.0]
+    assert tables.constants((0.1, 1e300), torch.float32, device).tolist()[1] == float("inf")
+    assert not tables.constants((0.0,), torch.float32, device).signbit()
+    assert tables.constants((-0.0,), torch.float32, device).signbit()
+
+
+def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:
+    tables = bucket.Tables()
+    tables.of(slots((5, 6), offset=1))
+    assert not tables.is_aligned
+    tables.of(slots((5, 6), offset=4))
+    assert tables.is_aligned
+
+
+# -- choice and refusals ---------------------------------------------------------------------------------------------
+
+
+class OnCuda:
+    """A parameter that says that it is on a CUDA device."""
+
+    device, dtype, shape = torch.device("cuda", 0), torch.float32, torch.Size([100, 100])
+
+    def is_complex(self) -> bool:
+        return False
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+
+@pytest.fixture
+def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with Triton and a device of compute capability 9.0, as far as the choice can see."""
+    monkeypatch.setattr(library, "missing_triton", lambda: "")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(executor, "PLAIN_TYPES", {OnCuda})
+    monkeypatch.setattr(torch_fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda"])
+
+
+def chosen(cls: type[Optimizer], **options: Any) -> str:
+    """The executor of a group on a CUDA device."""
+    spec = spec_for(cls, options)
+    return choose.choose(replace(spec, options={**spec.options, "params": [OnCuda()]})).executor.name
+
+
+@pytest.mark.usefixtures("on_cuda")
+def test_asked_for_it_runs_what_torch_has_no_function_for() -> None:
+    assert chosen(steepest.Lion, fused=True) == "triton"
+    assert chosen(steepest.AdamW, fused=True, ema_decay=0.9) == "triton"
+    assert chosen(steepest.AdamW, fused=True) == "torch"
+    for refused, words in (
+        (lambda: chosen(steepest.LAMB, fused=True), "torch has no fused LAMB, and .* pointwise rules only"),
+        (lambda: chosen(steepest.NAdam, fused=True, capturable=True), "capturable=True"),
+        (lambda: chosen(steepest.Prodigy, fused=True), "prodigy takes sums over whole tensors"),
+        (lambda: chosen(steepest.Rprop, fused=True, update_rms=1.0), "pointwise rules only"),
+        (lambda: chosen(steepest.Lion, fused=True, state_dtype="bfloat16"), "exp_avg is stored in a codec"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            refused()
+
+
+@pytest.mark.usefixtures("on_cuda")
+def test_the_default_on_a_device_is_what_it_was() -> None:
+    spec = spec_for(steepest.Lion, {})
+    assert not executor.TRITON.suits(replace(spec, options={**spec.options, "params": [OnCuda()]}))
+
+
+@pytest.mark.usefixtures("on_cuda")
+def test_explain_shows_what_runs() -> None:
+    def shown(device: str) -> str:
+        spec = spec_for(steepest.Lion, {"fused": True})
+        params = {"params": [OnCuda()]} if device == "cuda" else {}
+        return source(replace(spec, options={**spec.options, **params}))
+
+    assert "@triton.jit" in shown("cuda")
+    assert "for (int64_t i = 0;" in shown("cpu")
+
+
+def test_parameters_on_a_cpu_never_ask_for_it() -> None:
+    for cls in (steepest.Lion, steepest.AdamW):
+        spec = spec_for(cls, {"fused": True})
+        assert not executor.TRITON.suits(spec)
+        assert choose.choose(spec).executor.name == "native"
+
+
+@pytest.mark.usefixtures("on_cuda")
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, r"Triton is not installed; install triton>=3.7: pip install 'steepest\[gpu\]'; leave fused=None"),
+        ("3.2.0", "Triton 3.2.0 is installed, which is too old; install triton>=3.7"),
+        ("3.7.1", ""),
+        ("4.0.0+git1234", ""),
+    ],
+)
+def test_no_triton_and_a_wrong_version(found: str | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        assert name == "triton"
+        if found is None:
+            raise library.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.undo()
+    monkeypatch.setattr(library, "version", version)
+    library.missing_triton.cache_clear()
+    spec = spec_for(steepest.Lion, {"fused": True})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(executor, "PLAIN_TYPES", {OnCuda})
+    try:
+        refusal = executor.TRITON.refusal(replace(spec, options={**spec.options, "params": [OnCuda()]}))
+    finally:
+        library.missing_triton.cache_clear()
+    assert bool(re.search(words, refusal)) if words else refusal == ""
+
+
+@pytest.mark.usefixtures("on_cuda")
+def test_devices_that_are_too_old_or_of_another_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(RuntimeError, match=r"cuda:0 has compute capability 7.5, and the kernels need 8.0 or newer"):
+        chosen(steepest.Lion, fused=True)
+    monkeypatch.setattr(torch.version, "hip", "6.3")
+    with pytest.raises(RuntimeError, match="cuda:0 is an AMD device"):
+        chosen(steepest.Lion, fused=True)
+
+
+def test_dtypes_that_no_kernel_computes_with_are_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"computes with torch.float32, .* not torch.float8_e5m2"):
+        kernel_of(steepest.Lion, {}, torch.float8_e5m2)
+
+
+def test_nothing_of_the_library_imports_triton(tmp_path: Path) -> None:
+    (tmp_path / "triton.py").write_text("raise RuntimeError('imported')\n")
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import steepest; "
+        "import steepest.executors.choose, steepest.executors.triton.bucket, steepest.executors.triton.library; "
+        "print('triton' in sys.modules)"
+    )
+    assert python(program, PYTHONPATH=str(Path(steepest.__file__).parents[1])) == "False"
+    assert "steepest.executors.triton" in sys.modules
+
+
+def test_words_are_those_of_the_c_kernels() -> None:
+    words = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
+    assert all(f"{word}_" in words for word in (*emit.WORDS, *emit.FUNCTIONS))
+    assert all(f"def {word}_f(" in emit.words() for word in (*emit.FUNCTIONS, "power"))
+
+
+def test_the_functions_have_the_coefficients_of_the_c_kernels() -> None:
+    theirs = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
+    ours = {abs(float(n)) for n in re.findall(r"(?<![\w.])\d+\.\d+(?:e[+-]\d+)?", emit.words())}
+    fractions = {float.fromhex(n) for n in re.findall(r"0x1\.[0-9a-f]+p[+-]\d+", theirs)}
+    assert len(fractions) == 26
+    assert fractions <= ours
