@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
+from torch import multiprocessing, nn
 
 import steepest
+from ranks import begin, end, whole
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
@@ -54,10 +54,6 @@ def train(network: nn.Module, optimizer: Any, steps: Iterable[int]) -> None:
         optimizer.step()
 
 
-def whole(x: Any) -> Tensor:
-    return (x.full_tensor() if hasattr(x, "full_tensor") else x).detach()
-
-
 def state_of(network: nn.Module, optimizer: Any) -> dict[str, Any]:
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
@@ -97,17 +93,6 @@ def load(rank: int, folder: str) -> None:
             else:
                 assert torch.equal(whole(p), whole(q)), (name, p.shape)
     end()
-
-
-def end() -> None:
-    dist.barrier()  # a rank that ends early closes the connections of others
-    dist.destroy_process_group()
-
-
-def begin(rank: int, ranks: int, file: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_on_four(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, multiprocessing, nn
 
 import steepest
+from ranks import begin, end, whole
 from steepest.executors import owners
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
@@ -100,10 +100,6 @@ def steps(
         plain.step()
         placed.step()
     return plain, placed
-
-
-def whole(x: Tensor) -> Tensor:
-    return x.detach().full_tensor() if hasattr(x, "full_tensor") else x.detach()
 
 
 def placements(x: Any) -> Any:
@@ -382,17 +378,6 @@ def strided(mesh: Any) -> None:
 
     shapes = ((8, 7), (9,), (64, 32))
     exact(place, (APART[0], WHOLE[0], ("splus", {"lr": 0.1})), shapes)
-
-
-def end() -> None:
-    dist.barrier()  # a rank that ends early closes the connections of others
-    dist.destroy_process_group()
-
-
-def begin(rank: int, world: int, file: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
 
 
 @pytest.mark.parametrize(("run", "ranks"), [(on_two, 2), (on_four, 4)])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import sums
 from .modes import intercepting
-from .sharding import is_dtensor, local_part, whole
+from .sharding import is_dtensor, is_partial, local_part, whole
 from .views import are_plain, real_view
 
 SAFE = 1e-12, 1e18
@@ -71,7 +71,7 @@ def _adds_up(g: Any) -> bool:
     """Return whether the norm of a DTensor can be made of those of its parts, outside of graphs and derivatives."""
     if not is_dtensor(g) or torch.is_grad_enabled() or torch.compiler.is_compiling() or intercepting() is not None:
         return False
-    return not any(placement.is_partial() for placement in g.placements)
+    return not is_partial(g)
 
 
 def norm_over_ranks(norm: Tensor, norm_group: str | None) -> Tensor:

@@ -26,6 +26,16 @@ def is_split_in_chunks(x: Any) -> bool:
     return is_split(x) and module is not None and {*map(type, x.placements)} <= {module.Shard, module.Replicate}
 
 
+def is_partial(x: Any) -> bool:
+    """Return whether a tensor is a sum over ranks that has not been taken."""
+    return is_dtensor(x) and any(placement.is_partial() for placement in x.placements)
+
+
+def split_dim(p: Any) -> int:
+    """Return the first dimension of the mesh that a tensor is split over, of one that is split in chunks."""
+    return next(dim for dim, placement in enumerate(p.placements) if placement.is_shard())
+
+
 def run_length(p: Any) -> int | None:
     """Return the elements of a rank's part, where the parts of all ranks in their order make the tensor in its order.
 
@@ -34,15 +44,15 @@ def run_length(p: Any) -> int | None:
     """
     if not is_split_in_chunks(p):
         return None
-    split = [(p.device_mesh.size(i), each) for i, each in enumerate(p.placements) if each.is_shard()]
-    ranks, first = split[0]
-    return -(-p.shape[0] // ranks) * p.shape[1:].numel() if len(split) == 1 and first.dim == 0 else None
+    if [placement.dim for placement in p.placements if placement.is_shard()] != [0]:
+        return None
+    rows: int = -(-p.shape[0] // p.device_mesh.size(split_dim(p)))
+    return rows * int(p.shape[1:].numel())
 
 
 def run_start(p: Any) -> int:
     """Return the place in a tensor with a `run_length` at which this rank's part starts, though it may be empty."""
-    dim = next(i for i, each in enumerate(p.placements) if each.is_shard())
-    return int(run_length(p) or 0) * int(p.device_mesh.get_local_rank(dim))
+    return int(run_length(p) or 0) * int(p.device_mesh.get_local_rank(split_dim(p)))
 
 
 def split_in_runs(p: Any, x: Tensor, size: int) -> Tensor:
@@ -51,8 +61,7 @@ def split_in_runs(p: Any, x: Tensor, size: int) -> Tensor:
     A vector that does not divide as the runs do is returned as it is.
     """
     length = run_length(p)
-    ranks = next((p.device_mesh.size(i) for i, each in enumerate(p.placements) if each.is_shard()), 1) if length else 1
-    if not length or length % size or -(-len(x) // ranks) != length // size:
+    if not length or length % size or -(-len(x) // p.device_mesh.size(split_dim(p))) != length // size:
         return x
     return _placed(x, p, list(p.placements))
 

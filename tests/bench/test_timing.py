@@ -7,6 +7,7 @@ import gc
 import pytest
 
 from steepest.bench import timing
+from steepest.collector import collector_paused
 
 from .support import Clock
 
@@ -55,7 +56,7 @@ def test_the_device_is_waited_for_before_each_reading_of_the_clock() -> None:
 
 
 def fail_while_paused() -> None:
-    with timing.collector_paused():
+    with collector_paused():
         assert not gc.isenabled()
         raise ZeroDivisionError
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from .timing import collector_paused
+from ..collector import collector_paused
 
 STATUS: Final = Path("/proc/self/status")
 RESET: Final = Path("/proc/self/clear_refs")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import torch
+
+from ..collector import collector_paused
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -89,15 +89,3 @@ def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
         return (samples[0],) * 3
     low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
     return low, median, high
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep Python's cyclic garbage collector out of the block; afterwards it is as it was."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

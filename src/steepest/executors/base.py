@@ -128,6 +128,10 @@ MakeBuckets = Callable[[ActiveParams], Iterator[Bucket]]
 """Function by which an executor puts parameters together in buckets."""
 
 
+RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
+"""Function that runs a batch with other reductions in the place of its words'."""
+
+
 def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
     raise TypeError(f"{live.spec.name} is run as a whole by an executor that does not put parameters in buckets")
 
@@ -164,7 +168,7 @@ class Executor:
     refusal: Callable[[GroupSpec], str] = _no_refusal
     is_opaque: bool = False
     source: Callable[[GroupSpec], str] | None = None
-    run_sums: Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]] | None = None
+    run_sums: RunSums | None = None
 
 
 @dataclass(frozen=True)

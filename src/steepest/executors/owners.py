@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..sharding import is_dtensor, is_split_in_chunks, local_part, placed_as, placements_of
+from ..sharding import is_dtensor, is_split_in_chunks, local_part, placed_as, placements_of, split_dim
 from .base import ActiveParams, Bucket, MakeBuckets, runs
 
 MOST = 2**24
@@ -52,7 +52,7 @@ class Ranks:
         """
         if not is_split_in_chunks(p):
             return Ranks()
-        return Ranks(p.device_mesh, next(dim for dim, each in enumerate(p.placements) if each.is_shard()))
+        return Ranks(p.device_mesh, split_dim(p))
 
     @property
     def count(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from operator import is_
 from typing import Any
 
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from ..codecs import BLOCK, starting_at
 from ..group import GroupSpec
-from ..sharding import is_dtensor, is_split, local_part, placed_as, run_length, run_start
+from ..rule import Program
+from ..sharding import is_dtensor, is_partial, is_split, local_part, placed_as, run_length, run_start
 from ..trace import adds_up, trace, with_count
 from . import owners, summed
-from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets
+from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets, RunSums
 from .choose import choose
-from .summed import RunSums
 
 State = dict[str, Any]
 
@@ -44,7 +44,7 @@ def in_parts(spec: GroupSpec) -> GroupSpec:
 def check(params: Iterable[Tensor]) -> None:
     """Raise `ValueError` for a parameter, or a gradient, that no rank has a part of by itself."""
     for p in filter(is_dtensor, params):
-        if any(placement.is_partial() for placement in p.placements):
+        if is_partial(p):
             raise ValueError(
                 f"the parameter of shape {tuple(p.shape)} is placed {p.placements}: its values are sums over ranks, "
                 "not yet taken; redistribute it to Shard or Replicate"
@@ -163,12 +163,14 @@ def measured_in_parts(live: ActiveParams, spec: GroupSpec, names: tuple[str, ...
     numbers = (*live.numbers, *spec.shared)
 
     def adds(p: Tensor, held: State) -> bool:
-        program = spec.program(p)
-        return adds_up(trace(program, with_count(program, numbers)), names) and steps_apart(
-            spec, p, held, is_additive=True
-        )
+        return _add_up(spec.program(p), numbers, names) and steps_apart(spec, p, held, is_additive=True)
 
     return [p if is_split(p) and adds(p, held) else None for p, held in zip(live.params, live.states, strict=True)]
+
+
+@cache
+def _add_up(program: Program, numbers: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    return adds_up(trace(program, with_count(program, numbers)), names)
 
 
 def steps_apart(spec: GroupSpec, p: Tensor, held: State, is_additive: bool) -> bool:

@@ -6,7 +6,7 @@ All tensors of a list are added up in one message, in double.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,15 +17,12 @@ from torch import Tensor
 from ..group import GroupSpec
 from ..kinds import Extent
 from ..rule import Program
-from ..sharding import is_dtensor, is_placed_as, is_split_in_chunks
+from ..sharding import is_placed_as, is_split_in_chunks
 from ..sums import in_rank_order
 from ..trace import reduces, trace, with_count
 from ..vocabulary import Word
-from .base import ActiveParams, Batch
+from .base import ActiveParams, Batch, RunSums
 from .partition import BatchBucket, split
-
-RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
-"""Function that runs a batch with other reductions; see `Executor.run_sums`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Part:
     def of(p: Any) -> Part:
         """Return how a parameter is cut."""
         groups: dict[int, tuple[Any, ...]] = {}
-        for dim, placement in enumerate(p.placements) if is_dtensor(p) else ():
+        for dim, placement in enumerate(p.placements):
             if placement.is_shard():
                 groups[placement.dim] = (*groups.get(placement.dim, ()), p.device_mesh.get_group(dim))
         return Part(tuple(p.shape), groups)

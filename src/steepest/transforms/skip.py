@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..fields import Options, hyper
 from ..rule import Rule, Wrapper
-from ..sharding import is_dtensor, local_part, whole
+from ..sharding import is_partial, local_part, whole
 from ..sums import added, norm_group_of, nothing, over_ranks, over_shards
 from ..views import real_view
 from .base import Transform
@@ -52,9 +52,10 @@ GRADIENTS = "the gradients that skip_nonfinite looks at"
 def are_finite(params: Sequence[Tensor], norm_group: str | None = None) -> bool:
     """Return whether all entries of all gradients of the parameters are finite. Each device is waited for once.
 
-    The shards of a DTensor are looked at on all ranks, and so are the gradients of the ranks of ``norm_group``.
+    The shards of a DTensor are looked at on all ranks, and so are the gradients of the ranks of ``norm_group``. Finite
+    parts of a sum that has not been taken do not tell, so it is taken.
     """
-    grads = [whole(p.grad) if _is_partial(p.grad) else p.grad for p in params if p.grad is not None]
+    grads = [whole(p.grad) if is_partial(p.grad) else p.grad for p in params if p.grad is not None]
     strange: dict[torch.device, list[Tensor]] = {}
     of_devices: dict[torch.device, list[Tensor]] = {}
     for grad in grads:
@@ -67,11 +68,6 @@ def are_finite(params: Sequence[Tensor], norm_group: str | None = None) -> bool:
         over_shards(torch.stack(found).double()[:, None], of_devices[device]) for device, found in strange.items()
     ]
     return not over_ranks(added(counts or [nothing(params, 1)]), norm_group).item()
-
-
-def _is_partial(grad: Any) -> bool:
-    """Return whether a gradient is a sum over ranks that has not been taken, so that finite parts do not tell."""
-    return is_dtensor(grad) and any(placement.is_partial() for placement in grad.placements)
 
 
 def skipping_groups(param_groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,12 +1,12 @@
 """Writing of the report's files, each whole or not at all."""
 
-import gc
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from steepest.collector import collector_paused
 from steepest.study.records.records import encode_document
 from steepest.study.report.charts.chart import Figure, printed_figures
 from steepest.study.report.charts.charts import build_charts
@@ -30,24 +30,12 @@ from steepest.study.report.text.replication import (
 def write_files(folder: Path) -> Path:
     """Read the study, write tables, figures and the page (last, so that it never names a file that is not there)."""
     again = f"steepest report {shlex.quote(str(folder))}"
-    with without_collector():
+    with collector_paused():  # a large report is of millions of records, and a tenth of its time went there
         found = findings(read_study(folder))
         charts = build_charts(found)
         tables = all_tables(found)
         page = render_page(found, charts, tables)
         return write_all(folder / "report", printed_figures(charts), tables, page, again=again)
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Keep Python's collector of cycles from looking through millions of records: a tenth of a large report's time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def write_page(folder: Path, refresh: float) -> Path:
