@@ -36,12 +36,21 @@ def process_settings() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(autouse=True)
-def _draws_are_the_same_every_day() -> None:
-    """Seed the global generators before a test, whichever tests its process has run."""
+def seed_everything() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """What a test file draws while it is imported is the same too: weights of a layer among its parameters, say."""
+    seed_everything()
+
+
+@pytest.fixture(autouse=True)
+def _draws_are_the_same_every_day() -> None:
+    """Seed the global generators before a test, whichever tests its process has run."""
+    seed_everything()
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def test_attention_and_recurrent_layers_have_second_derivatives(layer: nn.Module
         made = layer(x)
         return (made[0] if isinstance(made, tuple) else made).square().mean()
 
-    assert study.sharpness(loss, layer.parameters()) > 0
+    assert abs(study.sharpness(loss, layer.parameters())) > 0  # far from a minimum it may be negative
 
 
 def test_functions_without_curvature_have_none() -> None:
