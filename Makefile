@@ -2,6 +2,7 @@
 # make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
 # make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
+# make docs: the documentation site in build/site, to be opened without a server.
 # make dist: wheel and sdist, installed into an environment of their own, in two minutes.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(VENV)/gpu
 
-.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery bench dist clean
+.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery docs bench dist clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -64,6 +65,9 @@ soak: setup
 
 gallery: setup
 	$(BIN)/python docs/gallery.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json

@@ -81,3 +81,19 @@ def test_importing_the_library_needs_torch_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+RUN = sorted(
+    [*(ROOT / "docs" / "tutorials").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md"), ROOT / "docs" / "index.md"]
+)
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_the_blocks_of_a_page_run_one_after_the_other(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(str(page.relative_to(ROOT)), "python"), 1):
+        if not block.startswith("def adadelta"):  # the rule itself, which another test compares with the library's
+            exec(compile(block, f"{page.name}, block {number}", "exec"), names)
