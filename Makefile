@@ -43,8 +43,9 @@ imports: setup
 pytest: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-test-all: lint types imports parity adapters
+test-all: lint types imports parity $(ADAPTERS)/.installed
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
+	STEEPEST_MATRIX=full $(ADAPTERS)/bin/python -m pytest tests/adapters
 
 # zij asks for torch < 2.13, timm for a torchvision of torch's own build, kron-torch for triton; their optimizers need none.
 parity: setup

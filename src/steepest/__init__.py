@@ -208,8 +208,10 @@ _HOMES = {
     "create": "catalogue:create",
     "groups": "param_groups",
     "info": "catalogue:info",
+    "keras": "keras",
     "lr_range": "sweep:lr_range",
     "names": "catalogue:names",
+    "optax": "optax",
     "update_bn": "weights:update_bn",
 }
 """Functions and modules with their places; they are imported when they are first asked for."""

@@ -37,10 +37,10 @@ except ImportError as error:
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "jax": "in a training loop of JAX's use steepest.optax.transformation",
-        "tensorflow": "for TensorFlow there are none of ours: use those of keras.optimizers",
+        "tensorflow": "as there are none of ours for TensorFlow, use those of keras.optimizers",
     }
 )
-"""What to use on backends of Keras that are not torch."""
+"""Advice on backends of Keras that are not torch."""
 
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
