@@ -97,8 +97,8 @@ OF_TRANSFORMS = [
 @pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize(("cls", "options"), [*cases(ROWS), *cases(OF_TRANSFORMS)])
 def test_a_transformation_is_the_reference_executor(cls: type[Optimizer], options: Options) -> None:
-    """Bound: each of three steps rounds the sum of parameter and update, which the reference executor does not make."""
-    start, grads = problem(3)
+    """Bound: each of seven steps rounds the sum of parameter and update, which the reference executor does not make."""
+    start, grads = problem(7)
     ours, _ = run(transformation(cls.__name__, **options), start, grads)
     theirs = run_reference(cls, options, start, grads)
     assert distance(ours, theirs) <= 64 * EPS
