@@ -165,7 +165,8 @@ class Optimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         decaying = {"params": list(itertools.compress(named, is_decaying))}
         resting = {"params": [pair for pair, decays in zip(named, is_decaying, strict=True) if not decays]}
         groups: list[dict[str, Any]] = [decaying, {**resting, "weight_decay": 0.0}]
-        inner = self._cls([group for group in groups if group["params"]], **self._given)
+        options = {**self._given, "lr": float(self.learning_rate)}
+        inner = self._cls([group for group in groups if group["params"]], **options)
         for group in inner.param_groups:
             for p in group["params"]:
                 _refuse_oriented(GroupSpec.of(self._cls, group, p), p)
@@ -345,8 +346,9 @@ def _refuse_oriented(spec: GroupSpec, p: Tensor) -> None:
 
 
 def _own_numbers(cls: type[ours.Optimizer], group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers that a group keeps from step to step, which are not options."""
-    return {name: x for name, x in group.items() if name not in {*cls.fields, "params", "param_names"}}
+    """Return the numbers that a group keeps from step to step: shared ones, and the first values of others."""
+    options = {name for name, field in cls.fields.items() if not field.default_from}
+    return {name: x for name, x in group.items() if name not in options | {"params", "param_names"}}
 
 
 def _flattened(cls: type[ours.Optimizer], saved: Mapping[str, Any]) -> dict[str, Any]:

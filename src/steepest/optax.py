@@ -238,16 +238,22 @@ def _refuse(cls: type[Optimizer], rule: Rule) -> None:
     if rule.kind == "driver":
         why = "evaluates a closure along lines; use optax.lbfgs"
     elif rule.kind not in PLANNED_KINDS:
-        why = "multiplies and factors matrices, which no trace records; look into optax.contrib"
+        why = f"multiplies and factors matrices, which no trace records; {_instead(cls)}"
     elif rule.shared is not None:
-        why = "renews numbers that all parameters share, in Python between two passes; look into optax.contrib"
+        why = f"renews numbers that all parameters share, in Python between two passes; {_instead(cls)}"
     elif rule.sparse == "lazy":
         why = "takes sparse gradients, and JAX's are dense; use 'adam'"
     elif cls.takes_estimates:
-        why = "is fed with estimates between its steps; look into optax.contrib"
+        why = f"is fed with estimates between its steps; {_instead(cls)}"
     else:
         return
     raise ValueError(f"{cls.__name__} is not for JAX: it {why}, or train in PyTorch with steepest.create")
+
+
+def _instead(cls: type[Optimizer]) -> str:
+    names = {name.replace("_", ""): name for name in dir(optax.contrib)}
+    found = names.get(cls.__name__.lower())
+    return f"use optax.contrib.{found}" if found else "look into optax.contrib"
 
 
 class _Made:

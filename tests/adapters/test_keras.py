@@ -86,12 +86,17 @@ def numbers(trained: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_it_is_ours_to_the_bit_through_a_saved_file(name: str) -> None:
-    """Two steps, saved, loaded by another optimizer over the same weights, two more: as four steps of our class."""
+    """Two steps, saved, loaded by another optimizer over the same weights, two more: as four steps of our class.
+
+    The rate changes after the first step.
+    """
     options = OPTIONS.get(name, {})
     start, grads = start_and_gradients()
-    trained, optimizer = variables(start), Optimizer(name, **options)
-    for g in grads[:2]:
-        apply(optimizer, g, trained)
+    first = float(np.float32(TAKEN[name].fields["lr"].default / 2))  # Keras's rates are float32
+    trained, optimizer = variables(start), Optimizer(name, first, **options)
+    apply(optimizer, grads[0], trained)
+    optimizer.learning_rate = first / 4
+    apply(optimizer, grads[1], trained)
     saved: dict[str, Any] = {}
     optimizer.save_own_variables(saved)
     again, other = variables(numbers(trained)), Optimizer.from_config(optimizer.get_config())
@@ -101,13 +106,17 @@ def test_it_is_ours_to_the_bit_through_a_saved_file(name: str) -> None:
         apply(other, g, again)
 
     params = [torch.nn.Parameter(torch.tensor(x, dtype=torch.float32)) for x in start]
-    rate = float(np.float32(TAKEN[name].fields["lr"].default))  # Keras's rates are float32
-    ours = TAKEN[name](params, lr=rate, **options)
-    for of_step in grads[:4]:
+    ours = TAKEN[name](params, lr=first, **options)
+    for step, of_step in enumerate(grads[:4]):
+        ours.param_groups[0]["lr"] = first / 4 if step else first
         for p, g in zip(params, of_step, strict=True):
             p.grad = torch.tensor(g, dtype=torch.float32)
         ours.step()
     assert all(np.array_equal(a, p.detach().numpy()) for a, p in zip(numbers(again), params, strict=True))
+    (inner,), (expected,) = other.inner.param_groups, ours.param_groups
+    assert {key: inner[key] for key in expected.keys() - {"params"}} == {
+        key: expected[key] for key in expected.keys() - {"params"}
+    }
     assert other.inner.executor == ours.executor
     assert name not in NATIVE or other.inner.executor == "native"
     assert int(other.iterations) == 4

@@ -110,6 +110,8 @@ def test_every_other_class_is_refused() -> None:
         with pytest.raises(ValueError, match=r"is not for JAX: it .* or train in PyTorch with steepest.create"):
             transformation(name)
     assert len(TAKEN) > 40
+    with pytest.raises(ValueError, match=r"use optax.contrib.momo_adam, or train in PyTorch"):
+        transformation("momoadam")
 
 
 EQUAL = [c for c in OPTAX if c.apart is None and c.name.lower() in TAKEN]
