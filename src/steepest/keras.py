@@ -31,6 +31,7 @@ from .trace import reduces, trace, with_count
 
 try:
     import keras
+    import numpy as np
 except ImportError as error:
     raise ImportError("steepest.keras needs Keras; install it: pip install 'steepest[keras]'") from error
 
@@ -240,7 +241,7 @@ class Optimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             ValueError: the state is that of another optimizer, or of other variables.
         """
         inner = self._built()
-        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 - it is not a dict
+        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118 - it is not a dict
         of_keras = {key: value for key, value in saved.items() if key.isdigit()}
         if len(of_keras) != len(self.variables):
             raise ValueError(
