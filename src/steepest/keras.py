@@ -26,7 +26,7 @@ from . import registry
 from .construction import refuse_unknown, resolved
 from .fields import Field
 from .group import GroupSpec
-from .rule import PLANNED_KINDS, Rule
+from .rule import PLANNED_KINDS, Program, Rule
 from .trace import reduces, trace, with_count
 
 try:
@@ -151,10 +151,25 @@ class Optimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             raise ValueError("variables are excluded from weight decay before the optimizer is built")
         if patterns and not self._decays:
             raise ValueError(f"{self._cls.__name__} has no weight decay here to exclude from; give weight_decay too")
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"no_weight_decay has {pattern!r}, not a regular expression: {error}") from None
         self._not_decaying = (*self._not_decaying, *patterns)
 
-    def _is_decaying(self, variable: Any) -> bool:
-        return not any(re.search(pattern, variable.path) for pattern in self._not_decaying)
+    def _are_decaying(self, variables: Sequence[Any]) -> list[bool]:
+        """Return whether each variable decays.
+
+        Raises:
+            ValueError: some are to be excluded, and none is found.
+        """
+        paths = [variable.path for variable in variables]
+        found = [not any(re.search(pattern, path) for pattern in self._not_decaying) for path in paths]
+        if self._not_decaying and all(found):
+            patterns = ", ".join(map(repr, self._not_decaying))
+            raise ValueError(f"no variable is found by {patterns} in no_weight_decay; there are {', '.join(paths)}")
+        return found
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -162,15 +177,16 @@ class Optimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         """Make the optimizer of PyTorch over the tensors of Keras's variables."""
         super().build(variables)
         named = [(str(place), variable.value) for place, variable in enumerate(variables)]
-        is_decaying = list(map(self._is_decaying, variables))
+        is_decaying = self._are_decaying(variables)
         decaying = {"params": list(itertools.compress(named, is_decaying))}
         resting = {"params": [pair for pair, decays in zip(named, is_decaying, strict=True) if not decays]}
         groups: list[dict[str, Any]] = [decaying, {**resting, "weight_decay": 0.0}]
         options = {**self._given, "lr": float(self.learning_rate)}
         inner = self._cls([group for group in groups if group["params"]], **options)
-        for group in inner.param_groups:
-            for p in group["params"]:
-                _refuse_oriented(GroupSpec.of(self._cls, group, p), p)
+        kernels = ((group, p) for group in inner.param_groups for p in group["params"] if p.dim() > 1)
+        specs = ((GroupSpec.of(self._cls, group, p), p) for group, p in kernels)
+        for program, spec in {spec.program(p): spec for spec, p in specs}.items():
+            _refuse_oriented(spec, program)
         self.inner = inner
 
     @_disable_dynamo
@@ -331,12 +347,11 @@ def _refuse(cls: type[ours.Optimizer], rule: Rule) -> None:
     raise ValueError(f"{cls.__name__} is not for Keras: {why}")
 
 
-def _refuse_oriented(spec: GroupSpec, p: Tensor) -> None:
-    """Raise `ValueError` if a parameter's update depends on which of its dimensions are outputs."""
-    program = spec.program(p)
+def _refuse_oriented(spec: GroupSpec, program: Program) -> None:
+    """Raise `ValueError` if a program's update depends on which dimensions are outputs."""
     made = trace(program, with_count(program, spec.numbers))
     reduced = {node.target.reduces for node in made.graph.nodes if reduces(node)}
-    if p.dim() > 1 and ("units" in reduced or len(reduced & {"rows", "columns"}) == 1):
+    if "units" in reduced or len(reduced & {"rows", "columns"}) == 1:
         raise ValueError(
             f"{spec.name} with these options takes the first dimension of weights for outputs, as PyTorch has it, and "
             "Keras has outputs last; leave out agc and centralize, or use another optimizer"

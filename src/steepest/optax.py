@@ -293,7 +293,7 @@ class _Made:
             own = {name: each[place] for name, each in held.items() if each[place] is not None}
             move, new = self._step(p, g, own, inputs, state.count == 0)
             moves.append(move)
-            new_numbers.update({name: new[name] for name in state.numbers})
+            new_numbers.update({name: new[name] for name in state.numbers if name in new})
             for name in own:
                 held[name][place] = new[name]
         arrays = {name: jax.tree.unflatten(tree, each) for name, each in held.items()}

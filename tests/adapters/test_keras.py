@@ -272,6 +272,8 @@ def test_excluded_variables_do_not_decay(by: str) -> None:
     apply(again, [np.zeros((2, 2)), np.zeros(2)], [kernel, bias])
     np.testing.assert_array_equal(bias.numpy(), [1.0, 1.0])
     np.testing.assert_allclose(kernel.numpy(), 0.75 * before, rtol=1e-6)
+    with pytest.raises(ValueError, match="no variable is found by 'bais' in no_weight_decay; there are bias_layer/"):
+        Optimizer("adamw", no_weight_decay=["bais"]).build([kernel, bias])
     with pytest.raises(ValueError, match="before the optimizer is built"):
         again.exclude_from_weight_decay(var_names=["kernel"])
 
@@ -328,6 +330,7 @@ WRONG: list[tuple[tuple[Any, ...], Options, type[Exception], str]] = [
     (("adam",), {"differentiable": True}, TypeError, "leave it out"),
     (("adam",), {"capturable": True}, TypeError, "leave it out"),
     (("adam",), {"no_weight_decay": ["bias"]}, ValueError, "give weight_decay too"),
+    (("adamw",), {"no_weight_decay": ["*"]}, ValueError, "not a regular expression: nothing to repeat"),
     (("adamw",), {"no_weight_decay": "bias"}, TypeError, "must be a list of regular expressions"),
 ]
 
