@@ -45,7 +45,7 @@ pytest: setup
 
 test-all: lint types imports parity $(ADAPTERS)/.installed
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
-	STEEPEST_MATRIX=full $(ADAPTERS)/bin/python -m pytest --numprocesses auto --dist worksteal tests/adapters
+	STEEPEST_MATRIX=full $(ADAPTERS)/bin/python -m pytest tests/adapters
 
 # zij asks for torch < 2.13, timm for a torchvision of torch's own build, kron-torch for triton; their optimizers need none.
 parity: setup
@@ -56,7 +56,7 @@ parity: setup
 # An environment of its own that sees the packages of $(VENV) and adds what they lack: pip tells what is missing, torch stays
 # as it is, and no other test imports Keras or JAX, whose threads do not go with forks.
 adapters: $(ADAPTERS)/.installed
-	$(ADAPTERS)/bin/python -m pytest --numprocesses auto --dist worksteal tests/adapters
+	$(ADAPTERS)/bin/python -m pytest tests/adapters
 
 $(ADAPTERS)/.installed: pyproject.toml constraints.txt $(STAMP)
 	$(BIN)/python -m venv --clear --without-pip $(ADAPTERS)
