@@ -473,8 +473,8 @@ def _along(reduction: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def _where(condition: Any, a: Any, b: Any, like: Any = None) -> Any:
-    picked = jnp.where(condition, a, b)
-    return picked if like is None else picked.astype(like.dtype)
+    sides = (a, b) if like is None else (jnp.asarray(a, like.dtype), jnp.asarray(b, like.dtype))
+    return jnp.where(condition, *sides)
 
 
 SPELLED: Mapping[str, Callable[..., Any]] = MappingProxyType(

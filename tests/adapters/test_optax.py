@@ -148,6 +148,17 @@ def test_state_keeps_its_shapes_and_dtypes(cls: type[Optimizer], options: Option
     }
 
 
+@every_row
+def test_arrays_in_float32_compute_in_float32(cls: type[Optimizer], options: Options) -> None:
+    """Also where numbers, such as powers of the step count, are in float64."""
+    made = transformation(cls.__name__, **options)
+    params = [jnp.ones((3, 4), jnp.float32)]
+    steps = jax.make_jaxpr(made.update)(params, jax.eval_shape(made.init, params), params).eqns
+    results = [out.aval for step in steps for out in step.outvars]
+    assert any(x.dtype == jnp.float32 and x.shape == (3, 4) for x in results)
+    assert not [x for x in results if x.dtype == jnp.float64 and x.shape == (3, 4)]
+
+
 COMPILED = [
     ("adam", {}),
     ("adafactor", {}),
