@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(VENV)/gpu
 ADAPTERS := $(VENV)/adapters
+# Trainers that tests/adapters tries, and what they import. timm and fastai ask for a torchvision of torch's own build, and
+# fastai for spacy; nothing here needs either.
+LOOPS := timm skorch tabulate pytorch-ignite fastai fastcore fastdownload fastprogress fasttransform plum-dispatch beartype cloudpickle
 
 .PHONY: setup study test lint types imports pytest test-all parity adapters gpu-test soak gallery docs bench dist clean
 .DELETE_ON_ERROR:
@@ -65,6 +68,7 @@ $(ADAPTERS)/.installed: pyproject.toml constraints.txt $(STAMP)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
 		> "$$($(ADAPTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
 	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,optax]'
+	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps $(LOOPS)
 	touch $@
 
 # Next to torch and not into its environment: torch would import it, and no other test may need it.

@@ -260,6 +260,39 @@ def no_decay(
     return groups
 
 
+def resting(model: nn.Module, groups: Sequence[Mapping[str, Any]] | None = None) -> ParamGroups:
+    """Divide groups once more, so that biases, the weights of norms, and embeddings do not decay.
+
+    Unlike in `no_decay` nothing need be left to decay, and each group keeps its options.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+        >>> print(resting(model, for_matrices(model)))
+        group             tensors  parameters  options                         such as
+        matrices, decay   1        64          use_muon=True                   0.weight
+        others, decay     1        16          use_muon=False                  2.weight
+        others, no decay  4        26          use_muon=False, weight_decay=0  0.bias, 1.weight, 1.bias, ... (1 more)
+
+    Args:
+        model: the model.
+        groups: groups of named parameters, with names; None is one group of all that train.
+
+    Raises:
+        ValueError: nothing trains.
+    """
+    train = _trainable(model)
+    exempt = _exemption(train, embeddings=True, also=())
+    if groups is None:
+        return ParamGroups(_split(train, exempt, {}, "{}"))
+    known = {id(place.parameter): place for place in train}
+    made: list[dict[str, Any]] = []
+    for group in groups:
+        members = [known[id(p)] for p in _named(dict(group))[1]]
+        options = {name: value for name, value in group.items() if name not in ("params", "name")}
+        made += _split(members, exempt, options, f"{group['name']}, {{}}")
+    return ParamGroups(made)
+
+
 def _exemption(train: Sequence[Place], embeddings: bool, also: Sequence[str]) -> Predicate:
     """Return the predicate of what does not decay."""
     if isinstance(also, str):

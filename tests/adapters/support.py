@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,3 +29,15 @@ def need(*packages: str) -> None:
         reason = f"it needs {', '.join(packages)} in an environment of their own; make adapters runs it"
         pytest.skip(reason, allow_module_level=True)
     os.environ.update(SETTINGS)
+
+
+def timm_by_files() -> None:
+    """Let timm's groups and averages be imported from their own files: timm imports torchvision, a build of torch's."""
+    spec = find_spec("timm")
+    (folder,) = spec.submodule_search_locations  # type: ignore[union-attr]
+    for name in ("timm", "timm.optim", "timm.utils", "timm.models"):
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = [str(Path(folder, *name.split(".")[1:]))]
+    sys.modules["timm.models"].group_parameters = None  # type: ignore[attr-defined] # of layer decay
+    for name, home in (("optim", "_param_groups"), ("utils", "model_ema")):
+        vars(sys.modules[f"timm.{name}"]).update(vars(import_module(f"timm.{name}.{home}")))

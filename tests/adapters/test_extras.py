@@ -8,7 +8,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize(("module", "package"), [("optax", "jax"), ("keras", "keras")])
+@pytest.mark.parametrize(
+    ("module", "package"), [("optax", "jax"), ("keras", "keras"), ("hf", "transformers"), ("lightning", "lightning")]
+)
 def test_an_adapter_without_its_package_names_the_extra(module: str, package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; import steepest.{module}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -8,13 +8,14 @@ import pytest
 
 from test_docs import blocks
 
-from .support import need
+from .support import need, timm_by_files
 
-need("jax", "keras", "optax")
+need("jax", "keras", "optax", "transformers", "lightning", "timm", "skorch", "fastai", "ignite")
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")  # these packages warn of much that is none of our business
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_by_files()
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     for number, block in enumerate(blocks("docs/adapters.md", "python")):

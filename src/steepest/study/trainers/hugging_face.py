@@ -1,6 +1,5 @@
 """The Trainer of Hugging Face's transformers: its optimizer, rates, losses and evaluations are the run's."""
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
 
+from steepest.adapting import changed
 from steepest.study.errors import UsageError
 from steepest.study.trainers.loop import CalledLoop, check_precision
 from steepest.study.trials.keeping import Keep
@@ -49,11 +49,7 @@ def _check(run: Run, trainer: Any) -> None:
         raise UsageError(
             "the Trainer was given optimizers=; the run gives it its optimizer and schedule, so leave it out"
         )
-    usual = {
-        field.name: field.default for field in dataclasses.fields(args) if field.default is not dataclasses.MISSING
-    }
-    given = [name for name in SET_BY_THE_RUN if name in usual and getattr(args, name) != usual[name]]
-    if given:
+    if given := changed(args, SET_BY_THE_RUN):
         raise UsageError(f"TrainingArguments sets {', '.join(given)}, which the study decides; leave it out")
     if args.data_seed is not None:
         raise UsageError(

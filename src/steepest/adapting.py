@@ -1,0 +1,162 @@
+"""Optimizers by name for trainers of other packages: their parameter groups, schedules, and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import ParamsT
+
+from . import registry
+from .catalogue import create
+from .construction import resolved
+from .matrices import refuse_flat
+from .optimizer import Optimizer
+from .param_groups import ParamGroups, resting
+from .rule import PLANNED_KINDS
+from .wrappers import TwoGradients, Wrapper
+
+Schedule = Callable[[Any, int], LRScheduler]
+"""Class of `steepest.schedules`, or a function of an optimizer and the number of its steps."""
+
+
+def check(name: str, options: Mapping[str, Any]) -> type[Optimizer] | None:
+    """Check a name and options before there is a model, as `steepest.create` does with one.
+
+    Returns:
+        The class, that of the optimizer inside for a wrapper; None where that is another package's.
+
+    Raises:
+        UnknownNameError: the name does not exist.
+        TypeError: the name is not a text, an option does not exist, or a value of another type.
+        ValueError: a value out of bounds.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the optimizer is given by its name, such as 'adamw', not {name!r}")
+    cls, given = _inside(name, options)
+    if cls is not None:
+        resolved(cls, given)
+    return cls
+
+
+def build(name: str, trained: nn.Module | ParamsT, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Build an optimizer of a model, whose biases, norms and embeddings do not decay, or of parameters as they are.
+
+    Raises:
+        UnknownNameError: the name does not exist.
+        TypeError: an option does not exist, or an argument of another type.
+        ValueError: a value out of bounds, nothing to train, or a matrix rule on parameters that have lost their shape.
+    """
+    check(name, options)
+    if not isinstance(trained, nn.Module):
+        return create(name, trained, **options)
+    return create(name, _groups(trained, *_inside(name, options)), **options)
+
+
+def _inside(name: str, options: Mapping[str, Any]) -> tuple[type[Optimizer] | None, dict[str, Any]]:
+    """Return the class that a name stands for and its options; of a wrapper those of the optimizer inside.
+
+    The class is None for another package's.
+    """
+    wrapper = registry.wrapper(name)
+    if wrapper is None:
+        meaning = registry.look_up(name)
+        return meaning.cls, meaning.merged(options)
+    _, others = wrapper.parted(options)
+    base = others.pop("base", wrapper.usual_base)
+    if isinstance(base, str):
+        return _inside(base, others)
+    return (base if isinstance(base, type) and issubclass(base, Optimizer) else None), others
+
+
+def _groups(model: nn.Module, cls: type[Optimizer] | None, options: Mapping[str, Any]) -> nn.Module | ParamsT:
+    """Return parameter groups of a model for a class, as far as it has groups with and without decay."""
+    if cls is None:
+        return model
+    if cls.rule_for(resolved(cls, options)).kind not in PLANNED_KINDS:
+        for p in model.parameters():
+            refuse_flat(cls.__name__, p)
+    if "weight_decay" not in cls.fields or cls.needs_closure(resolved(cls, options)):
+        return model
+    params = cls.params_of(model, options)
+    return resting(model, params if isinstance(params, ParamGroups) else None)
+
+
+def refuse_without_closure(optimizer: torch.optim.Optimizer, trainer: str) -> None:
+    """Raise `ValueError` for an optimizer whose step takes more than gradients.
+
+    Args:
+        optimizer: the optimizer.
+        trainer: the name of the trainer, which calls ``step()`` without arguments.
+    """
+    if why := demand(optimizer):
+        raise ValueError(
+            f"{type(optimizer).__name__} is not for {trainer}, which calls step() without arguments: {why}; take "
+            "another optimizer, or write the loop yourself"
+        )
+
+
+def demand(optimizer: torch.optim.Optimizer) -> str:
+    """Return what a step takes in addition to gradients, in words; an empty text if it takes nothing."""
+    if isinstance(optimizer, TwoGradients):
+        return "its step needs a closure, for a second gradient"
+    if isinstance(optimizer, Wrapper):
+        return demand(optimizer.base)
+    if not isinstance(optimizer, Optimizer):
+        return ""
+    group = optimizer.param_groups[0]
+    if optimizer.needs_closure(group):
+        return "its step needs a closure, which evaluates the loss anew"
+    if optimizer.needs_loss(group):
+        return "its step size depends on the loss"
+    return "it is fed with estimates between its steps (update_hessian)" if optimizer.takes_estimates else ""
+
+
+def scheduled(optimizer: torch.optim.Optimizer, schedule: Any, total_steps: Any) -> LRScheduler:
+    """Return the schedule of an optimizer over a known number of steps.
+
+    Raises:
+        TypeError: ``schedule`` is neither a class of `steepest.schedules` nor a function, or makes no scheduler.
+        ValueError: the number of steps is not allowed, or the optimizer finds its step sizes itself.
+    """
+    form = "a class of steepest.schedules, such as WarmupCosine, or a function of (optimizer, total_steps)"
+    if not callable(schedule):
+        raise TypeError(f"schedule takes {form}, not {schedule!r}")
+    if not isinstance(total_steps, int) or isinstance(total_steps, bool) or total_steps < 1:
+        raise ValueError(f"a schedule needs total_steps, a whole number of steps from 1 on, not {total_steps!r}")
+    if isinstance(optimizer, Optimizer) and not optimizer.takes_schedule:
+        raise ValueError(f"{type(optimizer).__name__} finds its step sizes itself; leave schedule out")
+    made = schedule(optimizer, total_steps)
+    if not isinstance(made, LRScheduler):
+        raise TypeError(f"schedule takes {form}; {schedule!r} has returned {made!r}, which is no scheduler")
+    return made
+
+
+def steps_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether a schedule of the rate has no place: the rule finds its step sizes, or is Schedule-Free."""
+    return isinstance(optimizer, Optimizer) and (not optimizer.takes_schedule or optimizer.evaluates_others)
+
+
+def refuse_two_clippings(options: Mapping[str, Any], name: str, value: Any) -> None:
+    """Raise `ValueError` where the optimizer and the trainer would both clip gradients by their norm.
+
+    Args:
+        options: the optimizer's options.
+        name: the trainer's argument, in words.
+        value: its value; 0 and None do not clip.
+    """
+    if options.get("max_norm") is not None and value:
+        raise ValueError(
+            f"max_norm={options['max_norm']!r} clips gradients that {name}={value!r} has clipped before; leave one out "
+            f"({name}=0 or max_norm=None)"
+        )
+
+
+def changed(arguments: Any, names: Iterable[str]) -> list[str]:
+    """Return the names of a data class's attributes that do not have their defaults."""
+    usual = {field.name: field.default for field in fields(arguments) if field.default is not MISSING}
+    return [name for name in names if name in usual and getattr(arguments, name) != usual[name]]
