@@ -6,9 +6,8 @@ import os
 import sys
 import tempfile
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -33,11 +32,12 @@ def need(*packages: str) -> None:
 
 def timm_by_files() -> None:
     """Let timm's groups and averages be imported from their own files: timm imports torchvision, a build of torch's."""
-    spec = find_spec("timm")
-    (folder,) = spec.submodule_search_locations  # type: ignore[union-attr]
+    if "timm" in sys.modules:
+        return
     for name in ("timm", "timm.optim", "timm.utils", "timm.models"):
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__path__ = [str(Path(folder, *name.split(".")[1:]))]
+        spec = find_spec(name)
+        assert spec is not None
+        sys.modules[name] = module_from_spec(spec)
     sys.modules["timm.models"].group_parameters = None  # type: ignore[attr-defined] # of layer decay
     for name, home in (("optim", "_param_groups"), ("utils", "model_ema")):
         vars(sys.modules[f"timm.{name}"]).update(vars(import_module(f"timm.{name}.{home}")))

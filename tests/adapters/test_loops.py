@@ -21,6 +21,8 @@ need("timm", "skorch", "fastai", "ignite")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # fastai and Ignite use torch.jit
+    import fastai.callback.progress
+    import fastai.callback.schedule  # noqa: F401 - both add methods to Learner
     from fastai.callback.core import Callback
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
