@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,17 +18,45 @@ from .matrices import refuse_flat
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, resting
 from .rule import PLANNED_KINDS
-from .wrappers import TwoGradients, Wrapper
+from .wrappers import TwoGradients
 
 Schedule = Callable[[Any, int], LRScheduler]
 """Class of `steepest.schedules`, or a function of an optimizer and the number of its steps."""
 
 
-def check(name: str, options: Mapping[str, Any]) -> type[Optimizer] | None:
+class Inside(NamedTuple):
+    """Optimizer that a name stands for, inside all wrappers.
+
+    Attributes:
+        cls: its class; None for another package's.
+        options: its options.
+        is_called_twice: whether a wrapper takes two gradients for a step.
+    """
+
+    cls: type[Optimizer] | None
+    options: dict[str, Any]
+    is_called_twice: bool = False
+
+    @property
+    def demand(self) -> str:
+        """Needs of a step in addition to gradients, in words; an empty text if there are none."""
+        if self.is_called_twice:
+            return "its step needs a closure, for a second gradient"
+        if self.cls is None:
+            return ""
+        options = resolved(self.cls, self.options)
+        if self.cls.needs_closure(options):
+            return "its step needs a closure, which evaluates the loss anew"
+        if self.cls.needs_loss(options):
+            return "its step size depends on the loss"
+        return "it is fed with estimates between its steps (update_hessian)" if self.cls.takes_estimates else ""
+
+
+def check(name: str, options: Mapping[str, Any]) -> Inside:
     """Check a name and options before there is a model, as `steepest.create` does with one.
 
     Returns:
-        The class, that of the optimizer inside for a wrapper; None where that is another package's.
+        What the name stands for.
 
     Raises:
         UnknownNameError: the name does not exist.
@@ -37,10 +65,10 @@ def check(name: str, options: Mapping[str, Any]) -> type[Optimizer] | None:
     """
     if not isinstance(name, str):
         raise TypeError(f"the optimizer is given by its name, such as 'adamw', not {name!r}")
-    cls, given = _inside(name, options)
-    if cls is not None:
-        resolved(cls, given)
-    return cls
+    found = _inside(name, options)
+    if found.cls is not None:
+        resolved(found.cls, found.options)
+    return found
 
 
 def build(name: str, trained: nn.Module | ParamsT, options: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -51,69 +79,38 @@ def build(name: str, trained: nn.Module | ParamsT, options: Mapping[str, Any]) -
         TypeError: an option does not exist, or an argument of another type.
         ValueError: a value out of bounds, nothing to train, or a matrix rule on parameters that have lost their shape.
     """
-    check(name, options)
-    if not isinstance(trained, nn.Module):
-        return create(name, trained, **options)
-    return create(name, _groups(trained, *_inside(name, options)), **options)
+    found = check(name, options)
+    params = _groups(trained, found) if isinstance(trained, nn.Module) else trained
+    return create(name, params, **options)
 
 
-def _inside(name: str, options: Mapping[str, Any]) -> tuple[type[Optimizer] | None, dict[str, Any]]:
-    """Return the class that a name stands for and its options; of a wrapper those of the optimizer inside.
-
-    The class is None for another package's.
-    """
+def _inside(name: str, options: Mapping[str, Any]) -> Inside:
     wrapper = registry.wrapper(name)
     if wrapper is None:
         meaning = registry.look_up(name)
-        return meaning.cls, meaning.merged(options)
+        return Inside(meaning.cls, meaning.merged(options))
     _, others = wrapper.parted(options)
     base = others.pop("base", wrapper.usual_base)
     if isinstance(base, str):
-        return _inside(base, others)
-    return (base if isinstance(base, type) and issubclass(base, Optimizer) else None), others
+        found = _inside(base, others)
+    else:
+        found = Inside(base if isinstance(base, type) and issubclass(base, Optimizer) else None, others)
+    return found._replace(is_called_twice=found.is_called_twice or issubclass(wrapper, TwoGradients))
 
 
-def _groups(model: nn.Module, cls: type[Optimizer] | None, options: Mapping[str, Any]) -> nn.Module | ParamsT:
-    """Return parameter groups of a model for a class, as far as it has groups with and without decay."""
+def _groups(model: nn.Module, found: Inside) -> nn.Module | ParamsT:
+    """Return parameter groups of a model, as far as an optimizer has groups with and without decay."""
+    cls = found.cls
     if cls is None:
         return model
-    if cls.rule_for(resolved(cls, options)).kind not in PLANNED_KINDS:
+    options = resolved(cls, found.options)
+    if cls.rule_for(options).kind not in PLANNED_KINDS:
         for p in model.parameters():
             refuse_flat(cls.__name__, p)
-    if "weight_decay" not in cls.fields or cls.needs_closure(resolved(cls, options)):
+    if "weight_decay" not in cls.fields or cls.needs_closure(options):
         return model
     params = cls.params_of(model, options)
     return resting(model, params if isinstance(params, ParamGroups) else None)
-
-
-def refuse_without_closure(optimizer: torch.optim.Optimizer, trainer: str) -> None:
-    """Raise `ValueError` for an optimizer whose step takes more than gradients.
-
-    Args:
-        optimizer: the optimizer.
-        trainer: the name of the trainer, which calls ``step()`` without arguments.
-    """
-    if why := demand(optimizer):
-        raise ValueError(
-            f"{type(optimizer).__name__} is not for {trainer}, which calls step() without arguments: {why}; take "
-            "another optimizer, or write the loop yourself"
-        )
-
-
-def demand(optimizer: torch.optim.Optimizer) -> str:
-    """Return what a step takes in addition to gradients, in words; an empty text if it takes nothing."""
-    if isinstance(optimizer, TwoGradients):
-        return "its step needs a closure, for a second gradient"
-    if isinstance(optimizer, Wrapper):
-        return demand(optimizer.base)
-    if not isinstance(optimizer, Optimizer):
-        return ""
-    group = optimizer.param_groups[0]
-    if optimizer.needs_closure(group):
-        return "its step needs a closure, which evaluates the loss anew"
-    if optimizer.needs_loss(group):
-        return "its step size depends on the loss"
-    return "it is fed with estimates between its steps (update_hessian)" if optimizer.takes_estimates else ""
 
 
 def scheduled(optimizer: torch.optim.Optimizer, schedule: Any, total_steps: Any) -> LRScheduler:

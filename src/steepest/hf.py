@@ -24,7 +24,6 @@ from .adapting import (
     changed,
     check,
     refuse_two_clippings,
-    refuse_without_closure,
     scheduled,
     steps_itself,
 )
@@ -34,7 +33,6 @@ try:
 except ImportError as error:
     raise ImportError("steepest.hf needs transformers; install it: pip install 'steepest[hf]'") from error
 
-TRAINER = "the Trainer of transformers"
 TAKEN = ("learning_rate", "weight_decay")
 """Training arguments that become options here; the first is called lr."""
 OF_OTHERS = ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon")
@@ -73,7 +71,7 @@ def trainer_optimizer(
         ValueError: a value out of bounds, arguments that contradict each other, or an optimizer whose step needs more
             than gradients: a closure, the loss, or estimates.
     """
-    optimizer = _built(name, model, _with_arguments(name, args, options))
+    optimizer = build(name, model, _completed(name, args, options))
     if schedule is not None:
         return optimizer, scheduled(optimizer, schedule, total_steps)
     if total_steps is not None:
@@ -102,31 +100,31 @@ def optimizer_cls_and_kwargs(
     Raises:
         UnknownNameError: the optimizer does not exist; the message has the close match.
         TypeError: an option that does not exist, or a value of another type.
-        ValueError: a value out of bounds, or arguments that contradict each other. An optimizer whose step needs more
-            than gradients is refused when the Trainer builds it.
+        ValueError: a value out of bounds, arguments that contradict each other, or an optimizer whose step needs more
+            than gradients: a closure, the loss, or estimates.
     """
-    given = _with_arguments(name, args, options)
+    given = _completed(name, args, options)
 
     def build_for(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
-        return _built(name, model, options)
+        return build(name, model, options)
 
     return lambda: build_for, given
 
 
-def _built(name: str, model: nn.Module | ParamsT, options: dict[str, Any]) -> torch.optim.Optimizer:
-    optimizer = build(name, model, options)
-    refuse_without_closure(optimizer, TRAINER)
-    return optimizer
-
-
-def _with_arguments(name: str, args: TrainingArguments | None, options: dict[str, Any]) -> dict[str, Any]:
+def _completed(name: str, args: TrainingArguments | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return options, completed from training arguments.
 
     Raises:
         TypeError: ``args`` are of another type.
-        ValueError: both give an option, both clip gradients, or the arguments set what another optimizer reads.
+        ValueError: both give an option, both clip gradients, or the arguments set what another optimizer reads; or the
+            optimizer needs more than gradients.
     """
-    cls = check(name, options)
+    found = check(name, options)
+    if found.demand:
+        raise ValueError(
+            f"{name!r} is not for the Trainer of transformers, which calls step() without arguments: {found.demand}; "
+            "take another optimizer, or write the loop yourself"
+        )
     if args is None:
         return options
     if not isinstance(args, TrainingArguments):
@@ -141,7 +139,7 @@ def _with_arguments(name: str, args: TrainingArguments | None, options: dict[str
     if twice := [taken for taken in changed(args, TAKEN) if names[taken] in options]:
         raise ValueError(f"TrainingArguments sets {twice[0]}, and {names[twice[0]]} is given here; give it once")
     theirs = {names[taken]: getattr(args, taken) for taken in TAKEN}
-    taken = {own: value for own, value in theirs.items() if value or cls is None or own in cls.fields}
+    taken = {own: value for own, value in theirs.items() if value or found.cls is None or own in found.cls.fields}
     return {**taken, **options}
 
 

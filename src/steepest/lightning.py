@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import ParamsT
 
-from .adapting import Schedule, build, demand, refuse_two_clippings, scheduled
+from .adapting import Schedule, build, check, refuse_two_clippings, scheduled
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -60,8 +60,8 @@ def configure_optimizers(
         raise TypeError(f"configure_optimizers takes the LightningModule first, then a name; not {module!r}")
     trainer = module.trainer
     refuse_two_clippings(options, "gradient_clip_val", trainer.gradient_clip_val)
+    _refuse_accumulation(name, options, trainer)
     optimizer = build(name, module if params is None else params, options)
-    _refuse_accumulation(optimizer, trainer)
     if schedule is None:
         return {"optimizer": optimizer}
     scheduler = scheduled(optimizer, schedule, _steps(trainer))
@@ -80,11 +80,11 @@ def _steps(trainer: Trainer) -> int:
     return int(steps)
 
 
-def _refuse_accumulation(optimizer: torch.optim.Optimizer, trainer: Trainer) -> None:
+def _refuse_accumulation(name: str, options: Mapping[str, Any], trainer: Trainer) -> None:
     """Raise `ValueError` where the Trainer's closure would evaluate the last of several accumulated batches only."""
-    if trainer.accumulate_grad_batches > 1 and (why := demand(optimizer)):
+    if (why := check(name, options).demand) and trainer.accumulate_grad_batches > 1:
         raise ValueError(
-            f"{type(optimizer).__name__} does not go with accumulate_grad_batches={trainer.accumulate_grad_batches}: "
+            f"{name!r} does not go with accumulate_grad_batches={trainer.accumulate_grad_batches}: "
             f"{why}, and Lightning's closure has that of the last batch only; give larger batches instead"
         )
 

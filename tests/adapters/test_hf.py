@@ -189,12 +189,13 @@ def test_accelerate_accumulates_saves_and_resumes(tmp_path: Path, precision: str
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lbfgs", {}, "LBFGS is not for the Trainer of transformers, .* needs a closure"),
-        ("steepestdescent", {}, "SteepestDescent is not for the Trainer .* needs a closure"),
-        ("sam", {"base": "adamw", "lr": 0.1}, "SAM is not for the Trainer .* closure, for a second gradient"),
-        ("mechanic", {"base": "momo"}, "MoMo"),
-        ("momo", {}, "MoMo is not for the Trainer .* its step size depends on the loss"),
-        ("sophia", {}, "Sophia is not for the Trainer .*update_hessian"),
+        ("lbfgs", {}, "'lbfgs' is not for the Trainer of transformers, .* needs a closure"),
+        ("steepestdescent", {}, "'steepestdescent' is not for the Trainer .* needs a closure"),
+        ("sam", {"base": "adamw", "lr": 0.1}, "'sam' is not for the Trainer .* closure, for a second gradient"),
+        ("mechanic", {"base": "momo"}, "'mechanic' is not for .* depends on the loss"),
+        ("outer", {"base": "sam"}, "'outer' is not for the Trainer .* closure, for a second gradient"),
+        ("momo", {}, "'momo' is not for the Trainer .* its step size depends on the loss"),
+        ("sophia", {}, "'sophia' is not for the Trainer .*update_hessian"),
         ("admw", {}, "unknown optimizer 'admw'; did you mean 'adamw'"),
         ("adamw", {"weight_decy": 0.1}, "unexpected keyword argument 'weight_decy'; did you mean 'weight_decay'"),
         ("adamw", {"lr": -1.0}, "Invalid learning rate"),
@@ -211,6 +212,9 @@ def test_accelerate_accumulates_saves_and_resumes(tmp_path: Path, precision: str
 def test_bad_input_is_refused_at_construction(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         steepest.hf.trainer_optimizer(name, Net(), **options)
+    if not options.keys() & {"schedule", "total_steps"}:
+        with pytest.raises((ValueError, TypeError), match=message):
+            steepest.hf.optimizer_cls_and_kwargs(name, **options)
 
 
 @pytest.mark.parametrize(

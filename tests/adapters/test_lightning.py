@@ -212,8 +212,8 @@ def test_manual_optimization_of_two_parts(tmp_path: Path) -> None:
         (named("adamw", schedule="cosine"), {}, "schedule takes a class of steepest.schedules.*'cosine'"),
         (named("adamw", schedule=COSINE), {"max_epochs": -1}, "give the Trainer max_epochs or max_steps"),
         (named("adamw", max_norm=1.0), {"gradient_clip_val": 2.0}, "max_norm=1.0 clips .* gradient_clip_val=2.0"),
-        (named("sam"), {"accumulate_grad_batches": 2}, "SAM does not go with accumulate_grad_batches=2"),
-        (named("momo"), {"accumulate_grad_batches": 2}, "MoMo does not go with accumulate_grad_batches=2"),
+        (named("sam"), {"accumulate_grad_batches": 2}, "'sam' does not go with accumulate_grad_batches=2"),
+        (named("momo"), {"accumulate_grad_batches": 2}, "'momo' does not go with accumulate_grad_batches=2"),
         (lambda module: configure_optimizers("adamw", module), {}, "takes the LightningModule first"),
         (named("adamw"), {"callbacks": [EvaluateAveraged()]}, "no averaged weights are kept"),
         (
