@@ -13,7 +13,8 @@ from torch.optim.optimizer import ParamsT
 
 from . import registry
 from .catalogue import create
-from .construction import resolved
+from .construction import refuse_unknown, resolved
+from .fields import Field
 from .matrices import refuse_flat
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, resting
@@ -52,8 +53,13 @@ class Inside(NamedTuple):
         return "it is fed with estimates between its steps (update_hessian)" if self.cls.takes_estimates else ""
 
 
-def check(name: str, options: Mapping[str, Any]) -> Inside:
+def check(name: str, options: Mapping[str, Any], own: Iterable[str] = ()) -> Inside:
     """Check a name and options before there is a model, as `steepest.create` does with one.
+
+    Args:
+        name: the name.
+        options: the options.
+        own: arguments of the caller, for hints at them.
 
     Returns:
         What the name stands for.
@@ -67,6 +73,8 @@ def check(name: str, options: Mapping[str, Any]) -> Inside:
         raise TypeError(f"the optimizer is given by its name, such as 'adamw', not {name!r}")
     found = _inside(name, options)
     if found.cls is not None:
+        named = {argument: Field(argument, None, "") for argument in own}
+        refuse_unknown(found.cls.__name__, {**named, **found.cls.fields}, found.options)
         resolved(found.cls, found.options)
     return found
 
@@ -107,6 +115,11 @@ def _groups(model: nn.Module, found: Inside) -> nn.Module | ParamsT:
     if cls.rule_for(options).kind not in PLANNED_KINDS:
         for p in model.parameters():
             refuse_flat(cls.__name__, p)
+    if options.get("weight_decay") and any(getattr(p, "_is_flat_param", False) for p in model.parameters()):
+        raise ValueError(
+            f"weight_decay={options['weight_decay']!r} would decay biases and norms too: FullyShardedDataParallel has "
+            "flattened them with all others; shard with use_orig_params=True or fully_shard, or give model.parameters()"
+        )
     if "weight_decay" not in cls.fields or cls.needs_closure(options):
         return model
     params = cls.params_of(model, options)

@@ -119,7 +119,7 @@ def _completed(name: str, args: TrainingArguments | None, options: dict[str, Any
         ValueError: both give an option, both clip gradients, or the arguments set what another optimizer reads; or the
             optimizer needs more than gradients.
     """
-    found = check(name, options)
+    found = check(name, options, ("args", "schedule", "total_steps"))
     if found.demand:
         raise ValueError(
             f"{name!r} is not for the Trainer of transformers, which calls step() without arguments: {found.demand}; "

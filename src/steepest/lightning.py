@@ -82,7 +82,7 @@ def _steps(trainer: Trainer) -> int:
 
 def _refuse_accumulation(name: str, options: Mapping[str, Any], trainer: Trainer) -> None:
     """Raise `ValueError` where the Trainer's closure would evaluate the last of several accumulated batches only."""
-    if (why := check(name, options).demand) and trainer.accumulate_grad_batches > 1:
+    if (why := check(name, options, ("params", "schedule")).demand) and trainer.accumulate_grad_batches > 1:
         raise ValueError(
             f"{name!r} does not go with accumulate_grad_batches={trainer.accumulate_grad_batches}: "
             f"{why}, and Lightning's closure has that of the last batch only; give larger batches instead"
@@ -97,21 +97,29 @@ class EvaluateAveraged(Callback):  # type: ignore[misc]
     ``load_from_checkpoint``, and the trained ones for `Trainer.fit`, which resumes from them. See
     `steepest.Optimizer.averaged`.
 
+    Of several optimizers, those that keep averages give them.
+
     Raises:
-        TypeError: at the start of `Trainer.fit`, if an optimizer has no averaged weights to give, as torch's.
-        RuntimeError: at the start of `Trainer.fit`, if an optimizer keeps no average.
+        RuntimeError: at the start of `Trainer.fit`, if none of the optimizers keeps an average.
+        ValueError: there too, if a `ModelCheckpoint` saves only weights, for which Lightning asks no callback.
     """
 
     def __init__(self) -> None:
         self._blocks = ExitStack()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise an error if an optimizer has only the weights that it trains."""
-        for optimizer in trainer.optimizers:
-            if not callable(getattr(optimizer, "averaged", None)):
-                raise TypeError(f"EvaluateAveraged goes with optimizers of steepest, not {type(optimizer).__name__}")
-        with _averaged(trainer):
-            pass
+        """Raise an error if the optimizers have only the weights that they train."""
+        if not _averaging(trainer):
+            names = ", ".join(type(optimizer).__name__ for optimizer in trainer.optimizers)
+            raise RuntimeError(
+                f"EvaluateAveraged finds no averaged weights: {names} keeps none; give an optimizer of steepest "
+                "ema_decay=0.999, or leave the callback out"
+            )
+        if any(getattr(callback, "save_weights_only", False) for callback in trainer.checkpoint_callbacks):
+            raise ValueError(
+                "with save_weights_only=True Lightning asks no callback, and saves the trained weights in place of the "
+                "averaged ones; leave it out"
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the averaged weights into the module."""
@@ -149,11 +157,16 @@ class EvaluateAveraged(Callback):  # type: ignore[misc]
         pl_module.load_state_dict(checkpoint[TRAINED])
 
 
+def _averaging(trainer: Trainer) -> list[Any]:
+    """Return the optimizers that keep averages."""
+    return [optimizer for optimizer in trainer.optimizers if getattr(optimizer, "keeps_averages", False)]
+
+
 @contextmanager
 def _averaged(trainer: Trainer) -> Iterator[None]:
     """Use the averaged weights of all optimizers inside the block."""
     with ExitStack() as blocks:
-        for optimizer in trainer.optimizers:
+        for optimizer in _averaging(trainer):
             blocks.enter_context(optimizer.averaged())
         yield
 

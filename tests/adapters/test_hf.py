@@ -198,6 +198,8 @@ def test_accelerate_accumulates_saves_and_resumes(tmp_path: Path, precision: str
         ("sophia", {}, "'sophia' is not for the Trainer .*update_hessian"),
         ("admw", {}, "unknown optimizer 'admw'; did you mean 'adamw'"),
         ("adamw", {"weight_decy": 0.1}, "unexpected keyword argument 'weight_decy'; did you mean 'weight_decay'"),
+        ("adamw", {"shedule": None}, "unexpected keyword argument 'shedule'; did you mean 'schedule'"),
+        ("adamw", {"totl_steps": 1}, "unexpected keyword argument 'totl_steps'; did you mean 'total_steps'"),
         ("adamw", {"lr": -1.0}, "Invalid learning rate"),
         ("adamw", {"lr": "fast"}, "lr must be"),
         (3, {}, "the optimizer is given by its name, such as 'adamw', not 3"),
@@ -243,6 +245,15 @@ def test_flat_parameters_are_refused_by_a_matrix_rule() -> None:
     factory, options = steepest.hf.optimizer_cls_and_kwargs("muon", lr=0.02)
     with pytest.raises(ValueError, match="Muon needs whole matrices, and FullyShardedDataParallel has flattened"):
         factory()(model, **options)
+
+
+def test_flat_parameters_have_no_groups_without_decay() -> None:
+    model = Net()
+    model.net[0].weight._is_flat_param = True
+    with pytest.raises(ValueError, match=r"weight_decay=0\.1 would decay biases and norms too"):
+        steepest.hf.trainer_optimizer("adamw", model, weight_decay=0.1)
+    steepest.hf.trainer_optimizer("adamw", model, weight_decay=0.0)
+    steepest.hf.trainer_optimizer("adamw", model.parameters(), weight_decay=0.1)
 
 
 def test_the_examples_run() -> None:

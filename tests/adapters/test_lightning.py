@@ -167,6 +167,30 @@ def test_lightnings_closure_serves_rules_that_need_one(tmp_path: Path, name: str
     assert same(values(model), values(module))
 
 
+def test_of_two_optimizers_one_keeps_an_average(tmp_path: Path) -> None:
+    class Manual(Module):
+        def __init__(self, make: Callable[[Any], Any]) -> None:
+            super().__init__(make)
+            self.automatic_optimization = False
+
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+                self.manual_backward(self.net(**batch)["loss"])
+                optimizer.step()
+
+    def make(module: Any) -> Any:
+        first = configure_optimizers(module, "adamw", module.net.net[0], ema_decay=0.9)["optimizer"]
+        return [first, torch.optim.SGD(module.net.net[3].parameters(), lr=0.05)]
+
+    module, trainer = fitted(tmp_path, Manual(make), validation=loader(), callbacks=[EvaluateAveraged()])
+    trained, evaluated = values(module), module.evaluated[-1]
+    assert same(trained[2:], evaluated[2:])
+    with trainer.optimizers[0].averaged():
+        assert same(values(module), evaluated)
+    assert not same(trained[:2], evaluated[:2])
+
+
 def test_manual_optimization_of_two_parts(tmp_path: Path) -> None:
     class Manual(Module):
         automatic_optimization = False
@@ -215,11 +239,24 @@ def test_manual_optimization_of_two_parts(tmp_path: Path) -> None:
         (named("sam"), {"accumulate_grad_batches": 2}, "'sam' does not go with accumulate_grad_batches=2"),
         (named("momo"), {"accumulate_grad_batches": 2}, "'momo' does not go with accumulate_grad_batches=2"),
         (lambda module: configure_optimizers("adamw", module), {}, "takes the LightningModule first"),
-        (named("adamw"), {"callbacks": [EvaluateAveraged()]}, "no averaged weights are kept"),
+        (
+            named("adamw"),
+            {"callbacks": [EvaluateAveraged()]},
+            "EvaluateAveraged finds .*: AdamW keeps none",
+        ),
+        (
+            named("adamw", ema_decay=0.9),
+            {
+                "callbacks": [EvaluateAveraged(), lightning.pytorch.callbacks.ModelCheckpoint(save_weights_only=True)],
+                "enable_checkpointing": True,
+            },
+            "with save_weights_only=True Lightning asks no callback",
+        ),
+        (named("adamw", shedule=COSINE), {}, "'shedule'; did you mean 'schedule'"),
         (
             lambda module: torch.optim.SGD(module.parameters()),
             {"callbacks": [EvaluateAveraged()]},
-            "EvaluateAveraged goes with optimizers of steepest, not SGD",
+            "EvaluateAveraged finds no averaged weights: SGD keeps none",
         ),
     ],
 )

@@ -332,6 +332,11 @@ class Averaging:
         """Return the weights that a rule itself evaluates; None where they are those that it trains."""
         return None
 
+    @property
+    def keeps_averages(self) -> bool:
+        """True if some group has averaged weights, which `averaged` lets be used."""
+        return self.evaluates_others or any(group[name] is not None for group in self.param_groups for name in KEEPING)
+
     @contextmanager
     def averaged(self, name: str | None = None) -> Iterator[None]:
         """Use the averaged weights inside the block. The parameters' own values come back afterwards in any case.
@@ -357,7 +362,7 @@ class Averaging:
         groups = self.param_groups
         if holds_averages(groups):
             raise RuntimeError("already inside `with optimizer.averaged():`")
-        if not self.evaluates_others and all(group[name] is None for group in groups for name in KEEPING):
+        if not self.keeps_averages:
             optimizer = type(self).__name__
             raise RuntimeError(
                 f"no averaged weights are kept; construct {optimizer}(params, ema_decay=0.999) to keep them"

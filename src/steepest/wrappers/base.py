@@ -20,7 +20,17 @@ LEVEL = "wrapper"
 """Key in a state dict of the part that is the wrapper's own."""
 
 FORWARDED = frozenset(
-    {"averaged", "averaged_state_dict", "eval", "executor", "explain", "first_step", "train", "update_hessian"}
+    {
+        "averaged",
+        "averaged_state_dict",
+        "eval",
+        "executor",
+        "explain",
+        "first_step",
+        "keeps_averages",
+        "train",
+        "update_hessian",
+    }
 )
 """Methods and properties that a wrapper lends from the optimizer inside, if that has them."""
 
