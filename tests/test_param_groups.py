@@ -389,6 +389,30 @@ def test_a_module_called_module_with_neighbours_is_no_wrapper() -> None:
     assert [place.name for place in places(model)] == ["module.weight", "module.bias", "other.weight", "other.bias"]
 
 
+@every_wrapper
+def test_any_groups_are_divided_once_more(wrap: Wrap) -> None:
+    """Each keeps its options, and what rests is what `no_decay` leaves out."""
+    model = wrap(Net())
+    layers = groups.layerwise(model, lr=0.1, decay=0.5)
+    divided = groups.resting(model, layers)
+    of_layers = {id(p): group["lr"] for group in layers for _, p in group["params"]}
+    assert {id(p): group["lr"] for group in divided for _, p in group["params"]} == of_layers
+    _, exempt = groups.no_decay(model)
+    resting = {name for group in divided if "weight_decay" in group for name, _ in group["params"]}
+    assert resting == {name for name, _ in exempt["params"]}
+    assert {group["weight_decay"] for group in divided if "weight_decay" in group} == {0}
+    assert [group["name"] for group in groups.resting(model)] == ["decay", "no decay"]
+    assert [group["name"] for group in groups.resting(nn.LayerNorm(8))] == ["no decay"]
+
+
+def test_groups_of_what_does_not_train_are_not_divided() -> None:
+    model = Net()
+    layers = groups.layerwise(model, lr=0.1)
+    model.head.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"'head\.weight' in group 'after' is not a parameter of this model that"):
+        groups.resting(model, layers)
+
+
 def test_names_are_those_of_the_model() -> None:
     for model in (Net(), Net(tied=True), nn.LSTM(2, 2, 2), nn.Transformer(8, 2, 1, 1, 8, batch_first=True)):
         assert [place.name for place in places(model)] == [name for name, _ in model.named_parameters()]

@@ -275,10 +275,10 @@ def resting(model: nn.Module, groups: Sequence[Mapping[str, Any]] | None = None)
 
     Args:
         model: the model.
-        groups: groups of named parameters, with names; None is one group of all that train.
+        groups: groups of this module's functions; None is one group of all that train.
 
     Raises:
-        ValueError: nothing trains.
+        ValueError: nothing trains, or a group has a parameter that is not among those that train.
     """
     train = _trainable(model)
     exempt = _exemption(train, embeddings=True, also=())
@@ -287,7 +287,10 @@ def resting(model: nn.Module, groups: Sequence[Mapping[str, Any]] | None = None)
     known = {id(place.parameter): place for place in train}
     made: list[dict[str, Any]] = []
     for group in groups:
-        members = [known[id(p)] for p in _named(dict(group))[1]]
+        names, params = _named(dict(group))
+        if strange := [name for name, p in zip(names, params, strict=True) if id(p) not in known]:
+            raise ValueError(f"{strange[0]!r} in group {group['name']!r} is not a parameter of this model that trains")
+        members = [known[id(p)] for p in params]
         options = {name: value for name, value in group.items() if name not in ("params", "name")}
         made += _split(members, exempt, options, f"{group['name']}, {{}}")
     return ParamGroups(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,10 @@ def test_schedule_free_keeps_its_rate_and_evaluates_its_average(tmp_path: Path) 
 
 
 @pytest.fixture
-def _anew() -> None:
-    """Forget the precision that an earlier Accelerator has set for the process."""
+def _anew() -> Iterator[None]:
+    """Forget the precision that an Accelerator sets for the process, before and after a test."""
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    yield
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
