@@ -56,7 +56,7 @@ def configure_optimizers(
             no end, or gradients accumulated for a step that needs a closure or the loss.
         RuntimeError: the module has no Trainer.
     """
-    if not isinstance(module, LightningModule):
+    if not hasattr(type(module), "trainer"):  # pytorch_lightning has another class
         raise TypeError(f"configure_optimizers takes the LightningModule first, then a name; not {module!r}")
     trainer = module.trainer
     refuse_two_clippings(options, "gradient_clip_val", trainer.gradient_clip_val)

@@ -225,6 +225,35 @@ def test_manual_optimization_of_two_parts(tmp_path: Path) -> None:
     assert same(values(model), values(module))
 
 
+def test_the_older_name_of_the_package(tmp_path: Path) -> None:
+    """Its classes are others."""
+    older = pytest.importorskip("pytorch_lightning")
+
+    class Older(older.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def configure_optimizers(self) -> Any:
+            return configure_optimizers(self, "adamw", lr=0.05, ema_decay=0.9, schedule=COSINE)
+
+        def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+            return self.net(**batch)["loss"]
+
+    module = Older()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = older.Trainer(
+        max_epochs=3, accelerator="cpu", default_root_dir=tmp_path, callbacks=[EvaluateAveraged()], **quiet
+    )
+    trainer.fit(module, loader())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    model = Net()
+    optimizer = steepest.AdamW(groups_by_hand(model), lr=0.05, ema_decay=0.9)
+    assert same(by_hand(optimizer, model), values(module))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert same(optimizer.averaged_state_dict(model).values(), saved.values())
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
