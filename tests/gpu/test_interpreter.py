@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import steepest
-from cases import Options, snapshot
+from cases import Options, buckets_of, snapshot
 from steepest import Optimizer
 from steepest.executors.triton import bucket
 from steepest.executors.triton.emit import BLOCK
@@ -162,6 +162,22 @@ def test_parameters_that_join_late_have_their_own_counts(monkeypatch: pytest.Mon
     grads[0][0] = grads[1][3] = None
     found, expected = both(monkeypatch, steepest.NAdam, {}, start, grads)
     assert same_bits(found, expected)
+    assert len({held["step"].item() for _, held in found}) == 2
+
+
+def test_parameters_with_different_counts_go_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = copies(tensors(torch.float32)[:4])
+    optimizer, launches = steepest.NAdam(params, fused=True), []
+    launch = bucket.launch
+    monkeypatch.setattr(bucket, "launch", lambda *given, **named: (launches.append(given), launch(*given, **named)))
+    with triton_for_fused(monkeypatch):
+        for present in (params[1:], params, params):
+            for p in params:
+                p.grad = torch.ones_like(p) if any(p is each for each in present) else None
+            launches.clear()
+            optimizer.step()
+    assert len(launches) == len(buckets_of(optimizer)) == 1
+    assert [optimizer.state[p]["step"].item() for p in params] == [2, 3, 3, 3]
 
 
 def test_a_gradient_that_is_state_is_read_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,13 +261,13 @@ def test_tensors_with_gaps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_comparison_sees_the_last_bit_of_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = bucket.Tables.constants
+    theirs = bucket.Constants.of
 
-    def moved(self: bucket.Tables, *given: Any) -> Tensor:
+    def moved(self: bucket.Constants, *given: Any) -> Tensor:
         exact = theirs(self, *given)
         return torch.nextafter(exact, torch.full_like(exact, 10.0))
 
-    monkeypatch.setattr(bucket.Tables, "constants", moved)
+    monkeypatch.setattr(bucket.Constants, "of", moved)
     start = tensors(torch.float32)
     found, expected = both(monkeypatch, steepest.AdamW, {}, start, gradients(start, 2, torch.float32))
     assert not same_bits(found, expected)

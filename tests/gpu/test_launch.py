@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import steepest
-from steepest.executors.triton import bucket, library
+from steepest.executors.triton import library, tables
 from steepest.executors.triton.emit import BLOCK
 
 from .support import kernel_of
@@ -56,9 +56,10 @@ def _driver() -> Iterator[None]:
 
 @pytest.mark.parametrize("is_aligned", [True, False])
 def test_triton_takes_the_arguments_of_a_launch(is_aligned: bool) -> None:
-    kernel, tables = kernel_of(steepest.AdamW, {}), bucket.Tables()
-    table, owners = tables.of([[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots))
-    constants = tables.constants((0.5,) * 20, kernel.real, table.device)
+    kernel = kernel_of(steepest.AdamW, {})
+    slots = [[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots)
+    table, owners = tables.Tables(BLOCK).of(slots, [0, 1], [0, 0])
+    constants = tables.Constants().of([(0.5,) * 20] * 2, kernel.real, table.device)
     library.launch(kernel.source, table, owners, constants, is_aligned=is_aligned)
     ((*grid, _, function, _, _, _, _, first, second, third, aligned),) = launched
     assert grid == [4, 1, 1]

@@ -19,8 +19,10 @@ from steepest import Optimizer
 from steepest.executors import choose, torch_fused
 from steepest.executors.dispatch import source
 from steepest.executors.foreach import plan_for
-from steepest.executors.triton import bucket, emit, executor, library
+from steepest.executors.triton import counters, emit, executor, library, tables
+from steepest.executors.triton.counters import HostCounters
 from steepest.executors.triton.emit import BLOCK
+from steepest.fields import State
 from steepest.group import values
 
 from .support import POINTWISE, ROWS_OF_DTYPES, TAKEN, kernel_of, spec_for
@@ -90,39 +92,108 @@ def slots(sizes: tuple[int, ...], offset: int = 0) -> list[list[torch.Tensor]]:
     return [[torch.zeros(size + offset)[offset:] for size in sizes] for _ in range(2)]
 
 
-def test_a_table_has_addresses_sizes_and_first_tiles() -> None:
-    made = slots((BLOCK + 1, 0, 3, 2 * BLOCK))
-    tables = bucket.Tables()
-    table, owners = tables.of(made)
+def test_a_table_has_addresses_sizes_first_tiles_rows_and_streams() -> None:
+    made, streams = slots((BLOCK + 1, 0, 3, 2 * BLOCK)), [7, 8, 9, 1 << 40]
+    held = tables.Tables(BLOCK)
+    table, owners = held.of(made, [0, 1, 0, 2], streams)
     assert owners.tolist() == [0, 0, 2, 3, 3]
     assert owners.dtype == torch.int32
-    expected = [[p.data_ptr(), g.data_ptr(), p.numel(), first] for p, g, first in zip(*made, (0, 2, 2, 3), strict=True)]
-    assert table.tolist() == expected
-    assert tables.is_aligned
+    columns = zip(*made, (0, 2, 2, 3), (0, 1, 0, 2), streams, strict=True)
+    assert table.tolist() == [[p.data_ptr(), g.data_ptr(), p.numel(), *rest] for p, g, *rest in columns]
+    assert held.is_aligned
 
 
 def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None:
-    made, tables = slots((5, 6)), bucket.Tables()
-    first = tables.of(made)
-    assert all(old is new for old, new in zip(first, tables.of(made), strict=True))
+    made, held = slots((5, 6)), tables.Tables(BLOCK)
+    first = held.of(made, [0, 0], [0, 0])
+    assert all(old is new for old, new in zip(first, held.of(made, [0, 0], [0, 0]), strict=True))
     made[1][0] = torch.zeros(5)
-    changed = tables.of(made)
+    changed = held.of(made, [0, 0], [0, 0])
     assert not torch.equal(changed[0], first[0])
-    device = torch.device("cpu")
-    constants = tables.constants((0.1, 2.0), torch.float32, device)
-    assert tables.constants((0.1, 2.0), torch.float32, device) is constants
-    assert constants.tolist() == [torch.tensor(0.1).item(), 2.0]
-    assert tables.constants((0.1, 1e300), torch.float32, device).tolist()[1] == float("inf")
-    assert not tables.constants((0.0,), torch.float32, device).signbit()
-    assert tables.constants((-0.0,), torch.float32, device).signbit()
+    assert not torch.equal(held.of(made, [0, 1], [0, 0])[0], changed[0])
+    device, kept = torch.device("cpu"), tables.Constants()
+    constants = kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device)
+    assert kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device) is constants
+    assert constants.tolist() == [[torch.tensor(0.1).item(), 2.0], [3.0, 4.0]]
+    assert kept.of([(0.1, 1e300)], torch.float32, device).tolist()[0][1] == float("inf")
+    assert not kept.of([(0.0,)], torch.float32, device).signbit()
+    assert kept.of([(-0.0,)], torch.float32, device).signbit()
 
 
 def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:
-    tables = bucket.Tables()
-    tables.of(slots((5, 6), offset=1))
-    assert not tables.is_aligned
-    tables.of(slots((5, 6), offset=4))
-    assert tables.is_aligned
+    held = tables.Tables(BLOCK)
+    held.of(slots((5, 6), offset=1), [0, 0], [0, 0])
+    assert not held.is_aligned
+    held.of(slots((5, 6), offset=4), [0, 0], [0, 0])
+    assert held.is_aligned
+
+
+# -- counters --------------------------------------------------------------------------------------------------------
+
+COUNTED = {"t": State("step", "step"), "mu_product": State("mu_product", "scalar")}
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of counters in each reading that would wait for a device, were the CPU one."""
+    seen: list[int] = []
+
+    def noted(column: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(len(column))
+        return stack(column)
+
+    stack = torch.stack
+    monkeypatch.setattr(counters, "is_read_always", lambda x: False)
+    monkeypatch.setattr(torch, "stack", noted)
+    return seen
+
+
+def counted(steps: list[float], dtype: torch.dtype = torch.float32) -> list[dict[str, Any]]:
+    return [{"step": torch.tensor(t, dtype=dtype), "mu_product": torch.tensor(1.0)} for t in steps]
+
+
+def test_counters_are_read_once_and_then_known(waits: list[int]) -> None:
+    states, rounded = counted([3.0, 8.0, 3.0]), torch.tensor(1 / 3).item()
+    held = HostCounters.of_each(COUNTED, states)
+    assert waits == [3, 3]
+    for step in range(1, 4):
+        assert held.is_current(COUNTED, states)
+        held.advance()
+        assert held.rows == [(t + step, 1.0 if step == 1 else rounded) for t in (3.0, 8.0, 3.0)]
+        held.store({"mu_product": [1 / 3] * 3})
+        assert [x["step"].item() for x in states] == [3.0 + step, 8.0 + step, 3.0 + step]
+    assert waits == [3, 3]
+
+
+def test_a_counter_that_somebody_has_written_is_read_again(waits: list[int]) -> None:
+    states = counted([1.0, 1.0])
+    held = HostCounters.of_each(COUNTED, states)
+    waits.clear()
+    states[1]["step"].fill_(9.0)
+    assert held.is_current(COUNTED, states)
+    assert waits == [2]
+    assert held.rows == [(1.0, 1.0), (9.0, 1.0)]
+    states[0]["step"] = torch.tensor(5.0)
+    assert not held.is_current(COUNTED, states)
+    del states[0]["step"]
+    assert not held.is_current(COUNTED, states)
+
+
+def test_a_count_is_rounded_as_its_tensor_is(waits: list[int]) -> None:
+    states = counted([2.0**24])
+    held = HostCounters.of_each(COUNTED, states)
+    held.advance()
+    assert held.rows == [(2.0**24 + 1, 1.0)]
+    held.store({})
+    assert held.rows == [(states[0]["step"].item(), 1.0)] == [(2.0**24, 1.0)]
+
+
+def test_on_a_cpu_counters_are_read_at_every_step() -> None:
+    states = counted([1.0])
+    held = HostCounters.of_each(COUNTED, states)
+    states[0]["step"].data.fill_(4.0)
+    assert held.is_current(COUNTED, states)
+    assert held.rows == [(4.0, 1.0)]
 
 
 # -- choice and refusals ---------------------------------------------------------------------------------------------

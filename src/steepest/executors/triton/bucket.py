@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,19 +13,18 @@ from torch.autograd.graph import increment_version
 
 from ...group import GroupSpec
 from ...rule import Program
-from ...trace import RuleError, trace
+from ...trace import RuleError, trace, with_count
 from ...views import compute_dtype
 from ..base import ActiveParams, Batch, UnsupportedError
 from ..memory import copied_like, same_layout
-from ..partition import BatchBucket, split
+from ..partition import BatchBucket, kinds
+from .counters import HostCounters
 from .emit import BLOCK, Kernel, emit, extents_are_full, unknown_words
 from .library import launch
+from .tables import Constants, Tables
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """The dtypes of parameters, gradients and state."""
-
-ALIGNMENT = 16
-"""Bytes of the longest load of one thread: addresses that are multiples of it are loaded in few long words."""
 
 
 def unsupported_program(program: Program, numbers: tuple[str, ...], real: torch.dtype) -> str:
@@ -77,69 +74,26 @@ def kernel_like(spec: GroupSpec, p: Tensor) -> Kernel:
         UnsupportedError: no kernel can be made for it.
     """
     program = spec.program(p)
-    names = _names(program, (*spec.numbers, *program.counted))
-    return kernel_for(program, names, (p.dtype.to_real(),) * (2 + len(program.stored)))
+    return kernel_for(program, with_count(program, spec.numbers), (p.dtype.to_real(),) * (2 + len(program.stored)))
 
 
-@dataclass(eq=False)
-class Tables:
-    """Tables that a launch reads on its device. They are uploaded only when they have changed."""
+def run(batch: Batch, counters: HostCounters, tables: Tables, constants: Constants) -> dict[str, list[float]]:
+    """Run ``batch`` in one launch and return the new scalar state of each parameter.
 
-    _rows: list[list[int]] = field(default_factory=list)
-    _values: bytes = b""
-    _table: Any = None
-    _owners: Any = None
-    _constants: Any = None
-
-    def of(self, slots: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the table of parameters and the table of tiles.
-
-        A parameter's row has the addresses of its tensors, its number of elements and the number of its first tile. A
-        tile's entry is the row of its parameter.
-        """
-        sizes = list(map(Tensor.numel, slots[0]))
-        tiles = [-(-size // BLOCK) for size in sizes]
-        first = accumulate(tiles, initial=0)
-        columns = [list(map(Tensor.data_ptr, slot)) for slot in slots]
-        rows = [list(row) for row in zip(*columns, sizes, first, strict=False)]
-        if rows != self._rows:
-            device = slots[0][0].device
-            self._rows, self._table = rows, torch.tensor(rows, dtype=torch.int64, device="cpu").to(device)
-            places = torch.arange(len(tiles), dtype=torch.int32, device="cpu")
-            self._owners = places.repeat_interleave(torch.tensor(tiles, device="cpu")).to(device)
-        return self._table, self._owners
-
-    @property
-    def is_aligned(self) -> bool:
-        """True if all addresses of the table are multiples of `ALIGNMENT` bytes."""
-        return all(address % ALIGNMENT == 0 for row in self._rows for address in row[:-2])
-
-    def constants(self, values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the constants, computed in double and rounded once. Zeros of either sign are two constants."""
-        given = array("d", values or (0.0,))
-        if self._constants is None or given.tobytes() != self._values:
-            rounded = torch.tensor(given.tolist(), dtype=torch.float64, device="cpu").to(dtype)
-            self._values, self._constants = given.tobytes(), rounded.to(device)
-        return cast(Tensor, self._constants)
-
-
-def run(batch: Batch, tables: Tables) -> dict[str, Any]:
-    """Run ``batch`` in one launch and return the new scalar state. Parameters and state are written in place."""
+    Parameters and state are written in place. Parameters with equal counters share a row of constants.
+    """
     grads = [_fitted(g, p) for g, p in zip(batch.grads, batch.params, strict=True)]
     slots = [batch.params, grads, *batch.state.values()]
-    kernel = kernel_for(batch.program, _names(batch.program, tuple(batch.numbers)), _dtypes(slots))
-    constants, new_scalars = kernel.host(**batch.numbers)
-    table, owners = tables.of(slots)
+    kernel = kernel_for(batch.program, with_count(batch.program, batch.numbers), _dtypes(slots))
+    counts = counters.rows or [()] * len(grads)
+    places = {count: place for place, count in enumerate(dict.fromkeys(counts))}
+    made = [kernel.host(**batch.numbers, **dict(zip(counters.values, count, strict=True))) for count in places]
+    rows = [places[count] for count in counts]
+    table, owners = tables.of(slots, rows, batch.streams)
     if len(owners):
-        values = tables.constants(constants, kernel.real, table.device)
+        values = constants.of([row for row, _ in made], kernel.real, table.device)
         launch(kernel.source, table, owners, values, is_aligned=tables.is_aligned)
-    return new_scalars
-
-
-def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the numbers that are not scalar state."""
-    scalars = {s.name for s in program.scalars}
-    return tuple(name for name in numbers if name not in scalars)
+    return {s.name: [made[row][1][s.name] for row in rows] for s in batch.program.scalars}
 
 
 def _dtypes(slots: list[list[Tensor]]) -> tuple[torch.dtype, ...]:
@@ -154,12 +108,14 @@ def _fitted(g: Tensor, p: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class LaunchBucket(BatchBucket):
-    """Parameters of one device that share a kernel and the values of their counters."""
+    """Parameters of one device that share a kernel."""
+
+    counters: HostCounters
 
     def __post_init__(self) -> None:
         """Refuse tensors that the kernel cannot read."""
         super().__post_init__()
-        self._tables = Tables()
+        self._tables, self._constants = Tables(BLOCK), Constants()
         if reason := self._refused_layout():
             raise UnsupportedError(reason)
 
@@ -181,19 +137,21 @@ class LaunchBucket(BatchBucket):
     def step(self, numbers: Any) -> None:
         """Count the step, launch the kernel, and store new scalar state."""
         self.counters.advance()
-        self.counters.store(self.run(self._batch(numbers), self._tables))
+        self.counters.store(self.run(self._batch(numbers), self.counters, self._tables, self._constants))
         increment_version(self._written())
 
 
 def make_buckets(live: ActiveParams) -> Iterator[LaunchBucket]:
-    """Put parameters together that share a kernel and the values of their counters.
+    """Put parameters together that share a kernel.
 
     Raises:
         UnsupportedError: some parameter cannot be run.
     """
-    for bucket in split(live, run=run, bucket=LaunchBucket):
-        program, p, held = bucket.program, bucket.params[0], bucket.states[0]
-        tensors = (p, p.grad, *(held[s.name] for s in program.stored))
-        names = _names(program, (*live.numbers, *program.counted))
-        kernel_for(program, names, tuple(x.dtype.to_real() for x in tensors if x is not None))
-        yield cast(LaunchBucket, bucket)
+    for program, members in live.grouped_by(kinds):
+        params, states, streams = live.at(members)
+        tensors = (params[0], params[0].grad, *(states[0][s.name] for s in program.stored))
+        kernel_for(
+            program, with_count(program, live.numbers), tuple(x.dtype.to_real() for x in tensors if x is not None)
+        )
+        counters = HostCounters.of_each(program.counted, states)
+        yield LaunchBucket(run, program, members, params, states, counters, streams)

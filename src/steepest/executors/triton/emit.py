@@ -16,6 +16,7 @@ from ..base import UnsupportedError
 from ..expressions import ROOTS, Expressions, is_power, is_root
 from ..lowering import Op
 from ..plan import Host, compiled, host_source
+from .tables import COLUMNS
 
 BLOCK = 1024
 """Elements per program of the launch: 8 for each thread of 4 warps, which 16-byte loads divide for each dtype."""
@@ -150,7 +151,7 @@ class _Emitter:
         computed = [f"{names[op]} = {self.expressions.spell(op, spelling)}" for op in self.cone]
         lines = [
             *self._tile(),
-            *(f"c{i} = tl.load(constants + {i})" for i in self.expressions.constants_of(self.cone)),
+            *(f"c{i} = tl.load(own + {i})" for i in self.expressions.constants_of(self.cone)),
             f"i = tl.arange(0, {BLOCK})",
             f"if left >= {BLOCK}:",
             *_indented([*self._loads(""), *computed, *self._stores("")]),
@@ -165,11 +166,9 @@ class _Emitter:
         return Kernel(source, tuple(self.dtypes), tuple(self.dtypes.values()), host)
 
     def _tile(self) -> list[str]:
-        """Spell the lookup of the tile: its parameter's row in the table, and its place in the parameter's tensors.
-
-        A row has the addresses of the slots, the number of elements and the number of the first tile.
-        """
+        """Spell the lookup of the tile: its parameter's row in the table, and its place in the parameter's tensors."""
         count = len(self.dtypes)
+        columns = {name: f"tl.load(row + {place})" for place, name in enumerate(COLUMNS, count)}
         used = self._used()
         addresses = [
             f"at_{name} = tl.load(row + {place}).to(tl.pointer_type({_spelled(dtype)})) + start"
@@ -178,9 +177,10 @@ class _Emitter:
         ]
         return [
             "tile = tl.program_id(0)",
-            f"row = table + tl.load(owners + tile).to(tl.int64) * {count + 2}",
-            f"start = (tile - tl.load(row + {count + 1})) * {BLOCK}",
-            f"left = tl.load(row + {count}) - start",
+            f"row = table + tl.load(owners + tile).to(tl.int64) * {count + len(COLUMNS)}",
+            f"start = (tile - {columns['first']}) * {BLOCK}",
+            f"left = {columns['size']} - start",
+            f"own = constants + {columns['row']} * {max(1, len(self.expressions.constants))}",
             *addresses,
             "if IS_ALIGNED:",
             *_indented([f"at_{name} = tl.multiple_of(at_{name}, 16)" for name in self.dtypes if name in used]),
