@@ -100,7 +100,7 @@ class _Int8(_Random):
 
     def opening(self) -> list[str]:
         unit = f"const float unit_of_{self.name} = unit_{self.grid}(*at_{self.parts[1].name});"
-        return [*super().opening(), unit, f"float fresh_{self.name}[STORAGE_BLOCK];"]
+        return [*super().opening(), unit, f"float fresh_{self.name}[STORAGE_BLOCK];", f"uint32_t most_{self.name} = 0;"]
 
     def load(self) -> str:
         return f"level_{self.grid}({self.parts[0].at}) * unit_of_{self.name}"
@@ -109,11 +109,12 @@ class _Int8(_Random):
         return f"level_{self.grid}({self.parts[0].at}) * unit_{self.grid}(at_{self.parts[1].name}[i / STORAGE_BLOCK])"
 
     def store(self, value: str) -> list[str]:
-        return [f"fresh_{self.name}[i] = {value};"]
+        largest = f"magnitude_of({value}) > most_{self.name} ? magnitude_of({value}) : most_{self.name}"
+        return [f"fresh_{self.name}[i] = {value};", f"most_{self.name} = {largest};"]
 
     def closing(self) -> list[str]:
         codes, scale = (f"at_{part.name}" for part in self.parts)
-        return [f"encode_{self.grid}(fresh_{self.name}, size, {codes}, {scale}, key_{self.name});"]
+        return [f"encode_{self.grid}(fresh_{self.name}, most_{self.name}, size, {codes}, {scale}, key_{self.name});"]
 
 
 class _ReadInt8(_Int8):
@@ -165,6 +166,8 @@ def definitions() -> str:
     rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
     mixed = [*rounds, f"  x ^= x >> {codecs.LAST_SHIFT};", "  return x;"]
     lines = [f"#define {name} {value:#x}" for name, value in constants.items()]
+    lanes = ", ".join(f"{lane * codecs.LANE_STEP % 2**32:#x}" for lane in range(codecs.BLOCK))
+    lines.append(f"static const uint32_t LANE_BITS[STORAGE_BLOCK] = {{{lanes}}};")
     return "\n".join([*lines, "static inline uint32_t mixed(uint32_t x) {", *mixed, "}"])
 
 

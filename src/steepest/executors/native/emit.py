@@ -310,11 +310,11 @@ class _Emitter:
 
     def _blockwise(self, accessors: list[Accessor], changed: Collection[Accessor], inside: list[str]) -> list[str]:
         within = [
-            "const int64_t size = high - start < STORAGE_BLOCK ? high - start : STORAGE_BLOCK;",
+            "const int32_t size = high - start < STORAGE_BLOCK ? (int32_t)(high - start) : STORAGE_BLOCK;",
             *self._pointers(accessors, changed, "start"),
             *(line for accessor in accessors for line in accessor.opening()),
             "INDEPENDENT",
-            "for (int64_t i = 0; i < size; i++) {",
+            "for (int32_t i = 0; i < size; i++) {",
             *_indented(inside),
             "}",
             *(line for accessor in changed for line in accessor.closing()),

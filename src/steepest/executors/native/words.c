@@ -14,7 +14,11 @@
   static inline T sign_##SUFFIX(T x) { return (T)((x > 0) - (x < 0)); }                                               \
   static inline T where_##SUFFIX(T condition, T a, T b) { return condition != 0 ? a : b; }                            \
   static inline T filled_##SUFFIX(T like, T value) { return (void)like, value; }                                      \
-  static inline T lerp_##SUFFIX(T a, T b, T w) { return fabs(w) < (T)0.5 ? a + w * (b - a) : b + (w - 1) * (b - a); } \
+  static inline T lerp_##SUFFIX(T a, T b, T w) {                                                                      \
+    const int is_near = fabs(w) < (T)0.5; /* as torch does; the same for all elements as a rule, so that this is one sum */\
+    const T from = is_near ? a : b, weight = is_near ? w : w - 1;                                                     \
+    return from + weight * (b - a);                                                                                   \
+  }                                                                                                                   \
   static inline T gt_##SUFFIX(T a, T b) { return a > b; }                                                             \
   static inline T ge_##SUFFIX(T a, T b) { return a >= b; }                                                            \
   static inline T lt_##SUFFIX(T a, T b) { return a < b; }                                                             \
