@@ -21,11 +21,11 @@ from steepest.executors.dispatch import source
 from steepest.executors.foreach import plan_for
 from steepest.executors.triton import counters, emit, executor, library, tables
 from steepest.executors.triton.counters import HostCounters
-from steepest.executors.triton.emit import BLOCK
+from steepest.executors.triton.emit import BLOCK, Kernel
 from steepest.fields import State
 from steepest.group import values
 
-from .support import POINTWISE, ROWS_OF_DTYPES, TAKEN, kernel_of, spec_for
+from .support import CODED, KNOWN, ROWS_OF_DTYPES, TAKEN, coded_kernel_of, kernel_of, spec_for
 
 LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", "Padam": "power"}
 """Words that the executor does not have in float64, by the class that needs them."""
@@ -33,29 +33,67 @@ LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", 
 
 def test_what_is_taken_and_what_is_not() -> None:
     def refused(dtype: torch.dtype) -> dict[str, str]:
-        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in POINTWISE}
-        return {name: reason for name, reason in reasons.items() if "takes sums" not in reason and reason}
+        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in KNOWN}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     assert refused(torch.float32) == refused(torch.bfloat16) == {}
     lacking = {name: f"the Triton executor does not have {word} of float64 yet" for name, word in LACKING.items()}
     assert refused(torch.float64) == lacking
-    assert {"AdamW", "Lion", "NAdam", "Rprop"} <= {cls.__name__ for cls, _ in TAKEN}
-    assert len(TAKEN) >= 70
+    taken = {cls.__name__ for cls, _ in TAKEN}
+    assert {"AdamW", "Lion", "NAdam", "Rprop", "NovoGrad", "LAMB", "LARS", "Prodigy"} <= taken
+    assert len(TAKEN) >= 90
+    of_rows = executor.unsupported(spec_for(steepest.Lion, {"agc": 0.1}))
+    assert of_rows == "the Triton executor knows elements and whole tensors, no rows or columns"
+    of_columns = executor.unsupported(spec_for(steepest.Adafactor, {}))
+    assert "the rule keeps one number per row and one number per column" in of_columns
+
+
+def read_names(kernel: Kernel) -> dict[str, tuple[set[str], set[str]]]:
+    """The names that each function of a kernel stores, and those that it loads."""
+    functions = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
+    names = {f.name: [n for n in ast.walk(f) if isinstance(n, ast.Name)] for f in functions}
+    return {
+        name: (
+            {n.id for n in found if isinstance(n.ctx, ast.Store)},
+            {n.id for n in found if isinstance(n.ctx, ast.Load)},
+        )
+        for name, found in names.items()
+    }
+
+
+def check_text(kernel: Kernel) -> None:
+    """Check that a kernel's functions read what they name, name what they read, and leave gradients alone."""
+    read = read_names(kernel)
+    constants = set(re.findall(r"^(\w+) = tl\.constexpr", kernel.source, re.MULTILINE))
+    for launch in kernel.launches:
+        stored, loaded = read[launch.function]
+        assert loaded - stored <= {"tl", "triton", "range", *emit.ARGUMENTS, "IS_ALIGNED", *constants, *read}
+        assert not stored - loaded - {"inside"}
+    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
+    assert [slot.name for slot in kernel.slots[:2]] == ["p", "g"]
+    assert "tl.store(at_g +" not in kernel.source
 
 
 @pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
 def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
-    kernel = kernel_of(cls, options, dtype)
-    *functions, update = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
-    names = [n for n in ast.walk(update) if isinstance(n, ast.Name)]
-    stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-    loaded = {n.id for n in names if isinstance(n.ctx, ast.Load)}
-    known = {"tl", "triton", "table", "owners", "constants", "IS_ALIGNED", *(f.name for f in functions)}
-    assert loaded - stored <= known
-    assert not stored - loaded - {"inside"}
-    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
-    assert kernel.slots[:2] == ("p", "g")
-    assert "tl.store(at_g +" not in kernel.source
+    check_text(kernel_of(cls, options, dtype))
+
+
+@pytest.mark.parametrize(("cls", "coding"), CODED)
+def test_the_text_of_coded_state(cls: type[Optimizer], coding: str) -> None:
+    kernel = coded_kernel_of(cls, coding)
+    check_text(kernel)
+    if any(slot.dtype != kernel.slots[0].dtype for slot in kernel.slots):
+        assert (kernel.block, kernel.warps) == (256, 1)
+
+
+def test_one_launch_for_elements_and_three_with_sums() -> None:
+    def launches(cls: type[Optimizer], **options: Any) -> list[str]:
+        return [launch.function for launch in kernel_of(cls, options).launches]
+
+    assert launches(steepest.AdamW) == launches(steepest.Lion, state_dtype="int8") == ["update"]
+    assert launches(steepest.NovoGrad) == launches(steepest.LAMB) == ["add_1", "combine_1", "update"]
+    assert launches(steepest.AdamW, update_rms=1.0) == ["add_1", "combine_1", "update"]
 
 
 def test_adamws_kernel() -> None:
@@ -230,14 +268,10 @@ def chosen(cls: type[Optimizer], **options: Any) -> str:
 def test_asked_for_it_runs_what_torch_has_no_function_for() -> None:
     assert chosen(steepest.Lion, fused=True) == "triton"
     assert chosen(steepest.AdamW, fused=True, ema_decay=0.9) == "triton"
+    assert chosen(steepest.Lion, fused=True, state_dtype="int8") == "triton"
+    assert {chosen(cls, fused=True) for cls in (steepest.LAMB, steepest.NovoGrad, steepest.Prodigy)} == {"triton"}
     assert chosen(steepest.AdamW, fused=True) == "torch"
-    for refused, words in (
-        (lambda: chosen(steepest.LAMB, fused=True), "torch has no fused LAMB, and .* pointwise rules only"),
-        (lambda: chosen(steepest.NAdam, fused=True, capturable=True), "capturable=True"),
-        (lambda: chosen(steepest.Prodigy, fused=True), "prodigy takes sums over whole tensors"),
-        (lambda: chosen(steepest.Rprop, fused=True, update_rms=1.0), "pointwise rules only"),
-        (lambda: chosen(steepest.Lion, fused=True, state_dtype="bfloat16"), "exp_avg is stored in a codec"),
-    ):
+    for refused, words in ((lambda: chosen(steepest.NAdam, fused=True, capturable=True), "capturable=True"),):
         with pytest.raises(RuntimeError, match=words):
             refused()
 

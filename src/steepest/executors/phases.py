@@ -26,19 +26,20 @@ def is_summed(op: Op) -> bool:
 
 def term(op: Op, x: str) -> str:
     """Spell what each element adds to a sum."""
-    return f"{x} * {x}" if _sum_of(op).of_squares else x
+    return f"{x} * {x}" if made_of(op.word).of_squares else x
 
 
 def result(op: Op, total: str, size: str, root: str) -> str:
     """Spell the result of a sum; ``root`` names the square root of a double."""
-    mean = f"{total} / {size}" if _sum_of(op).is_mean else total
-    return f"{root}({mean})" if _sum_of(op).of_squares else mean
+    mean = f"{total} / {size}" if made_of(op.word).is_mean else total
+    return f"{root}({mean})" if made_of(op.word).of_squares else mean
 
 
-def _sum_of(op: Op) -> Sum:
-    made_of = WORDS[op.word].made_of
-    assert made_of is not None
-    return made_of
+def made_of(word: str) -> Sum:
+    """Return the sum that a reduction of a whole tensor is made of."""
+    declared = WORDS[word].made_of
+    assert declared is not None
+    return declared
 
 
 @dataclass(eq=False)

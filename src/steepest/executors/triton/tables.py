@@ -13,7 +13,7 @@ from torch import Tensor
 ALIGNMENT = 16
 """Bytes of the longest load of one thread: addresses that are multiples of it are loaded in few long words."""
 
-COLUMNS = ("size", "first", "row", "stream")
+COLUMNS = ("size", "first", "own", "stream")
 """Columns of the table of parameters after the addresses: the number of elements, the number of the first tile, the row
 of constants, the stream of random bits (with the block at which a part starts in its upper half)."""
 
