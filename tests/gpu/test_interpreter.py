@@ -111,6 +111,7 @@ def gradients(start: list[Tensor], steps: int, dtype: torch.dtype) -> list[list[
     ]
 
 
+@pytest.mark.thin("cls", "dtype")
 @pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
 def test_every_rule_has_the_native_executors_bits(
     cls: type[Optimizer], options: Options, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

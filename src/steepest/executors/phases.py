@@ -1,4 +1,4 @@
-"""Phases of a kernel for whole tensors: sums over elements, what depends on them alone, and in the end the update."""
+"""Phases of a kernel for whole tensors: sums over elements, what follows from them, and in the end the update."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ WORDS = {
     "sign": "({0} > 0).to({real}) - ({0} < 0).to({real})",
     "where": "tl.where({0} != 0, {1}, {2})",
     "filled": "tl.broadcast_to({1}, {0}.shape)",
-    "lerp": "tl.where(tl.abs({2}) < 0.5, {0}, {1}) + tl.where(tl.abs({2}) < 0.5, {2}, {2} - 1) * ({1} - {0})",
+    "lerp": "tl.where(tl.abs({2}) < 0.5, {0} + {2} * ({1} - {0}), {1} + ({2} - 1) * ({1} - {0}))",
     "gt": "({0} > {1}).to({real})",
     "ge": "({0} >= {1}).to({real})",
     "lt": "({0} < {1}).to({real})",
