@@ -18,7 +18,7 @@ from cases import Options, buckets_of, label, spec_of
 from steepest import Optimizer
 from steepest.executors import choose
 from steepest.executors.base import suits_planned
-from steepest.executors.triton import bucket, emit, executor, library
+from steepest.executors.triton import bucket, count, emit, executor, library
 from steepest.executors.triton.emit import Kernel
 from steepest.group import GroupSpec
 from test_executors import ROWS
@@ -66,6 +66,14 @@ CODED = [
 """Classes whose state can be coded, in each way."""
 
 
+CAPTURABLE = [
+    pytest.param(cls, options, id=label(cls, options))
+    for cls, options in TAKEN
+    if not options and "capturable" in cls.fields and cls.rule.shared is None
+]
+"""Those that count on the device if they are asked to."""
+
+
 def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:
     """The kernel for a parameter whose gradient and plain state have its dtype. It is large enough to be coded."""
     spec = spec_of(cls([torch.ones(64, 80, dtype=dtype)], **options))
@@ -81,10 +89,19 @@ def coded_kernel_of(cls: type[Optimizer], coding: str) -> Kernel:
 def compiled(kernel: Kernel, function: str, target: Any, *, is_aligned: bool = True, **options: Any) -> Any:
     """What Triton makes of a function of a kernel for a target, with the texts of each stage."""
     compiler = importlib.import_module("triton.compiler")
-    types = ("*i64", "*i32", TYPES[kernel.real], *("*fp64",) * 3)
-    arguments = {**dict(zip(emit.ARGUMENTS, types, strict=True)), "IS_ALIGNED": "constexpr"}
-    source = compiler.ASTSource(library.loaded(kernel.source)[function], arguments, {"IS_ALIGNED": is_aligned})
+    rounded = TYPES[kernel.real]
+    if function == count.FUNCTION:
+        fixed, types = {}, dict(zip(count.ARGUMENTS, ("*i64", "*fp64", rounded, "*fp64", "i32"), strict=True))
+    else:
+        fixed, kinds = {"IS_ALIGNED": is_aligned}, ("*i64", "*i32", rounded, *("*fp64",) * 3)
+        types = {**dict(zip(emit.ARGUMENTS, kinds, strict=True)), "IS_ALIGNED": "constexpr"}
+    source = compiler.ASTSource(library.loaded(kernel.source)[function], types, fixed)
     return compiler.compile(source, target=target, options={"num_warps": kernel.warps, **library.OPTIONS, **options})
+
+
+def amd() -> Any:
+    """A device of AMD's, gfx942, whose warps have 64 threads."""
+    return importlib.import_module("triton.backends.compiler").GPUTarget("hip", "gfx942", 64)
 
 
 def nvidia(capability: int) -> Any:
@@ -140,9 +157,10 @@ def interpreting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextlib.contextmanager
 def triton_for_fused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the Triton executor where the native executor is, so that ``fused=True`` asks for it on a CPU."""
-    ours = [replace(e, make_buckets=bucket.make_buckets) if e.name == "native" else e for e in choose.EXECUTORS]
+    ours = {"make_buckets": bucket.make_buckets, "is_capturable": True}
+    executors = tuple(replace(e, **ours) if e.name == "native" else e for e in choose.EXECUTORS)
     with monkeypatch.context() as patch:
-        patch.setattr(choose, "EXECUTORS", tuple(ours))
+        patch.setattr(choose, "EXECUTORS", executors)
         yield
 
 

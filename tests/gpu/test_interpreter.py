@@ -5,7 +5,7 @@ Bits of NaN are not compared: a device rounds NaN to another one than the CPU do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +14,13 @@ from torch import Tensor
 
 import steepest
 from cases import Options, buckets_of, snapshot
-from steepest import Optimizer
+from steepest import Optimizer, norms
 from steepest.executors.triton import bucket
 from steepest.executors.triton.emit import BLOCK
 from test_storage import lively
 
 from .support import (
+    CAPTURABLE,
     CODED,
     CODINGS,
     DTYPES,
@@ -146,6 +147,65 @@ def test_special_values_of_codes(coding: str, monkeypatch: pytest.MonkeyPatch) -
     grads[19] = 0
     found, expected = both(monkeypatch, steepest.AdamW, options, [start], [[grads], [grads / 7]])
     assert same_bits(found, expected)
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What makes every reading of a tensor's value an error from now on."""
+
+    def refuse(*given: Any) -> Any:
+        raise AssertionError("a tensor was read, for which a device would be waited for")
+
+    def from_now_on() -> None:
+        for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+            monkeypatch.setattr(Tensor, name, refuse)
+
+    return from_now_on
+
+
+@pytest.mark.parametrize(("cls", "options"), CAPTURABLE)
+def test_counts_on_the_device_give_the_same_bits(
+    cls: type[Optimizer], options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Functions of doubles are NumPy's here and another library's on a device."""
+    start = tensors(torch.float32)[:4]
+    grads = gradients(start, 3, torch.float32)
+    grads[0][0] = None
+    _, expected = stepped(cls, options, start, grads)
+    with triton_for_fused(monkeypatch):
+        optimizer, found = stepped(cls, {**options, "capturable": True}, start, grads)
+    assert ran_triton(optimizer)
+    assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 0.5}, {"update_rms": 1.0}, {"state_dtype": "int8"}], ids=str)
+def test_a_capturable_step_reads_no_tensor_and_leaves_bad_steps_out(
+    options: Options, monkeypatch: pytest.MonkeyPatch, no_waits: Callable[[], None]
+) -> None:
+    def run(is_capturable: bool, found: list[float]) -> Any:
+        p = torch.nn.Parameter(drawn((64, 68), 1, torch.float32))
+        lr = torch.tensor(0.01) if is_capturable else 0.01
+        optimizer = steepest.AdamW([p], lr=lr, fused=True, capturable=is_capturable, **options)
+        for step, bad in enumerate(found):
+            p.grad = 1024 * drawn((64, 68), 2 + step, torch.float32)
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(1024.0), torch.tensor(bad)
+            if step == 2 and is_capturable:
+                no_waits()
+            optimizer.step()
+        monkeypatch.undo()
+        return optimizer, snapshot(optimizer)
+
+    monkeypatch.setattr(norms, "_may_look", lambda x: False)  # as on a device
+    found = [0.0, 0.0, 1.0, 0.0]
+    _, expected = run(False, found)
+    patches = pytest.MonkeyPatch()
+    with interpreting(patches), triton_for_fused(patches):
+        monkeypatch.setattr(norms, "_may_look", lambda x: False)
+        optimizer, ours = run(True, found)
+        assert ran_triton(optimizer)
+    patches.undo()
+    assert same_bits(ours, expected)
+    assert ours[0][1]["step"].item() == 3
 
 
 def in_pairs(x: Tensor) -> Tensor:
@@ -312,6 +372,37 @@ def test_tensors_with_gaps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     p.grad = torch.ones(5, 3)
     with triton_for_fused(monkeypatch), pytest.raises(RuntimeError, match=r"has gaps in its memory; give contiguous"):
         steepest.Lion([p], fused=True).step()
+
+
+def test_state_on_another_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = torch.nn.Parameter(torch.ones(5, 3))
+    p.grad = torch.ones(5, 3)
+    with triton_for_fused(monkeypatch):
+        optimizer = steepest.Lion([p], fused=True)
+        optimizer.step()
+        optimizer.state[p]["exp_avg"] = optimizer.state[p]["exp_avg"].to("meta")
+        words = r"exp_avg of the parameter of shape \(5, 3\) is on meta, and the parameter on cpu; load_state_dict puts"
+        with pytest.raises(RuntimeError, match=words):
+            optimizer.step()
+
+
+@pytest.mark.parametrize("is_capturable", [False, True])
+def test_a_graph_is_captured_only_with_counts_on_the_device(
+    is_capturable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = torch.nn.Parameter(torch.ones(5, 3))
+    with triton_for_fused(monkeypatch):
+        optimizer = steepest.NAdam([p], fused=True, capturable=is_capturable)
+        p.grad = torch.ones(5, 3)
+        optimizer.step()
+        before = snapshot(optimizer)
+        monkeypatch.setattr(bucket, "is_capturing", lambda device: True)
+        if is_capturable:
+            optimizer.step()
+        else:
+            with pytest.raises(RuntimeError, match=r"replays would repeat this step's count .* capturable=True"):
+                optimizer.step()
+    assert same_bits(snapshot(optimizer), before) != is_capturable
 
 
 def test_the_comparison_sees_the_last_bit_of_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_triton_takes_the_arguments_of_a_launch(cls: type[Optimizer], is_aligned
     doubles = tables.Constants().of(rows, torch.float64, table.device)
     given = (table, owners, constants, doubles, doubles, doubles)
     for each in kernel.launches:
-        library.launch(kernel, each.function, 4 if each.is_tiled else 2, given, is_aligned=is_aligned)
+        library.launch(kernel, each.function, 4 if each.is_tiled else 2, given, IS_ALIGNED=is_aligned)
     for arguments, each in zip(launched, kernel.launches, strict=True):
         assert arguments[:3] == (4 if each.is_tiled else 2, 1, 1)
         assert arguments[4] == each.function

@@ -13,9 +13,10 @@ import torch
 import steepest
 from cases import Options
 from steepest import Optimizer
+from steepest.executors.triton import count
 from steepest.executors.triton.emit import Kernel
 
-from .support import CODED, DTYPES, ROWS_OF_DTYPES, coded_kernel_of, compiled, kernel_of, nvidia
+from .support import CAPTURABLE, CODED, DTYPES, ROWS_OF_DTYPES, coded_kernel_of, compiled, kernel_of, nvidia
 
 triton: Any = pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
 
@@ -99,6 +100,16 @@ def test_a_block_of_codes_moves_in_words_of_8_bytes(cls: type[Optimizer], coding
     codes = sum(slot.dtype == torch.uint8 for slot in kernel.slots)
     assert len(re.findall(r"\bst\.global\.v2\.b32", ptx)) == codes
     assert "bar.sync" not in ptx  # a block's largest is found within the one warp
+
+
+@capabilities
+@pytest.mark.parametrize(("cls", "options"), CAPTURABLE)
+def test_constants_are_computed_in_double(cls: type[Optimizer], options: Options, capability: int) -> None:
+    kernel = kernel_of(cls, {**options, "fused": True, "capturable": True})
+    ptx = ptx_of(kernel, capability, count.FUNCTION)
+    assert not re.findall(r"\b(?:add|sub|mul|div|sqrt|fma)\S*\.f32", ptx)
+    assert not re.findall(r"\b(?:div|sqrt)\.(?!rn)\S*", ptx)
+    assert re.findall(FORBIDDEN, ptx_of(kernel, capability)) == []
 
 
 @capabilities

@@ -105,7 +105,7 @@ class _Int8(_Random):
             f"{fresh} = {kept}",
             f"scale_{self.name} = scale_of({fresh}, {grid.smallest_scale!r})",
             self._stored(0, f"codes_of({given})", mask),
-            f"tl.store(at_{self.parts[1].name}, scale_{self.name})",
+            f"tl.store(at_{self.parts[1].name}, scale_{self.name}{', mask=left > 0' if mask else ''})",
         ]
 
 

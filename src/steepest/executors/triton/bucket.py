@@ -17,13 +17,14 @@ from ...trace import RuleError, trace, with_count
 from ...views import compute_dtype
 from ..base import ActiveParams, Batch, UnsupportedError
 from ..memory import copied_like, same_layout
-from ..partition import BatchBucket, kinds
+from ..partition import BatchBucket, StepCounters, kinds
 from ..phases import has_known_extents
 from ..slots import Slot, parts_of, plain_dtypes
-from .counters import HostCounters
+from .count import FUNCTION, LANES
+from .counters import DeviceCounters, HostCounters
 from .emit import TILE, Kernel, emit, unknown_words
 from .library import launch
-from .tables import Constants, Tables
+from .tables import Addresses, Constants, Tables, is_capturing
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """The dtypes of parameters, gradients and plain state."""
@@ -46,8 +47,15 @@ def unsupported_program(program: Program, numbers: tuple[str, ...], real: torch.
 
 
 @cache
-def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> Kernel:
+def kernel_for(
+    program: Program,
+    numbers: tuple[str, ...],
+    dtypes: tuple[torch.dtype, ...],
+    counters: tuple[torch.dtype, ...] | None = None,
+) -> Kernel:
     """Make the kernel of a program for these dtypes of tensors (p, g, stored state), only once.
+
+    ``counters`` are the dtypes of counters that stay on the device; None where the host counts.
 
     Raises:
         UnsupportedError: no kernel can be made of the program, or not for these dtypes.
@@ -59,7 +67,8 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: tuple[torch.d
     if reason := unsupported_program(program, numbers, compute_dtype(dtypes[0])):
         raise UnsupportedError(reason)
     traced = trace(program, numbers)
-    return emit(traced, parts_of(program, traced, dtypes, Slot), program.storage)
+    counted = None if counters is None else tuple(zip(program.counted, counters, strict=True))
+    return emit(traced, parts_of(program, traced, dtypes, Slot), program.storage, counted)
 
 
 def _is_plain(stored: TensorSlot | None) -> bool:
@@ -73,7 +82,9 @@ def kernel_like(spec: GroupSpec, p: Tensor) -> Kernel:
         UnsupportedError: no kernel can be made for it.
     """
     program = spec.program(p)
-    return kernel_for(program, with_count(program, spec.numbers), plain_dtypes(program, p.dtype.to_real()))
+    is_on_device = spec.options.get("capturable")
+    counters = tuple(s.counter_dtype(True) for s in program.counted.values()) if is_on_device else None
+    return kernel_for(program, with_count(program, spec.numbers), plain_dtypes(program, p.dtype.to_real()), counters)
 
 
 @dataclass(eq=False)
@@ -87,25 +98,29 @@ class Launcher:
         self._tables, self._rounded, self._doubles = Tables(self.kernel.block), Constants(), Constants()
         self._room: dict[str, Any] = {}
 
-    def run(self, batch: Batch, counters: HostCounters) -> dict[str, list[float]]:
+    def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:
         """Run ``batch`` and return the new scalar state of each parameter.
 
-        Parameters and state are written in place. Parameters with equal counters share a row of constants.
+        Parameters and state are written in place. ``counters`` are `HostCounters`. Parameters with equal ones share a
+        row of constants.
         """
         kernel = self.kernel
         counts = counters.rows or [()] * len(batch.params)
         places = {count: place for place, count in enumerate(dict.fromkeys(counts))}
         made = [kernel.host(**batch.numbers, **dict(zip(counters.values, count, strict=True))) for count in places]
         rows = [places[count] for count in counts]
-        table, owners = self._tables.of(batch.slots, rows, batch.streams)
         steps = [dict(zip(counters.values, count, strict=True)).get("t", 0.0) for count in places]
-        constants = self._constants([row for row, _ in made], steps, table.device)
+        self._launch(batch, rows, self._constants([row for row, _ in made], steps, batch.params[0].device))
+        return {s.name: [made[row][1][s.name] for row in rows] for s in batch.program.scalars}
+
+    def _launch(self, batch: Batch, rows: list[int], constants: tuple[Tensor, Tensor]) -> None:
+        """Run all launches, given the row of constants of each parameter."""
+        table, owners = self._tables.of(batch.slots, rows, batch.streams)
         room = self._room_for(len(rows), len(owners), table.device)
-        for each in kernel.launches:
+        for each in self.kernel.launches:
             if programs := len(owners if each.is_tiled else rows):
                 arguments = (table, owners, *constants, *room)
-                launch(kernel, each.function, programs, arguments, is_aligned=self._tables.is_aligned)
-        return {s.name: [made[row][1][s.name] for row in rows] for s in batch.program.scalars}
+                launch(self.kernel, each.function, programs, arguments, IS_ALIGNED=self._tables.is_aligned)
 
     def _constants(
         self, rows: list[tuple[float, ...]], steps: list[float], device: torch.device
@@ -127,12 +142,50 @@ class Launcher:
         return self._room["sums"], self._room["reduced"]
 
 
+@dataclass(eq=False)
+class DeviceLauncher(Launcher):
+    """The launches of one kernel whose first one counts steps and computes constants on the device."""
+
+    def __post_init__(self) -> None:
+        """Keep nothing yet."""
+        super().__post_init__()
+        self._numbers, self._counters = Constants(), Addresses()
+
+    def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:
+        """Run ``batch`` and return nothing to store: parameters, state and `DeviceCounters` are written in place."""
+        counting, count, device = self.kernel.counting, len(batch.params), batch.params[0].device
+        assert counting is not None
+        addresses = self._counters.of([counters.columns[name] for name in counting.counters], device)
+        numbers = self._on_device([batch.numbers[name] for name in counting.numbers], counting.literals, device)
+        constants, doubles = self._rows(count, counting.constants, device)
+        programs = -(-count // LANES)
+        launch(self.kernel, FUNCTION, programs, (addresses, numbers, constants, doubles, count))
+        self._launch(batch, list(range(count)), (constants, doubles))
+        return {}
+
+    def _on_device(self, values: list[Any], literals: tuple[float, ...], device: torch.device) -> Tensor:
+        """Return the numbers of a step in double. Those that are on the device already are copied there."""
+        known = [0.0 if isinstance(value, Tensor) else float(value) for value in values]
+        numbers = self._numbers.of([(*known, *literals)], torch.float64, device).view(-1)
+        for place, value in enumerate(values):
+            if isinstance(value, Tensor):
+                numbers[place].copy_(value)
+        return numbers
+
+    def _rows(self, count: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        sizes = {"constants": (count * (width + 1), self.kernel.real), "doubles": (count * (width + 2), torch.float64)}
+        for name, (size, dtype) in sizes.items():
+            if name not in self._room:
+                self._room[name] = torch.empty(size, dtype=dtype, device=device)
+        return self._room["constants"], self._room["doubles"]
+
+
 FITS: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "like": lambda x, p: x.shape == p.shape and same_layout(x, p),
     "number": lambda x, p: x.numel() == 1,
     "blocks": lambda x, p: x.shape == (-(-p.numel() // TILE),) and x.is_contiguous(),
 }
-"""Whether a tensor of a parameter is laid out as its slot wants it."""
+"""Functions that tell whether a tensor of a parameter is laid out as its slot wants it."""
 
 
 def _fitted(g: Tensor, p: Tensor) -> Tensor:
@@ -145,13 +198,12 @@ def _fitted(g: Tensor, p: Tensor) -> Tensor:
 class LaunchBucket(BatchBucket):
     """Parameters of one device that share a kernel."""
 
-    counters: HostCounters
     kernel: Kernel
 
     def __post_init__(self) -> None:
         """Refuse tensors that the kernel cannot read."""
         super().__post_init__()
-        if reason := self._refused_layout():
+        if reason := self._elsewhere() or self._refused_layout():
             raise UnsupportedError(reason)
 
     def _refused_layout(self) -> str:
@@ -165,12 +217,31 @@ class LaunchBucket(BatchBucket):
                 return f"the parameter of shape {shape} or its state has gaps in its memory; give contiguous()"
         return ""
 
+    def _elsewhere(self) -> str:
+        """Return which tensor is not on its parameter's device; empty if all are."""
+        counted = () if isinstance(self.counters, HostCounters) else self.program.counted.values()
+        for p, held in zip(self.params, self.states, strict=True):
+            for name in (*(s.name for s in self.program.stored), *(s.name for s in counted)):
+                if held[name].device != p.device:
+                    where = f"{name} of the parameter of shape {tuple(p.shape)} is on {held[name].device}"
+                    return f"{where}, and the parameter on {p.device}; load_state_dict puts state where parameters are"
+        return ""
+
     def ready(self, grads: list[Tensor]) -> bool:
         """Return whether tensors and counters are as they were, and the tensors still have no gaps."""
         return super().ready(grads) and not self._refused_layout()
 
     def step(self, numbers: Any) -> None:
-        """Count the step, launch the kernel, and store new scalar state."""
+        """Count the step, launch the kernel, and store new scalar state.
+
+        Raises:
+            RuntimeError: a graph is captured, and the host counts.
+        """
+        if isinstance(self.counters, HostCounters) and is_capturing(self.params[0].device):
+            raise RuntimeError(
+                f"a graph is being captured, and its replays would repeat this step's count and rates; give "
+                f"{self.program.rule.fn.__name__} capturable=True where its class has it, or step outside of the graph"
+            )
         self.counters.advance()
         batch = self._batch(numbers)
         fitted = [_fitted(g, p) for g, p in zip(batch.grads, batch.params, strict=True)]
@@ -188,6 +259,14 @@ def make_buckets(live: ActiveParams) -> Iterator[LaunchBucket]:
         params, states, streams = live.at(members)
         tensors = (params[0], params[0].grad, *(states[0][s.name] for s in program.stored))
         dtypes = tuple(x.dtype.to_real() for x in tensors if x is not None)
-        kernel = kernel_for(program, with_count(program, live.numbers), dtypes)
-        counters = HostCounters.of_each(program.counted, states)
-        yield LaunchBucket(Launcher(kernel).run, program, members, params, states, counters, streams, kernel)
+        numbers = with_count(program, live.numbers)
+        run: Callable[..., dict[str, Any]]
+        counters: StepCounters
+        if live.spec.options.get("capturable"):
+            columns = {name: [held[s.name] for held in states] for name, s in program.counted.items()}
+            kernel = kernel_for(program, numbers, dtypes, tuple(column[0].dtype for column in columns.values()))
+            run, counters = DeviceLauncher(kernel).run, DeviceCounters(columns, {})
+        else:
+            kernel = kernel_for(program, numbers, dtypes)
+            run, counters = Launcher(kernel).run, HostCounters.of_each(program.counted, states)
+        yield LaunchBucket(run, program, members, params, states, counters, streams, kernel)

@@ -76,6 +76,23 @@ class HostCounters(StepCounters):
         self._note()
 
 
+@dataclass(eq=False)
+class DeviceCounters(StepCounters):
+    """Counters that launches read and write, for ``capturable=True``. The host never knows their values."""
+
+    def advance(self) -> None:
+        """Count nothing, as a launch does it."""
+
+    def store(self, new: Mapping[str, Any]) -> None:
+        """Store nothing, as a launch does it."""
+
+    def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
+        """Return whether the state still holds the same tensors."""
+        return all(
+            all(map(is_, [state.get(s.name) for state in states], self.columns[name])) for name, s in counted.items()
+        )
+
+
 def is_read_always(x: Tensor) -> bool:
     """Return whether a counter is read at every step: where that is free, or where it has no version counter."""
     return x.is_cpu or x.is_inference()

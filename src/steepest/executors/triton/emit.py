@@ -22,6 +22,8 @@ from ..phases import Phases, is_summed, made_of, result, term
 from ..plan import Host, compiled, host_source
 from ..slots import Slot, in_order, places_of
 from .accessors import HALVES, Accessor, accessor_of, functions, rounded, spelled
+from .count import Counting
+from .count import counting as spelled_counting
 from .tables import COLUMNS
 
 BLOCK = 1024
@@ -88,6 +90,7 @@ class Kernel:
         warps: the number of warps of a program.
         reductions, sums: the doubles that the launches keep for each parameter, and for each tile.
         is_counted: whether the launches read the step count after the constants in double.
+        counting: the launch before these, which counts steps on the device; None where the host counts.
     """
 
     source: str
@@ -99,6 +102,7 @@ class Kernel:
     reductions: int
     sums: int
     is_counted: bool
+    counting: Counting | None = None
 
     @property
     def real(self) -> torch.dtype:
@@ -158,13 +162,19 @@ def _unknown_word(op: Op, real: torch.dtype) -> str:
     return "" if is_known else f"{word} of {real}".replace("torch.", "")
 
 
-def emit(trace: Trace, parts: Mapping[str, tuple[Slot, ...]], storage: Mapping[str, Codec]) -> Kernel:
+def emit(
+    trace: Trace,
+    parts: Mapping[str, tuple[Slot, ...]],
+    storage: Mapping[str, Codec],
+    counters: tuple[tuple[str, torch.dtype], ...] | None = None,
+) -> Kernel:
     """Write the kernel of ``trace``.
 
     Args:
         trace: the program's trace.
         parts: the tensors that hold p, g and each tensor state, in the trace's order.
         storage: the codecs of coded tensors, by name.
+        counters: names and dtypes of ``t`` and scalar state, where they stay on the device; None where the host counts.
 
     Raises:
         UnsupportedError: the trace has words that Triton's functions do not round as the CPU does.
@@ -172,7 +182,7 @@ def emit(trace: Trace, parts: Mapping[str, tuple[Slot, ...]], storage: Mapping[s
     slots = in_order(parts)
     if words := unknown_words(trace, compute_dtype(slots[0].dtype)):
         raise UnsupportedError(f"the Triton executor does not have {', '.join(words)} yet")
-    return _Emitter(trace, parts, slots, storage).kernel()
+    return _Emitter(trace, parts, slots, storage, counters).kernel()
 
 
 ARGUMENTS = ("table", "owners", "constants", "doubles", "sums", "reduced")
@@ -188,8 +198,9 @@ class _Emitter:
         parts: Mapping[str, tuple[Slot, ...]],
         slots: tuple[Slot, ...],
         storage: Mapping[str, Codec],
+        counters: tuple[tuple[str, torch.dtype], ...] | None,
     ) -> None:
-        self.trace, self.slots = trace, slots
+        self.trace, self.slots, self.counters = trace, slots, counters
         self.expressions = Expressions(trace)
         self.names = self.expressions.names
         self.phases = Phases(self.expressions)
@@ -202,7 +213,9 @@ class _Emitter:
         }
         self.kept = {name: held[0] for name, held in parts.items() if held[0].layout == "number"}
         self.is_coded = any(accessor.is_coded for accessor in self.accessors.values())
-        self.is_counted = any(codec.stochastic for codec in storage.values())
+        self.is_on_device = counters is not None
+        self.is_random = any(codec.stochastic for codec in storage.values())
+        self.is_counted = self.is_random or self.is_on_device
         self.block = TILE if self.is_coded else BLOCK
 
     def kernel(self) -> Kernel:
@@ -224,12 +237,15 @@ class _Emitter:
             written[Launch("update", True)] = update
         functions = [line for launch, lines in written.items() for line in self._function(launch, lines)]
         head = ["import triton", "import triton.language as tl", "", ""]
+        counting = None
+        if self.counters is not None:
+            counting = spelled_counting(self.trace, self.expressions, self.counters, self.real)
+            functions = [*functions, counting.source]
         source = "\n".join([*head, *self._resources("\n".join(functions)), *functions]).rstrip() + "\n"
         host = compiled(host_source(self.trace, self.expressions.lowering, self.expressions.constants))["host"]
         sizes = len(self.phases.reduced), len(self.phases.sums)
-        return Kernel(
-            source, tuple(written), self.slots, host, self.block, 1 if self.is_coded else 4, *sizes, self.is_counted
-        )
+        warps = 1 if self.is_coded else 4
+        return Kernel(source, tuple(written), self.slots, host, self.block, warps, *sizes, self.is_counted, counting)
 
     def _function(self, launch: Launch, lines: list[str]) -> list[str]:
         signature = f"def {launch.function}({', '.join(ARGUMENTS)}, IS_ALIGNED: tl.constexpr):"
@@ -268,18 +284,26 @@ class _Emitter:
 
     @property
     def _width(self) -> int:
-        return max(1, len(self.expressions.constants))
+        """Numbers in a row of constants. On the device the last one says whether the step is taken."""
+        return len(self.expressions.constants) + 1 if self.is_on_device else max(1, len(self.expressions.constants))
+
+    @property
+    def _width_of_doubles(self) -> int:
+        """Numbers in a row of constants in double."""
+        return self._width + self.is_counted
 
     def _tile(self, accessors: Iterable[Accessor]) -> list[str]:
         """Spell the place of a tile in its parameter's tensors."""
         parts = [part for accessor in accessors for part in accessor.parts]
         like = [part.name for part in parts if part.layout == "like"]
+        kept = f"constants + own * {self._width} + {self._width - 1}"
         return [
             "tile = tl.program_id(0)",
             *self._row("tl.load(owners + tile)"),
             "block = tile - first",
             f"start = block * {self.block}",
             "left = size - start",
+            *([f"left *= tl.load({kept}).to(tl.int64)"] if self.is_on_device else []),
             f"i = tl.arange(0, {self.block})",
             *(self._address(part, {"like": " + start", "blocks": " + block"}[part.layout]) for part in parts),
             "if IS_ALIGNED:",
@@ -293,11 +317,11 @@ class _Emitter:
         accessors = [self.accessors[name] for name in dict.fromkeys([*read, *changed])]
         spelling = _Spelling(self.real)
         computed = [f"{self.names[op]} = {self.expressions.spell(op, spelling)}" for op in cone]
-        is_random = any(self.accessors[name].is_coded for name in changed) and self.is_counted
+        is_random = any(self.accessors[name].is_coded for name in changed) and self.is_random
         opening = [line for each in accessors for line in each.opening(is_written=each.name in changed)]
 
         reduced = [op for op in self.phases.reduced if op in needed]
-        step = f"doubles + own * {self._width + 1} + {self._width}"
+        step = f"doubles + own * {self._width_of_doubles} + {self._width - self.is_on_device}"
 
         def body(mask: str) -> list[str]:
             loads = [f"old_{name} = {self.accessors[name].load(mask)}" for name in read]
@@ -364,7 +388,7 @@ class _Emitter:
         later |= set() if is_last else {self.expressions.outputs[name] for name in self.kept}
         spelling = _Spelling(torch.float64)
         results = [f"{self.names[op]} = {self._number(op, spelling)}" for op in made if op not in state]
-        width = self._width + self.is_counted
+        width = self._width_of_doubles
         return [
             *self._row("tl.program_id(0)"),
             *(line for slot in self.kept.values() for line in self._kept(slot, is_read=0 in phases)),
@@ -373,7 +397,7 @@ class _Emitter:
             *self._added([op for op in self.phases.sums if self.phases.level[op] in phases]),
             *results,
             *(f"tl.store({self._place(op)}, {self.names[op]})" for op in made if op in later),
-            *(self._stored_numbers(made) if is_last else []),
+            *(self._stored_numbers(made, width) if is_last else []),
         ]
 
     def _kept(self, slot: Slot, *, is_read: bool) -> list[str]:
@@ -404,13 +428,14 @@ class _Emitter:
             *(f"total_{k} = total_of(lanes_{k})" for k in indices),
         ]
 
-    def _stored_numbers(self, made: list[Op]) -> Iterator[str]:
+    def _stored_numbers(self, made: list[Op], width: int) -> Iterator[str]:
         """Spell the new values of numbers that are kept as state."""
+        mask = f", mask=tl.load(doubles + own * {width} + {width - 1}) != 0" if self.is_on_device else ""
         for name, slot in self.kept.items():
             new = self.expressions.outputs[name]
             if new is not self.expressions.inputs[name]:
                 value = self.names[new] if new in made else f"tl.load({self._place(new)})"
-                yield f"tl.store(at_{slot.name}, {rounded(value, slot.dtype, torch.float64)})"
+                yield f"tl.store(at_{slot.name}, {rounded(value, slot.dtype, torch.float64)}{mask})"
 
 
 @cache

@@ -50,8 +50,8 @@ def unsupported(spec: GroupSpec) -> str:
     from .bucket import unsupported_program
 
     params = spec.options["params"]
-    if spec.options.get("capturable"):
-        return "the Triton executor computes with numbers of the host, which capturable=True keeps on the device"
+    if spec.options.get("capturable") and spec.rule.shared is not None:
+        return f"{spec.rule.fn.__name__} renews shared numbers on the host, for which capturable=True does not wait"
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
         return f"the Triton executor runs only plain tensors and parameters, not {', '.join(other)}"
     if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
@@ -73,4 +73,13 @@ def _source(spec: GroupSpec) -> str:
     return kernel_like(spec, spec.options["params"][0]).source
 
 
-TRITON = Executor("triton", _make_buckets, _suits, switch="fused", refusal=_refusal, is_opaque=True, source=_source)
+TRITON = Executor(
+    "triton",
+    _make_buckets,
+    _suits,
+    switch="fused",
+    refusal=_refusal,
+    is_opaque=True,
+    source=_source,
+    is_capturable=True,
+)

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..base import UnsupportedError
 from .emit import Kernel
@@ -41,7 +40,7 @@ def missing_triton() -> str:
 def unsupported_device(device: torch.device) -> str:
     """Return why kernels cannot run on a CUDA device; empty if they can."""
     if torch.version.hip is not None:
-        return f"{device} is an AMD device, and the kernels are compiled for NVIDIA's only"
+        return f"{device} is an AMD device, for which kernels were compiled, but no launch was ever tried"
     capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         found, needed = (".".join(map(str, each)) for each in (capability, CAPABILITY))
@@ -62,8 +61,10 @@ def loaded(source: str) -> Mapping[str, Any]:
     return namespace
 
 
-def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Tensor], *, is_aligned: bool) -> None:
+def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Any], **fixed: bool) -> None:
     """Run ``programs`` of a kernel's function on the device of its arguments and its current stream.
+
+    The function is compiled for each value of the ``fixed`` arguments.
 
     Raises:
         UnsupportedError: Triton cannot be used here.
@@ -72,6 +73,4 @@ def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Ten
         raise UnsupportedError(reason)
     on_device: Any = torch.cuda.device_of
     with on_device(arguments[0]):
-        loaded(kernel.source)[function][(programs,)](
-            *arguments, IS_ALIGNED=is_aligned, num_warps=kernel.warps, **OPTIONS
-        )
+        loaded(kernel.source)[function][(programs,)](*arguments, **fixed, num_warps=kernel.warps, **OPTIONS)

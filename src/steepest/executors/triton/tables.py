@@ -18,9 +18,23 @@ COLUMNS = ("size", "first", "own", "stream")
 of constants, the stream of random bits (with the block at which a part starts in its upper half)."""
 
 
+_captured: list[Tensor] = []
+"""Pinned memory that graphs read when they are replayed, for as long as the process runs."""
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Return whether the current stream of a device records a graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def uploaded(x: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the host on a device. By way of pinned memory neither waits for the other."""
-    return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
+    if device.type == "cpu":
+        return x
+    pinned = x.pin_memory()
+    if is_capturing(device):
+        _captured.append(pinned)
+    return pinned.to(device, non_blocking=True)
 
 
 @dataclass(eq=False)
@@ -62,6 +76,22 @@ class Tables:
     def is_aligned(self) -> bool:
         """True if all addresses of the table are multiples of `ALIGNMENT` bytes."""
         return all(address % ALIGNMENT == 0 for row in self._rows for address in row[: -len(COLUMNS)])
+
+
+@dataclass(eq=False)
+class Addresses:
+    """The addresses of each parameter's counters."""
+
+    _rows: list[tuple[int, ...]] = field(default_factory=list)
+    _table: Any = None
+
+    def of(self, columns: list[list[Tensor]], device: torch.device) -> Tensor:
+        """Return a table with a row for each parameter, given a list of tensors for each counter."""
+        rows = list(zip(*(map(Tensor.data_ptr, column) for column in columns), strict=True))
+        if self._table is None or rows != self._rows:
+            self._rows = rows
+            self._table = uploaded(torch.tensor(rows or [(0,)], dtype=torch.int64, device="cpu"), device)
+        return cast(Tensor, self._table)
 
 
 @dataclass(eq=False)
