@@ -2,6 +2,7 @@
 # make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
 # make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
+# make dist: wheel and sdist, installed into an environment of their own, in two minutes.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(VENV)/gpu
 
-.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery bench clean
+.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery bench dist clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -67,6 +68,17 @@ gallery: setup
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json
 	$(BIN)/steepest bench train --json benchmarks/results/train.json
+
+# Wheel and sdist, and the wheel in an environment of its own: with torch and nothing else, then with the command.
+dist: setup
+	rm -rf dist build $(VENV)/dist
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt build
+	$(BIN)/python -m build
+	$(PYTHON) -m venv $(VENV)/dist
+	$(VENV)/dist/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 dist/*.whl
+	cd $(VENV) && dist/bin/python ../tests/installed.py
+	$(VENV)/dist/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[study]"
+	cd $(VENV) && dist/bin/steepest doctor
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

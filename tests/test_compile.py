@@ -166,8 +166,8 @@ def test_eager_and_compiled_steps_take_turns() -> None:
     assert_close(optimizer, plain)
 
 
-@pytest.mark.parametrize("options", [{"state_dtype": "int8"}, {"state_dtype": "bfloat16"}], ids=str)
-def test_coded_state_steps_outside_of_the_graph(options: Options) -> None:
+@pytest.mark.parametrize("options", [{"fused": True}, {"state_dtype": "int8"}, {"state_dtype": "bfloat16"}], ids=str)
+def test_kernels_that_are_asked_for_and_coded_state_step_outside_of_the_graph(options: Options) -> None:
     pairs = [steepest.Adam([torch.nn.Parameter(torch.linspace(-1, 1, 5000))], **options) for _ in range(2)]
     step, counter = compiled(pairs[0])
     for optimizer, way in zip(pairs, (step, pairs[1].step), strict=True):
@@ -177,6 +177,7 @@ def test_coded_state_steps_outside_of_the_graph(options: Options) -> None:
             way()
     (p,), (q,) = (optimizer.param_groups[0]["params"] for optimizer in pairs)
     assert counter.frame_count == 0
+    assert pairs[0].executor == "native"
     assert torch.equal(p, q)
 
 

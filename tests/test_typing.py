@@ -44,7 +44,7 @@ def test_the_names_for_type_checkers_are_those_that_are_found() -> None:
     static = set(re.findall(r"^    from \.\w+\.\w+ import (.+)$", text, re.MULTILINE))
     assert {name.split(" as ")[0] for line in static for name in line.split(", ")} == found
     others = {"Field", "LrRange", "Optimizer", "Rule", "State", "__version__"}
-    others |= {"check_replicas", "create", "groups", "info", "lr_range", "names", "update_bn"}
+    others |= {"check_replicas", "create", "groups", "info", "lr_range", "names", "schedules", "update_bn"}
     others |= {"PostHocEMA", "PowerLaw", "Snapshots"}
     others |= {"ASAM", "GSAM", "Mechanic", "SAM"}  # around an optimizer, so not among those that have names
     assert set(steepest.__all__) == found | others

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # a list for type checkers; a test holds it equal to what is found
     from . import param_groups as groups
+    from . import schedules as schedules
     from .catalogue import create as create
     from .catalogue import info as info
     from .catalogue import names as names
@@ -192,6 +193,7 @@ __all__ = [
     "info",
     "lr_range",
     "names",
+    "schedules",
     "update_bn",
 ]
 
@@ -210,6 +212,7 @@ _HOMES = {
     "info": "catalogue:info",
     "lr_range": "sweep:lr_range",
     "names": "catalogue:names",
+    "schedules": "schedules",
     "update_bn": "weights:update_bn",
 }
 """Functions and modules with their places; they are imported when they are first asked for."""

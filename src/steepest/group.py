@@ -16,6 +16,7 @@ from .fields import PLACE, Fields, Options, State
 from .kinds import RANK
 from .modes import intercepting
 from .rule import Kind, Program, Rule, Structure, Wrapper, assembled, only, program
+from .versions import share_versions
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -174,8 +175,10 @@ class GroupSpec:
             and storage.is_lacking(state, codecs.get(state.name), held)
         ]
         options = {**self.options, PLACE: len(states)} if any(callable(s.init) for s in lacking) else self.options
+        others = states.values()
         for state in lacking:
-            states[p].update(storage.create(state, codecs.get(state.name), p, options, self.rule.view))
+            made = storage.create(state, codecs.get(state.name), p, options, self.rule.view)
+            states[p].update(made if options.get("differentiable") else share_versions(made, others))
         if not at_construction:
             storage.create_compensation(states, p, codecs)
         return any(state in self.rule.state for state in lacking)

@@ -300,6 +300,12 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         """
         return self._dispatch.name(self.param_groups[0])
 
+    def _repr_html_(self) -> str:
+        """Return the groups for a notebook, with the options that matter; all of them lie folded below."""
+        from .notebook import of_optimizer
+
+        return of_optimizer(self)
+
     def explain(self) -> str:
         """Print, and return, the code that runs for each parameter group: C, or Triton where `fused=True` asks for it.
 

@@ -9,11 +9,12 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from html import escape
 from typing import Any
 
 from torch import nn
 
-from .text import table
+from .text import html_table, table
 
 Options = Mapping[str, Any]
 Predicate = Callable[[str, nn.Module, nn.Parameter], bool]
@@ -40,8 +41,14 @@ class ParamGroups(list[dict[str, Any]]):
 
     def __str__(self) -> str:
         """Return a table: each group's name, tensors, elements, options, and the names of some parameters."""
-        rows = [("group", "tensors", "parameters", "options", "such as"), *map(_row, self)]
-        return "\n".join([*table(rows), *([self.remark] if self.remark else [])])
+        return "\n".join([*table(self._rows()), *([self.remark] if self.remark else [])])
+
+    def _repr_html_(self) -> str:
+        """Return the same table for a notebook."""
+        return html_table(self._rows()) + (f"<p>{escape(self.remark)}</p>" if self.remark else "")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [("group", "tensors", "parameters", "options", "such as"), *map(_row, self)]
 
 
 def _row(group: dict[str, Any]) -> tuple[str, ...]:

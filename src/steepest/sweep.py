@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from . import registry
 from .fields import Search
 from .optimizer import Optimizer
-from .text import table
+from .text import html_table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,10 +102,17 @@ class LrRange:
 
     def __str__(self) -> str:
         """Return the recommendation, each repeat's rates, and remarks."""
+        return "\n".join([self._headline(), "", *table(self._rows()), *self.remarks])
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook."""
+        remarks = "".join(f"<li>{escape(remark)}</li>" for remark in self.remarks)
+        return f"<p>{escape(self._headline())}</p>{html_table(self._rows())}<ul>{remarks}</ul>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("repeat", "steepest fall", "lowest loss", "diverges")]
         figures = zip(self.steepest, self.lowest, self.diverges, strict=True)
-        rows += [(str(number), *map(in_words, rates)) for number, rates in enumerate(figures, 1)]
-        return "\n".join([self._headline(), "", *table(rows), *self.remarks])
+        return [*rows, *((str(number), *map(in_words, rates)) for number, rates in enumerate(figures, 1))]
 
     def _headline(self) -> str:
         if self.recommended is None:

@@ -167,6 +167,46 @@ def test_new_state_grows_its_version_too() -> None:
     assert new.any()
 
 
+def test_state_shares_a_version_counter_and_nothing_else() -> None:
+    params = parameters(SHAPES)
+    optimizer = AdamW(params, fused=True)
+    stepped(optimizer, 2)
+    state = [x for held in optimizer.state.values() for x in held.values()]
+    versions, versions_of_params = ([x._version for x in tensors] for tensors in (state, params))
+    state[0].add_(1)
+    assert [x._version for x in state] == [version + 1 for version in versions]
+    assert [x._version for x in params] == versions_of_params
+    assert len({x.untyped_storage().data_ptr() for x in state}) == len(state)
+    assert all(x._base is None and x.is_leaf for x in state)
+
+
+def test_loaded_state_has_counters_of_its_own_which_grow_too() -> None:
+    optimizer = AdamW(params := parameters(SHAPES), fused=True)
+    stepped(optimizer, 2)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p in params:
+        x = torch.ones(p.shape, requires_grad=True)
+        late = (x * optimizer.state[p]["exp_avg"]).sum()
+        with ran_native(optimizer):
+            optimizer.step()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            late.backward()
+
+
+def test_state_of_differentiable_steps_shares_nothing() -> None:
+    """One step's graph saves state that another parameter's step must not seem to overwrite."""
+    params = [torch.ones(size, requires_grad=True).clone() for size in (3, 2)]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer = AdamW(params, differentiable=True)
+    optimizer.step()
+    first, second = (optimizer.state[p]["exp_avg"] for p in params)
+    before = second._version
+    with torch.no_grad():
+        first.add_(1)
+    assert second._version == before
+
+
 # -- what others do -------------------------------------------------------------------------------------------------
 
 

@@ -21,8 +21,9 @@ from . import reference
 from .base import Executor, ExecutorChoice
 from .sparse import keeps_sparse
 
-NOT_TRACED = ("state_dtype", "parameter_rounding", "skip_nonfinite")
-"""Options with which a step is not traced: coded state, and steps that depend on the values of gradients."""
+NOT_TRACED = ("fused", "state_dtype", "parameter_rounding", "skip_nonfinite")
+"""Options with which a step is not traced: a kernel that is asked for, coded state, and steps that depend on the values
+of gradients."""
 
 
 def can_trace(optimizer: Any) -> bool:

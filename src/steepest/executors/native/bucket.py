@@ -15,6 +15,7 @@ from torch.autograd.graph import increment_version
 
 from ...rule import Program
 from ...trace import RuleError, Trace, trace, with_count
+from ...versions import distinct_versions
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory, copied_like, same_layout
 from ..phases import has_known_extents
@@ -143,8 +144,9 @@ class KernelBucket:
         if self._blocks < 0:
             raise UnsupportedError(self._reason())
         if self._changed or self.params[0].is_complex():  # a conjugate view lies where its tensor does
-            self._written = [*self.params, *(held[name] for name in self._keys[2:] for held in self.states)]
-            _refuse_views(self._written)
+            written = [*self.params, *(held[name] for name in self._keys[2:] for held in self.states)]
+            _refuse_views(written)
+            self._written = distinct_versions(written)
             self._changed.value = 0
 
     @property

@@ -106,7 +106,7 @@ def interpreter() -> Interpreter:
         UnsupportedError: this torch does not have a DLPack exchange interface that we know.
     """
     api = ctypes.pythonapi
-    functions = (api.PyList_GetItem, api.PyDict_GetItem, api.PyObject_Type, api.Py_DecRef)
+    functions = (api.PyList_GetItem, api.PyDict_GetItemWithError, api.PyObject_Type, api.Py_DecRef)
     addresses = [ctypes.cast(f, ctypes.c_void_p).value for f in functions]
     clear = ctypes.cast(api.PyErr_Clear, ctypes.c_void_p).value
     return Interpreter(*addresses, _view_function(), clear, id(Tensor), id(torch.nn.Parameter), id(None))

@@ -1,10 +1,10 @@
 """Learning-rate schedules: a factor on every group's rate, as a pure function of a trial's progress.
 
-A schedule is one function of `SHAPES`. Its keyword arguments are its options, which `OPTIONS` declares once for all.
+A schedule is one function of `steepest.schedules`. Its keyword arguments are its options, which `OPTIONS` declares once
+for all.
 """
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from steepest import registry
 from steepest.fields import Field, Search, hyper
+from steepest.schedules import LENGTH, constant, cosine, in_steps, inverse_sqrt, is_length, linear, wsd
 from steepest.study.errors import UsageError
 from steepest.study.suggest import choices
 
@@ -21,66 +22,6 @@ SCHEDULE: Final = "schedule"
 """The key of a schedule in an optimizer's brackets, and in a search space."""
 
 
-def constant(step: int, steps: int) -> float:
-    """Return 1 at every step."""
-    return 1.0
-
-
-def cosine(step: int, steps: int, *, warmup: int, final: float) -> float:
-    """Return the factor of a warm-up, then of half a cosine (Loshchilov and Hutter 2017, without restarts).
-
-    The rate would be `final` one step after the last.
-
-    >>> [round(cosine(step, 40, warmup=2, final=0.0), 3) for step in (0, 1, 2, 21, 39)]
-    [0.5, 1.0, 1.0, 0.5, 0.002]
-    """
-    if step < warmup:
-        return _rise(step, warmup)
-    return _fall(0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))), final)
-
-
-def linear(step: int, steps: int, *, warmup: int, final: float) -> float:
-    """Return the factor of a warm-up, then of a straight line to `final`.
-
-    >>> [linear(step, 40, warmup=2, final=0.0) for step in (0, 2, 21)]
-    [0.5, 1.0, 0.5]
-    """
-    return _rise(step, warmup) if step < warmup else _fall((steps - step) / max(1, steps - warmup), final)
-
-
-def wsd(step: int, steps: int, *, warmup: int, cooldown: int, final: float) -> float:
-    """Return the factor of a warm-up, of a stable rate, and of a decay over the last `cooldown` steps.
-
-    Source: Hu et al. 2024, "MiniCPM", arXiv:2404.06395. The decay is 1 - √x over its share x, from Hägele et al. 2024,
-    "Scaling laws and compute-optimal training beyond fixed training durations", arXiv:2405.18392. They found it better
-    than a straight line; MiniCPM decays exponentially, and never reaches 0.
-
-    >>> [wsd(step, 40, warmup=2, cooldown=8, final=0.0) for step in (0, 2, 32, 34)]
-    [0.5, 1.0, 1.0, 0.5]
-    """
-    if step < warmup:
-        return _rise(step, warmup)
-    start = max(warmup, steps - cooldown)
-    return 1.0 if step <= start else _fall(1 - math.sqrt((step - start) / (steps - start)), final)
-
-
-def inverse_sqrt(step: int, steps: int, *, warmup: int) -> float:
-    """Return the factor of a warm-up, then of a fall with the square root of the step (Vaswani et al. 2017).
-
-    >>> [inverse_sqrt(step, 40, warmup=2) for step in (0, 1, 7)]
-    [0.5, 1.0, 0.5]
-    """
-    return _rise(step, warmup) if step < warmup else math.sqrt(max(1, warmup) / (step + 1))
-
-
-def _rise(step: int, warmup: int) -> float:
-    return (step + 1) / warmup
-
-
-def _fall(part: float, final: float) -> float:
-    return final + (1 - final) * part
-
-
 SHAPES: Final[dict[str, Callable[..., float]]] = {
     shape.__name__: shape for shape in (constant, cosine, linear, wsd, inverse_sqrt)
 }
@@ -88,21 +29,14 @@ SHAPES: Final[dict[str, Callable[..., float]]] = {
 
 def _length(value: Any) -> Any:
     """Return a number of steps, or a share of them in [0, 1), as it is. Raise TypeError for anything else."""
-    is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if is_steps or (isinstance(value, float) and 0 <= value < 1):
-        return value
-    raise TypeError
-
-
-def _in_steps(length: float, steps: int) -> int:
-    return length if isinstance(length, int) else round(length * steps)
+    if not is_length(value):
+        raise TypeError
+    return value
 
 
 def _declared(**options: Field) -> dict[str, Field]:
     return {name: option.named(name, keyword_only=True) for name, option in options.items()}
 
-
-LENGTH: Final = "a whole number of steps, or a share of the steps in [0, 1)"
 
 OPTIONS: Final = _declared(
     warmup=hyper(0.05, "length of the straight rise", convert=_length, words=LENGTH, search=Search(0.01, 0.2)),
@@ -179,7 +113,7 @@ class Schedule:
 
     def _argument(self, key: str, steps: int) -> Any:
         value = self.values[key]
-        return _in_steps(value, steps) if OPTIONS[key].convert is _length else value
+        return in_steps(value, steps) if OPTIONS[key].convert is _length else value
 
     def check_lengths(self, steps: int) -> None:
         """Raise UsageError if its parts are longer than a trial of so many steps."""
