@@ -1,7 +1,7 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
 # make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
-# make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
+# make gpu-test: the Triton executor, compiled and interpreted on a CPU, in ten minutes; it needs no GPU.
 # make dist: wheel and sdist, installed into an environment of their own, in two minutes.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3

@@ -132,7 +132,7 @@ def test_coded_state_has_the_native_executors_bits(
     cls: type[Optimizer], coding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dtype, options = CODINGS[coding]
-    start = [drawn(shape, seed, dtype) for seed, shape in enumerate([(64, 68), (7,), (0,), (4099,)])]
+    start = [drawn(shape, seed, dtype) for seed, shape in enumerate([(7,), (4099,), (0,)])]
     found, expected = both(monkeypatch, cls, {**lively(cls), **options}, start, gradients(start, 3, dtype))
     assert same_bits(found, expected)
 

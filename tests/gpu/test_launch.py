@@ -60,7 +60,7 @@ def _driver() -> Iterator[None]:
 def test_triton_takes_the_arguments_of_a_launch(cls: type[Optimizer], is_aligned: bool) -> None:
     kernel = kernel_of(cls, {})
     slots = [[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots)
-    table, owners = tables.Tables(BLOCK).of(slots, [0, 1], [0, 0])
+    table, owners = tables.Tables(BLOCK, (0, 1)).of(slots, [0, 1], [0, 0])
     rows = [(0.5,) * 20] * 2
     constants = tables.Constants().of(rows, kernel.real, table.device)
     doubles = tables.Constants().of(rows, torch.float64, table.device)

@@ -132,7 +132,7 @@ def slots(sizes: tuple[int, ...], offset: int = 0) -> list[list[torch.Tensor]]:
 
 def test_a_table_has_addresses_sizes_first_tiles_rows_and_streams() -> None:
     made, streams = slots((BLOCK + 1, 0, 3, 2 * BLOCK)), [7, 8, 9, 1 << 40]
-    held = tables.Tables(BLOCK)
+    held = tables.Tables(BLOCK, (0, 1))
     table, owners = held.of(made, [0, 1, 0, 2], streams)
     assert owners.tolist() == [0, 0, 2, 3, 3]
     assert owners.dtype == torch.int32
@@ -142,7 +142,7 @@ def test_a_table_has_addresses_sizes_first_tiles_rows_and_streams() -> None:
 
 
 def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None:
-    made, held = slots((5, 6)), tables.Tables(BLOCK)
+    made, held = slots((5, 6)), tables.Tables(BLOCK, (0, 1))
     first = held.of(made, [0, 0], [0, 0])
     assert all(old is new for old, new in zip(first, held.of(made, [0, 0], [0, 0]), strict=True))
     made[1][0] = torch.zeros(5)
@@ -159,11 +159,14 @@ def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None
 
 
 def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:
-    held = tables.Tables(BLOCK)
+    held = tables.Tables(BLOCK, (0, 1))
     held.of(slots((5, 6), offset=1), [0, 0], [0, 0])
     assert not held.is_aligned
     held.of(slots((5, 6), offset=4), [0, 0], [0, 0])
     assert held.is_aligned
+    of_first = tables.Tables(BLOCK, (0,))
+    of_first.of([slots((5, 6))[0], slots((5, 6), offset=1)[0]], [0, 0], [0, 0])
+    assert of_first.is_aligned
 
 
 # -- counters --------------------------------------------------------------------------------------------------------

@@ -95,7 +95,8 @@ class Launcher:
 
     def __post_init__(self) -> None:
         """Keep nothing yet."""
-        self._tables, self._rounded, self._doubles = Tables(self.kernel.block), Constants(), Constants()
+        elements = [place for place, slot in enumerate(self.kernel.slots) if slot.layout == "like"]
+        self._tables, self._rounded, self._doubles = Tables(self.kernel.block, elements), Constants(), Constants()
         self._room: dict[str, Any] = {}
 
     def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:

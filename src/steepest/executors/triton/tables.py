@@ -43,9 +43,11 @@ class Tables:
 
     Attributes:
         block: the number of elements of a tile.
+        places: the places of the addresses that tiles of elements are loaded from, among all addresses of a row.
     """
 
     block: int
+    places: Sequence[int]
     _rows: list[tuple[int, ...]] = field(default_factory=list)
     _table: Any = None
     _owners: Any = None
@@ -74,8 +76,8 @@ class Tables:
 
     @property
     def is_aligned(self) -> bool:
-        """True if all addresses of the table are multiples of `ALIGNMENT` bytes."""
-        return all(address % ALIGNMENT == 0 for row in self._rows for address in row[: -len(COLUMNS)])
+        """True if all addresses of elements are multiples of `ALIGNMENT` bytes. Those of single numbers do not count."""
+        return all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
 
 
 @dataclass(eq=False)
