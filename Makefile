@@ -1,16 +1,19 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
-# make test-all: the same with every combination, the slow tests and the other libraries' (make parity), in half an hour.
+# make test-all: the same with every combination, the slow tests, other libraries' (make parity) and adapters, in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
 # make gpu-test: the Triton executor, compiled and interpreted on a CPU, in ten minutes; it needs no GPU.
+# make docs: the documentation site in build/site, to be opened without a server.
 # make dist: wheel and sdist, installed into an environment of their own, in two minutes.
+# make adapters: what goes into other trainers and array libraries, tested with them in an environment of their own.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(VENV)/gpu
+ADAPTERS := $(VENV)/adapters
 
-.PHONY: setup study test lint types imports pytest test-all parity gpu-test soak gallery bench dist clean
+.PHONY: setup study test lint types imports pytest test-all parity adapters gpu-test soak gallery docs bench dist clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -42,14 +45,27 @@ imports: setup
 pytest: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-test-all: lint types imports parity
+test-all: lint types imports parity $(ADAPTERS)/.installed
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants
+	STEEPEST_MATRIX=full $(ADAPTERS)/bin/python -m pytest tests/adapters
 
 # zij asks for torch < 2.13, timm for a torchvision of torch's own build, kron-torch for triton; their optimizers need none.
 parity: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps zij timm kron-torch quad-torch
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest tests/variants
+
+# An environment of its own that sees the packages of $(VENV) and adds what they lack: pip tells what is missing, torch stays
+# as it is, and no other test imports Keras or JAX, whose threads do not go with forks.
+adapters: $(ADAPTERS)/.installed
+	$(ADAPTERS)/bin/python -m pytest tests/adapters
+
+$(ADAPTERS)/.installed: pyproject.toml constraints.txt $(STAMP)
+	$(BIN)/python -m venv --clear --without-pip $(ADAPTERS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
+		> "$$($(ADAPTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
+	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,optax]'
+	touch $@
 
 # Next to torch and not into its environment: torch would import it, and no other test may need it.
 gpu-test: $(GPU)/.installed
@@ -64,6 +80,9 @@ soak: setup
 
 gallery: setup
 	$(BIN)/python docs/gallery.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: setup
 	$(BIN)/steepest bench step --json benchmarks/results/step.json

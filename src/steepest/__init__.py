@@ -210,8 +210,10 @@ _HOMES = {
     "create": "catalogue:create",
     "groups": "param_groups",
     "info": "catalogue:info",
+    "keras": "keras",
     "lr_range": "sweep:lr_range",
     "names": "catalogue:names",
+    "optax": "optax",
     "schedules": "schedules",
     "update_bn": "weights:update_bn",
 }

@@ -228,13 +228,20 @@ def values(
         else:
             for entry, v in declared.unpack(declared.settle(value)).items():
                 (switches if v is None else numbers)[entry] = v
-    for transform in transforms.order():
-        if transform.numbers is not None:
-            numbers.update(transform.numbers(options, shared))
+    numbers.update(numbers_of_transforms(options, shared))
     if any(isinstance(v, Tensor) for v in numbers.values()):
         read = Tensor.squeeze if _stay_tensors(options) else Tensor.item
         numbers = {n: read(v) if isinstance(v, Tensor) else v for n, v in numbers.items()}
     return numbers, switches
+
+
+def numbers_of_transforms(options: Options, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run-time numbers that transforms read in addition to a group's own; see `Transform.numbers`."""
+    numbers: dict[str, Any] = {}
+    for transform in transforms.order():
+        if transform.numbers is not None:
+            numbers.update(transform.numbers(options, shared))
+    return numbers
 
 
 def _stay_tensors(options: Options) -> bool:

@@ -20,7 +20,7 @@ from ..norms import norm_over_ranks, total_norm
 from ..rule import Rule, Shared
 from ..transforms.unscale import FOUND_INF, GRAD_SCALE
 from . import shards, sparse
-from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, MakeBuckets, UnsupportedError
+from .base import PLAIN_TYPES, ActiveParams, Bucket, ExecutorChoice, ExecutorName, MakeBuckets, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
 from .compiled import COMPILED
 from .partition import Buckets, in_waves
@@ -167,6 +167,8 @@ class Dispatch:
     def reads_found_inf(self, param_groups: list[Group]) -> bool:
         """Return whether the executors of all groups read ``found_inf`` on the device, so that the host need not."""
         if not all(group.get("fused") and group.get("capturable") for group in param_groups):
+            return False
+        if not all(type(p) in PLAIN_TYPES for group in param_groups for p in group["params"]):
             return False
         specs = (s for group in param_groups for s in groups.specs_of(self._cls, group, group["params"]).values())
         return all(choose(spec).executor.is_capturable for spec in specs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..fields import Options, hyper
@@ -42,7 +41,7 @@ def clip_factor(max_norm: float, norm: Tensor) -> Tensor:
 
     It is NaN for a norm that is NaN.
     """
-    factor: Tensor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    factor: Tensor = (max_norm / (norm + 1e-6)).clip(max=1.0)  # a method that arrays of NumPy and JAX have too
     return factor
 
 

@@ -76,7 +76,7 @@ class Tables:
 
     @property
     def is_aligned(self) -> bool:
-        """True if all addresses of elements are multiples of `ALIGNMENT` bytes. Those of single numbers do not count."""
+        """True if all addresses of elements are multiples of `ALIGNMENT` bytes; those of single numbers may be others."""
         return all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
 
 
