@@ -76,7 +76,7 @@ class Tables:
 
     @property
     def is_aligned(self) -> bool:
-        """True if all addresses of elements are multiples of `ALIGNMENT` bytes; those of single numbers may be others."""
+        """True if all addresses of elements, not those of single numbers, are multiples of `ALIGNMENT` bytes."""
         return all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
 
 
