@@ -1,7 +1,7 @@
 # make study: everything from a fresh clone to a report. make test: everything that must hold before a change lands.
 # make test-all: the same with every combination, the slow tests, other libraries' (make parity) and adapters, in half an hour.
 # make gallery: every optimizer on the main surfaces, for docs/gallery.md, in a few minutes.
-# make gpu-test: the Triton executor, compiled and interpreted on a CPU, in ten minutes; it needs no GPU.
+# make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
 # make docs: the documentation site in build/site, to be opened without a server.
 # make dist: wheel and sdist, installed into an environment of their own, in two minutes.
 # make adapters: what goes into other trainers and array libraries, tested with them in an environment of their own.
