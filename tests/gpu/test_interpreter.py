@@ -178,7 +178,9 @@ def test_counts_on_the_device_give_the_same_bits(
     assert same_bits(found, expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"max_norm": 0.5}, {"update_rms": 1.0}, {"state_dtype": "int8"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"max_norm": 0.5}, {"zclip": 2.5}, {"update_rms": 1.0}, {"state_dtype": "int8"}], ids=str
+)
 def test_a_capturable_step_reads_no_tensor_and_leaves_bad_steps_out(
     options: Options, monkeypatch: pytest.MonkeyPatch, no_waits: Callable[[], None]
 ) -> None:
