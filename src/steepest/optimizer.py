@@ -76,6 +76,8 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
     """Other names of the class, each with the options that it stands for. Subclasses do not inherit them."""
     takes_schedule: ClassVar[bool] = True
     """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
+    usual_schedule: ClassVar[str] = ""
+    """The schedule that studies give the class; empty for the study's own. An optimizer's brackets may name another."""
     takes_estimates: ClassVar[bool] = False
     """True for a class that is fed with more than gradients between its steps, by its method ``update_hessian``."""
 
