@@ -46,7 +46,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 pytest: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 40 --durations-min 2
 
 test-all: lint types imports parity $(ADAPTERS)/.installed
 	STEEPEST_MATRIX=full $(BIN)/python -m pytest --numprocesses auto --dist worksteal --ignore tests/variants

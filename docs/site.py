@@ -2,6 +2,7 @@
 
 * Equations (fences of language ``math``) become MathML, which browsers draw without a script.
 * A link that leaves docs/, to code or to the changelog, keeps its words and loses its target.
+* The search finds its worker in the site, not in a network.
 * The pages of optimizers and of the interface are listed, and the latter made, from what the library finds.
 """
 
@@ -17,6 +18,9 @@ from mkdocs.structure.files import File
 from steepest import registry
 
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)")
+
+SHIM = re.compile(r"https:[^\"]*/iframe-worker/shim")
+"""The address that the theme's plugin for reading offline would fetch."""
 
 INTERFACE = {
     "Optimizers": ("steepest.optimizer.Optimizer", "steepest.create", "steepest.info", "steepest.names"),
@@ -48,8 +52,8 @@ def on_config(config: Any) -> Any:
 def _filled(entry: dict[str, Any]) -> dict[str, Any]:
     ((title, target),) = entry.items()
     if target == "optimizers/":
-        names = sorted(registry.optimizers())
-        return {title: ["optimizers/README.md", *(f"optimizers/{name}.md" for name in names)]}
+        pages = [{cls.__name__: f"optimizers/{name}.md"} for name, cls in sorted(registry.optimizers().items())]
+        return {title: ["optimizers/README.md", *pages]}
     if target == "api/":
         return {title: [_place(part) for part in INTERFACE]}
     return entry
@@ -76,6 +80,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return link[1] if target.startswith("..") else link[0]
 
     return LINK.sub(kept, markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Take the script of the offline search from the site itself."""
+    return SHIM.sub(posixpath.relpath("assets/iframe-worker.js", posixpath.dirname(page.url) or "."), output)
+
+
+def on_post_template(output: str, **_: Any) -> str:
+    """Do the same for pages that are no document: 404.html."""
+    return SHIM.sub("assets/iframe-worker.js", output)
 
 
 def as_mathml(source: str, *_: Any, **__: Any) -> str:

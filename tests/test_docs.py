@@ -15,7 +15,9 @@ from steepest import Optimizer
 from steepest.describe import describe
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCS = ROOT / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *(DOCS / "zh").rglob("*.md")]) + TUTORIALS
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -30,6 +32,7 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_readme_shows_the_rule_and_the_equations_that_are_in_the_library() -> None:
     shown = blocks("README.md", "python")[1]
+    assert shown == blocks("docs/index.md", "python")[0]
     source = (ROOT / "src/steepest/rules/adadelta.py").read_text(encoding="utf-8")
     body = [line.strip() for line in shown.strip().splitlines()[1:]]
     assert all(line in source for line in body)
@@ -65,7 +68,7 @@ def test_the_linear_regression_example_reaches_least_squares(capsys: pytest.Capt
     assert "least squares" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(page.parts[-2:]))
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     local = [link for link in links if "://" not in link]
@@ -83,12 +86,7 @@ def test_importing_the_library_needs_torch_alone() -> None:
     assert done.stdout.strip() == "[]"
 
 
-RUN = sorted(
-    [*(ROOT / "docs" / "tutorials").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md"), ROOT / "docs" / "index.md"]
-)
-
-
-@pytest.mark.parametrize("page", RUN, ids=lambda page: f"{page.parent.name}-{page.stem}")
+@pytest.mark.parametrize("page", [DOCS / "index.md", *TUTORIALS], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_one_after_the_other(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,3 +95,22 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     for number, block in enumerate(blocks(str(page.relative_to(ROOT)), "python"), 1):
         if not block.startswith("def adadelta"):  # the rule itself, which another test compares with the library's
             exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+TRANSLATED = {DOCS / "zh" / "README.md": ROOT / "README.md"} | {
+    DOCS / "zh" / "tutorials" / page.name: page for page in TUTORIALS
+}
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.stem)
+def test_a_translation_has_the_structure_of_its_page(page: Path) -> None:
+    """The same headings by level, blocks of code to the letter, tables by their numbers of rows and columns."""
+    ours, theirs = (structure(path.read_text(encoding="utf-8")) for path in (page, TRANSLATED[page]))
+    assert ours == theirs
+
+
+def structure(text: str) -> list[str]:
+    fences = re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.*?^```", "CODE", text, flags=re.DOTALL | re.MULTILINE)
+    shapes = [re.sub(r"[^#|]", "", line) for line in prose.splitlines() if line.startswith(("#", "|"))]
+    return [*fences, *shapes]

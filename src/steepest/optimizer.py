@@ -76,6 +76,8 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
     """Other names of the class, each with the options that it stands for. Subclasses do not inherit them."""
     takes_schedule: ClassVar[bool] = True
     """True where a schedule of the learning rate makes sense: not for a rule that finds its step sizes itself."""
+    usual_schedule: ClassVar[str] = ""
+    """The schedule that studies give the class; empty for the study's own. An optimizer's brackets may name another."""
     takes_estimates: ClassVar[bool] = False
     """True for a class that is fed with more than gradients between its steps, by its method ``update_hessian``."""
 
@@ -363,17 +365,18 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._found_inf() and not self._is_skipped():
-            self._step_groups(loss if given is None else given)
+        found = self._found_inf() if self._dispatch.reads_found_inf(self.param_groups) else None
+        if (found is not None or not self._has_found_inf()) and not self._is_skipped():
+            self._step_groups(loss if given is None else given, found)
         return loss
 
-    def _step_groups(self, loss: Any) -> None:
+    def _step_groups(self, loss: Any, found: Any) -> None:
         if loss is None and self.needs_loss(self.param_groups[0]):
             raise ValueError(
                 f"the step of {type(self).__name__} depends on the loss, and step() was given none; call "
                 "step(loss=loss), or step(closure) with a closure that returns it"
             )
-        shared = shared_numbers(type(self), self.param_groups, self._grad_scale(), self._holder)
+        shared = shared_numbers(type(self), self.param_groups, self._grad_scale(), found, self._holder)
         if torch.compiler.is_compiling():
             compiled.step(self, shared)
             return

@@ -168,7 +168,7 @@ class Walkthrough:
     def _evaluated(self, loss: Any) -> Evaluated:
         """Return the values that the next step starts from, and its equations. Nothing is written."""
         cls, group, p = type(self._optimizer), self._group, self._parameter
-        over_groups = shared_numbers(cls, [group], None, "")
+        over_groups = shared_numbers(cls, [group], None, None, "")
         numbers, switches = groups.values(cls.fields, group, over_groups)
         rule = self._rule
         spec = GroupSpec.under(cls, rule, group, switches, over_groups)

@@ -132,6 +132,20 @@ def test_a_sample_is_seconds_per_step() -> None:
     assert ready.sample(clock.timer) == pytest.approx(2.6e-3)
 
 
+def test_on_a_device_the_in_place_add_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    add = torch._foreach_add_
+    monkeypatch.setattr(
+        torch, "_foreach_add_", lambda tensors, number: (calls.append(len(tensors)), add(tensors, number))
+    )
+    params = [torch.nn.Parameter(torch.zeros(4, device="meta")) for _ in range(3)]
+    lane = lanes.in_place_add(params, lanes.Timer())
+    calls.clear()
+    lane.step()
+    assert calls == [3]
+    assert lane.moved_bytes == 3 * 2 * 4 * 4
+
+
 def test_the_in_place_add_comes_back_to_where_it_began() -> None:
     params = [torch.nn.Parameter(torch.zeros(4))]
     add = lanes.in_place_add(params, lanes.Timer())

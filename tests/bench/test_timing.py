@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+import torch
 
 from steepest.bench import timing
 from steepest.collector import collector_paused
@@ -53,6 +54,33 @@ def test_the_device_is_waited_for_before_each_reading_of_the_clock() -> None:
 
     timing.Timer(clock, lambda: events.append("wait")).seconds(lambda: events.append("step"), 2)
     assert events == ["wait", "clock", "step", "step", "wait", "clock"]
+
+
+def test_a_device_is_timed_by_events_in_its_queue() -> None:
+    """A device that takes two seconds for each step, three of which the host has queued in no time."""
+    queue, log = [], []
+
+    class Event:
+        def record(self) -> None:
+            self.place = len(queue)
+            log.append("event")
+
+        def synchronize(self) -> None:
+            log.append("wait for event")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 2000.0 * (end.place - self.place)
+
+    timer = timing.EventTimer(clock=pytest.fail, synchronize=lambda: log.append("wait"), event=Event)
+    queue.append("of somebody else")
+    assert timer.seconds(lambda: queue.append("step"), 3) == 6.0
+    assert log == ["wait", "event", "event", "wait for event"]
+
+
+def test_each_device_has_its_timer() -> None:
+    assert type(timing.Timer.of("cpu")) is timing.Timer
+    assert type(timing.Timer.of("cuda")) is timing.EventTimer
+    assert timing.Timer.of("cuda").synchronize is torch.cuda.synchronize
 
 
 def fail_while_paused() -> None:

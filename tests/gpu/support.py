@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from torch import Tensor
 from cases import Options, buckets_of, label, spec_of
 from steepest import Optimizer
 from steepest.executors import choose
-from steepest.executors.triton import bucket, executor, library
+from steepest.executors.base import suits_planned
+from steepest.executors.triton import bucket, count, emit, executor, library
 from steepest.executors.triton.emit import Kernel
 from steepest.group import GroupSpec
 from test_executors import ROWS
+from test_storage import CODABLE, lively
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -32,10 +35,10 @@ def spec_for(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.
     return spec_of(cls([torch.ones(4, 3, dtype=dtype)], **options))
 
 
-POINTWISE = [(cls, options) for cls, options in ROWS if spec_for(cls, options).kind == "pointwise"]
-"""Each class whose rule is pointwise, with its defaults and with everything on."""
+KNOWN = [(cls, options) for cls, options in ROWS if suits_planned(spec_for(cls, options)) and "fused" in cls.fields]
+"""Each class that knows ``fused`` and is planned, with its defaults and with everything on."""
 
-TAKEN = [(cls, options) for cls, options in POINTWISE if not executor.unsupported(spec_for(cls, options))]
+TAKEN = [(cls, options) for cls, options in KNOWN if not executor.unsupported(spec_for(cls, options))]
 """Those that the Triton executor takes in float32."""
 
 ROWS_OF_DTYPES = [
@@ -46,20 +49,64 @@ ROWS_OF_DTYPES = [
 ]
 """Those that it takes, with each dtype in which it takes them."""
 
+CODINGS: dict[str, tuple[torch.dtype, Options]] = {
+    "int8": (torch.float32, {"state_dtype": "int8"}),
+    "bfloat16": (torch.float32, {"state_dtype": "bfloat16"}),
+    "stochastic": (torch.bfloat16, {"state_dtype": "int8", "parameter_rounding": "stochastic"}),
+    "kahan": (torch.bfloat16, {"state_dtype": "bfloat16", "parameter_rounding": "kahan"}),
+}
+"""Ways to store state and parameters in codecs, with the parameters' dtype."""
+
+CODED = [
+    pytest.param(cls, coding, id=f"{cls.__name__}-{coding}")
+    for cls, options in TAKEN
+    for coding in CODINGS
+    if not options and cls in CODABLE.values()
+]
+"""Classes whose state can be coded, in each way."""
+
+
+CAPTURABLE = [
+    pytest.param(cls, options, id=label(cls, options))
+    for cls, options in TAKEN
+    if not options and "capturable" in cls.fields and cls.rule.shared is None
+]
+"""Those that count on the device if they are asked to."""
+
 
 def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:
-    """The kernel for a parameter whose gradient and state have its dtype."""
-    spec = spec_for(cls, options, dtype)
+    """The kernel for a parameter whose gradient and plain state have its dtype. It is large enough to be coded."""
+    spec = spec_of(cls([torch.ones(64, 80, dtype=dtype)], **options))
     return bucket.kernel_like(spec, spec.options["params"][0])
 
 
-def compiled(source: str, real: torch.dtype, capability: int, *, is_aligned: bool, **options: Any) -> Any:
-    """What Triton makes of a kernel for a compute capability, with the texts of each stage."""
+def coded_kernel_of(cls: type[Optimizer], coding: str) -> Kernel:
+    """The kernel of a class for a way of storing."""
+    dtype, options = CODINGS[coding]
+    return kernel_of(cls, {**lively(cls), **options}, dtype)
+
+
+def compiled(kernel: Kernel, function: str, target: Any, *, is_aligned: bool = True, **options: Any) -> Any:
+    """What Triton makes of a function of a kernel for a target, with the texts of each stage."""
     compiler = importlib.import_module("triton.compiler")
-    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", capability, 32)
-    arguments = {"table": "*i64", "owners": "*i32", "constants": TYPES[real], "IS_ALIGNED": "constexpr"}
-    made = compiler.ASTSource(library.loaded(source), arguments, {"IS_ALIGNED": is_aligned})
-    return compiler.compile(made, target=target, options={**library.OPTIONS, **options})
+    rounded = TYPES[kernel.real]
+    if function == count.FUNCTION:
+        fixed, types = {}, dict(zip(count.ARGUMENTS, ("*i64", "*fp64", rounded, "*fp64", "i32"), strict=True))
+    else:
+        fixed, kinds = {"IS_ALIGNED": is_aligned}, ("*i64", "*i32", rounded, *("*fp64",) * 3)
+        types = {**dict(zip(emit.ARGUMENTS, kinds, strict=True)), "IS_ALIGNED": "constexpr"}
+    source = compiler.ASTSource(library.loaded(kernel.source)[function], types, fixed)
+    return compiler.compile(source, target=target, options={"num_warps": kernel.warps, **library.OPTIONS, **options})
+
+
+def amd() -> Any:
+    """A device of AMD's, gfx942, whose warps have 64 threads."""
+    return importlib.import_module("triton.backends.compiler").GPUTarget("hip", "gfx942", 64)
+
+
+def nvidia(capability: int) -> Any:
+    """A device of NVIDIA's of a compute capability, such as 80."""
+    return importlib.import_module("triton.backends.compiler").GPUTarget("cuda", capability, 32)
 
 
 def rounded_to_bfloat16(x: Any) -> Any:
@@ -80,6 +127,11 @@ subnormal ones as others.
 """
 
 
+def _reduced(language: Any, combine: Any, x: Any, axis: int) -> Any:
+    """A reduction, for the interpreter: Triton's own were made for the compiler when it was imported."""
+    return language.reduce(x, axis, combine)
+
+
 @contextlib.contextmanager
 def interpreting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Triton's interpreter run kernels, with right conversions of bfloat16."""
@@ -92,6 +144,9 @@ def interpreting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return theirs(x, source, target, rounding) if ours is None else ours(x)
 
     monkeypatch.setattr(interpreter, "_convert_float", convert)
+    language = triton.language
+    for name, combine in (("sum", language.standard._sum_combine), ("max", language.standard._elementwise_max)):
+        monkeypatch.setattr(language, name, partial(_reduced, language, combine))
     library.loaded.cache_clear()
     with triton.knobs.runtime.scope(), np.errstate(all="ignore"):
         triton.knobs.runtime.interpret = True
@@ -102,9 +157,10 @@ def interpreting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextlib.contextmanager
 def triton_for_fused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the Triton executor where the native executor is, so that ``fused=True`` asks for it on a CPU."""
-    ours = [replace(e, make_buckets=bucket.make_buckets) if e.name == "native" else e for e in choose.EXECUTORS]
+    ours = {"make_buckets": bucket.make_buckets, "is_capturable": True}
+    executors = tuple(replace(e, **ours) if e.name == "native" else e for e in choose.EXECUTORS)
     with monkeypatch.context() as patch:
-        patch.setattr(choose, "EXECUTORS", tuple(ours))
+        patch.setattr(choose, "EXECUTORS", executors)
         yield
 
 

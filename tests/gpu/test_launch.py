@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import steepest
-from steepest.executors.triton import bucket, library
+from steepest import Optimizer
+from steepest.executors.triton import library, tables
 from steepest.executors.triton.emit import BLOCK
 
 from .support import kernel_of
@@ -55,12 +56,18 @@ def _driver() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_aligned", [True, False])
-def test_triton_takes_the_arguments_of_a_launch(is_aligned: bool) -> None:
-    kernel, tables = kernel_of(steepest.AdamW, {}), bucket.Tables()
-    table, owners = tables.of([[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots))
-    constants = tables.constants((0.5,) * 20, kernel.real, table.device)
-    library.launch(kernel.source, table, owners, constants, is_aligned=is_aligned)
-    ((*grid, _, function, _, _, _, _, first, second, third, aligned),) = launched
-    assert grid == [4, 1, 1]
-    assert function == "update"
-    assert (first is table, second is owners, third is constants, aligned) == (True, True, True, is_aligned)
+@pytest.mark.parametrize("cls", [steepest.AdamW, steepest.LAMB], ids=lambda cls: str(cls.__name__))
+def test_triton_takes_the_arguments_of_a_launch(cls: type[Optimizer], is_aligned: bool) -> None:
+    kernel = kernel_of(cls, {})
+    slots = [[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots)
+    table, owners = tables.Tables(BLOCK, (0, 1)).of(slots, [0, 1], [0, 0])
+    rows = [(0.5,) * 20] * 2
+    constants = tables.Constants().of(rows, kernel.real, table.device)
+    doubles = tables.Constants().of(rows, torch.float64, table.device)
+    given = (table, owners, constants, doubles, doubles, doubles)
+    for each in kernel.launches:
+        library.launch(kernel, each.function, 4 if each.is_tiled else 2, given, IS_ALIGNED=is_aligned)
+    for arguments, each in zip(launched, kernel.launches, strict=True):
+        assert arguments[:3] == (4 if each.is_tiled else 2, 1, 1)
+        assert arguments[4] == each.function
+        assert all(ours is theirs for ours, theirs in zip((*given, is_aligned), arguments[9:], strict=True))

@@ -19,11 +19,13 @@ from steepest import Optimizer
 from steepest.executors import choose, torch_fused
 from steepest.executors.dispatch import source
 from steepest.executors.foreach import plan_for
-from steepest.executors.triton import bucket, emit, executor, library
-from steepest.executors.triton.emit import BLOCK
+from steepest.executors.triton import counters, emit, executor, library, tables
+from steepest.executors.triton.counters import HostCounters
+from steepest.executors.triton.emit import BLOCK, Kernel
+from steepest.fields import State
 from steepest.group import values
 
-from .support import POINTWISE, ROWS_OF_DTYPES, TAKEN, kernel_of, spec_for
+from .support import CODED, KNOWN, ROWS_OF_DTYPES, TAKEN, coded_kernel_of, kernel_of, spec_for
 
 LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", "Padam": "power"}
 """Words that the executor does not have in float64, by the class that needs them."""
@@ -31,29 +33,67 @@ LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", 
 
 def test_what_is_taken_and_what_is_not() -> None:
     def refused(dtype: torch.dtype) -> dict[str, str]:
-        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in POINTWISE}
-        return {name: reason for name, reason in reasons.items() if "takes sums" not in reason and reason}
+        reasons = {cls.__name__: executor.unsupported(spec_for(cls, options, dtype)) for cls, options in KNOWN}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     assert refused(torch.float32) == refused(torch.bfloat16) == {}
     lacking = {name: f"the Triton executor does not have {word} of float64 yet" for name, word in LACKING.items()}
     assert refused(torch.float64) == lacking
-    assert {"AdamW", "Lion", "NAdam", "Rprop"} <= {cls.__name__ for cls, _ in TAKEN}
-    assert len(TAKEN) >= 70
+    taken = {cls.__name__ for cls, _ in TAKEN}
+    assert {"AdamW", "Lion", "NAdam", "Rprop", "NovoGrad", "LAMB", "LARS", "Prodigy"} <= taken
+    assert len(TAKEN) >= 90
+    of_rows = executor.unsupported(spec_for(steepest.Lion, {"agc": 0.1}))
+    assert of_rows == "the Triton executor knows elements and whole tensors, no rows or columns"
+    of_columns = executor.unsupported(spec_for(steepest.Adafactor, {}))
+    assert "the rule keeps one number per row and one number per column" in of_columns
+
+
+def read_names(kernel: Kernel) -> dict[str, tuple[set[str], set[str]]]:
+    """The names that each function of a kernel stores, and those that it loads."""
+    functions = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
+    names = {f.name: [n for n in ast.walk(f) if isinstance(n, ast.Name)] for f in functions}
+    return {
+        name: (
+            {n.id for n in found if isinstance(n.ctx, ast.Store)},
+            {n.id for n in found if isinstance(n.ctx, ast.Load)},
+        )
+        for name, found in names.items()
+    }
+
+
+def check_text(kernel: Kernel) -> None:
+    """Check that a kernel's functions read what they name, name what they read, and leave gradients alone."""
+    read = read_names(kernel)
+    constants = set(re.findall(r"^(\w+) = tl\.constexpr", kernel.source, re.MULTILINE))
+    for launch in kernel.launches:
+        stored, loaded = read[launch.function]
+        assert loaded - stored <= {"tl", "triton", "range", *emit.ARGUMENTS, "IS_ALIGNED", *constants, *read}
+        assert not stored - loaded - {"inside"}
+    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
+    assert [slot.name for slot in kernel.slots[:2]] == ["p", "g"]
+    assert "tl.store(at_g +" not in kernel.source
 
 
 @pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
 def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
-    kernel = kernel_of(cls, options, dtype)
-    *functions, update = [n for n in ast.parse(kernel.source).body if isinstance(n, ast.FunctionDef)]
-    names = [n for n in ast.walk(update) if isinstance(n, ast.Name)]
-    stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-    loaded = {n.id for n in names if isinstance(n.ctx, ast.Load)}
-    known = {"tl", "triton", "table", "owners", "constants", "IS_ALIGNED", *(f.name for f in functions)}
-    assert loaded - stored <= known
-    assert not stored - loaded - {"inside"}
-    assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
-    assert kernel.slots[:2] == ("p", "g")
-    assert "tl.store(at_g +" not in kernel.source
+    check_text(kernel_of(cls, options, dtype))
+
+
+@pytest.mark.parametrize(("cls", "coding"), CODED)
+def test_the_text_of_coded_state(cls: type[Optimizer], coding: str) -> None:
+    kernel = coded_kernel_of(cls, coding)
+    check_text(kernel)
+    if any(slot.dtype != kernel.slots[0].dtype for slot in kernel.slots):
+        assert (kernel.block, kernel.warps) == (256, 1)
+
+
+def test_one_launch_for_elements_and_three_with_sums() -> None:
+    def launches(cls: type[Optimizer], **options: Any) -> list[str]:
+        return [launch.function for launch in kernel_of(cls, options).launches]
+
+    assert launches(steepest.AdamW) == launches(steepest.Lion, state_dtype="int8") == ["update"]
+    assert launches(steepest.NovoGrad) == launches(steepest.LAMB) == ["add_1", "combine_1", "update"]
+    assert launches(steepest.AdamW, update_rms=1.0) == ["add_1", "combine_1", "update"]
 
 
 def test_adamws_kernel() -> None:
@@ -90,39 +130,111 @@ def slots(sizes: tuple[int, ...], offset: int = 0) -> list[list[torch.Tensor]]:
     return [[torch.zeros(size + offset)[offset:] for size in sizes] for _ in range(2)]
 
 
-def test_a_table_has_addresses_sizes_and_first_tiles() -> None:
-    made = slots((BLOCK + 1, 0, 3, 2 * BLOCK))
-    tables = bucket.Tables()
-    table, owners = tables.of(made)
+def test_a_table_has_addresses_sizes_first_tiles_rows_and_streams() -> None:
+    made, streams = slots((BLOCK + 1, 0, 3, 2 * BLOCK)), [7, 8, 9, 1 << 40]
+    held = tables.Tables(BLOCK, (0, 1))
+    table, owners = held.of(made, [0, 1, 0, 2], streams)
     assert owners.tolist() == [0, 0, 2, 3, 3]
     assert owners.dtype == torch.int32
-    expected = [[p.data_ptr(), g.data_ptr(), p.numel(), first] for p, g, first in zip(*made, (0, 2, 2, 3), strict=True)]
-    assert table.tolist() == expected
-    assert tables.is_aligned
+    columns = zip(*made, (0, 2, 2, 3), (0, 1, 0, 2), streams, strict=True)
+    assert table.tolist() == [[p.data_ptr(), g.data_ptr(), p.numel(), *rest] for p, g, *rest in columns]
+    assert held.is_aligned
 
 
 def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None:
-    made, tables = slots((5, 6)), bucket.Tables()
-    first = tables.of(made)
-    assert all(old is new for old, new in zip(first, tables.of(made), strict=True))
+    made, held = slots((5, 6)), tables.Tables(BLOCK, (0, 1))
+    first = held.of(made, [0, 0], [0, 0])
+    assert all(old is new for old, new in zip(first, held.of(made, [0, 0], [0, 0]), strict=True))
     made[1][0] = torch.zeros(5)
-    changed = tables.of(made)
+    changed = held.of(made, [0, 0], [0, 0])
     assert not torch.equal(changed[0], first[0])
-    device = torch.device("cpu")
-    constants = tables.constants((0.1, 2.0), torch.float32, device)
-    assert tables.constants((0.1, 2.0), torch.float32, device) is constants
-    assert constants.tolist() == [torch.tensor(0.1).item(), 2.0]
-    assert tables.constants((0.1, 1e300), torch.float32, device).tolist()[1] == float("inf")
-    assert not tables.constants((0.0,), torch.float32, device).signbit()
-    assert tables.constants((-0.0,), torch.float32, device).signbit()
+    assert not torch.equal(held.of(made, [0, 1], [0, 0])[0], changed[0])
+    device, kept = torch.device("cpu"), tables.Constants()
+    constants = kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device)
+    assert kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device) is constants
+    assert constants.tolist() == [[torch.tensor(0.1).item(), 2.0], [3.0, 4.0]]
+    assert kept.of([(0.1, 1e300)], torch.float32, device).tolist()[0][1] == float("inf")
+    assert not kept.of([(0.0,)], torch.float32, device).signbit()
+    assert kept.of([(-0.0,)], torch.float32, device).signbit()
 
 
 def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:
-    tables = bucket.Tables()
-    tables.of(slots((5, 6), offset=1))
-    assert not tables.is_aligned
-    tables.of(slots((5, 6), offset=4))
-    assert tables.is_aligned
+    held = tables.Tables(BLOCK, (0, 1))
+    held.of(slots((5, 6), offset=1), [0, 0], [0, 0])
+    assert not held.is_aligned
+    held.of(slots((5, 6), offset=4), [0, 0], [0, 0])
+    assert held.is_aligned
+    of_first = tables.Tables(BLOCK, (0,))
+    of_first.of([slots((5, 6))[0], slots((5, 6), offset=1)[0]], [0, 0], [0, 0])
+    assert of_first.is_aligned
+
+
+# -- counters --------------------------------------------------------------------------------------------------------
+
+COUNTED = {"t": State("step", "step"), "mu_product": State("mu_product", "scalar")}
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of counters in each reading that would wait for a device, were the CPU one."""
+    seen: list[int] = []
+
+    def noted(column: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(len(column))
+        return stack(column)
+
+    stack = torch.stack
+    monkeypatch.setattr(counters, "is_read_always", lambda x: False)
+    monkeypatch.setattr(torch, "stack", noted)
+    return seen
+
+
+def counted(steps: list[float], dtype: torch.dtype = torch.float32) -> list[dict[str, Any]]:
+    return [{"step": torch.tensor(t, dtype=dtype), "mu_product": torch.tensor(1.0)} for t in steps]
+
+
+def test_counters_are_read_once_and_then_known(waits: list[int]) -> None:
+    states, rounded = counted([3.0, 8.0, 3.0]), torch.tensor(1 / 3).item()
+    held = HostCounters.of_each(COUNTED, states)
+    assert waits == [3, 3]
+    for step in range(1, 4):
+        assert held.is_current(COUNTED, states)
+        held.advance()
+        assert held.rows == [(t + step, 1.0 if step == 1 else rounded) for t in (3.0, 8.0, 3.0)]
+        held.store({"mu_product": [1 / 3] * 3})
+        assert [x["step"].item() for x in states] == [3.0 + step, 8.0 + step, 3.0 + step]
+    assert waits == [3, 3]
+
+
+def test_a_counter_that_somebody_has_written_is_read_again(waits: list[int]) -> None:
+    states = counted([1.0, 1.0])
+    held = HostCounters.of_each(COUNTED, states)
+    waits.clear()
+    states[1]["step"].fill_(9.0)
+    assert held.is_current(COUNTED, states)
+    assert waits == [2]
+    assert held.rows == [(1.0, 1.0), (9.0, 1.0)]
+    states[0]["step"] = torch.tensor(5.0)
+    assert not held.is_current(COUNTED, states)
+    del states[0]["step"]
+    assert not held.is_current(COUNTED, states)
+
+
+def test_a_count_is_rounded_as_its_tensor_is(waits: list[int]) -> None:
+    states = counted([2.0**24])
+    held = HostCounters.of_each(COUNTED, states)
+    held.advance()
+    assert held.rows == [(2.0**24 + 1, 1.0)]
+    held.store({})
+    assert held.rows == [(states[0]["step"].item(), 1.0)] == [(2.0**24, 1.0)]
+
+
+def test_on_a_cpu_counters_are_read_at_every_step() -> None:
+    states = counted([1.0])
+    held = HostCounters.of_each(COUNTED, states)
+    states[0]["step"].data.fill_(4.0)
+    assert held.is_current(COUNTED, states)
+    assert held.rows == [(4.0, 1.0)]
 
 
 # -- choice and refusals ---------------------------------------------------------------------------------------------
@@ -159,16 +271,10 @@ def chosen(cls: type[Optimizer], **options: Any) -> str:
 def test_asked_for_it_runs_what_torch_has_no_function_for() -> None:
     assert chosen(steepest.Lion, fused=True) == "triton"
     assert chosen(steepest.AdamW, fused=True, ema_decay=0.9) == "triton"
+    assert chosen(steepest.Lion, fused=True, state_dtype="int8") == "triton"
+    assert {chosen(cls, fused=True) for cls in (steepest.LAMB, steepest.NovoGrad, steepest.Prodigy)} == {"triton"}
     assert chosen(steepest.AdamW, fused=True) == "torch"
-    for refused, words in (
-        (lambda: chosen(steepest.LAMB, fused=True), "torch has no fused LAMB, and .* pointwise rules only"),
-        (lambda: chosen(steepest.NAdam, fused=True, capturable=True), "capturable=True"),
-        (lambda: chosen(steepest.Prodigy, fused=True), "prodigy takes sums over whole tensors"),
-        (lambda: chosen(steepest.Rprop, fused=True, update_rms=1.0), "pointwise rules only"),
-        (lambda: chosen(steepest.Lion, fused=True, state_dtype="bfloat16"), "exp_avg is stored in a codec"),
-    ):
-        with pytest.raises(RuntimeError, match=words):
-            refused()
+    assert chosen(steepest.NAdam, fused=True, capturable=True) == "triton"
 
 
 @pytest.mark.usefixtures("on_cuda")
@@ -186,6 +292,15 @@ def test_explain_shows_what_runs() -> None:
 
     assert "@triton.jit" in shown("cuda")
     assert "for (int64_t i = 0;" in shown("cpu")
+
+
+@pytest.mark.usefixtures("on_cuda")
+def test_a_group_on_several_kinds_of_device_is_refused() -> None:
+    spec = spec_for(steepest.Lion, {"fused": True})
+    for params in ([OnCuda(), torch.ones(2)], [torch.ones(2), OnCuda()]):
+        mixed = replace(spec, options={**spec.options, "params": params})
+        with pytest.raises(RuntimeError, match="`fused=True` runs on the CPU, and there are parameters on cuda"):
+            choose.choose(mixed)
 
 
 def test_parameters_on_a_cpu_never_ask_for_it() -> None:
@@ -231,7 +346,7 @@ def test_devices_that_are_too_old_or_of_another_maker(monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError, match=r"cuda:0 has compute capability 7.5, and the kernels need 8.0 or newer"):
         chosen(steepest.Lion, fused=True)
     monkeypatch.setattr(torch.version, "hip", "6.3")
-    with pytest.raises(RuntimeError, match="cuda:0 is an AMD device"):
+    with pytest.raises(RuntimeError, match="cuda:0 is an AMD device, for which kernels were compiled, but no launch"):
         chosen(steepest.Lion, fused=True)
 
 

@@ -313,3 +313,11 @@ def test_a_schedule_that_the_search_chose_is_told(
     row = next(row for row in settings_table(results.study).rows if row[0].text == "SGD")
     assert row[3].text == schedule
     assert f"warmup={chosen['SGD']['options']['warmup']:g}" in row[2].text
+
+
+@pytest.mark.parametrize("name", ["adamwschedulefree", "sgdschedulefree", "radamschedulefree"])
+def test_averages_take_the_place_of_a_schedule_unless_one_is_asked_for(name: str) -> None:
+    assert parse_config(name, {}, "cosine").schedule == "constant"
+    assert parse_config(f"{name}[schedule=cosine]", {}, "linear").schedule == "cosine"
+    assert parse_config(f"{name}[r=1.0]", {}, "cosine").schedule == "constant"
+    assert "lr" in parse_config(name, {}, "cosine").origin.ranges

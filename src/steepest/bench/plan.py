@@ -157,4 +157,4 @@ def check_device(device: str) -> None:
     """Raise `ValueError` for a device that is unknown, or that this machine does not have."""
     is_here = look_up("device", device, {"cpu": True, "cuda": torch.cuda.is_available()})
     if not is_here:
-        raise ValueError(f"torch {torch.__version__} finds no CUDA device here; leave --device cpu")
+        raise ValueError(f"--device {device}: torch {torch.__version__} finds no CUDA device here; leave --device cpu")

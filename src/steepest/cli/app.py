@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from steepest.cli import bench, listing, lr_range, planning, racing, run_study, run_suite, tracing, upkeep
+from steepest.cli import advising, bench, listing, lr_range, planning, racing, run_study, run_suite, tracing, upkeep
 from steepest.cli import explaining as explain_command
 from steepest.cli import replicate as replication
 from steepest.landscapes import explaining
 from steepest.landscapes.tracing import BUDGET, RATES
-from steepest.study import workloads
+from steepest.study import advice, workloads
 from steepest.study.optimizers.schedules import SHAPES
 from steepest.study.planning import suites
 from steepest.study.planning.budget import Budget, Given
@@ -376,6 +376,23 @@ def replicate(
     The folder of a study of several workloads stands for all of its studies.
     """
     raise typer.Exit(replication.replicate(folder, out, data_dir, WorkerLimits(jobs, time_limit)))
+
+
+@app.command("advise")
+def advise_(
+    workload: Annotated[
+        str | None, typer.Argument(metavar="WORKLOAD", help="The task: see `steepest list workloads`.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"What the network is made of: {', '.join(advice.KINDS)}.")
+    ] = None,
+    preset: Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the workload.")] = "quick",
+) -> None:
+    """Name two optimizers to compare on a task, why, what our studies say of them, and the command that compares them.
+
+    The kind of the network is read off the task's model; --kind says it for a loop of your own, or without a task.
+    """
+    advising.run(None if workload is None else workloads.find(workload), kind, preset)
 
 
 @app.command("lr-range")

@@ -159,6 +159,7 @@ class Executor:
         source: the code that runs for a group, for an executor that generates code.
         run_sums: runs a batch with other reductions in the place of its words', for an executor that can; see
             `steepest.executors.summed`.
+        is_capturable: whether buckets under ``capturable=True`` never wait for their device, nor for ``found_inf``.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Executor:
     is_opaque: bool = False
     source: Callable[[GroupSpec], str] | None = None
     run_sums: RunSums | None = None
+    is_capturable: bool = False
 
 
 @dataclass(frozen=True)

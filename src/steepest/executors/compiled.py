@@ -37,7 +37,7 @@ def can_trace(optimizer: Any) -> bool:
 
 def _can_trace_group(optimizer: Any, group: Options) -> bool:
     live = [p for p in group["params"] if p.grad is not None]
-    if any(group[option] for option in NOT_TRACED) or any(p.grad.is_sparse for p in live):
+    if any(group.get(option) for option in NOT_TRACED) or any(p.grad.is_sparse for p in live):
         return False
     rules = dict.fromkeys(groups.rules_of(type(optimizer), group, group["params"]))
     return all(_can_trace_rule(optimizer, rule, group, live) for rule in rules)

@@ -18,8 +18,9 @@ from ..group import NOTHING, GroupSpec
 from ..modes import Mode
 from ..norms import norm_over_ranks, total_norm
 from ..rule import Rule, Shared
+from ..transforms.unscale import FOUND_INF, GRAD_SCALE
 from . import shards, sparse
-from .base import ActiveParams, Bucket, ExecutorChoice, ExecutorName, MakeBuckets, UnsupportedError
+from .base import PLAIN_TYPES, ActiveParams, Bucket, ExecutorChoice, ExecutorName, MakeBuckets, UnsupportedError
 from .choose import EXECUTORS, after_refusal, beside_sparse, choose, under_mode
 from .compiled import COMPILED
 from .partition import Buckets, in_waves
@@ -163,6 +164,15 @@ class Dispatch:
         choices = ran[1] if ran is not None and ran[0] == specs else (shards.choose_for(spec)[1] for spec in specs)
         return ExecutorName.of(choices)
 
+    def reads_found_inf(self, param_groups: list[Group]) -> bool:
+        """Return whether the executors of all groups read ``found_inf`` on the device, so that the host need not."""
+        if not all(group.get("fused") and group.get("capturable") for group in param_groups):
+            return False
+        if not all(type(p) in PLAIN_TYPES for group in param_groups for p in group["params"]):
+            return False
+        specs = (s for group in param_groups for s in groups.specs_of(self._cls, group, group["params"]).values())
+        return all(choose(spec).executor.is_capturable for spec in specs)
+
     def prepare(self, group: Group, step: Step) -> Prepared | None:
         """Return the buckets and numbers of a group for one step; None for a group without a part in it."""
         grads = [g for p in group["params"] if (g := p.grad) is not None]
@@ -267,7 +277,8 @@ class Dispatch:
                 raise
         known = Known(self._samples(live, rules), list(places.values()), made)
         self.ran[id(group)] = tuple(specs), tuple(buckets.choice for buckets in made)
-        if has_first or step.mode or switches.get("capturable") or switches.get("differentiable"):
+        is_waiting = switches.get("capturable") and not all(buckets.choice.executor.is_capturable for buckets in made)
+        if has_first or step.mode or is_waiting or switches.get("differentiable"):
             self.known.pop(id(group), None)
         else:
             self.known[id(group)] = known
@@ -332,16 +343,18 @@ def source(spec: GroupSpec) -> str:
     return of_group(spec)
 
 
-def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, holder: str) -> dict[str, Any]:
+def shared_numbers(cls: Any, param_groups: list[Group], scale: Any, found: Any, holder: str) -> dict[str, Any]:
     """Return the numbers that all groups of a step share: the gradients' scale, and their norm if a group clips.
 
     Args:
         cls: the optimizer's class.
         param_groups: the optimizer's groups.
         scale: the factor by which the gradients are still multiplied; None for 1.
+        found: the tensor that is not 0 where the step is left out, for executors that read it; None for others.
         holder: the wrapper that handed over only a part of the parameters; see `sums.holder_of_parts`.
     """
-    numbers = {} if scale is None else {"grad_scale": scale}
+    numbers = {} if scale is None else {GRAD_SCALE: scale}
+    numbers |= {} if found is None else {FOUND_INF: found}
     clipping = clipping_groups(param_groups)
     if not clipping:
         return numbers

@@ -114,7 +114,7 @@ class BatchBucket:
     def step(self, numbers: Mapping[str, Any]) -> None:
         """Count the step, run the program, and store new scalar state."""
         self.counters.advance()
-        self.counters.store(self.run(self._batch(numbers)))
+        self.counters.store(self.run(self._batch({**numbers, **self.counters.values})))
 
     def _batch(self, numbers: Mapping[str, Any]) -> Batch:
         grads: list[Any] = [p.grad for p in self.params]
@@ -125,7 +125,7 @@ class BatchBucket:
         if params[0].is_complex():
             params, grads = [real_view(p) for p in params], [real_view(g.resolve_conj()) for g in grads]
             state = {name: [real_view(x) for x in column] for name, column in state.items()}
-        return Batch(self.program, {**numbers, **self.counters.values}, params, grads, state, self.streams)
+        return Batch(self.program, dict(numbers), params, grads, state, self.streams)
 
 
 @dataclass(eq=False)
@@ -170,10 +170,13 @@ def split(
 
 
 def _alike(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
-    """Read the device and dtype of a parameter, of its gradient and of its state, and the parameter's counts."""
+    return *kinds(program, p, held), _counts(program, held)
+
+
+def kinds(program: Program, p: Tensor, held: dict[str, Any]) -> tuple[Any, ...]:
+    """Read the device and dtype of a parameter, of its gradient and of its state, counts included."""
     names = [s.name for s in program.stored] + [s.name for s in program.counted.values()]
-    state = (held[name] for name in names)
-    return *map(KIND, (p, p.grad, *state)), _counts(program, held)
+    return tuple(map(KIND, (p, p.grad, *(held[name] for name in names))))
 
 
 def _counts(program: Program, held: dict[str, Any]) -> tuple[float, ...]:

@@ -153,6 +153,7 @@ class SGDScheduleFree(TwoWeights):
     fused: bool | None = fields.fused()
     maximize: bool = fields.maximize()
 
+    usual_schedule = "constant"
     rule = Rule(
         sgd,
         "pointwise",
@@ -198,6 +199,7 @@ class AdamWScheduleFree(TwoWeights):
     fused: bool | None = fields.fused()
     maximize: bool = fields.maximize()
 
+    usual_schedule = "constant"
     rule = Rule(
         adamw,
         "pointwise",
@@ -239,6 +241,7 @@ class RAdamScheduleFree(TwoWeights):
     fused: bool | None = fields.fused()
     maximize: bool = fields.maximize()
 
+    usual_schedule = "constant"
     rule = Rule(
         radam,
         "pointwise",

@@ -12,6 +12,11 @@ from .base import Transform
 GRAD_SCALE = "grad_scale"
 """Name of the number by which gradients are still multiplied, in torch's word."""
 
+FOUND_INF = "found_inf"
+"""Name of the number that is not 0 where the step is left out, in torch's word. A step has it among its numbers only if
+executors read it on the device.
+"""
+
 
 def unscaled(update: Update) -> Update:
     """Let the rule see ``g / grad_scale``."""
@@ -27,7 +32,7 @@ def _wrapper(rule: Rule, options: Options) -> Wrapper | None:
 
 
 def _numbers(options: Options, shared: Values) -> dict[str, Any]:
-    return {GRAD_SCALE: shared[GRAD_SCALE]} if GRAD_SCALE in shared else {}
+    return {name: shared[name] for name in (GRAD_SCALE, FOUND_INF) if name in shared}
 
 
 UNSCALE = Transform(_wrapper, numbers=_numbers)
@@ -60,6 +65,9 @@ class GradScaling:
         vars(self).pop("grad_scale", None)
         vars(self).pop("found_inf", None)
 
-    def _found_inf(self) -> bool:
-        found = getattr(self, "found_inf", None)
+    def _found_inf(self) -> Any:
+        return getattr(self, FOUND_INF, None)
+
+    def _has_found_inf(self) -> bool:
+        found = self._found_inf()
         return found is not None and bool(found)

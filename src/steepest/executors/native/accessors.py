@@ -11,6 +11,7 @@ import torch
 
 from ... import codecs
 from ...codecs import Bfloat16, Codec, Int8, Kahan
+from .. import slots
 from ..base import UnsupportedError
 
 FLOATS = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16), torch.float16: (2, 16)}
@@ -19,20 +20,10 @@ FLOATS = {torch.float32: (2, 32), torch.float64: (2, 64), torch.bfloat16: (4, 16
 DTYPES = {**FLOATS, torch.uint8: (1, 8)}
 """The dtypes of all tensors that a kernel reads."""
 
-LAYOUTS = ("like", "number", "blocks")
-"""Layouts of a slot: as the parameter, one number, or one number for each block of codes."""
-
 
 @dataclass(frozen=True)
-class Slot:
-    """One tensor per parameter that the kernel reads: p, g, a state, or a part of a coded one.
-
-    ``layout`` is one of `LAYOUTS`.
-    """
-
-    name: str
-    dtype: torch.dtype
-    layout: str = "like"
+class Slot(slots.Slot):
+    """A slot in C."""
 
     @cached_property
     def c_type(self) -> str:

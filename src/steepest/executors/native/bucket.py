@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from ...kinds import KINDS, Extent
-from ...rule import Program, TensorSlot
+from ...rule import Program
 from ...trace import RuleError, Trace, trace, with_count
 from ...versions import distinct_versions
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory, copied_like, same_layout
+from ..phases import has_known_extents
+from ..slots import parts_of, plain_dtypes
 from .accessors import DTYPES, FLOATS, Slot
 from .compiler import find_compiler
 from .emit import Kernel, emit
@@ -51,22 +52,14 @@ def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters
     traced = trace(program, numbers)
     if refusal := _unknown_extents(traced):
         raise UnsupportedError(refusal)
-    stored = [Slot(s.name, dtype, _layout(s, program)) for s, dtype in zip(program.stored, dtypes[2:], strict=True)]
-    parts: dict[str, tuple[Slot, ...]] = dict.fromkeys(traced.tensors, ())
-    parts |= {name: (Slot(name, dtype),) for name, dtype in zip(("p", "g"), dtypes, strict=False)}
-    for entry, slot in zip(program.stored, stored, strict=True):
-        parts[entry.of] += (slot,)
+    parts = parts_of(program, traced, dtypes, Slot)
     return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
 
 
-EXTENTS = (Extent.HOST, Extent.REDUCED, Extent.FULL)
-"""Extents that the kernel's loops know: numbers, numbers per tensor, and elements."""
-
-
 def _unknown_extents(traced: Trace) -> str:
-    if all(node.meta.get("extent", Extent.HOST) in EXTENTS for node in traced.graph.nodes):
-        return ""
-    return "the native executor knows elements and whole tensors, no rows or columns"
+    return (
+        "" if has_known_extents(traced) else "the native executor knows elements and whole tensors, no rows or columns"
+    )
 
 
 @cache
@@ -81,13 +74,6 @@ def unknown_extents(program: Program, numbers: tuple[str, ...]) -> str:
         return ""
 
 
-def _layout(stored: TensorSlot, program: Program) -> str:
-    if stored.codec is not None:
-        return "like" if stored.codec.sizes(2)[stored.part] == 2 else "blocks"
-    kinds = {s.name: KINDS[s.kind] for s in program.tensors}
-    return "like" if kinds[stored.of].extent == Extent.FULL else "number"
-
-
 def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused: bool) -> Kernel:
     """Return the kernel for a parameter like ``p``, with a gradient and plain state of the parameter's dtype.
 
@@ -95,9 +81,8 @@ def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused:
     """
     dtype = _real(p)
     _check_dtypes([dtype], FLOATS)
-    stored = [dtype if s.codec is None else s.codec.dtypes[s.part] for s in program.stored]
     counters = tuple(s.counter_dtype(is_fused) for s in program.counted.values())
-    return kernel_for(program, with_count(program, numbers), (dtype, dtype, *stored), counters)
+    return kernel_for(program, with_count(program, numbers), plain_dtypes(program, dtype), counters)
 
 
 def check_machine() -> None:

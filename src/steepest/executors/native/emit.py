@@ -16,21 +16,15 @@ from ...trace import Trace
 from ...views import compute_dtype
 from ..expressions import Expressions, is_power, is_root
 from ..lowering import Op
-from .accessors import DTYPES, LAYOUTS, Accessor, Slot, accessor_of, definitions, grids
+from ..phases import Phases, result, term
+from ..slots import LAYOUTS, in_order, places_of
+from .accessors import DTYPES, Accessor, Slot, accessor_of, definitions, grids
 
 BLOCK = 1024
 """Elements per block. Reductions add block by block, and threads share out whole blocks."""
 
 LANES = 16
 """Number of parallel partial sums within a block, with which a reduction vectorises in a fixed order."""
-
-SUMS = {
-    "norm": ("{0} * {0}", "sqrt({0})"),
-    "rms": ("{0} * {0}", "sqrt({0} / (double)item->size)"),
-    "mean": ("{0}", "{0} / (double)item->size"),
-    "total": ("{0}", "{0}"),
-}
-"""Reductions of a whole tensor: the term that each element adds to a sum, and the result of the sum."""
 
 ALONE = {"norm": "abs", "rms": "abs", "mean": "same", "total": "same"}
 """Functions that reductions are of one number."""
@@ -118,16 +112,11 @@ class _Emitter:
         self.expressions = Expressions(self.trace, "n_")
         self.constants, self.names, self.ops = self.expressions.constants, self.expressions.names, self.expressions.ops
         self.inputs, self.outputs = self.expressions.inputs, self.expressions.outputs
-        self.level = _levels(self.ops)
-        self.sums = [op for op in self.ops if _is_summed(op)]
-        reduced = [op for op in (*self.inputs.values(), *self.ops) if op.extent == Extent.REDUCED]
-        self.reduced = {op: i for i, op in enumerate(reduced)}
-        self.phases = 1 + max((self.level[op] for op in self.sums), default=0)
+        self.phases = Phases(self.expressions)
+        self.sums, self.reduced = self.phases.sums, self.phases.reduced
         counted = {name for name, _ in self.counters}
         self.numbers = tuple(name for name in self.trace.numbers if name not in counted)
-        (p, *beside), (g,), *state = self.parts.values()
-        self.slots = (p, g, *(slot for held in state for slot in held), *beside)
-        places = {name: place for place, name in enumerate(name for name in self.parts if name != "g")}
+        self.slots, places = in_order(self.parts), places_of(self.parts)
         accessors = (accessor_of(name, held, places.get(name, 0), self.storage) for name, held in self.parts.items())
         self.accessors = [accessor for accessor in accessors if accessor.parts[0].layout == "like"]
         self.numbers_kept = [held[0] for held in self.parts.values() if held[0].layout == "number"]
@@ -159,7 +148,7 @@ class _Emitter:
             "CONSTANTS": max(1, len(self.constants)),
             "REDUCTIONS": len(self.reduced),
             "SUMS": len(self.sums),
-            "PHASES": self.phases,
+            "PHASES": self.phases.count,
             "BLOCK": BLOCK,
             "STORAGE_BLOCK": codecs.BLOCK,
         }
@@ -223,17 +212,16 @@ class _Emitter:
 
     def _reduce(self) -> str:
         lines = []
-        for phase in range(1, self.phases):
-            sums = [op for op in self.sums if self.level[op] == phase]
-            lines += [f"if (phase == {phase}) {{", *_indented(self._reduce_phase(sums)), "}"]
+        for phase in range(1, self.phases.count):
+            lines += [f"if (phase == {phase}) {{", *_indented(self._reduce_phase(self.phases.sums_in(phase))), "}"]
         arguments = "int phase, const Item *item, const double *constants, const double *reduced"
         return _function(f"void reduce({arguments}, int64_t low, int64_t high, double *sums)", lines)
 
     def _reduce_phase(self, ops: list[Op]) -> list[str]:
         before, read, computed = self._body([op.args[0] for op in ops])
         inside = self._declared({accessor.name: accessor.load_alone() for accessor in read}) + computed
-        terms = [SUMS[op.word][0].format(f"(double){self.names[op.args[0]]}") for op in ops]
-        inside += [f"lanes{n}[j] += {term};" for n, term in enumerate(terms)]
+        terms = [term(op, f"(double){self.names[op.args[0]]}") for op in ops]
+        inside += [f"lanes{n}[j] += {added};" for n, added in enumerate(terms)]
         yields = [
             f"for (int j = 0; j < {LANES}; j++) sums[{self.sums.index(op)}] += lanes{n}[j];" for n, op in enumerate(ops)
         ]
@@ -256,14 +244,14 @@ class _Emitter:
 
     def _combine(self) -> str:
         lines = []
-        for phase in range(self.phases):
+        for phase in range(self.phases.count):
             inside = self._combine_phase(phase)
             lines += [f"if (phase == {phase}) {{", *_indented(inside), "}"] if inside else []
         arguments = "int phase, const Item *item, const double *constants, const double *sums, double *reduced"
         return _function(f"void combine({arguments})", lines)
 
     def _combine_phase(self, phase: int) -> list[str]:
-        ops = [op for op in self.reduced if op not in self.inputs.values() and self.level[op] == phase]
+        ops = self.phases.numbers_in(phase)
         body = [f"const double {self.names[op]} = {self._combined(op)};" for op in ops]
         lines = self._constants_of(ops, "double")
         earlier = {a for op in ops for a in op.args if a.extent == Extent.REDUCED and a not in ops}
@@ -273,14 +261,14 @@ class _Emitter:
                 lines.append(f"reduced[{self.reduced[self.inputs[slot.name]]}] = {value};")
         lines += [f"const double {self.names[op]} = reduced[{i}];" for op, i in self.reduced.items() if op in earlier]
         lines += body + [f"reduced[{self.reduced[op]}] = {self.names[op]};" for op in ops]
-        if phase == self.phases - 1:
+        if phase == self.phases.count - 1:
             lines += list(self._stored_reductions())
         return lines
 
     def _combined(self, op: Op) -> str:
         if op not in self.sums:
             return self.expressions.spell(op, _Spelling("d"))
-        return SUMS[op.word][1].format(f"sums[{self.sums.index(op)}]")
+        return result(op, f"sums[{self.sums.index(op)}]", "(double)item->size", "sqrt")
 
     def _number_at(self, slot: Slot) -> str:
         return f"*({slot.c_type} *)item->data[{self.slots.index(slot)}]"
@@ -338,19 +326,6 @@ class _Emitter:
             *_indented(within),
             "}",
         ]
-
-
-def _levels(ops: list[Op]) -> dict[Op, int]:
-    """Count the reductions that lie before each operation."""
-    levels: dict[Op, int] = {}
-    for op in ops:
-        below = max((levels.get(a, 0) for a in op.args), default=0)
-        levels[op] = below + _is_summed(op)
-    return levels
-
-
-def _is_summed(op: Op) -> bool:
-    return op.word in SUMS and op.args[0].extent == Extent.FULL
 
 
 def _function(signature: str, lines: list[str]) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def refusal(spec: GroupSpec) -> str:
     """Return why the executor cannot run a group, as far as the group's options say; empty if it can."""
-    from .bucket import EXTENTS, check_machine
+    from ..phases import EXTENTS
+    from .bucket import check_machine
 
     params, fn = spec.options["params"], spec.rule.fn.__name__
     devices = {p.device.type for p in params}

@@ -1,149 +1,192 @@
-"""Parameters that one launch of a Triton kernel serves, remembered from step to step."""
+"""Parameters that the launches of a Triton kernel serve, remembered from step to step."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from ...group import GroupSpec
-from ...rule import Program
-from ...trace import RuleError, trace
+from ...rule import Program, TensorSlot
+from ...trace import RuleError, trace, with_count
 from ...views import compute_dtype
 from ..base import ActiveParams, Batch, UnsupportedError
 from ..memory import copied_like, same_layout
-from ..partition import BatchBucket, split
-from .emit import BLOCK, Kernel, emit, extents_are_full, unknown_words
+from ..partition import BatchBucket, StepCounters, kinds
+from ..phases import has_known_extents
+from ..slots import Slot, parts_of, plain_dtypes
+from .count import FUNCTION, LANES
+from .counters import DeviceCounters, HostCounters
+from .emit import TILE, Kernel, emit, unknown_words
 from .library import launch
+from .tables import Addresses, Constants, Tables, is_capturing
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-"""The dtypes of parameters, gradients and state."""
-
-ALIGNMENT = 16
-"""Bytes of the longest load of one thread: addresses that are multiples of it are loaded in few long words."""
+"""The dtypes of parameters, gradients and plain state."""
 
 
+@cache
 def unsupported_program(program: Program, numbers: tuple[str, ...], real: torch.dtype) -> str:
     """Return why no kernel that computes in ``real`` can be made of a program; empty if one can.
 
     It is empty too for a rule with a mistake in it, about which the first step teaches.
     """
-    if program.kind != "pointwise":
-        return "the Triton executor runs pointwise rules only, and this one looks at whole tensors"
-    if program.storage:
-        return f"the Triton executor keeps plain state only, and {', '.join(program.storage)} is stored in a codec"
-    return _unsupported_trace(program, numbers, real)
-
-
-@cache
-def _unsupported_trace(program: Program, numbers: tuple[str, ...], real: torch.dtype) -> str:
     try:
         traced = trace(program, numbers)
     except RuleError:
         return ""
-    if not extents_are_full(traced):
-        return "the Triton executor runs elements only, and this rule keeps numbers of whole tensors"
+    if not has_known_extents(traced):
+        return "the Triton executor knows elements and whole tensors, no rows or columns"
     words = ", ".join(unknown_words(traced, real))
     return f"the Triton executor does not have {words} yet" if words else ""
 
 
 @cache
-def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> Kernel:
-    """Make the kernel of a program for these dtypes of tensors (p, g, state), only once.
+def kernel_for(
+    program: Program,
+    numbers: tuple[str, ...],
+    dtypes: tuple[torch.dtype, ...],
+    counters: tuple[torch.dtype, ...] | None = None,
+) -> Kernel:
+    """Make the kernel of a program for these dtypes of tensors (p, g, stored state), only once.
+
+    ``counters`` are the dtypes of counters that stay on the device; None where the host counts.
 
     Raises:
         UnsupportedError: no kernel can be made of the program, or not for these dtypes.
     """
-    if unknown := [dtype for dtype in dtypes if dtype not in FLOATS]:
+    plain = [dtype for dtype, stored in zip(dtypes, (None, None, *program.stored), strict=True) if _is_plain(stored)]
+    if unknown := [dtype for dtype in plain if dtype not in FLOATS]:
         known = ", ".join(map(str, FLOATS))
         raise UnsupportedError(f"the Triton executor computes with {known}, not {unknown[0]}")
     if reason := unsupported_program(program, numbers, compute_dtype(dtypes[0])):
         raise UnsupportedError(reason)
     traced = trace(program, numbers)
-    return emit(traced, dict(zip(traced.tensors, dtypes, strict=True)))
+    counted = None if counters is None else tuple(zip(program.counted, counters, strict=True))
+    return emit(traced, parts_of(program, traced, dtypes, Slot), program.storage, counted)
+
+
+def _is_plain(stored: TensorSlot | None) -> bool:
+    return stored is None or stored.codec is None
 
 
 def kernel_like(spec: GroupSpec, p: Tensor) -> Kernel:
-    """Return the kernel for a parameter like ``p``, with a gradient and state of the parameter's dtype.
+    """Return the kernel for a parameter like ``p``, with a gradient and plain state of the parameter's dtype.
 
     Raises:
         UnsupportedError: no kernel can be made for it.
     """
     program = spec.program(p)
-    names = _names(program, (*spec.numbers, *program.counted))
-    return kernel_for(program, names, (p.dtype.to_real(),) * (2 + len(program.stored)))
+    is_on_device = spec.options.get("capturable")
+    counters = tuple(s.counter_dtype(True) for s in program.counted.values()) if is_on_device else None
+    return kernel_for(program, with_count(program, spec.numbers), plain_dtypes(program, p.dtype.to_real()), counters)
 
 
 @dataclass(eq=False)
-class Tables:
-    """Tables that a launch reads on its device. They are uploaded only when they have changed."""
+class Launcher:
+    """The launches of one kernel, with the tables and the room that they keep on the device."""
 
-    _rows: list[list[int]] = field(default_factory=list)
-    _values: bytes = b""
-    _table: Any = None
-    _owners: Any = None
-    _constants: Any = None
+    kernel: Kernel
 
-    def of(self, slots: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the table of parameters and the table of tiles.
+    def __post_init__(self) -> None:
+        """Keep nothing yet."""
+        elements = [place for place, slot in enumerate(self.kernel.slots) if slot.layout == "like"]
+        self._tables, self._rounded, self._doubles = Tables(self.kernel.block, elements), Constants(), Constants()
+        self._room: dict[str, Any] = {}
 
-        A parameter's row has the addresses of its tensors, its number of elements and the number of its first tile. A
-        tile's entry is the row of its parameter.
+    def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:
+        """Run ``batch`` and return the new scalar state of each parameter.
+
+        Parameters and state are written in place. ``counters`` are `HostCounters`. Parameters with equal ones share a
+        row of constants.
         """
-        sizes = list(map(Tensor.numel, slots[0]))
-        tiles = [-(-size // BLOCK) for size in sizes]
-        first = accumulate(tiles, initial=0)
-        columns = [list(map(Tensor.data_ptr, slot)) for slot in slots]
-        rows = [list(row) for row in zip(*columns, sizes, first, strict=False)]
-        if rows != self._rows:
-            device = slots[0][0].device
-            self._rows, self._table = rows, torch.tensor(rows, dtype=torch.int64, device="cpu").to(device)
-            places = torch.arange(len(tiles), dtype=torch.int32, device="cpu")
-            self._owners = places.repeat_interleave(torch.tensor(tiles, device="cpu")).to(device)
-        return self._table, self._owners
+        kernel = self.kernel
+        counts = counters.rows or [()] * len(batch.params)
+        places = {count: place for place, count in enumerate(dict.fromkeys(counts))}
+        made = [kernel.host(**batch.numbers, **dict(zip(counters.values, count, strict=True))) for count in places]
+        rows = [places[count] for count in counts]
+        steps = [dict(zip(counters.values, count, strict=True)).get("t", 0.0) for count in places]
+        self._launch(batch, rows, self._constants([row for row, _ in made], steps, batch.params[0].device))
+        return {s.name: [made[row][1][s.name] for row in rows] for s in batch.program.scalars}
 
-    @property
-    def is_aligned(self) -> bool:
-        """True if all addresses of the table are multiples of `ALIGNMENT` bytes."""
-        return all(address % ALIGNMENT == 0 for row in self._rows for address in row[:-2])
+    def _launch(self, batch: Batch, rows: list[int], constants: tuple[Tensor, Tensor]) -> None:
+        """Run all launches, given the row of constants of each parameter."""
+        table, owners = self._tables.of(batch.slots, rows, batch.streams)
+        room = self._room_for(len(rows), len(owners), table.device)
+        for each in self.kernel.launches:
+            if programs := len(owners if each.is_tiled else rows):
+                arguments = (table, owners, *constants, *room)
+                launch(self.kernel, each.function, programs, arguments, IS_ALIGNED=self._tables.is_aligned)
 
-    def constants(self, values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return the constants, computed in double and rounded once. Zeros of either sign are two constants."""
-        given = array("d", values or (0.0,))
-        if self._constants is None or given.tobytes() != self._values:
-            rounded = torch.tensor(given.tolist(), dtype=torch.float64, device="cpu").to(dtype)
-            self._values, self._constants = given.tobytes(), rounded.to(device)
-        return cast(Tensor, self._constants)
+    def _constants(
+        self, rows: list[tuple[float, ...]], steps: list[float], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows of constants, in the dtype to compute in and in double with the step count, if it is read."""
+        rounded = self._rounded.of(rows, self.kernel.real, device)
+        if not self.kernel.reads_doubles:
+            return rounded, rounded
+        filled = [row or (0.0,) for row in rows]
+        wide = [(*row, t) for row, t in zip(filled, steps, strict=True)] if self.kernel.is_counted else filled
+        return rounded, self._doubles.of(wide, torch.float64, device)
 
-
-def run(batch: Batch, tables: Tables) -> dict[str, Any]:
-    """Run ``batch`` in one launch and return the new scalar state. Parameters and state are written in place."""
-    grads = [_fitted(g, p) for g, p in zip(batch.grads, batch.params, strict=True)]
-    slots = [batch.params, grads, *batch.state.values()]
-    kernel = kernel_for(batch.program, _names(batch.program, tuple(batch.numbers)), _dtypes(slots))
-    constants, new_scalars = kernel.host(**batch.numbers)
-    table, owners = tables.of(slots)
-    if len(owners):
-        values = tables.constants(constants, kernel.real, table.device)
-        launch(kernel.source, table, owners, values, is_aligned=tables.is_aligned)
-    return new_scalars
-
-
-def _names(program: Program, numbers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the numbers that are not scalar state."""
-    scalars = {s.name for s in program.scalars}
-    return tuple(name for name in numbers if name not in scalars)
+    def _room_for(self, params: int, tiles: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return room for the sums of each tile and the numbers of each parameter, in double."""
+        sizes = {"sums": tiles * self.kernel.sums, "reduced": params * self.kernel.reductions}
+        for name, size in sizes.items():
+            if name not in self._room or self._room[name].numel() < size:
+                self._room[name] = torch.empty(max(1, size), dtype=torch.float64, device=device)
+        return self._room["sums"], self._room["reduced"]
 
 
-def _dtypes(slots: list[list[Tensor]]) -> tuple[torch.dtype, ...]:
-    return tuple(slot[0].dtype for slot in slots)
+@dataclass(eq=False)
+class DeviceLauncher(Launcher):
+    """The launches of one kernel whose first one counts steps and computes constants on the device."""
+
+    def __post_init__(self) -> None:
+        """Keep nothing yet."""
+        super().__post_init__()
+        self._numbers, self._counters = Constants(), Addresses()
+
+    def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:
+        """Run ``batch`` and return nothing to store: parameters, state and `DeviceCounters` are written in place."""
+        counting, count, device = self.kernel.counting, len(batch.params), batch.params[0].device
+        assert counting is not None
+        addresses = self._counters.of([counters.columns[name] for name in counting.counters], device)
+        numbers = self._on_device([batch.numbers[name] for name in counting.numbers], counting.literals, device)
+        constants, doubles = self._rows(count, counting.constants, device)
+        programs = -(-count // LANES)
+        launch(self.kernel, FUNCTION, programs, (addresses, numbers, constants, doubles, count))
+        self._launch(batch, list(range(count)), (constants, doubles))
+        return {}
+
+    def _on_device(self, values: list[Any], literals: tuple[float, ...], device: torch.device) -> Tensor:
+        """Return the numbers of a step in double. Those that are on the device already are copied there."""
+        known = [0.0 if isinstance(value, Tensor) else float(value) for value in values]
+        numbers = self._numbers.of([(*known, *literals)], torch.float64, device).view(-1)
+        for place, value in enumerate(values):
+            if isinstance(value, Tensor):
+                numbers[place].copy_(value)
+        return numbers
+
+    def _rows(self, count: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        sizes = {"constants": (count * (width + 1), self.kernel.real), "doubles": (count * (width + 2), torch.float64)}
+        for name, (size, dtype) in sizes.items():
+            if name not in self._room:
+                self._room[name] = torch.empty(size, dtype=dtype, device=device)
+        return self._room["constants"], self._room["doubles"]
+
+
+FITS: dict[str, Callable[[Tensor, Tensor], bool]] = {
+    "like": lambda x, p: x.shape == p.shape and same_layout(x, p),
+    "number": lambda x, p: x.numel() == 1,
+    "blocks": lambda x, p: x.shape == (-(-p.numel() // TILE),) and x.is_contiguous(),
+}
+"""Functions that tell whether a tensor of a parameter is laid out as its slot wants it."""
 
 
 def _fitted(g: Tensor, p: Tensor) -> Tensor:
@@ -154,24 +197,35 @@ def _fitted(g: Tensor, p: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class LaunchBucket(BatchBucket):
-    """Parameters of one device that share a kernel and the values of their counters."""
+    """Parameters of one device that share a kernel."""
+
+    kernel: Kernel
 
     def __post_init__(self) -> None:
         """Refuse tensors that the kernel cannot read."""
         super().__post_init__()
-        self._tables = Tables()
-        if reason := self._refused_layout():
+        if reason := self._elsewhere() or self._refused_layout():
             raise UnsupportedError(reason)
 
     def _refused_layout(self) -> str:
         written = self._written()
         if any(map(Tensor.is_neg, written)) or any(map(Tensor.is_conj, written)):
             return "a parameter or its state is a negated or conjugate view; give resolve_neg().resolve_conj()"
+        fits = {slot.name: FITS[slot.layout] for slot in self.kernel.slots[2:]}
         for p, held in zip(self.params, self.states, strict=True):
-            for x in (p, *(held[s.name] for s in self.program.stored)):
-                if x.shape != p.shape or not same_layout(x, p):
-                    shape = tuple(p.shape)
-                    return f"the parameter of shape {shape} or its state has gaps in its memory; give contiguous()"
+            if not same_layout(p, p) or not all(fit(held[name], p) for name, fit in fits.items()):
+                shape = tuple(p.shape)
+                return f"the parameter of shape {shape} or its state has gaps in its memory; give contiguous()"
+        return ""
+
+    def _elsewhere(self) -> str:
+        """Return which tensor is not on its parameter's device; empty if all are."""
+        counted = () if isinstance(self.counters, HostCounters) else self.program.counted.values()
+        for p, held in zip(self.params, self.states, strict=True):
+            for name in (*(s.name for s in self.program.stored), *(s.name for s in counted)):
+                if held[name].device != p.device:
+                    where = f"{name} of the parameter of shape {tuple(p.shape)} is on {held[name].device}"
+                    return f"{where}, and the parameter on {p.device}; load_state_dict puts state where parameters are"
         return ""
 
     def ready(self, grads: list[Tensor]) -> bool:
@@ -179,21 +233,41 @@ class LaunchBucket(BatchBucket):
         return super().ready(grads) and not self._refused_layout()
 
     def step(self, numbers: Any) -> None:
-        """Count the step, launch the kernel, and store new scalar state."""
+        """Count the step, launch the kernel, and store new scalar state.
+
+        Raises:
+            RuntimeError: a graph is captured, and the host counts.
+        """
+        if isinstance(self.counters, HostCounters) and is_capturing(self.params[0].device):
+            raise RuntimeError(
+                f"a graph is being captured, and its replays would repeat this step's count and rates; give "
+                f"{self.program.rule.fn.__name__} capturable=True where its class has it, or step outside of the graph"
+            )
         self.counters.advance()
-        self.counters.store(self.run(self._batch(numbers), self._tables))
+        batch = self._batch(numbers)
+        fitted = [_fitted(g, p) for g, p in zip(batch.grads, batch.params, strict=True)]
+        self.counters.store(self.run(replace(batch, grads=fitted), self.counters))
         increment_version(self._written())
 
 
 def make_buckets(live: ActiveParams) -> Iterator[LaunchBucket]:
-    """Put parameters together that share a kernel and the values of their counters.
+    """Put parameters together that share a kernel.
 
     Raises:
         UnsupportedError: some parameter cannot be run.
     """
-    for bucket in split(live, run=run, bucket=LaunchBucket):
-        program, p, held = bucket.program, bucket.params[0], bucket.states[0]
-        tensors = (p, p.grad, *(held[s.name] for s in program.stored))
-        names = _names(program, (*live.numbers, *program.counted))
-        kernel_for(program, names, tuple(x.dtype.to_real() for x in tensors if x is not None))
-        yield cast(LaunchBucket, bucket)
+    for program, members in live.grouped_by(kinds):
+        params, states, streams = live.at(members)
+        tensors = (params[0], params[0].grad, *(states[0][s.name] for s in program.stored))
+        dtypes = tuple(x.dtype.to_real() for x in tensors if x is not None)
+        numbers = with_count(program, live.numbers)
+        run: Callable[..., dict[str, Any]]
+        counters: StepCounters
+        if live.spec.options.get("capturable"):
+            columns = {name: [held[s.name] for held in states] for name, s in program.counted.items()}
+            kernel = kernel_for(program, numbers, dtypes, tuple(column[0].dtype for column in columns.values()))
+            run, counters = DeviceLauncher(kernel).run, DeviceCounters(columns, {})
+        else:
+            kernel = kernel_for(program, numbers, dtypes)
+            run, counters = Launcher(kernel).run, HostCounters.of_each(program.counted, states)
+        yield LaunchBucket(run, program, members, params, states, counters, streams, kernel)

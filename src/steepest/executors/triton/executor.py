@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...group import GroupSpec
+from ...kinds import KINDS
 from ...transforms.unscale import GRAD_SCALE
 from ...views import compute_dtype
 from .. import torch_fused
@@ -45,15 +46,16 @@ def refusal(spec: GroupSpec) -> str:
 
 def unsupported(spec: GroupSpec) -> str:
     """Return why the group's programs have no kernels; empty if they have."""
+    from ..phases import EXTENTS
     from .bucket import unsupported_program
 
     params = spec.options["params"]
-    if spec.options.get("capturable"):
-        return "the Triton executor computes with numbers of the host, which capturable=True keeps on the device"
+    if spec.options.get("capturable") and spec.rule.shared is not None:
+        return f"{spec.rule.fn.__name__} renews shared numbers on the host, for which capturable=True does not wait"
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
         return f"the Triton executor runs only plain tensors and parameters, not {', '.join(other)}"
-    if spec.rule.measuring is not None:
-        return f"the Triton executor runs elements only, and {spec.rule.fn.__name__} takes sums over whole tensors"
+    if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
+        return f"the Triton executor knows elements and whole tensors, and the rule keeps {' and '.join(strange)}"
     numbers = (*spec.numbers, "t", GRAD_SCALE)
     programs = dict.fromkeys((spec.program(p), compute_dtype(p.dtype.to_real())) for p in params)
     return next(filter(None, (unsupported_program(program, numbers, real) for program, real in programs)), "")
@@ -71,4 +73,13 @@ def _source(spec: GroupSpec) -> str:
     return kernel_like(spec, spec.options["params"][0]).source
 
 
-TRITON = Executor("triton", _make_buckets, _suits, switch="fused", refusal=_refusal, is_opaque=True, source=_source)
+TRITON = Executor(
+    "triton",
+    _make_buckets,
+    _suits,
+    switch="fused",
+    refusal=_refusal,
+    is_opaque=True,
+    source=_source,
+    is_capturable=True,
+)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..base import UnsupportedError
+from .emit import Kernel
 
 OLDEST = (3, 7)
 """Oldest version of Triton that is taken, as major and minor number. The tests ran with 3.7.1."""
@@ -19,7 +20,7 @@ OLDEST = (3, 7)
 CAPABILITY = (8, 0)
 """Oldest compute capability, which converts bfloat16 in hardware. The tests compile for 8.0 and 9.0."""
 
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
+OPTIONS = {"enable_fp_fusion": False}
 """Options of a launch. Without fusion every operation rounds once, as on the CPU."""
 
 
@@ -39,7 +40,7 @@ def missing_triton() -> str:
 def unsupported_device(device: torch.device) -> str:
     """Return why kernels cannot run on a CUDA device; empty if they can."""
     if torch.version.hip is not None:
-        return f"{device} is an AMD device, and the kernels are compiled for NVIDIA's only"
+        return f"{device} is an AMD device, for which kernels were compiled, but no launch was ever tried"
     capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         found, needed = (".".join(map(str, each)) for each in (capability, CAPABILITY))
@@ -48,8 +49,8 @@ def unsupported_device(device: torch.device) -> str:
 
 
 @cache
-def loaded(source: str) -> Any:
-    """Return the function ``update`` of a generated kernel, for Triton to compile at its first launch.
+def loaded(source: str) -> Mapping[str, Any]:
+    """Return the functions of a generated kernel, for Triton to compile at their first launch.
 
     Triton reads a function's source through `linecache`, where the generated text is put under a name of its own.
     """
@@ -57,11 +58,13 @@ def loaded(source: str) -> Any:
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"__name__": "steepest_triton_kernel"}
     exec(compile(source, name, "exec"), namespace)  # our own generated text, from a checked trace
-    return namespace["update"]
+    return namespace
 
 
-def launch(source: str, table: Tensor, owners: Tensor, constants: Tensor, *, is_aligned: bool) -> None:
-    """Run a kernel on all tiles of a table, on the device of the table and its current stream.
+def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Any], **fixed: bool) -> None:
+    """Run ``programs`` of a kernel's function on the device of its arguments and its current stream.
+
+    The function is compiled for each value of the ``fixed`` arguments.
 
     Raises:
         UnsupportedError: Triton cannot be used here.
@@ -69,5 +72,5 @@ def launch(source: str, table: Tensor, owners: Tensor, constants: Tensor, *, is_
     if reason := missing_triton():
         raise UnsupportedError(reason)
     on_device: Any = torch.cuda.device_of
-    with on_device(table):
-        loaded(source)[(len(owners),)](table, owners, constants, IS_ALIGNED=is_aligned, **OPTIONS)
+    with on_device(arguments[0]):
+        loaded(kernel.source)[function][(programs,)](*arguments, **fixed, num_warps=kernel.warps, **OPTIONS)

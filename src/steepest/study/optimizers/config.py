@@ -157,13 +157,15 @@ def parse_config(text: str, settings: Settings, schedule: str = schedules.CONSTA
 
     NAME is one of ours, `MODULE:NAME` or `FILE.py:NAME`. A setting holds for the optimizer however it is spelled: for
     torch's class of the same name and for subclasses too. The brackets may hold a schedule and its options, on top of
-    `schedule`. A rule that sets its own steps keeps a constant rate.
+    `schedule`. A rule that sets its own steps keeps a constant rate, and so does one whose averages take a schedule's
+    place, unless its brackets say otherwise.
     """
     try:
         source, brackets = sources.parse(text)
         origin = sources.find(source)
         given, timing = _parted(brackets, recipe_names(origin))
-        usual_schedule = schedules.read(schedule if origin.takes_schedule else schedules.CONSTANT)
+        of_study = schedule if origin.takes_schedule else schedules.CONSTANT
+        usual_schedule = schedules.read(origin.usual_schedule or of_study)
         own_schedule = _schedule(text, origin, timing, usual_schedule)
         setting = _setting(source, origin, settings)
         options = _merged(origin, setting, given)

@@ -19,6 +19,7 @@ from steepest.study.errors import UsageError
 from steepest.study.optimizers import modules, settings, twins
 from steepest.study.optimizers.library import LibraryOptimizer, declared_ranges
 from steepest.study.optimizers.modules import HERE
+from steepest.study.optimizers.schedules import CONSTANT
 from steepest.study.optimizers.source import Options, Trained, parameters_of, storable, whole_tuples
 
 UNDECLARED: Final = 100.0
@@ -44,13 +45,19 @@ class ExternalOptimizer:
 
     @property
     def takes_schedule(self) -> bool:
-        """The attribute `takes_schedule` of the class or its twin; else true, unless the optimizer averages by itself.
+        """The attribute `takes_schedule` of the class or its twin; else true."""
+        usual = self.twin is None or LibraryOptimizer(self.twin).takes_schedule
+        return bool(getattr(self.target, "takes_schedule", usual))
 
-        A schedule-free optimizer (Defazio 2024), known by its methods `train` and `eval`, takes a constant rate.
+    @property
+    def usual_schedule(self) -> str:
+        """The attribute `usual_schedule` of the class or its twin.
+
+        A schedule-free optimizer (Defazio 2024), known by its methods `train` and `eval`, has a constant rate.
         """
         averages = all(callable(getattr(self.target, mode, None)) for mode in ("train", "eval"))
-        usual = not averages and (self.twin is None or LibraryOptimizer(self.twin).takes_schedule)
-        return bool(getattr(self.target, "takes_schedule", usual))
+        of_twin = "" if self.twin is None else LibraryOptimizer(self.twin).usual_schedule
+        return str(getattr(self.target, "usual_schedule", CONSTANT if averages else of_twin))
 
     @property
     def ranges(self) -> Mapping[str, Search]:

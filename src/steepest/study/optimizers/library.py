@@ -28,6 +28,11 @@ class LibraryOptimizer:
         return "lr" in self._class.fields and self._class.takes_schedule
 
     @property
+    def usual_schedule(self) -> str:
+        """The declaration of the class."""
+        return self._class.usual_schedule
+
+    @property
     def ranges(self) -> Mapping[str, Search]:
         """The declared ranges of the class."""
         return declared_ranges(self._class)

@@ -23,6 +23,10 @@ class OptimizerSource(Protocol):
         """True if a schedule of its learning rate makes sense."""
 
     @property
+    def usual_schedule(self) -> str:
+        """The schedule that it has unless its brackets name another; empty for the study's."""
+
+    @property
     def ranges(self) -> Mapping[str, Search]:
         """The declared search range of every hyperparameter that has one, tuples entry by entry."""
 

@@ -36,6 +36,11 @@ class WrappedOptimizer:
         return self.inside.takes_schedule
 
     @property
+    def usual_schedule(self) -> str:
+        """That of the optimizer inside."""
+        return self.inside.usual_schedule
+
+    @property
     def ranges(self) -> Mapping[str, Search]:
         """The ranges of both."""
         return {**self.inside.ranges, **self.cls.search}

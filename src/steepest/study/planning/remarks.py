@@ -71,11 +71,11 @@ def _schedule(request: Request, config: OptimizerConfig) -> Iterator[str]:
             f"{', '.join(own)} in the brackets of {config.label} is the optimizer's own option; its schedule's is "
             "written schedule='cosine[warmup=0.1]', or for all in --schedule"
         )
-    if request.schedule_wanted is not None and not config.origin.takes_schedule and config.schedule != request.schedule:
-        yield (
-            f"--schedule {request.schedule} does not hold for {config.label}, which finds its own steps: its rate "
-            f"is {config.schedule}"
-        )
+    keeps = not config.origin.takes_schedule or (config.origin.usual_schedule and not config.has_own_schedule)
+    if request.schedule_wanted is not None and keeps and config.schedule != request.schedule:
+        why = "averages in its place" if config.origin.takes_schedule else "finds its own steps"
+        kept = f"{config.label}, which {why}: its rate is {config.schedule}"
+        yield f"--schedule {request.schedule} does not hold for {kept}"
 
 
 def _schedule_of_nobody(request: Request) -> Iterator[str]:
