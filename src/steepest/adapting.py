@@ -148,7 +148,7 @@ def scheduled(optimizer: torch.optim.Optimizer, schedule: Any, total_steps: Any)
 
 def steps_itself(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether a schedule of the rate has no place: the rule finds its step sizes, or is Schedule-Free."""
-    return isinstance(optimizer, Optimizer) and (not optimizer.takes_schedule or optimizer.evaluates_others)
+    return isinstance(optimizer, Optimizer) and (not optimizer.takes_schedule or bool(optimizer.usual_schedule))
 
 
 def refuse_two_clippings(options: Mapping[str, Any], name: str, value: Any) -> None:
