@@ -99,7 +99,7 @@ dist: setup
 	$(BIN)/python -m build
 	$(PYTHON) -m venv $(VENV)/dist
 	$(VENV)/dist/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 dist/*.whl
-	cd $(VENV) && dist/bin/python ../tests/installed.py
+	cd $(VENV) && dist/bin/python ../.ci/installed.py
 	$(VENV)/dist/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[study]"
 	cd $(VENV) && dist/bin/steepest doctor
 

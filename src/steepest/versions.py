@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
@@ -31,7 +32,8 @@ def share_versions(made: dict[str, Any], states: Iterable[Mapping[str, Any]]) ->
 
 
 def _can_share(x: Any) -> bool:
-    return type(x) is Tensor and x.is_cpu and not x.requires_grad and x.grad_fn is None and not x.is_inference()
+    is_plain = type(x) is Tensor and x.is_cpu and x.layout == torch.strided
+    return is_plain and not x.requires_grad and x.grad_fn is None and not x.is_inference()
 
 
 def _counted_with(first: Tensor, x: Tensor) -> Tensor:
