@@ -19,6 +19,7 @@ from .matrices import refuse_flat
 from .optimizer import Optimizer
 from .param_groups import ParamGroups, resting
 from .rule import PLANNED_KINDS
+from .schedules import is_step_count
 from .wrappers import TwoGradients
 
 Schedule = Callable[[Any, int], LRScheduler]
@@ -136,7 +137,7 @@ def scheduled(optimizer: torch.optim.Optimizer, schedule: Any, total_steps: Any)
     form = "a class of steepest.schedules, such as WarmupCosine, or a function of (optimizer, total_steps)"
     if not callable(schedule):
         raise TypeError(f"schedule takes {form}, not {schedule!r}")
-    if not isinstance(total_steps, int) or isinstance(total_steps, bool) or total_steps < 1:
+    if not is_step_count(total_steps):
         raise ValueError(f"a schedule needs total_steps, a whole number of steps from 1 on, not {total_steps!r}")
     if isinstance(optimizer, Optimizer) and not optimizer.takes_schedule:
         raise ValueError(f"{type(optimizer).__name__} finds its step sizes itself; leave schedule out")

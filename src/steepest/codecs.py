@@ -41,6 +41,9 @@ BLOCK_STEP = 0x9E3779B9
 FAR_BLOCK_STEP = 0x85EBCA6B
 """Step of the hash's argument from one group of 2**32 blocks to the next."""
 
+SPELLED = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET", "ONE")
+"""Names of the constants that kernels spell in their own language."""
+
 Unsigned = TypeVar("Unsigned", int, Tensor)
 """A uint32, or an int64 tensor of them."""
 

@@ -88,6 +88,14 @@ def _fall(part: float, final: float) -> float:
 LENGTH = "a whole number of steps, or a share of the steps in [0, 1)"
 """The allowed lengths. A length keeps its meaning by its type: `1` is a step, `0.1` a tenth of the steps."""
 
+WARMUP, COOLDOWN, FINAL = 0.05, 0.2, 0.0
+"""Defaults of the warm-up's length, of the last decay's length, and of the factor at the end."""
+
+
+def is_step_count(value: Any) -> bool:
+    """Return whether a value is a number of steps of a training, from 1 on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
 
 def is_length(value: Any) -> bool:
     """Return whether a value is a number of steps, or a share of them in [0, 1)."""
@@ -129,7 +137,7 @@ class Warmup(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, total_steps: int, *, last_epoch: int = -1, **arguments: Any) -> None:
         """Check the arguments, which a subclass names, and set the first rate."""
-        if not isinstance(total_steps, int) or isinstance(total_steps, bool) or total_steps < 1:
+        if not is_step_count(total_steps):
             raise ValueError(f"total_steps must be a whole number of steps from 1 on, not {total_steps!r}")
         for name in self.lengths:
             if not is_length(arguments[name]):
@@ -151,7 +159,23 @@ class Warmup(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
 
-class WarmupCosine(Warmup):
+class _Falling(Warmup):
+    """Base of the schedulers that fall from the end of the warm-up on, to ``final`` times the rate."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int,
+        *,
+        warmup: float = WARMUP,
+        final: float = FINAL,
+        last_epoch: int = -1,
+    ) -> None:
+        """See `Warmup`; ``final`` is the factor at the end, from 0 to 1."""
+        super().__init__(optimizer, total_steps, warmup=warmup, final=final, last_epoch=last_epoch)
+
+
+class WarmupCosine(_Falling):
     """Straight rise, then half a cosine to ``final`` times the rate (Loshchilov and Hutter 2017, arXiv:1608.03983).
 
     torch needs `SequentialLR` of two schedulers for it. Arguments are those of `Warmup`, and ``final``.
@@ -171,20 +195,8 @@ class WarmupCosine(Warmup):
 
     shape = staticmethod(cosine)
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int,
-        *,
-        warmup: float = 0.05,
-        final: float = 0.0,
-        last_epoch: int = -1,
-    ) -> None:
-        """See `Warmup`; ``final`` is the factor at the end, from 0 to 1."""
-        super().__init__(optimizer, total_steps, warmup=warmup, final=final, last_epoch=last_epoch)
 
-
-class WarmupLinear(Warmup):
+class WarmupLinear(_Falling):
     """Straight rise, then a straight line to ``final`` times the rate, 0 unless it is given.
 
     Source: Bergsma et al. 2025, "Straight to zero", arXiv:2502.15938, who compare it with cosines. Arguments are those
@@ -192,18 +204,6 @@ class WarmupLinear(Warmup):
     """
 
     shape = staticmethod(linear)
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int,
-        *,
-        warmup: float = 0.05,
-        final: float = 0.0,
-        last_epoch: int = -1,
-    ) -> None:
-        """See `Warmup`; ``final`` is the factor at the end, from 0 to 1."""
-        super().__init__(optimizer, total_steps, warmup=warmup, final=final, last_epoch=last_epoch)
 
 
 class WarmupStableDecay(Warmup):
@@ -221,9 +221,9 @@ class WarmupStableDecay(Warmup):
         optimizer: Optimizer,
         total_steps: int,
         *,
-        warmup: float = 0.05,
-        cooldown: float = 0.2,
-        final: float = 0.0,
+        warmup: float = WARMUP,
+        cooldown: float = COOLDOWN,
+        final: float = FINAL,
         last_epoch: int = -1,
     ) -> None:
         """See `Warmup`; ``cooldown`` is the length of the decay, ``final`` the factor at the end, from 0 to 1."""
@@ -239,6 +239,6 @@ class WarmupInverseSqrt(Warmup):
 
     shape = staticmethod(inverse_sqrt)
 
-    def __init__(self, optimizer: Optimizer, total_steps: int, *, warmup: float = 0.05, last_epoch: int = -1) -> None:
+    def __init__(self, optimizer: Optimizer, total_steps: int, *, warmup: float = WARMUP, last_epoch: int = -1) -> None:
         """See `Warmup`."""
         super().__init__(optimizer, total_steps, warmup=warmup, last_epoch=last_epoch)

@@ -9,6 +9,7 @@ goes unnoticed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,11 +25,11 @@ def share_versions(made: dict[str, Any], states: Iterable[Mapping[str, Any]]) ->
     Only plain tensors on the CPU share a counter, since only there do kernels of ours write. Others are returned as
     they are, and so is all state under a mode that intercepts operations.
     """
-    if intercepting() is not None:
+    sharing = {name: x for name, x in made.items() if _can_share(x)}
+    if not sharing or intercepting() is not None:
         return made
-    known = (x for held in (*states, made) for x in held.values() if _can_share(x))
-    first = next(known, None)
-    return {name: x if first is None or not _can_share(x) else _counted_with(first, x) for name, x in made.items()}
+    first = next(x for held in chain(states, [sharing]) for x in held.values() if _can_share(x))
+    return {**made, **{name: _counted_with(first, x) for name, x in sharing.items()}}
 
 
 def _can_share(x: Any) -> bool:

@@ -161,8 +161,7 @@ def accessor_of(name: str, parts: tuple[Slot, ...], place: int, storage: Mapping
 
 def definitions() -> str:
     """Spell the constants and the hash's rounds that codecs.py declares, which stand before storage.c."""
-    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET", "ONE")
-    constants = {name: getattr(codecs, name) for name in names}
+    constants = {name: getattr(codecs, name) for name in codecs.SPELLED}
     rounds = [f"  x ^= x >> {shift}; x *= {factor:#x}u;" for shift, factor in codecs.MIX]
     mixed = [*rounds, f"  x ^= x >> {codecs.LAST_SHIFT};", "  return x;"]
     lines = [f"#define {name} {value:#x}" for name, value in constants.items()]

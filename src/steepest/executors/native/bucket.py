@@ -146,8 +146,9 @@ class KernelBucket:
         if self._changed or self.params[0].is_complex():  # a conjugate view lies where its tensor does
             written = [*self.params, *(held[name] for name in self._keys[2:] for held in self.states)]
             _refuse_views(written)
-            self._written = distinct_versions(written)
-            self._changed.value = 0
+            if self._changed:
+                self._written = distinct_versions(written)
+                self._changed.value = 0
 
     @property
     def _answer(self) -> int:

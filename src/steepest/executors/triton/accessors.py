@@ -148,8 +148,7 @@ def accessor_of(
 @cache
 def functions() -> str:
     """Return the Triton of coded storage, with the constants and the hash that codecs.py declares."""
-    names = ("BLOCK_STEP", "FAR_BLOCK_STEP", "LANE_STEP", "DROPPED_BITS", "QUIET", "ONE")
-    constants = [f"{name} = tl.constexpr({getattr(codecs, name):#x})" for name in names]
+    constants = [f"{name} = tl.constexpr({getattr(codecs, name):#x})" for name in codecs.SPELLED]
     rounds = [f"    x = (x ^ (x >> {shift})) * {factor:#x}" for shift, factor in codecs.MIX]
     mixed = ["@triton.jit", "def mixed(x):", *rounds, f"    return x ^ (x >> {codecs.LAST_SHIFT})"]
     text = files(__package__).joinpath("storage.txt").read_text(encoding="utf-8")

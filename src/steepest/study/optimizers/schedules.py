@@ -12,7 +12,19 @@ from typing import Any, Final
 
 from steepest import registry
 from steepest.fields import Field, Search, hyper
-from steepest.schedules import LENGTH, constant, cosine, in_steps, inverse_sqrt, is_length, linear, wsd
+from steepest.schedules import (
+    COOLDOWN,
+    FINAL,
+    LENGTH,
+    WARMUP,
+    constant,
+    cosine,
+    in_steps,
+    inverse_sqrt,
+    is_length,
+    linear,
+    wsd,
+)
 from steepest.study.errors import UsageError
 from steepest.study.suggest import choices
 
@@ -39,9 +51,9 @@ def _declared(**options: Field) -> dict[str, Field]:
 
 
 OPTIONS: Final = _declared(
-    warmup=hyper(0.05, "length of the straight rise", convert=_length, words=LENGTH, search=Search(0.01, 0.2)),
-    cooldown=hyper(0.2, "length of the last decay", convert=_length, words=LENGTH, search=Search(0.05, 0.5)),
-    final=hyper(0.0, "factor at the end", low=0.0, high=1.0),
+    warmup=hyper(WARMUP, "length of the straight rise", convert=_length, words=LENGTH, search=Search(0.01, 0.2)),
+    cooldown=hyper(COOLDOWN, "length of the last decay", convert=_length, words=LENGTH, search=Search(0.05, 0.5)),
+    final=hyper(FINAL, "factor at the end", low=0.0, high=1.0),
 )
 """Every option of any schedule. A length keeps its meaning by its type: `1` is a step, `0.1` a tenth of the steps."""
 
