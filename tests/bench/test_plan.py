@@ -38,6 +38,14 @@ def test_a_rule_of_matrices_is_timed_on_matrices() -> None:
     assert [case.name for case, _ in make_plan(["muon"]).jobs] == ["matrices"]
 
 
+def test_without_names_what_fits_no_case_is_left_out_with_a_reason() -> None:
+    plan = make_plan(case_names=["small"])
+    assert plan.left_out["Muon"] == "is timed on matrices only, and small has vectors"
+    assert "muon" not in {recipe.name for recipe in plan.recipes}
+    assert {"adamw", "sgd"} <= {recipe.name for recipe in plan.recipes}
+    assert "Muon" not in make_plan(case_names=["small", "matrices"]).left_out
+
+
 def test_jobs_go_case_by_case_without_repeats() -> None:
     plan = make_plan(["adam", "sgd", "adam"], ["cnn", "small"], rounds=3)
     assert [(case.name, recipe.name) for case, recipe in plan.jobs] == [

@@ -71,31 +71,46 @@ def make_plan(
     Raises:
         ValueError: a name or number that is not allowed; the message says what is.
     """
-    timed, left_out = rules_to_time()
     check_count("--rounds", rounds)
     check_device(device)
     for mode in modes:
         look_up("mode", mode, MODES)
-    plan = Plan(
-        recipes=tuple(read_rule(rule) for rule in dict.fromkeys(rules)) or tuple(timed),
-        cases=tuple(cases.find(name) for name in dict.fromkeys(case_names)) or tuple(cases.CASES.values()),
+    of_cases = tuple(cases.find(name) for name in dict.fromkeys(case_names)) or tuple(cases.CASES.values())
+    recipes, left_out = _named(rules, of_cases) if rules else _all_that_fit(of_cases)
+    return Plan(
+        recipes=tuple(recipes),
+        cases=of_cases,
         modes=tuple(dict.fromkeys(modes)) or tuple(MODES),
         peers=peers,
         rounds=rounds,
         device=device,
-        left_out={} if rules else left_out,
+        left_out=left_out,
     )
-    return _checked(plan)
 
 
-def _checked(plan: Plan) -> Plan:
-    """Return the plan, or raise `ValueError` if a rule is in none of its cases."""
-    for recipe in plan.recipes:
-        if not any(of is recipe for _, of in plan.jobs):
-            asked = ", ".join(case.name for case in plan.cases)
+def _named(rules: Sequence[str], of_cases: Sequence[Case]) -> tuple[list[Recipe], dict[str, str]]:
+    """Return the recipes of the rules that were asked for, or raise `ValueError` if one is in none of the cases."""
+    recipes = [read_rule(rule) for rule in dict.fromkeys(rules)]
+    for recipe in recipes:
+        if reason := _fits_nowhere(recipe, of_cases):
             fitting = ", ".join(case.name for case in cases.CASES.values() if _fits(recipe, case))
-            raise ValueError(f"{recipe.label} is timed on matrices only, and {asked} has vectors; time it on {fitting}")
-    return plan
+            raise ValueError(f"{recipe.label} {reason}; time it on {fitting}")
+    return recipes, {}
+
+
+def _all_that_fit(of_cases: Sequence[Case]) -> tuple[list[Recipe], dict[str, str]]:
+    """Return the recipes that can be timed on some of the cases, and the reasons of the classes that cannot."""
+    timed, left_out = rules_to_time()
+    reasons = [(recipe, _fits_nowhere(recipe, of_cases)) for recipe in timed]
+    left_out |= {recipe.optimizer.__name__: reason for recipe, reason in reasons if reason}
+    return [recipe for recipe, reason in reasons if not reason], left_out
+
+
+def _fits_nowhere(recipe: Recipe, of_cases: Sequence[Case]) -> str:
+    """Return the reason why a rule is in none of the cases; empty if it is in one."""
+    if any(_fits(recipe, case) for case in of_cases):
+        return ""
+    return f"is timed on matrices only, and {', '.join(case.name for case in of_cases)} has vectors"
 
 
 def _fits(recipe: Recipe, case: Case) -> bool:
