@@ -396,19 +396,32 @@ def _meetings(row: Mapping[str, Any], names: Sequence[str]) -> set[Any]:
     return {*row.items(), *pairs}
 
 
-def features(item: Any) -> dict[str, Any]:
-    """The values that a test is called with, by name: an object that has columns of its own as those, any other that
-    is not a plain value by its identity.
+def features(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
+    """The values that a test is called with, by name: an object that has columns of its own as those, options one by
+    one, any other that is not a plain value by its identity. An optimizer is there as its "structure", or as the "kind"
+    of its rule. It is there by itself, with options of its own, where ``names`` have "cls".
     """
     found: dict[str, Any] = {}
+    cls = class_under_test(item)
+    owner = cls if "cls" in names else None
     for name, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
         if hasattr(value, "columns"):
             found |= value.columns
+        elif isinstance(value, dict) and name not in names:
+            found |= {(owner, option): repr(chosen) for option, chosen in value.items()}
         else:
             found[name] = value if isinstance(value, type | str | int | float) else id(value)
-    if (cls := class_under_test(item)) is not None:
-        found["structure"] = structure(cls)
+    if cls is not None:
+        found = {name: value for name, value in found.items() if name not in ("cls", "twins")}
+        seen_as = next((name for name in ("cls", "kind") if name in names), "structure")
+        found[seen_as] = {"cls": cls, "kind": cls.rule.kind, "structure": structure(cls)}[seen_as]
     return found
+
+
+def has_features(item: Any) -> bool:
+    """Whether a test is called with an optimizer, or with an object that has columns of its own."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return class_under_test(item) is not None or any(hasattr(value, "columns") for value in given)
 
 
 # -- running ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 
 import shell
-from cases import class_under_test, executors_of, features, is_full, thin
+from cases import class_under_test, executors_of, features, has_features, is_full, thin
 from shapes import fitted
 from steepest.executors.native import compiler
 
@@ -87,15 +87,21 @@ def everyday(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item
     return {item for _, group in groups for item in thinned(list(group))}
 
 
+FEW = 30
+"""Tests of one function that an everyday run takes all, if no marker says otherwise."""
+
+
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
     """The tests of one function that cover what its marker ``thin`` names, or one of as many as its marker ``every``
-    says; all of them without a marker.
+    says. Without a marker, many tests of optimizers are thinned too: each kind of rule and state takes part.
     """
-    marker = items[0].get_closest_marker("thin")
-    if marker is not None:
-        return [items[place] for place in thin([features(item) for item in items], *marker.args)]
-    every = items[0].get_closest_marker("every")
-    return items if every is None else items[:: every.args[0]]
+    marker, every = (items[0].get_closest_marker(name) for name in ("thin", "every"))
+    if marker is None and every is not None:
+        return items[:: every.args[0]]
+    if marker is None and (len(items) <= FEW or not has_features(items[0])):
+        return items
+    names = () if marker is None else marker.args
+    return [items[place] for place in thin([features(item, names) for item in items], *names)]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

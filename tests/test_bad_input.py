@@ -37,7 +37,7 @@ from shell import (
 from steepest import Optimizer
 
 
-@pytest.mark.thin("structure", "params")
+@pytest.mark.thin("kind", "params")
 @every_class
 @pytest.mark.parametrize(
     ("params", "error", "message"),

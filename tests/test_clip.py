@@ -118,7 +118,7 @@ def scaled_step(optimizer: Optimizer, scale: float, is_inf: bool) -> None:
     del optimizer.grad_scale, optimizer.found_inf
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_executor
 @pytest.mark.parametrize(("cls", "options"), cases(ROWS))
 @pytest.mark.parametrize("clip", [None, 30.0])

@@ -228,8 +228,7 @@ def run_grouped(optimizer: Any, params: list[torch.nn.Parameter], step: Callable
         step()
 
 
-@pytest.mark.every(5)
-@pytest.mark.thin("structure")
+@pytest.mark.thin("kind")
 @every_recorded_structure
 @pytest.mark.parametrize("as_method", [True, False], ids=["step", "lambda"])
 def test_groups_late_gradients_and_groups_added_later_stay_compiled(cls: type[Optimizer], as_method: bool) -> None:

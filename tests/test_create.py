@@ -159,6 +159,7 @@ def test_a_subclass_does_not_inherit_an_alias(monkeypatch: pytest.MonkeyPatch) -
 # -- info ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_the_facts_are_those_of_the_class(cls: type[Optimizer]) -> None:
     facts = steepest.info(cls.__name__)
@@ -176,6 +177,7 @@ def test_the_facts_are_those_of_the_class(cls: type[Optimizer]) -> None:
     assert all(NEEDS[need] in page for need in facts.needs)
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_the_executors_are_those_that_run(cls: type[Optimizer]) -> None:
     """The first one is what an optimizer takes by itself."""

@@ -31,6 +31,7 @@ def torchs(cls: type[Optimizer]) -> type[torch.optim.Optimizer]:
     return twin
 
 
+@pytest.mark.thin("cls")
 @every_declaration
 def test_it_is_read(cls: type[Optimizer]) -> None:
     optimizer = cls(parameters(cls))
@@ -117,6 +118,7 @@ def test_state_that_depends_on_options_depends_on_them() -> None:
         assert lively == {s.name for s in cls.rule.state if s.when is not never}
 
 
+@pytest.mark.thin("cls")
 @every_declaration
 def test_every_kind_has_a_place(cls: type[Optimizer]) -> None:
     """Each kind is either run or refused by name; none is run inexactly."""

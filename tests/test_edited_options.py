@@ -97,7 +97,7 @@ def test_options_turned_on_later_make_their_state_then(
     train(optimizer, 1)
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 @pytest.mark.parametrize("options", ["defaults", "everything"])

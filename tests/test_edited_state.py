@@ -162,8 +162,7 @@ def forgetful(optimizer: Any) -> Any:
     return optimizer
 
 
-@pytest.mark.every(3)
-@pytest.mark.thin("structure", "attack")
+@pytest.mark.thin("kind", "attack")
 @every_planned_class
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda f: f.__name__)
 def test_what_others_do_between_steps_acts_on_the_next(cls: type[Optimizer], attack: Attack) -> None:
@@ -189,7 +188,7 @@ def switched_on(cls: type[Optimizer]) -> Options:
     return options
 
 
-@pytest.mark.thin("structure", "attack")
+@pytest.mark.thin("kind", "attack")
 @every_planned_twin
 @pytest.mark.parametrize(
     "attack", [clear, delete_one, zero_tensors, replace_dicts, set_steps, set_one_step, new_values]

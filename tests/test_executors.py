@@ -179,8 +179,7 @@ def compare(cls: type[Optimizer], options: Options, tensors: list[Tensor], grads
     assert_agree(fast, plain, tensors[0].dtype)
 
 
-@pytest.mark.every(3)
-@pytest.mark.thin("cls", "dtype")
+@pytest.mark.thin("structure", "dtype")
 @every_dtype
 @every_row
 def test_foreach_is_reference_on_odd_shapes_and_layouts(
@@ -189,7 +188,6 @@ def test_foreach_is_reference_on_odd_shapes_and_layouts(
     compare(cls, options, odd_tensors(dtype, 1), [odd_gradients(dtype, seed) for seed in (2, 3, 4)])
 
 
-@pytest.mark.every(3)
 @pytest.mark.thin("structure", "dtype")
 @every_dtype
 @every_row
@@ -229,7 +227,7 @@ def test_nan_and_inf_stand_where_reference_has_them(cls: type[Optimizer], option
     compare(cls, options, tensors, [*grads, [good[0], torch.tensor(1.0, dtype=dtype), good[0]]])
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @pytest.mark.parametrize("dtype", HALVES, ids=lambda d: str(d).removeprefix("torch."))
 @every_executor
 @every_row

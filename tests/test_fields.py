@@ -109,6 +109,7 @@ def test_unpack_gives_the_rules_names() -> None:
     assert Field("lr", 0.1, "", names=("lr",)).unpack(0.3) == {"lr": 0.3}
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_every_declared_default_and_alternative_is_valid(cls: type[Optimizer]) -> None:
     for field in cls.fields.values():
@@ -118,6 +119,7 @@ def test_every_declared_default_and_alternative_is_valid(cls: type[Optimizer]) -
             assert value != field.default
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_declarations_are_complete(cls: type[Optimizer]) -> None:
     for name, field in cls.fields.items():
@@ -132,6 +134,7 @@ def test_declarations_are_complete(cls: type[Optimizer]) -> None:
     assert cls.fields["lr"].search is not None or cls.fields["lr"].default == 1  # a factor of what the rule finds
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_signature_is_the_declaration(cls: type[Optimizer]) -> None:
     shown = inspect.signature(cls).parameters

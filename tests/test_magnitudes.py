@@ -31,7 +31,7 @@ def trained(cls: type[Optimizer], executor: str, size: float, scale: float | Non
     return optimizer, p.detach()
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 @pytest.mark.parametrize(("size", "exponent"), [(1.0, 68), (1.0, 78), (1.0, 120), (1e-3, 127), (1e10, 80)])
@@ -49,7 +49,7 @@ def test_a_large_loss_scale_changes_nothing(
 SIZES = [1e-38, 1e-30, 1e-20, 1e10, 1e18, 1e20, 1e30, 1e37]
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_planned_class
 @every_executor
 @pytest.mark.parametrize("size", SIZES)

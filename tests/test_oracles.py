@@ -90,6 +90,7 @@ def test_ten_steps_with_gaps_late_joiners_and_a_moving_rate(
     judge(cls, executor, options)
 
 
+@pytest.mark.thin("cls")
 @every_executor
 @pytest.mark.parametrize("cls", JUDGED, ids=list(JUDGED.values()))
 def test_defaults(cls: type[Optimizer], executor: str) -> None:
@@ -103,6 +104,7 @@ def test_every_planned_class_has_an_oracle() -> None:
     assert set(ORACLES) == {name for name, cls in CLASSES.items() if cls.rule.kind != "driver"}
 
 
+@pytest.mark.thin("cls")
 @pytest.mark.parametrize("cls", JUDGED, ids=list(JUDGED.values()))
 def test_oracle_knows_every_hyperparameter(cls: type[Optimizer]) -> None:
     """But the average of the weights, which has an oracle of its own, clipping, which is compared with torch's

@@ -26,6 +26,7 @@ def test_every_rule_file_is_found() -> None:
     assert all(cls.__module__.startswith(("steepest.rules.", "steepest.drivers.")) for cls in CLASSES.values())
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_every_class_is_public(cls: type[Optimizer]) -> None:
     assert getattr(steepest, cls.__name__) is cls
@@ -35,6 +36,7 @@ def test_every_class_is_public(cls: type[Optimizer]) -> None:
     assert "Differs:" in cls.__doc__
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_names_are_found_however_they_are_written(cls: type[Optimizer]) -> None:
     name = cls.__name__
@@ -69,6 +71,7 @@ def spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_round_trip(cls: type[Optimizer]) -> None:
     """What is typed is what is built, for every option and its alternatives."""
@@ -82,6 +85,7 @@ def test_round_trip(cls: type[Optimizer]) -> None:
             assert recipe.build([torch.nn.Parameter(torch.ones(1, 1))]).param_groups[0][name] == value
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_resolved_is_complete_and_json_can_hold_it(cls: type[Optimizer]) -> None:
     recipe = parse(cls.__name__)
@@ -90,6 +94,7 @@ def test_resolved_is_complete_and_json_can_hold_it(cls: type[Optimizer]) -> None
     json.dumps(recipe.resolved(), allow_nan=False)
 
 
+@pytest.mark.thin("cls")
 @every_class
 def test_labels_are_read_back(cls: type[Optimizer]) -> None:
     for name, field in hyperparameters(cls).items():

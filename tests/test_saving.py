@@ -48,7 +48,7 @@ def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_class
 @every_executor
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -43,7 +43,7 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 3e-6) -> None:
 # -- dtypes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("executor", ["foreach", "native", "stacked", "default"])
 @every_planned_class
@@ -168,7 +168,7 @@ def test_a_count_of_another_kind(name: str, executor: str, kind: str) -> None:
 # -- numbers in groups -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @pytest.mark.parametrize("executor", ["reference", "foreach", "native", "default"])
 @pytest.mark.parametrize("make", [np.float32, np.float64, np.array, Fraction, torch.tensor])
 @every_planned_class

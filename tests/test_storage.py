@@ -134,8 +134,7 @@ def decides(cls: type[Optimizer]) -> bool:
     return any(node.target in COMPARISONS and node.meta["extent"] > Extent.HOST for node in graph.nodes)
 
 
-@pytest.mark.every(4)
-@pytest.mark.thin("cls", "executor")
+@pytest.mark.thin("structure", "executor")
 @every_executor
 @every_state_dtype
 @every_codable_class
@@ -529,7 +528,7 @@ def test_a_state_dict_is_a_snapshot_of_plain_values() -> None:
     assert list(first(optimizer)[1]) == ["step", "exp_avg_int8", "exp_avg_scale", "exp_avg_sq_int8", "exp_avg_sq_scale"]
 
 
-@pytest.mark.thin("twins", "state_dtype")
+@pytest.mark.thin("cls", "state_dtype")
 @every_state_dtype
 @pytest.mark.parametrize("switches", [{}, {"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
 @pytest.mark.parametrize("twins", CODABLE_TWINS.values(), ids=list(CODABLE_TWINS))

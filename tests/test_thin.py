@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from cases import CLASSES, PLANNED, SWITCHES, is_full, thin
+from cases import CLASSES, PLANNED, SWITCHES, is_full, structure, thin
 
 COLUMNS = {"cls": list(CLASSES), "executor": list(SWITCHES), "dtype": ["float32", "float64", "bfloat16"]}
+OPTIONS = [{"lr": 0.1}, {"lr": 0.1, "maximize": True}, {"lr": 0.2}, {"lr": 0.2, "maximize": True}]
 ROWS = [dict(zip(COLUMNS, values, strict=True)) for values in itertools.product(*COLUMNS.values())]
 
 
@@ -59,6 +60,22 @@ def test_a_marked_test(cls: Any, executor: str, number: int) -> None:
     """Collected by the test below."""
 
 
+@pytest.mark.parametrize("cls", PLANNED.values(), ids=list(PLANNED))
+def test_one_of_many_tests_of_optimizers(cls: Any) -> None:
+    """Collected by the test below."""
+
+
+@pytest.mark.parametrize("cls", list(PLANNED.values())[:20])
+def test_one_of_few_tests_of_optimizers(cls: Any) -> None:
+    """Collected by the test below."""
+
+
+@pytest.mark.thin("kind")
+@pytest.mark.parametrize(("cls", "options"), [(cls, given) for cls in PLANNED.values() for given in OPTIONS])
+def test_options_one_by_one(cls: Any, options: dict[str, Any]) -> None:
+    """Collected by the test below."""
+
+
 @pytest.mark.slow
 def test_a_slow_test() -> None:
     """Collected by the test below."""
@@ -74,6 +91,20 @@ def test_what_an_everyday_run_leaves_out(request: pytest.FixtureRequest) -> None
     assert {row["number"] for row in marked} == set(range(10))
     assert {cls for cls, _ in offered} == set(PLANNED.values())
     assert {executor for _, executor in offered} == set(SWITCHES)
+    many, few, options = (
+        [item.callspec.params for item in here if item.originalname == name]
+        for name in (
+            "test_one_of_many_tests_of_optimizers",
+            "test_one_of_few_tests_of_optimizers",
+            "test_options_one_by_one",
+        )
+    )
+    assert {structure(row["cls"]) for row in many} == {structure(cls) for cls in PLANNED.values()}
+    assert len(many) == (len(PLANNED) if is_full() else len({structure(row["cls"]) for row in many}))
+    assert len(few) == 20
+    assert {row["cls"].rule.kind for row in options} == {cls.rule.kind for cls in PLANNED.values()}
+    assert {item for row in options for item in row["options"].items()} == {item for o in OPTIONS for item in o.items()}
+    assert is_full() or len(options) < 6
     slow = [item for item in here if item.originalname == "test_a_slow_test"]
     assert len(marked) == len(offered) * (10 if is_full() else 1)
     assert bool(slow) == (is_full() or any("::" in given for given in request.config.args))

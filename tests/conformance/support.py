@@ -103,10 +103,9 @@ class Configuration:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What an everyday run combines (see `cases.thin`): the class, the data base's input, the way to run it."""
+        """What an everyday run combines (see `cases.thin`): the class and the way to run it."""
         switches = frozenset(name for name in IMPLEMENTATIONS if self.given.get(name))
-        rest = {name: value for name, value in self.given.items() if name not in IMPLEMENTATIONS}
-        return {"info": self.info.name, "input": (self.info.name, repr(rest)), "way": switches}
+        return {"info": self.info.name, "way": switches}
 
     @property
     def is_differentiable(self) -> bool:

@@ -74,11 +74,13 @@ def check_text(kernel: Kernel) -> None:
     assert "tl.store(at_g +" not in kernel.source
 
 
+@pytest.mark.thin("cls")
 @pytest.mark.parametrize(("cls", "options", "dtype"), ROWS_OF_DTYPES)
 def test_the_text_is_python_and_reads_what_it_names(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> None:
     check_text(kernel_of(cls, options, dtype))
 
 
+@pytest.mark.thin("cls")
 @pytest.mark.parametrize(("cls", "coding"), CODED)
 def test_the_text_of_coded_state(cls: type[Optimizer], coding: str) -> None:
     kernel = coded_kernel_of(cls, coding)
