@@ -8,11 +8,13 @@ import math
 from pathlib import Path
 
 import pytest
+from drawn import matplotlib_figure
 from synthetic_study import TUNED, write_study
 
 from steepest.study.records.format import FIGURES
-from steepest.study.report.charts.chart import Chart
+from steepest.study.report.charts.chart import Chart, Figure
 from steepest.study.report.charts.charts import build_charts
+from steepest.study.report.charts.plotly_renderer import plotly_figure
 from steepest.study.report.export import export
 from steepest.study.report.findings.behaviour import MOST_LAYERS, WHOLE
 from steepest.study.report.findings.findings import Findings, findings
@@ -80,6 +82,24 @@ def test_figures_are_means_over_seeds(moved: Findings, charts: dict[str, Chart])
     assert charts["cosine"].series[1].x == SAMPLED[1:]  # NaN is left out
     assert charts["cosine"].y.bounds == (-1.1, 1.1)
     assert charts["logged-1-sharpness"].series[1].y == pytest.approx([6.5])
+
+
+def test_on_a_log_scale_an_update_of_zero_is_left_out(tmp_path: Path) -> None:
+    """The last step of a schedule that ends at zero, say."""
+    folder = with_samples(tmp_path, ("in.weight", "in.bias"))
+    for path in (folder / "trials").glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in (line for line in lines if line["kind"] == "behaviour" and line["step"] == SAMPLED[-1]):
+            line["layers"]["in.bias"][1] = line["update_norm"] = 0.0
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    still = {chart.key: chart for chart in build_charts(findings(read_study(folder))) if chart.section == "behaviour"}
+    for key in ("update-ratio", "update-ratio-2"):
+        assert still[key].y.log
+        assert still[key].series[0].y[-1] == 0 < min(still[key].series[0].y[:-1])
+        ticks = plotly_figure(still[key])["layout"]["yaxis"]["tickvals"]
+        assert 0 < min(ticks) < min(still[key].series[0].y[:-1]) < max(ticks)
+    drawing = matplotlib_figure(Figure("alone", (still["update-ratio"],)))
+    assert drawing.axes[0].get_ylim()[0] > 1e-4
 
 
 def test_every_layer_can_be_chosen(moved: Findings, charts: dict[str, Chart]) -> None:

@@ -196,7 +196,8 @@ def _bars(centre: Values, ends: Interval | None) -> list[list[float]] | None:
 def _scale(axes: Axes, axis: Axis, name: str) -> None:
     line = axes.xaxis if name == "x" else axes.yaxis
     if axis.log:
-        axes.set(**{f"{name}scale": "log"})
+        set_scale = axes.set_xscale if name == "x" else axes.set_yscale
+        set_scale("log", nonpositive="mask")
         low, high = axis.bounds or line.get_data_interval()
         fine = low > 0 and high / low < FINE_UP_TO
         line.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if fine else (1,)))

@@ -167,7 +167,11 @@ def _axis(axis: Axis, values: Values) -> dict[str, Any]:
 
 
 def _framed(axis: Axis, values: Values) -> Values:
-    """Return the values inside the axis's frame, of which its ticks are made; its ends where none is inside."""
+    """Return the values inside the axis's frame, of which its ticks are made; its ends where none is inside.
+
+    A logarithmic axis has no place for zero, and plotly leaves such points out.
+    """
+    values = tuple(value for value in values if value > 0) if axis.log else values
     if axis.bounds is None:
         return values
     low, high = axis.bounds
