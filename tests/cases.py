@@ -418,12 +418,6 @@ def features(item: Any, names: Sequence[str] = ()) -> dict[str, Any]:
     return found
 
 
-def has_features(item: Any) -> bool:
-    """Whether a test is called with an optimizer, or with an object that has columns of its own."""
-    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return class_under_test(item) is not None or any(hasattr(value, "columns") for value in given)
-
-
 # -- running ---------------------------------------------------------------------------------------------------------
 
 

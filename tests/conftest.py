@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 
 import shell
-from cases import class_under_test, executors_of, features, has_features, is_full, thin
+from cases import class_under_test, executors_of, features, is_full, thin
 from shapes import fitted
 from steepest.executors.native import compiler
 
@@ -93,12 +93,13 @@ FEW = 30
 
 def thinned(items: list[pytest.Item]) -> list[pytest.Item]:
     """The tests of one function that cover what its marker ``thin`` names, or one of as many as its marker ``every``
-    says. Without a marker, many tests of optimizers are thinned too: each kind of rule and state takes part.
+    says. Without a marker, many tests are thinned too: every value of every argument takes part, and of optimizers each
+    kind of rule and state.
     """
     marker, every = (items[0].get_closest_marker(name) for name in ("thin", "every"))
     if marker is None and every is not None:
         return items[:: every.args[0]]
-    if marker is None and (len(items) <= FEW or not has_features(items[0])):
+    if marker is None and len(items) <= FEW:
         return items
     names = () if marker is None else marker.args
     return [items[place] for place in thin([features(item, names) for item in items], *names)]

@@ -134,7 +134,7 @@ OPTIONS: list[Options] = [
 ]
 
 
-@pytest.mark.thin("problem", "dtype", "search", "options")
+@pytest.mark.thin
 @every_problem
 @every_dtype
 @searching
