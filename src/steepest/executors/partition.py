@@ -58,18 +58,14 @@ class StepCounters:
             all(map(is_, [state.get(s.name) for state in states], self.columns[name])) for name, s in counted.items()
         )
 
-    def count(self) -> None:
-        """Count one step in the tensors."""
+    def advance(self) -> None:
+        """Count one step in the tensors, and read their values."""
         if "t" in self.columns:
             steps = self.columns["t"]
             if steps[0].is_cpu:
                 torch._foreach_add_(steps, ONE, alpha=1)
             else:
                 torch._foreach_add_(steps, 1)
-
-    def advance(self) -> None:
-        """Count one step in the tensors, and read their values."""
-        self.count()
         self.values = {name: column[0].item() for name, column in self.columns.items()}
 
     def store(self, new: Mapping[str, Any]) -> None:
@@ -233,8 +229,9 @@ class DeviceCounters(StepCounters):
 
     def advance(self) -> None:
         """Count one step on the device."""
-        self.count()
-        self.values = _doubles(self.columns)
+        if "t" in self.columns:
+            torch._foreach_add_(self.columns["t"], 1)
+            self.values = _doubles(self.columns)
 
     def store(self, new: Mapping[str, Any]) -> None:
         """Store new scalar state on the device."""
@@ -270,7 +267,8 @@ class ListCounters(StepCounters):
 
     def advance(self) -> None:
         """Count one step on the device."""
-        self.count()
+        if "t" in self.columns:
+            torch._foreach_add_(self.columns["t"], 1)
 
     def store(self, new: Mapping[str, Any]) -> None:
         """Store new scalar state: a list with a tensor for each parameter, or a plain number for all."""
