@@ -86,6 +86,7 @@ def state_of(optimizer: torch.optim.Optimizer, index: int = 0) -> dict[str, Any]
 # -- the same numbers ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thin("structure", "options")
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "defaults")
 @every_class
 def test_it_is_the_plain_list_step_to_the_last_bits(cls: type[Optimizer], options: Options) -> None:
@@ -115,6 +116,7 @@ def test_every_dtype_has_the_numbers_of_one_parameter_at_a_time(cls: type[Optimi
         torch.testing.assert_close(p, q, rtol=4 * torch.finfo(dtype).eps, atol=2 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.thin("structure", "options")
 @pytest.mark.parametrize("options", [{}, {"lr": torch.tensor(0.01)}, {"weight_decay": 0.1, "maximize": True}], ids=str)
 @pytest.mark.parametrize("twins", TWINS.values(), ids=TWINS)
 def test_it_is_torchs_step(twins: Any, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +217,7 @@ def made_of(cls: type[Optimizer], options: Options, device: str, rate: Any) -> t
     return held, params
 
 
+@pytest.mark.thin("structure", "options")
 @pytest.mark.parametrize("options", [{}, {"lookahead": (2, 0.5), "ema_decay": 0.9}, {"state_dtype": "int8"}], ids=str)
 @every_class
 def test_a_step_on_a_device_reads_nothing(
