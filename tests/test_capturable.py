@@ -27,9 +27,7 @@ TWINS = {name: twins for name, twins in PLANNED_TWINS.items() if name in CAPTURA
 every_class = pytest.mark.parametrize("cls", CAPTURABLE.values(), ids=CAPTURABLE)
 LISTED = {"capturable": True, "foreach": True}
 
-ONE_BY_ONE = {
-    *("AdaBelief", "AdamAtan2", "AdamMini", "AdamP", "LAMB", "RAdam", "Rprop", "StableAdamW"),
-}
+ONE_BY_ONE = {"AdaBelief", "AdamAtan2", "AdamMini", "AdamP", "LAMB", "RAdam", "Rprop", "StableAdamW"}
 """Classes with an operation that torch has no list form of, such as `torch.where`."""
 
 OPTIONS: list[Options] = [

@@ -17,9 +17,9 @@ from ..trace import trace
 from ..views import compute_dtype, widen
 from . import coded
 from .base import ActiveParams, Batch, Executor, runs
-from .lifting import constant, listed, on_device, vector
 from .partition import BatchBucket, split, split_on_device
 from .reference import check_capturable
+from .vectors import constant, listed, on_device, vector
 
 if TYPE_CHECKING:
     from .plan import Plan, Reduction

@@ -50,7 +50,7 @@ class Plan:
 def make_plan(trace: Trace, on_device: Iterable[str] = ()) -> Plan:
     """Lower, fold and place ``trace``, and compile the Python code that runs it.
 
-    ``on_device`` names the numbers that are tensors; see `steepest.executors.lifting`.
+    ``on_device`` names the numbers that are tensors; see `steepest.executors.vectors`.
     """
     lowering, inputs, outputs = lower(trace)
     ops = lift(fold(lowering.ops, list(outputs.values())), reading(lowering.host_lines(trace), on_device))
