@@ -154,7 +154,7 @@ def test_a_tensor_that_is_cut_in_slices_counts_once() -> None:
     """A coded parameter of more than one chunk runs in slices, each with the counters of its parameter."""
     size = foreach.CHUNK + 512
     optimizers = [
-        steepest.NAdam([torch.nn.Parameter(torch.ones(n)) for n in (256, size, 300)], state_dtype="int8", **switch)
+        steepest.NAdam([torch.nn.Parameter(torch.ones(n)) for n in (8192, size, 9000)], state_dtype="int8", **switch)
         for switch in (LISTED, {"foreach": True})
     ]
     for optimizer in optimizers:
@@ -162,6 +162,8 @@ def test_a_tensor_that_is_cut_in_slices_counts_once() -> None:
             for p in optimizer.param_groups[0]["params"]:
                 p.grad = torch.linspace(-1, 1, p.numel())
             optimizer.step()
+    (bucket,) = buckets_of(optimizers[0])
+    assert len(bucket.params) == 3
     assert_same(*map(snapshot, optimizers))
 
 
@@ -285,7 +287,7 @@ def odd(p: Any, g: Any, k: Any, m: Any, *, t: Any, lr: Any, b: Any) -> Any:
     x = maximum(minimum(g, r), -r) + atan2(g, r) + lerp(m, g, 1 / t) + b ** (0.1 * absolute(g)) * t
     y = where(g > r, r, lr, like=g) + where(g > 0, g, r) + where(t > 2, m, x) + where(t > 2, r, g)
     z = where(t > 2, 1.0, 0.5) * sqrt(absolute(m) + k) ** where(t > 2, lr, 1.0)
-    return p - r * x * y + lr * z / (1 + absolute(y)), where(t > 3, 0.0, k + 1), p + 0.5
+    return p - r * x * y + lr * z / (1 + absolute(y + lr)), where(t > 3, 0.0, k + 1), p + 0.5
 
 
 class Odd(Optimizer):
