@@ -333,12 +333,15 @@ def test_switches_that_contradict_each_other_raise(cls: type[Optimizer]) -> None
                 cls(params, **{asked: True, other: True})
 
 
+@pytest.mark.parametrize("foreach", [None, False])
 @every_planned_class
-def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capturable_step_keeps_its_numbers_in_tensors(
+    cls: type[Optimizer], foreach: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A CPU has no graphs to capture: torch's error. Where a device had, the step would be the plain one."""
     if "capturable" not in cls.fields:
         pytest.skip("torch's class, or ours, has no capturable")
-    options = {"lr": torch.tensor(0.01), "max_norm": 0.5, "ema_decay": 0.9}
+    options = {"lr": torch.tensor(0.01), "max_norm": 0.5, "ema_decay": 0.9, "foreach": foreach}
     grads = [[drawn((3, 2), torch.float32, torch.Generator().manual_seed(seed))] for seed in (2, 3, 4)]
     capturable, plain = (cls([torch.nn.Parameter(torch.ones(3, 2))], capturable=c, **options) for c in (True, False))
     capturable.param_groups[0]["params"][0].grad = grads[0][0]
@@ -349,7 +352,7 @@ def test_a_capturable_step_keeps_its_numbers_in_tensors(cls: type[Optimizer], mo
     for of_step in grads:
         step(capturable, of_step)
         step(plain, of_step)
-    assert capturable.executor == "reference"
+    assert capturable.executor == ("foreach" if foreach is None else "reference")
     assert_agree(capturable, plain, torch.float32)
 
 

@@ -742,11 +742,12 @@ def test_a_seed_may_change_on_the_way() -> None:
     assert not torch.equal(first(runs[0])[1]["exp_avg_int8"], first(runs[1])[1]["exp_avg_int8"])
 
 
-def test_step_counts_on_their_device_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("switch", [{"foreach": False}, {"foreach": True}], ids=str)
+def test_step_counts_on_their_device_give_the_same_bits(
+    switch: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reference, "_get_capturable_supported_devices", lambda: ["cpu"])
-    runs = [
-        made(steepest.Adam, state_dtype="int8", **options) for options in ({"foreach": False}, {"capturable": True})
-    ]
+    runs = [made(steepest.Adam, state_dtype="int8", **switch, capturable=c) for c in (False, True)]
     for optimizer in runs:
         descend(optimizer, 3)
     held = [first(optimizer)[1] for optimizer in runs]

@@ -33,7 +33,8 @@ class Batch:
 
     Attributes:
         program: the program to run.
-        numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state).
+        numbers: the run-time numbers, by name (hyperparameters, ``t``, scalar state). Under ``capturable=True`` some
+            are on the device: in 0-dim tensors, or in a list of one for each parameter.
         params, grads: the parameters and their gradients. Gradients are never written.
         state: the tensor state as it is stored: a list per name, in the order of ``params``. It is written in place.
         streams: the parameters' streams of random bits, for a program that rounds stochastically or takes random
@@ -159,7 +160,8 @@ class Executor:
         source: the code that runs for a group, for an executor that generates code.
         run_sums: runs a batch with other reductions in the place of its words', for an executor that can; see
             `steepest.executors.summed`.
-        is_capturable: whether buckets under ``capturable=True`` never wait for their device, nor for ``found_inf``.
+        is_capturable: whether buckets under ``capturable=True`` never wait for their device. Under ``fused=True`` they
+            do not wait for ``found_inf`` either.
     """
 
     name: str

@@ -44,7 +44,7 @@ def choose(spec: GroupSpec, without: frozenset[str] = frozenset()) -> ExecutorCh
     if options.get("fused") and not without:
         return _asked_for(spec, suited, "fused")
     if options.get("capturable"):
-        return ExecutorChoice(REFERENCE, "foreach: capturable=True keeps numbers on the device")
+        suited = [executor for executor in suited if executor.is_capturable or not executor.switch]
     if options.get("foreach"):
         return _asked_for(spec, suited, "foreach")
     if options.get("foreach") is False or not _is_plain(options):
@@ -62,7 +62,8 @@ def _asked_for(spec: GroupSpec, suited: list[Executor], switch: str) -> Executor
     executor = next((executor for executor in suited if executor.switch == switch), None)
     if executor is None:
         fn, kind = spec.rule.fn.__name__, spec.rule.kind
-        raise RuntimeError(f"`{switch}=True` cannot run {fn}, a {kind} rule; leave {switch}=None")
+        under = " under capturable=True" if spec.options.get("capturable") else ""
+        raise RuntimeError(f"`{switch}=True` cannot run {fn}, a {kind} rule{under}; leave {switch}=None")
     if refusal := executor.refusal(spec):
         raise RuntimeError(refusal)
     return ExecutorChoice(executor)

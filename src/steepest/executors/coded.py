@@ -25,13 +25,15 @@ class ParamSlice:
         stored: the tensor state of the parameter, by its keys.
         stream: the parameter's stream of random bits.
         start: the slice's first element in the parameter.
+        place: the parameter's place in its batch.
     """
 
     p: Tensor
     g: Tensor
     stored: dict[str, Tensor]
     stream: int
-    start: int = 0
+    start: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,14 @@ def run(batch: Batch, run_plain: Run, most: int) -> dict[str, Any]:
             it. 0 means one whole tensor at a time.
     """
     new_scalars: dict[str, Any] = {}
+    by_place: dict[str, dict[int, Any]] = {}
     for columns in runs(_columns(batch, most), lambda column: column.p.numel(), most):
-        new_scalars = _run_decoded(batch, columns, run_plain)
-    return new_scalars
+        for name, value in _run_decoded(batch, columns, run_plain).items():
+            if isinstance(value, list):  # one for each column; slices of one parameter have the same number
+                by_place.setdefault(name, {}).update(zip((c.place for c in columns), value, strict=True))
+            else:
+                new_scalars[name] = value
+    return new_scalars | {name: list(values.values()) for name, values in by_place.items()}
 
 
 def _run_decoded(batch: Batch, columns: list[ParamSlice], run_plain: Run) -> dict[str, Any]:
@@ -95,7 +102,11 @@ def _run_decoded(batch: Batch, columns: list[ParamSlice], run_plain: Run) -> dic
     read = [{name: _read(batch, column, name) for name in names} for column in columns]
     lists = {name: [_values(row[name]) for row in read] for name in names}
     params, grads = lists.pop("p"), [column.g for column in columns]
-    new_scalars = run_plain(Batch(batch.program.plain, batch.numbers, params, grads, lists))
+    numbers = {
+        name: [_own(number, column) for column in columns] if isinstance(number, list) else number
+        for name, number in batch.numbers.items()
+    }
+    new_scalars = run_plain(Batch(batch.program.plain, numbers, params, grads, lists))
     for decoded in (x for row in read for x in row.values() if isinstance(x, DecodedTensor)):
         decoded.store()
     return new_scalars
@@ -112,14 +123,19 @@ def _read(batch: Batch, column: ParamSlice, name: str) -> Tensor | DecodedTensor
         return column.p if name == "p" else column.stored[name]
     beside = tuple(column.stored[key] for key in codec.keys(name))
     parts = (column.p, *beside) if name == "p" else beside
-    return DecodedTensor.of(codec, parts, _key(batch, codec, column.stream, name), column.start)
+    return DecodedTensor.of(codec, parts, _key(batch, codec, column, name), column.start)
 
 
-def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
+def _key(batch: Batch, codec: Codec, column: ParamSlice, name: str) -> Any:
     if not codec.stochastic:
         return 0
-    t, slot = batch.numbers["t"], batch.program.slots[name]
-    return key_of(stream, t.long(), slot) if isinstance(t, Tensor) else key_of(stream, int(t), slot)
+    t, slot = _own(batch.numbers["t"], column), batch.program.slots[name]
+    return key_of(column.stream, t.long(), slot) if isinstance(t, Tensor) else key_of(column.stream, int(t), slot)
+
+
+def _own(number: Any, column: ParamSlice) -> Any:
+    """Return a number as the parameter of a column has it."""
+    return number[column.place] if isinstance(number, list) else number
 
 
 # -- cutting ---------------------------------------------------------------------------------------------------------
@@ -128,7 +144,7 @@ def _key(batch: Batch, codec: Codec, stream: int, name: str) -> Any:
 def _columns(batch: Batch, most: int) -> Iterator[ParamSlice]:
     for index, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         stored = {key: tensors[index] for key, tensors in batch.state.items()}
-        column = ParamSlice(p, g, stored, batch.streams[index], start_of(batch.streams[index]))
+        column = ParamSlice(p, g, stored, batch.streams[index], start_of(batch.streams[index]), index)
         yield from _slices(batch.program, column, most) or [column]
 
 
@@ -157,4 +173,4 @@ def _slice(program: Program, column: ParamSlice, start: int, count: int) -> Para
         entry.name: column.stored[entry.name][entry.codec.span(entry.part, start, count) if entry.codec else span]
         for entry in program.stored
     }
-    return ParamSlice(column.p[span], column.g[span], stored, column.stream, column.start + start)
+    return replace(column, p=column.p[span], g=column.g[span], stored=stored, start=column.start + start)

@@ -16,8 +16,10 @@ from ..rule import Program
 from ..trace import trace
 from ..views import compute_dtype, widen
 from . import coded
-from .base import Batch, Executor, runs
-from .partition import split
+from .base import ActiveParams, Batch, Executor, runs
+from .partition import BatchBucket, split, split_on_device
+from .reference import check_capturable
+from .vectors import constant, listed, on_device, vector
 
 if TYPE_CHECKING:
     from .plan import Plan, Reduction
@@ -32,11 +34,14 @@ Slots = list[list[Tensor]]
 
 
 @cache
-def plan_for(program: Program, numbers: tuple[str, ...]) -> Plan:
-    """Return the plan of a program, which is traced once. What plans is imported with the first plan."""
+def plan_for(program: Program, numbers: tuple[str, ...], on_device: frozenset[str] = frozenset()) -> Plan:
+    """Return the plan of a program, which is traced once. What plans is imported with the first plan.
+
+    ``on_device`` names the numbers that are tensors.
+    """
     from .plan import make_plan
 
-    return make_plan(trace(program, numbers))
+    return make_plan(trace(program, numbers), on_device)
 
 
 def run(batch: Batch) -> dict[str, Any]:
@@ -48,8 +53,8 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
     plan, dtype = _plan_of(batch), compute_dtype(batch.params[0].dtype)
     as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
     # A single call that needs no copies reads everything once: there is nothing to keep in the cache.
-    cut = [batch.slots] if as_it_is and plan.calls == 1 else chunks(batch)
-    return _run_chunks(batch, plan, plan.step, cut)
+    is_whole = (as_it_is and plan.calls == 1) or on_device(batch.numbers)
+    return _run_chunks(batch, plan, plan.step, [batch.slots] if is_whole else chunks(batch))
 
 
 def run_whole(batch: Batch, reduced: Reduction) -> dict[str, Any]:
@@ -60,20 +65,38 @@ def run_whole(batch: Batch, reduced: Reduction) -> dict[str, Any]:
 
 def _plan_of(batch: Batch) -> Plan:
     scalars = {s.name for s in batch.program.scalars}
-    return plan_for(batch.program, tuple(n for n in batch.numbers if n not in scalars))
+    names = tuple(n for n in batch.numbers if n not in scalars)
+    return plan_for(batch.program, names, on_device(batch.numbers))
 
 
 def _run_chunks(batch: Batch, plan: Plan, step: Callable[..., None], cut: Iterable[Slots]) -> dict[str, Any]:
-    constants, new_scalars = plan.host(**batch.numbers)
     dtype = compute_dtype(batch.params[0].dtype)
-    if batch.params[0].is_cpu:
-        box = partial(torch.tensor, dtype=dtype, device="cpu")
-        constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
+    if on_device(batch.numbers):
+        constants, new_scalars = _computed_on_device(batch, plan, dtype)
+    else:
+        constants, new_scalars = _computed(batch, plan, dtype)
     for chunk in cut:
         wide = [slot if not slot or slot[0].dtype == dtype else [widen(x, dtype) for x in slot] for slot in chunk]
         step(*wide, *constants)
         _store(chunk, wide)
     return new_scalars
+
+
+def _computed(batch: Batch, plan: Plan, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the constants of a plan, and the new scalar state."""
+    constants, new_scalars = plan.host(**batch.numbers)
+    if batch.params[0].is_cpu:
+        box = partial(torch.tensor, dtype=dtype, device="cpu")
+        constants = tuple(box(c) if boxed else c for c, boxed in zip(constants, plan.boxed, strict=True))
+    return constants, new_scalars
+
+
+def _computed_on_device(batch: Batch, plan: Plan, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the constants of a plan, and the new scalar state, in tensors that nobody has read."""
+    count = len(batch.params)
+    constants, new_scalars = plan.host(**{name: vector(value) for name, value in batch.numbers.items()})
+    fitted = (constant(c, count, dtype, boxed) for c, boxed in zip(constants, plan.boxed, strict=True))
+    return tuple(fitted), {name: listed(value, count) for name, value in new_scalars.items()}
 
 
 def _store(chunk: Slots, wide: Slots) -> None:
@@ -102,4 +125,14 @@ def _columns(batch: Batch) -> Iterator[tuple[Tensor, ...]]:
             yield column
 
 
-FOREACH = Executor("foreach", partial(split, run=run), switch="foreach", run_sums=run_whole)
+def _make_buckets(live: ActiveParams) -> Iterator[BatchBucket]:
+    """Put parameters together.
+
+    Raises:
+        AssertionError: a parameter of a capturable step is on a device without graphs, in torch's words.
+    """
+    check_capturable(live)
+    return (split_on_device if live.spec.options.get("capturable") else split)(live, run=run)
+
+
+FOREACH = Executor("foreach", _make_buckets, switch="foreach", run_sums=run_whole, is_capturable=True)

@@ -17,7 +17,7 @@ from torch import fx
 
 from ..kinds import Extent
 from ..trace import RuleError, Trace, broadcast
-from ..vocabulary import MISSING_LIKE, OPERATORS, WORDS, where
+from ..vocabulary import MISSING_LIKE, OPERATORS, WORDS, Word, where
 
 ONE = "1"
 
@@ -158,6 +158,9 @@ class Lowering:
 
     def _spell(self, node: fx.Node) -> str:
         args = [self.number(a) for a in node.args]
+        if isinstance(node.target, Word) and node.target.reduces != "nothing":  # of a number: its size, or itself
+            made_of = node.target.made_of
+            return f"absolute({args[0]})" if made_of and made_of.of_squares else args[0]
         if node.target in CALLED:
             return f"{CALLED[cast(Any, node.target)]}({', '.join(args)})"
         symbol = OPERATORS[cast(Any, node.target)]

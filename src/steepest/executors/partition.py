@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter, is_
 from typing import Any, ClassVar
 
@@ -19,7 +19,10 @@ from .memory import Memory, addresses, waves
 from .shared import Measurement
 
 ONE = torch.ones((), dtype=torch.float32, device="cpu")
-"""The increment of step counts, as a tensor: a plain 1 would be wrapped into a tensor for every count."""
+"""The increment of step counts, as a tensor: a plain 1 would be wrapped into a tensor for every count.
+
+Without ``alpha`` torch reads the tensor, and wraps the number for every count again: 155 µs for 100 counts, 39 with it.
+"""
 
 
 @dataclass(eq=False)
@@ -41,20 +44,28 @@ class StepCounters:
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
         """Return whether the state still holds the same tensors, with one value in all of them."""
-        for name, declared in counted.items():
-            column = self.columns[name]
-            if not all(map(is_, [state.get(declared.name) for state in states], column)):
-                return False
+        if not self.holds_tensors_of(counted, states):
+            return False
+        for name, column in self.columns.items():
             self.values[name] = column[0].item()
             if len(column) > 1 and torch.stack(column).tolist() != [self.values[name]] * len(column):
                 return False
         return True
 
+    def holds_tensors_of(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
+        """Return whether the state still holds the same tensors, whatever their values."""
+        return all(
+            all(map(is_, [state.get(s.name) for state in states], self.columns[name])) for name, s in counted.items()
+        )
+
     def advance(self) -> None:
         """Count one step in the tensors, and read their values."""
         if "t" in self.columns:
             steps = self.columns["t"]
-            torch._foreach_add_(steps, ONE if steps[0].is_cpu else 1)
+            if steps[0].is_cpu:
+                torch._foreach_add_(steps, ONE, alpha=1)
+            else:
+                torch._foreach_add_(steps, 1)
         self.values = {name: column[0].item() for name, column in self.columns.items()}
 
     def store(self, new: Mapping[str, Any]) -> None:
@@ -226,3 +237,42 @@ class DeviceCounters(StepCounters):
         """Store new scalar state on the device."""
         for name, value in new.items():
             self.columns[name][0].copy_(value)
+
+
+def split_on_device(live: ActiveParams, *, run: Callable[..., dict[str, Any]]) -> Iterator[BatchBucket]:
+    """Put parameters together that share a program and all dtypes, whatever their counts, which nobody reads."""
+
+    def run_settled(batch: Batch) -> dict[str, Any]:
+        return run(replace(batch, numbers=_read_on_host(batch)))
+
+    for program, members in live.grouped_by(kinds):
+        params, states, streams = live.at(members)
+        columns = {name: [state[s.name] for state in states] for name, s in program.counted.items()}
+        yield BatchBucket(run_settled, program, members, params, states, ListCounters(columns, dict(columns)), streams)
+
+
+def _read_on_host(batch: Batch) -> dict[str, Any]:
+    """Return the numbers of a batch. Those in tensors of the host are read, unless all tensors are there."""
+    if batch.params[0].is_cpu:
+        return batch.numbers
+    return {n: x.item() if isinstance(x, Tensor) and x.is_cpu else x for n, x in batch.numbers.items()}
+
+
+class ListCounters(StepCounters):
+    """Counters on the device: the values of a counter are the list of its tensors, which may differ."""
+
+    def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
+        """Return whether the state still holds the same tensors."""
+        return self.holds_tensors_of(counted, states)
+
+    def advance(self) -> None:
+        """Count one step on the device."""
+        if "t" in self.columns:
+            torch._foreach_add_(self.columns["t"], 1)
+
+    def store(self, new: Mapping[str, Any]) -> None:
+        """Store new scalar state: a list with a tensor for each parameter, or a plain number for all."""
+        for name, value in new.items():
+            column = self.columns[name]
+            values = value if isinstance(value, list) else [torch.full_like(column[0], value)] * len(column)
+            torch._foreach_copy_(column, values)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .lifting import BOXED, NUMBER, TAKE_ONE_TENSOR
 from .lowering import ONE, REDUCTIONS, Op
 
 IN_PLACE = {"add": 1, "addcmul": 1, "addcdiv": 1, "mul": 2, "div": 1, "lerp": 1, "maximum": 2, "minimum": 2}
 """Number of leading operands that an operation may write over (1 for all functions of one tensor)."""
-BOXED = {"add", "mul"}
-"""Calls that take their number also as a 0-dim tensor. A plain number is wrapped into a float64 tensor for every
-tensor of the list and converted back. On small tensors this costs three times the call itself."""
 NEVER_IN_PLACE = {"input", "select", *REDUCTIONS}
 
 
@@ -69,6 +67,8 @@ class Placement:
         """Spell every operation, then copies of the results that were computed outside their own memory."""
         self.names.update({op: spelled(name) for name, op in self.inputs.items()})
         for op in self.ops:
+            numbers = (a for a in op.args if a.word in (NUMBER, BOXED))
+            self.names.update({a: self._constant(a.numbers[0], a.word == BOXED) for a in numbers})
             self._emit(op)
             self._free(op)
         self._emit_copies()
@@ -127,9 +127,10 @@ class Placement:
     def _call(self, op: Op, args: tuple[Op, ...], suffix: str) -> str:
         words = [self.names[a] for a in args]
         keyword = {"add": "alpha=", "addcmul": "value=", "addcdiv": "value="}.get(op.word, "") if len(args) > 1 else ""
-        boxed = op.word in BOXED and not keyword
+        boxed = op.word in TAKE_ONE_TENSOR and not keyword
         words += [keyword + self._constant(n, boxed) for n in op.numbers if not (keyword and n == ONE)]
-        return f"torch._foreach_{op.word}{suffix}({', '.join(words)})"
+        is_with_number = op.word == "add" and (boxed or op.args[-1].word == BOXED)
+        return f"{'plus' if is_with_number else f'torch._foreach_{op.word}'}{suffix}({', '.join(words)})"
 
     def _assign(self, op: Op, value: str) -> None:
         aliases_input = op.word == "select" and not all(self.names[a].startswith("t_") for a in op.args)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..trace import Trace
 from ..vocabulary import OPERATORS, WORDS, Word
+from .lifting import lift, reading
 from .lowering import Lowering, fold, lower
 from .placement import Placement, spelled
 
@@ -46,10 +47,13 @@ class Plan:
         return FunctionType(self.step.__code__, {**self.step.__globals__, "reduced": reduced})
 
 
-def make_plan(trace: Trace) -> Plan:
-    """Lower, fold and place ``trace``, and compile the Python code that runs it."""
+def make_plan(trace: Trace, on_device: Iterable[str] = ()) -> Plan:
+    """Lower, fold and place ``trace``, and compile the Python code that runs it.
+
+    ``on_device`` names the numbers that are tensors; see `steepest.executors.vectors`.
+    """
     lowering, inputs, outputs = lower(trace)
-    ops = fold(lowering.ops, list(outputs.values()))
+    ops = lift(fold(lowering.ops, list(outputs.values())), reading(lowering.host_lines(trace), on_device))
     placement = Placement(inputs, outputs, ops)
     step_lines = placement.emit()
     source = host_source(trace, lowering, [expression for expression, _ in placement.constants])
@@ -76,15 +80,19 @@ def reduced(word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> li
     return word.of_each(tensors, *numbers)
 
 
-def quotient(a: float, b: float) -> float:
+def quotient(a: Any, b: Any) -> Any:
     """Return ``a / b`` in double as IEEE 754 has it. Dividing by zero gives inf or NaN and raises nothing."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a / b
     if b:
         return a / b
     return math.copysign(math.inf, a) * math.copysign(1.0, b) if a and a == a else math.nan
 
 
-def power(a: float, b: float) -> float:
+def power(a: Any, b: Any) -> Any:
     """Return ``a ** b`` in double as IEEE 754 and C have it. It overflows to inf and raises nothing."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a**b
     try:
         return math.pow(a, b)
     except OverflowError:
@@ -93,9 +101,34 @@ def power(a: float, b: float) -> float:
         return math.inf if a == 0 else math.nan
 
 
-def select(condition: bool, a: float, b: float) -> float:
-    """Return ``a`` if the condition holds, and ``b`` otherwise."""
-    return a if condition else b
+def select(condition: Any, a: Any, b: Any) -> Any:
+    """Return ``a`` if the condition holds, and ``b`` otherwise.
+
+    A tensor picks by element, between two plain numbers in double.
+    """
+    if not isinstance(condition, Tensor):
+        return a if condition else b
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        a = torch.full_like(condition, a, dtype=torch.float64)
+    return torch.where(condition, a, b)
+
+
+def plus(tensors: list[Tensor], number: Any) -> tuple[Tensor, ...]:
+    """Add one number, in a tensor or not, or a list of 0-dim tensors.
+
+    Without ``alpha`` torch reads the tensor, which waits for its device, and wraps the number for every tensor again.
+    """
+    return torch._foreach_add(tensors, number, **({"alpha": 1} if isinstance(number, (Tensor, list)) else {}))
+
+
+def plus_(tensors: list[Tensor], number: Any) -> None:
+    """Add a number as `plus` does, in place."""
+    torch._foreach_add_(tensors, number, **({"alpha": 1} if isinstance(number, (Tensor, list)) else {}))
+
+
+def filled(like: Tensor, value: Any) -> Tensor:
+    """Return a tensor like another that holds one number, which may lie on the device."""
+    return torch.empty_like(like).copy_(value) if isinstance(value, Tensor) else torch.full_like(like, value)
 
 
 def _function(name: str, arguments: list[str], lines: list[str]) -> str:
@@ -105,13 +138,12 @@ def _function(name: str, arguments: list[str], lines: list[str]) -> str:
 def compiled(source: str) -> dict[str, Any]:
     """Return the functions of generated Python, which may use host expressions and torch."""
     comparisons = {f.__name__: f for f in OPERATORS}
-    words = {f.__name__: f for f in (quotient, power, select)}
+    words = {f.__name__: f for f in (quotient, power, select, filled, plus, plus_, reduced)}
     namespace: dict[str, Any] = {
         "torch": torch,
-        "filled": torch.full_like,
-        "reduced": reduced,
-        **words,
         **WORDS,
+        **words,
+        "where": select,  # the host part may pick between plain numbers by a vector
         **comparisons,
     }
     exec(compile(source, "<steepest plan>", "exec"), namespace)  # our own generated text, from a checked trace

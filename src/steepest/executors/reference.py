@@ -97,6 +97,13 @@ def _suits(spec: GroupSpec) -> bool:
     return spec.rule.kind != "driver" and spec.rule.sparse != "lazy"
 
 
+def check_capturable(live: ActiveParams) -> None:
+    """Raise `AssertionError` for a parameter of a capturable step on a device without graphs, in torch's words."""
+    supported = _get_capturable_supported_devices()
+    if live.spec.options.get("capturable") and any(p.device.type not in supported for p in live.params):
+        raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {supported}.")
+
+
 def _make_buckets(live: ActiveParams) -> Iterator[Bucket]:
     """Put parameters together; capturable and differentiable steps take them one by one.
 
@@ -104,9 +111,7 @@ def _make_buckets(live: ActiveParams) -> Iterator[Bucket]:
         AssertionError: a parameter of a capturable step is on a device without graphs, in torch's words.
     """
     options = live.spec.options
-    supported = _get_capturable_supported_devices()
-    if options.get("capturable") and any(p.device.type not in supported for p in live.params):
-        raise AssertionError(f"If capturable=True, params and state_steps must be on supported devices: {supported}.")
+    check_capturable(live)
     is_single = options.get("capturable") or options.get("differentiable")
     return singles(live, run=run) if is_single else split(live, run=run)
 

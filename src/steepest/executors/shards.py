@@ -25,6 +25,7 @@ from ..trace import adds_up, trace, with_count
 from . import owners, summed
 from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets, RunSums
 from .choose import choose
+from .reference import REFERENCE
 
 State = dict[str, Any]
 
@@ -114,11 +115,11 @@ def choose_for(spec: GroupSpec) -> tuple[GroupSpec, ExecutorChoice]:
     """Return the specification of the parts of a group's parameters, and the executor that runs these.
 
     Where words of a rule are to be added up over ranks, that is an executor which lets them, unless the group asks for
-    one.
+    one or has only the reference executor.
     """
     parts = in_parts(spec)
     chosen = choose(parts)
-    asked = spec.options.get("fused") or spec.options.get("foreach")
+    asked = spec.options.get("fused") or spec.options.get("foreach") or chosen.executor is REFERENCE
     if asked or chosen.executor.run_sums or not any(summed.can_run(spec, p, {}) for p in spec.options["params"]):
         return parts, chosen
     other = choose(parts, frozenset({chosen.executor.name}))

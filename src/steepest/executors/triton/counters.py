@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -43,9 +43,8 @@ class HostCounters(StepCounters):
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
         """Return whether the state still holds the same tensors, and read those that were written by others."""
-        for name, declared in counted.items():
-            if not all(map(is_, [state.get(declared.name) for state in states], self.columns[name])):
-                return False
+        if not self.holds_tensors_of(counted, states):
+            return False
         self._read()
         return True
 
@@ -88,9 +87,7 @@ class DeviceCounters(StepCounters):
 
     def is_current(self, counted: Mapping[str, State], states: list[dict[str, Any]]) -> bool:
         """Return whether the state still holds the same tensors."""
-        return all(
-            all(map(is_, [state.get(s.name) for state in states], self.columns[name])) for name, s in counted.items()
-        )
+        return self.holds_tensors_of(counted, states)
 
 
 def is_read_always(x: Tensor) -> bool:
