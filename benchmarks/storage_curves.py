@@ -132,6 +132,8 @@ def draw(figures: dict[str, Any], path: Path) -> None:
                 axis.plot(steps, of_seed, color=colour, lw=1.2, label=f"{stored} state" if index == 0 else None)
         axis.set(title=task, xlabel="step", yscale="log")
         axis.spines[["top", "right"]].set_visible(False)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
     axes[0].set_ylabel(f"training loss, mean of {WINDOW} steps")
     axes[0].legend(frameon=False)
     fig.savefig(path, dpi=130)
