@@ -417,12 +417,25 @@ def advise_(
         str | None, typer.Option(metavar="NAME", help=f"What the network is made of: {', '.join(advice.KINDS)}.")
     ] = None,
     preset: Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the workload.")] = "quick",
+    priority: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(advice.PRIORITIES),
+            help=f"What matters most. Default: {next(iter(advice.PRIORITIES))}.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The time that the comparison may take (90s, 30m, 2h, 1d). Default: none."),
+    ] = None,
 ) -> None:
     """Name two optimizers to compare on a task, why, what our studies say of them, and the command that compares them.
 
     The kind of the network is read off the task's model; --kind says it for a loop of your own, or without a task.
+    With neither, in a terminal, it asks.
     """
-    advising.run(None if workload is None else workloads.find(workload), kind, preset)
+    declared = None if workload is None else workloads.find(workload)
+    advising.run(advising.Asked(declared, kind, preset, priority, budget))
 
 
 @app.command("lr-range")
