@@ -17,8 +17,8 @@ class Question:
         name: the name of what is asked for, as errors have it.
         words: the question.
         choices: every answer with its words; the first one is the default.
-        other: returns without an error for other answers that are allowed too, raises UsageError for the rest; None if
-            there are no others.
+        other: returns without an error for other answers that are allowed too, raises UsageError for the rest; None
+            allows the choices only.
     """
 
     name: str

@@ -136,10 +136,10 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True)
 class Priority:
-    """What matters most, and what it changes.
+    """Advice under one aim of the user's.
 
     Attributes:
-        words: the same in words.
+        words: the aim in words.
         candidates: from a kind of network to the two optimizers to compare, by recipe the reason.
         trials: points of the search for each.
     """
