@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import os
 import pty
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -149,19 +148,21 @@ def test_ctrl_c_and_the_end_of_input_are_clean(steepest: Any, answers: Any) -> N
     assert "Traceback" not in stopped.out + ended.out + ended.err
 
 
-def test_a_terminal_is_asked_and_stopped() -> None:
-    """A terminal of the system's, at which the first question waits until it is interrupted."""
+def test_a_terminal_is_asked_until_its_input_ends() -> None:
+    """A terminal of the system's, at which the second question gets Ctrl-D."""
     inner, outer = pty.openpty()
     program = "from steepest.cli.main import main; main()"
     child = subprocess.Popen([sys.executable, "-c", program, "advise"], stdin=outer, stdout=outer, stderr=outer)
     os.close(outer)
     try:
         shown = b""
-        while b"[1]: " not in shown:
-            shown += os.read(inner, 1000)
-        child.send_signal(signal.SIGINT)
-        assert child.wait(60) == 130
-        assert b"What is your network made of?" in shown
+        for typed in (b"perceptron\n", b"\x04"):
+            asked = shown.count(b"[1]: ")
+            while shown.count(b"[1]: ") == asked:
+                shown += os.read(inner, 1000)
+            os.write(inner, typed)
+        assert child.wait(60) == 2
+        assert shown.index(b"What is your network made of?") < shown.index(b"What matters most?")
     finally:
         child.kill()
         child.wait()

@@ -124,7 +124,7 @@ def _command(asked: Asked, kind: str, found: list[Candidate]) -> Iterator[str]:
     task = KINDS[kind].workload if asked.declared is None else shlex.quote(asked.declared.source)
     yield f"steepest study {task} {names} {_sizes(asked)}"
     if asked.declared is None:
-        yield f"   {task} is a workload of this kind; put a file of yours in its place, my_task.py (docs/workloads.md)"
+        yield f"   {task} is of the library; put a file of yours in its place, my_task.py (docs/workloads.md)"
     fits = "" if asked.budget else "; --budget 2h fits trials and seeds to a time"
     yield f"   --plan-only says first how long it takes{fits}"
     yield (

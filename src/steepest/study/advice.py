@@ -66,7 +66,7 @@ class Kind:
     Attributes:
         words: how to tell the kind.
         candidates: by recipe the reason to try it.
-        workload: a workload of the library that is of this kind.
+        workload: a workload of the library with such layers, on which the candidates run.
         options: options that every optimizer gets on this kind, as a recipe has them.
         evidence: a stored study of the kind, if there is one.
     """
@@ -111,7 +111,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "adamw": "a rate for each coordinate, that follows its gradients",
             "adagrad": "a rate for each coordinate that never forgets: for features that are rare",
         },
-        "matrix-factorisation",
+        "char-lstm",  # matrix-factorisation has sparse gradients, which AdamW refuses
     ),
     "perceptron": Kind(
         "several linear layers and nothing else",
