@@ -4,7 +4,7 @@
 # make gpu-test: the Triton executor, compiled and interpreted on a CPU, in five minutes; it needs no GPU.
 # make docs: the documentation site in build/site, to be opened without a server.
 # make dist: wheel and sdist, installed into an environment of their own, in two minutes.
-# make adapters: what goes into other trainers and array libraries, tested with them in an environment of their own.
+# make adapters: what goes into other trainers, array libraries and loggers, tested with them in an environment of their own.
 # make soak: 10,000 random configurations beside torch's (a quarter of an hour).
 PYTHON ?= python3
 VENV := .venv
@@ -67,7 +67,7 @@ $(ADAPTERS)/.installed: pyproject.toml constraints.txt $(STAMP)
 	$(BIN)/python -m venv --clear --without-pip $(ADAPTERS)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir({!r})".format(sysconfig.get_path("purelib")))' \
 		> "$$($(ADAPTERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
-	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,optax]'
+	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[keras,optax,tensorboard,mlflow,wandb]'
 	$(ADAPTERS)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps $(LOOPS)
 	touch $@
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
 import torch
 
 from cases import CLASSES, COMPOSED, NATIVE, alternatives, defaults, hyperparameters, is_valid, kept_numbers, pairwise
-from steepest import Optimizer
+from steepest import Optimizer, transforms
 from steepest.executors.choose import choose
+from steepest.fields import (
+    AROUND,
+    EXECUTION,
+    EXECUTION_SWITCHES,
+    SECTIONS,
+    STORAGE,
+    STORAGE_OPTIONS,
+)
 from steepest.group import GroupSpec
 from steepest.preconditioned import never
 
@@ -47,8 +56,33 @@ def test_it_is_read(cls: type[Optimizer]) -> None:
 def test_arguments_and_defaults_are_torchs(cls: type[Optimizer]) -> None:
     theirs = inspect.signature(torchs(cls)).parameters
     ours = inspect.signature(cls).parameters
-    assert [name for name in ours if name in theirs] == list(theirs)
+    assert list(ours)[: len(theirs)] == list(theirs)
     assert {name: ours[name].default for name in theirs} == {name: p.default for name, p in theirs.items()}
+
+
+@every_declaration
+def test_arguments_that_torch_lacks_come_by_section(cls: type[Optimizer]) -> None:
+    theirs = inspect.signature(torchs(cls)).parameters if cls in TWINNED else {}
+    named = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    places = [SECTIONS.index(cls.fields[name].section) for name in named if name not in theirs]
+    assert places == sorted(places)
+    assert places[-1] == SECTIONS.index(EXECUTION)
+
+
+@every_declaration
+def test_help_explains_every_argument_under_its_heading(cls: type[Optimizer]) -> None:
+    """Transforms' options stand around the rule, also where a class gives one another default; a class's own do not."""
+    head, *parts = re.split(r"^(?=\S)", inspect.getdoc(cls.__init__) or "", flags=re.MULTILINE)
+    assert head == ""
+    assert [part.partition(":")[0] for part in parts] == ["Args", *SECTIONS]
+    around = transforms.options().keys() - EXECUTION_SWITCHES
+    wanted = {EXECUTION: EXECUTION_SWITCHES, STORAGE: STORAGE_OPTIONS, AROUND: around}
+    free = {name: field for name, field in cls.fields.items() if not field.fixed}
+    for part in parts[1:]:
+        heading, *lines = part.strip().splitlines()
+        names = wanted.get(heading.rstrip(":"), free.keys() - EXECUTION_SWITCHES - STORAGE_OPTIONS - around)
+        fields = [field for name, field in free.items() if name in names]
+        assert lines == [f"    {field.name}={field.default!r}: {field.doc}" for field in fields]
 
 
 def first_values(optimizer: torch.optim.Optimizer, p: torch.nn.Parameter) -> dict[str, Any]:

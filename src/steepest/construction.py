@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from typing import Any, dataclass_transform
 
+import torch
+
 from . import fields as fields_module
-from .fields import Field, Fields, complete, fixed, settle, signature
+from .fields import Field, Fields, arguments_in_words, complete, fixed, settle, signature
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(fixed,))
@@ -33,7 +35,7 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
         if annotation in ("KW_ONLY", KW_ONLY):
             keyword_only = True
         elif isinstance(declared := cls.__dict__.get(name), Field):
-            own[name] = declared.named(name, keyword_only)
+            own[name] = _of_class(declared.named(name, keyword_only), common)
             delattr(cls, name)
     inherited = {name: f for name, f in cls.fields.items() if f is not common.get(name)}
     positional = {name: f for name, f in (inherited | own).items() if not f.keyword_only}
@@ -41,9 +43,19 @@ def collect_fields(cls: Any, common: Mapping[str, Field]) -> Fields:
     return Fields(positional | named | {name: f for name, f in common.items() if name not in named})
 
 
-def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
-    """Return an ``__init__`` with the signature of ``fields``; it hands their values to ``_setup(params, values)``."""
-    made = signature(fields)
+def _of_class(field: Field, common: Mapping[str, Field]) -> Field:
+    """Return a class's own field; one that every class takes stays around the rule if it is declared again."""
+    return replace(field, is_around=common[field.name].is_around) if field.name in common else field
+
+
+def constructor(fields: Mapping[str, Field], twin: type[torch.optim.Optimizer] | None) -> Callable[..., None]:
+    """Return an ``__init__`` with the signature of ``fields``; it hands their values to ``_setup(params, values)``.
+
+    Args:
+        fields: the class's fields.
+        twin: torch's class of the same name, whose arguments come first; None if torch has none.
+    """
+    made = signature(fields, () if twin is None else inspect.signature(twin).parameters)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's own
         refuse_unknown(type(self).__name__, fields, kwargs)
@@ -55,6 +67,7 @@ def constructor(fields: Mapping[str, Field]) -> Callable[..., None]:
         self._setup(params, values)
 
     __init__.__signature__ = made  # type: ignore[attr-defined]
+    __init__.__doc__ = arguments_in_words(fields)
     return __init__
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
 from types import MappingProxyType
@@ -80,6 +80,7 @@ class Field:
             raises `TypeError`.
         words: the allowed values in words, for a ``convert`` that takes other things than numbers.
         optional: whether the value may be None, where neither the default nor a candidate is.
+        is_around: whether a transform declares it, which surrounds the rule of every class.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Field:
     convert: Callable[[Any], Any] | None = None
     words: str = ""
     optional: bool = False
+    is_around: bool = False
 
     def named(self, name: str, keyword_only: bool) -> Field:
         """Return the declaration under the name that a class gives it."""
@@ -123,6 +125,15 @@ class Field:
     def takes_none(self) -> bool:
         """True where the value may be None."""
         return self.optional or self.default is None or None in self.candidates
+
+    @property
+    def section(self) -> str:
+        """The heading under which the argument is explained, one of `SECTIONS`."""
+        if self.name in EXECUTION_SWITCHES:
+            return EXECUTION
+        if self.name in STORAGE_OPTIONS:
+            return STORAGE
+        return AROUND if self.is_around else RULE
 
     @property
     def is_hyperparameter(self) -> bool:
@@ -280,6 +291,10 @@ EXECUTION_SWITCHES = frozenset({"foreach", "fused", "capturable", "differentiabl
 
 STORAGE_OPTIONS = frozenset({"state_dtype", "state_rounding", "parameter_rounding", "seed"})
 """Options for how results are kept; see storage.py."""
+
+RULE, AROUND, STORAGE, EXECUTION = "The rule", "Around the rule", "How state is kept", "How a step runs"
+SECTIONS = (RULE, AROUND, STORAGE, EXECUTION)
+"""Headings of arguments, in the order of signatures and of `help`."""
 
 
 def hyper(default: Any, doc: str, **declared: Any) -> Any:
@@ -572,14 +587,36 @@ def _real_dtype(p: Tensor) -> torch.dtype:
     return torch.view_as_real(p.detach()).dtype if p.is_complex() else p.dtype
 
 
-def signature(fields: Mapping[str, Field]) -> inspect.Signature:
-    """Return the constructor's signature: ``params``, then the declared fields in order, keyword-only ones last."""
+def signature(fields: Mapping[str, Field], torchs: Collection[str] = ()) -> inspect.Signature:
+    """Return the constructor's signature: ``params``, the positional fields in order, then the keyword-only ones.
+
+    Of these, torch's (those named in ``torchs``) come first, as declared, then the others by `Field.section`.
+    """
     free = [f for f in fields.values() if not f.fixed]
     positional = [f for f in free if not f.keyword_only]
     named = [f for f in free if f.keyword_only]
+    named.sort(key=lambda f: -1 if f.name in torchs else SECTIONS.index(f.section))
     make = inspect.Parameter
     return inspect.Signature(
         [make("self", make.POSITIONAL_OR_KEYWORD), make("params", make.POSITIONAL_OR_KEYWORD)]
         + [make(f.name, make.POSITIONAL_OR_KEYWORD, default=f.default) for f in positional]
         + [make(f.name, make.KEYWORD_ONLY, default=f.default) for f in named]
     )
+
+
+def arguments_in_words(fields: Mapping[str, Field]) -> str:
+    """Return a docstring's text on the arguments: each with its default and its sentence, under its section's heading.
+
+    >>> print(arguments_in_words({"lr": lr(0.1).named("lr", False)}))
+    Args:
+        params: parameters, named parameters or groups, as in torch.
+    <BLANKLINE>
+    The rule:
+        lr=0.1: learning rate η
+    """
+    parts = ["Args:\n    params: parameters, named parameters or groups, as in torch."]
+    free = [f for f in fields.values() if not f.fixed]
+    for section in SECTIONS:
+        lines = [f"    {f.name}={f.default!r}: {f.doc}" for f in free if f.section == section]
+        parts += ["\n".join([f"{section}:", *lines])] if lines else []
+    return "\n\n".join(parts)

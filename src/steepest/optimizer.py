@@ -94,7 +94,8 @@ class Optimizer(CommonOptions, AttentionClipping, Averaging, GradScaling, Skippi
         if rule is not None and rule.shared is not None and (taken := rule.shared.kept.keys() & cls.fields.keys()):
             raise TypeError(f"{cls.__name__} shares a number {min(taken)!r}, which is the name of an option; rename it")
         if "__init__" not in cls.__dict__:
-            cls.__init__ = constructor(cls.fields)  # type: ignore[method-assign]
+            twin = getattr(torch.optim, cls.__name__, None)
+            cls.__init__ = constructor(cls.fields, twin)  # type: ignore[method-assign]
 
     @classmethod
     def rule_for(cls, options: Options, p: Tensor | None = None) -> Rule:

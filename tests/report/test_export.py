@@ -68,31 +68,10 @@ def test_parquet(mixed_folder: Path, mixed: Study, tmp_path: Path) -> None:
     assert set(zip(frame.trial, frame.step, frame.figure, frame.value, strict=True)) == curves(mixed)
 
 
-def test_tensorboard(mixed_folder: Path, mixed: Study, tmp_path: Path) -> None:
-    """Read back with TensorBoard's own reader; a second export replaces the first."""
-    reader = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
-    )
-    for _ in range(2):
-        runs = export(mixed_folder, ["tensorboard"], tmp_path)
-    trial = next(trial for trial in mixed.trials if len(trial.steps))
-    run = next(run for run in runs if run.name == trial.id)
-    assert len(list(run.iterdir())) == 1
-    events = reader.EventAccumulator(str(run), size_guidance={"scalars": 0})
-    events.Reload()
-    assert [(each.step, each.value) for each in events.Scalars("loss")] == [
-        (int(step), pytest.approx(loss, rel=1e-6))
-        for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True)
-    ]
-
-
-@pytest.mark.parametrize(("name", "package"), [("parquet", "pyarrow"), ("tensorboard", "tensorboard")])
-def test_a_missing_package_is_named(
-    mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ReportError, match=rf"--{name} needs {package}, which is not installed: pip install {package}"):
-        export(mixed_folder, [name], tmp_path)
+def test_a_missing_package_is_named(mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ReportError, match=r"--parquet needs pyarrow, which is not installed: pip install pyarrow"):
+        export(mixed_folder, ["parquet"], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -103,4 +82,4 @@ def test_a_folder_that_cannot_be_written_is_named(mixed_folder: Path, tmp_path: 
 
 
 def test_every_format_is_tried_here() -> None:
-    assert set(FORMATS) == {"csv", "markdown", "latex", "parquet", "tensorboard"}
+    assert set(FORMATS) == {"csv", "markdown", "latex", "parquet"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from steepest.study import advice
-from steepest.study.advice import KINDS, Evidence
+from steepest.study import Workload, advice, workloads
+from steepest.study.advice import KINDS, PRIORITIES, Evidence
 from steepest.study.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,29 @@ def test_the_kind_of_a_network_is_read_off_its_modules(kind: str) -> None:
 def test_attention_makes_a_transformer() -> None:
     assert advice.kind_of(nn.TransformerEncoderLayer(4, 2, 8)) == "transformer"
     assert advice.kind_of(nn.Sequential(nn.Conv2d(3, 4, 4), nn.MultiheadAttention(4, 2))) == "transformer"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_workload_of_a_kind_has_its_layers(kind: str) -> None:
+    made = workloads.find(KINDS[kind].workload)("smoke")
+    assert isinstance(made, Workload)
+    model = made.model()
+    fits = advice.kind_of(model) == kind
+    assert fits or (kind == "embeddings" and any(isinstance(module, nn.Embedding) for module in model.modules()))
+
+
+@pytest.mark.parametrize("priority", PRIORITIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_priority_has_two_candidates_with_the_options_of_the_kind(kind: str, priority: str) -> None:
+    found = advice.candidates(kind, priority)
+    assert len({candidate.config.label for candidate in found}) == 2
+    for candidate in found:
+        assert ("max_norm" in candidate.recipe) == (kind == "recurrent")
+
+
+def test_an_unknown_priority_gets_the_close_match() -> None:
+    with pytest.raises(UsageError, match="did you mean 'memory'"):
+        advice.candidates("convex", "memry")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -344,11 +344,41 @@ def export(
     markdown: Annotated[bool, typer.Option("--markdown", help="The report's tables.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="The report's tables, for booktabs.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Events, a run for every trial.")] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="An SQLite file, a run for every trial.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Offline, a run for every trial.")] = False,
+    own_loggers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger", metavar="FILE.py:NAME", help="A logger of yours, or MODULE:NAME; may be given several times."
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="For TensorBoard, MLflow, W&B and loggers: the search's trials too.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Export again whenever records have changed, until Ctrl-C.")
+    ] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds between two looks of --watch.")] = 10.0,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to. Default: DIR/export.")] = None,
 ) -> None:
-    """Write a study's numbers for other programs: tables, a row for every evaluation and for every step."""
-    asked = {"csv": csv, "parquet": parquet, "markdown": markdown, "latex": latex, "tensorboard": tensorboard}
-    upkeep.export(folder, [name for name, is_asked in asked.items() if is_asked], out)
+    """Write a study's numbers for other programs: tables, a row for every evaluation and step, curves in other tools.
+
+    Runs of TensorBoard, MLflow and W&B are brought up to date: the same command again writes those trials anew whose
+    records have changed. It may run while the study does, and nothing is sent anywhere.
+    """
+    formats = {"csv": csv, "parquet": parquet, "markdown": markdown, "latex": latex}
+    loggers = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
+    asked = upkeep.Export(
+        folder,
+        [name for name, is_asked in formats.items() if is_asked],
+        [*(name for name, is_asked in loggers.items() if is_asked), *(own_loggers or ())],
+        out or folder / "export",
+        search,
+    )
+    if watch:
+        upkeep.watch_export(asked, every)
+    else:
+        upkeep.export(asked)
 
 
 @app.command()
@@ -387,12 +417,25 @@ def advise_(
         str | None, typer.Option(metavar="NAME", help=f"What the network is made of: {', '.join(advice.KINDS)}.")
     ] = None,
     preset: Annotated[str, typer.Option(metavar="smoke|quick|full", help="The size of the workload.")] = "quick",
+    priority: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(advice.PRIORITIES),
+            help=f"What matters most. Default: {next(iter(advice.PRIORITIES))}.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The time that the comparison may take (90s, 30m, 2h, 1d). Default: none."),
+    ] = None,
 ) -> None:
     """Name two optimizers to compare on a task, why, what our studies say of them, and the command that compares them.
 
     The kind of the network is read off the task's model; --kind says it for a loop of your own, or without a task.
+    With neither, in a terminal, it asks.
     """
-    advising.run(None if workload is None else workloads.find(workload), kind, preset)
+    declared = None if workload is None else workloads.find(workload)
+    advising.run(advising.Asked(declared, kind, preset, priority, budget))
 
 
 @app.command("lr-range")

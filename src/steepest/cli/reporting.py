@@ -34,6 +34,13 @@ def export(folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
     return _told(lambda: export(folder, formats, out))
 
 
+def log(folder: Path, source: str, out: Path, *, search: bool) -> tuple[Path, list[str]]:
+    """Bring the logs of a study up to date; return their folder and the trials that were logged."""
+    from steepest.study.report.loggers.log import log_into
+
+    return _told(lambda: log_into(folder, source, out, search=search))
+
+
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     """Write the comparison of several studies and return the path of its page."""
     from steepest.study.report import write_comparison

@@ -1,15 +1,16 @@
-"""`steepest report`, `steepest rerun`, `steepest data fetch` and `steepest doctor`."""
+"""`steepest report`, `steepest export`, `steepest rerun`, `steepest data fetch` and `steepest doctor`."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.text import Text
 
-from steepest.cli import console, reporting, run_suite
+from steepest.cli import console, reporting, run_suite, text
 from steepest.study import doctor as doctors
 from steepest.study.data import fashion_mnist
 from steepest.study.errors import UsageError
@@ -42,35 +43,69 @@ def watch(paths: list[Path], every: float) -> None:
     """Write a study's page anew whenever its records have changed, until Ctrl-C; then the whole report."""
     if len(paths) != 1 or read_suite(paths[0]) is not None:
         raise UsageError("--watch is for the folder of one study")
-    if not every > 0:
-        raise UsageError(f"--every takes a number of seconds above 0, not {every:g}")
     (path,) = paths
     _check_is_study(path)
+
+    def write() -> None:
+        console.out().print(f"{time.strftime('%H:%M:%S')}  {reporting.write_page(path, every)}", markup=False)
+
+    _on_changes(path, every, write)
+    console.out().print(f"report: {reporting.write(path)}", markup=False)
+
+
+def _on_changes(path: Path, every: float, act: Callable[[], None]) -> None:
+    """Call `act` now and whenever a study's records have changed, until Ctrl-C."""
+    if not every > 0:
+        raise UsageError(f"--every takes a number of seconds above 0, not {every:g}")
     seen: dict[Path, tuple[int, int]] = {}
-    try:
+    with suppress(KeyboardInterrupt):
         while True:
             now = {file: (each.st_size, each.st_mtime_ns) for file, each in _records(path)}
             if now != seen:
-                page, seen = reporting.write_page(path, every), now
-                console.out().print(f"{time.strftime('%H:%M:%S')}  {page}", markup=False)
+                act()
+                seen = now
             time.sleep(every)
-    except KeyboardInterrupt:
-        console.out().print(f"report: {reporting.write(path)}", markup=False)
 
 
 def _records(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Return the files that a report is made from, with their sizes and times."""
+    """Yield the files that a report or an export is made from, with their sizes and times."""
     for file in sorted([path / "study.json", *path.glob("t*/**/*")]):
         with suppress(FileNotFoundError):  # a record that has just been replaced
             yield file, file.stat()
 
 
-def export(path: Path, formats: list[str], out: Path | None) -> None:
+@dataclass(frozen=True)
+class Export:
+    """An export that was asked for: formats of files by name, and loggers by name or by their place.
+
+    With `search` loggers get the trials of the search too.
+    """
+
+    path: Path
+    formats: Sequence[str]
+    loggers: Sequence[str]
+    out: Path
+    search: bool
+
+
+def export(asked: Export) -> None:
     """Write a study's tables and curves for other programs, and print where they are."""
-    _check_is_study(path)
-    target = out or path / "export"
-    files = reporting.export(path, formats or ["csv"], target)
-    console.out().print(f"export: {target} ({len(files)} files)", markup=False)
+    _check_is_study(asked.path)
+    if asked.search and not asked.loggers:
+        raise UsageError("--search is for --tensorboard, --mlflow, --wandb and --logger; name one, or leave it out")
+    if asked.formats or not asked.loggers:
+        files = reporting.export(asked.path, asked.formats or ["csv"], asked.out)
+        console.out().print(f"export: {asked.out} ({len(files)} files)", markup=False)
+    for source in asked.loggers:
+        place, logged = reporting.log(asked.path, source, asked.out, search=asked.search)
+        console.out().print(f"export: {place} ({text.count(len(logged), 'trial')} new or changed)", markup=False)
+
+
+def watch_export(asked: Export, every: float) -> None:
+    """Export a study whenever its records have changed, until Ctrl-C; then once more."""
+    _check_is_study(asked.path)
+    _on_changes(asked.path, every, lambda: export(asked))
+    export(asked)
 
 
 def _members(path: Path) -> list[Path]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from steepest.study.declaration import experiment as experiment
     from steepest.study.declaration import workload as workload
     from steepest.study.report.answer import Answer as Answer
+    from steepest.study.report.loggers.base import LoggedTrial as LoggedTrial
+    from steepest.study.report.loggers.base import Logger as Logger
+    from steepest.study.report.loggers.log import log_study as log_study
     from steepest.study.trials.run import Run as Run
     from steepest.study.trials.sharpness import sharpness as sharpness
 
@@ -35,6 +38,8 @@ _HOMES: Final = {
     "data.dataset": ("DataSet", "Examples"),
     "data.splits": ("Sizes",),
     "report.answer": ("Answer",),
+    "report.loggers.base": ("LoggedTrial", "Logger"),
+    "report.loggers.log": ("log_study",),
     "trials.run": ("Run",),
     "trials.sharpness": ("sharpness",),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from torch import nn
 
+from steepest.study.declaration import Declaration
 from steepest.study.errors import UsageError
 from steepest.study.optimizers.config import OptimizerConfig, parse_config
 from steepest.study.suggest import choices
@@ -47,21 +48,21 @@ PERCEPTRON: Final = Evidence(
     "a perceptron of digits, 720 steps, 10 seeds",
     "test accuracy",
     "SGD[momentum=0.9]",
-    {"AdamW": ("equivalent", 0.0), "Muon": ("better", 0.0106)},
+    {"AdamW": ("equivalent", 0.0), "Muon": ("better", 0.0106), "Prodigy": ("worse", -0.0142)},
 )
 CONVEX: Final = Evidence(
     "docs/convex-study.md",
     "logistic regression on Fashion-MNIST, 1,410 steps, 10 seeds",
     "test loss",
     "SGD[momentum=0.9]",
-    {"Adagrad": ("equivalent", -0.00072)},
+    {"Adagrad": ("equivalent", -0.00072), "AdamW": ("equivalent", -0.00067), "Prodigy": ("worse", -0.00291)},
 )
 TRANSFORMER: Final = Evidence(
     "docs/transformer-study.md",
     "a character transformer, 512 steps, 8 seeds",
     "test bits per character",
     "AdamW",
-    {"Muon": ("better", 0.137)},
+    {"Muon": ("better", 0.137), "Prodigy": ("worse", -0.386)},
 )
 
 
@@ -72,11 +73,15 @@ class Kind:
     Attributes:
         words: how to tell the kind.
         candidates: by recipe the reason to try it.
+        workload: a workload of the library with such layers, on which the candidates run.
+        options: options that every optimizer gets on this kind, as a recipe has them.
         evidence: a stored study of the kind, if there is one.
     """
 
     words: str
     candidates: Mapping[str, str]
+    workload: str
+    options: str = ""
     evidence: Evidence | None = None
 
 
@@ -87,7 +92,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "adamw": "the common choice for transformers, and a strong baseline once its rate and decay are tuned",
             "muon": "for its hidden matrices; embeddings, head and vectors go to AdamW",
         },
-        TRANSFORMER,
+        "char-transformer",
+        evidence=TRANSFORMER,
     ),
     "convolutional": Kind(
         "convolutions",
@@ -95,13 +101,16 @@ KINDS: Final[Mapping[str, Kind]] = {
             "sgd[momentum=0.9,nesterov=true]": "the common choice with batch normalisation, if its rate is tuned",
             "adamw": "asks for less tuning, and trains what SGD does not",
         },
+        "digits",
     ),
     "recurrent": Kind(
         "recurrent layers",
         {
-            "adamw[max_norm=1.0]": "gradients through time grow, so they are clipped",
-            "rmsprop[max_norm=1.0]": "the older choice for recurrent networks",
+            "adamw": "gradients through time grow, so they are clipped",
+            "rmsprop": "the older choice for recurrent networks",
         },
+        "char-lstm",
+        options="max_norm=1.0",
     ),
     "embeddings": Kind(
         "embeddings and no attention",
@@ -109,6 +118,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "adamw": "a rate for each coordinate, that follows its gradients",
             "adagrad": "a rate for each coordinate that never forgets: for features that are rare",
         },
+        "char-lstm",  # matrix-factorisation has sparse gradients, which AdamW refuses
     ),
     "perceptron": Kind(
         "several linear layers and nothing else",
@@ -116,7 +126,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "adamw": "asks for little tuning",
             "muon": "for its hidden matrices; the rest goes to AdamW",
         },
-        PERCEPTRON,
+        "digits-mlp",
+        evidence=PERCEPTRON,
     ),
     "convex": Kind(
         "one linear layer",
@@ -124,10 +135,59 @@ KINDS: Final[Mapping[str, Kind]] = {
             "sgd[momentum=0.9]": "a convex problem needs no more than a good rate",
             "adagrad": "for features of very different sizes",
         },
-        CONVEX,
+        "logistic-regression",
+        evidence=CONVEX,
     ),
 }
 """Kinds of networks; a model is of the first one that fits it."""
+
+
+@dataclass(frozen=True)
+class Priority:
+    """Advice under one aim of the user's.
+
+    Attributes:
+        words: the aim in words.
+        candidates: from a kind of network to the two optimizers to compare, by recipe the reason.
+        trials: points of the search for each.
+    """
+
+    words: str
+    candidates: Callable[[Kind], Mapping[str, str]]
+    trials: int = Declaration.trials
+
+
+def _with_little_tuning(_: Kind) -> Mapping[str, str]:
+    return {
+        "adamw": "asks for little tuning: its default and four more rates are tried",
+        "prodigy": "finds its step size itself, if training is long enough for that",
+    }
+
+
+def _with_little_memory(kind: Kind) -> Mapping[str, str]:
+    recipe, reason = next(iter(kind.candidates.items()))
+    return {
+        with_options(recipe, "state_dtype=int8"): f"{reason}; with its state in eight bits, a quarter of the bytes",
+        "adafactor": "keeps means of rows and columns in place of a second moment: next to no state",
+    }
+
+
+PRIORITIES: Final[Mapping[str, Priority]] = {
+    "result": Priority("the result at the end, with time to tune", lambda kind: kind.candidates),
+    "tuning": Priority("little tuning", _with_little_tuning, trials=4),
+    "memory": Priority("memory", _with_little_memory),
+}
+
+
+def with_options(recipe: str, options: str) -> str:
+    """Return a recipe with further options.
+
+    >>> with_options("sgd", "nesterov=true"), with_options("sgd[momentum=0.9]", "nesterov=true")
+    ('sgd[nesterov=true]', 'sgd[momentum=0.9,nesterov=true]')
+    """
+    if not options:
+        return recipe
+    return f"{recipe[:-1]},{options}]" if recipe.endswith("]") else f"{recipe}[{options}]"
 
 
 def kind_of(model: nn.Module) -> str:
@@ -159,17 +219,24 @@ class Candidate:
     evidence: str
 
 
-def candidates(name: str) -> list[Candidate]:
+def candidates(name: str, priority: str = "result") -> list[Candidate]:
     """Return the optimizers to compare first on networks of a kind.
 
+    Args:
+        name: the kind, a name of `KINDS`.
+        priority: what matters most, a name of `PRIORITIES`.
+
     Raises:
-        UsageError: the kind does not exist.
+        UsageError: the kind or the priority does not exist.
     """
     if name not in KINDS:
         raise UsageError(choices("kind", name, KINDS))
+    if priority not in PRIORITIES:
+        raise UsageError(choices("priority", priority, PRIORITIES))
     kind = KINDS[name]
     found = []
-    for recipe, reason in kind.candidates.items():
+    for bare, reason in PRIORITIES[priority].candidates(kind).items():
+        recipe = with_options(bare, kind.options)
         config = parse_config(recipe, {})
         found.append(Candidate(recipe, config, reason, kind.evidence.on(config.label) if kind.evidence else ""))
     return found

@@ -9,6 +9,7 @@ than those at which gradients are taken. Afterwards the slow weights and the ave
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .average import EMA
@@ -58,4 +59,4 @@ def read_norm(options: Mapping[str, Any]) -> bool:
 def options() -> dict[str, Any]:
     """Return the options that every optimizer takes for its transforms, by name."""
     options = (entry for transform in order() for entry in transform.options.items())
-    return {name: declared.named(name, keyword_only=True) for name, declared in options}
+    return {name: replace(declared.named(name, keyword_only=True), is_around=True) for name, declared in options}

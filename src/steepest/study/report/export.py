@@ -1,4 +1,4 @@
-"""A study's numbers for other programs: tables and curves as CSV, Parquet, Markdown, LaTeX or TensorBoard's events."""
+"""A study's numbers for other programs: tables and curves as CSV, Parquet, Markdown or LaTeX."""
 
 import csv
 import importlib
@@ -11,7 +11,7 @@ from steepest.study.records.format import FIGURES
 from steepest.study.report.errors import ReportError
 from steepest.study.report.findings.findings import Findings, findings
 from steepest.study.report.stored.reader import read_study
-from steepest.study.report.stored.study import Epoch, Study, Trial
+from steepest.study.report.stored.study import Epoch, Study
 from steepest.study.report.tables.tables import Table, to_csv, to_latex, to_markdown
 from steepest.study.report.write import all_tables, replace_file
 
@@ -29,8 +29,7 @@ def export(folder: Path, formats: Sequence[str], out: Path) -> list[Path]:
     Markdown and LaTeX are for the report's tables. CSV and Parquet have in addition `curves`, a row for every figure of
     every evaluation, `losses`, a row for every step whose loss is stored, `behaviour`, a row for every parameter at
     every sampled step (and one without a name for all together), and `logs`, a row for every figure that `run.log` was
-    given. TensorBoard gets all of them, a run for every trial. All are of the trials that the report is about: those of
-    the evaluation.
+    given. All are of the trials that the report is about: those of the evaluation.
 
     Raises:
         ReportError: the folder has no study, a file cannot be written, or a package is missing.
@@ -118,38 +117,6 @@ def _parquet(found: Findings, out: Path) -> list[Path]:
     return made
 
 
-def _tensorboard(found: Findings, out: Path) -> list[Path]:
-    _package("tensorboard", "--tensorboard")
-    board = importlib.import_module("torch.utils.tensorboard")
-    return [_events(board, trial, out / "tensorboard" / trial.id) for trial in found.study.trials]
-
-
-def _events(board: Any, trial: Trial, run: Path) -> Path:
-    """Write the events of a trial. They replace those of an earlier export, which would else be shown twice."""
-    try:
-        for old in run.glob("events.out.tfevents.*"):
-            old.unlink()
-        with board.SummaryWriter(run) as writer:
-            for name, value, step in _scalars(trial):
-                writer.add_scalar(name, value, step)
-    except OSError as error:
-        raise ReportError(f"The events in {run} could not be written: {error.strerror or error}.") from error
-    return run
-
-
-def _scalars(trial: Trial) -> Iterator[tuple[str, float, int]]:
-    """Yield the name, the value and the step of everything that a trial has recorded."""
-    for step, loss in zip(trial.steps.tolist(), trial.losses.tolist(), strict=True):
-        yield "loss", loss, int(step)
-    for epoch in (*trial.epochs, *trial.logs):
-        for figure, value in _figures(epoch):
-            yield figure, value, epoch.step
-    for sample in trial.samples:
-        for parameter, layer in sample.every("all").items():
-            for figure, value in zip(FIGURES, layer, strict=True):
-                yield f"{figure}/{parameter}", value, sample.step
-
-
 def _package(name: str, option: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -168,6 +135,5 @@ FORMATS: Final[Mapping[str, Callable[[Findings, Path], list[Path]]]] = {
     "parquet": _parquet,
     "markdown": _markdown,
     "latex": _latex,
-    "tensorboard": _tensorboard,
 }
 """The formats by name: functions that write the files and return their paths."""

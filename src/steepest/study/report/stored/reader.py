@@ -36,9 +36,9 @@ from steepest.study.report.stored.study import Array, Epoch, Layer, Sample, Stud
 
 def read_study(folder: Path) -> Study:
     """Read a study folder; raises `ReportError` if it is not one, is damaged, or has another schema."""
-    document = _document(folder)
+    document = read_document(folder)
     notices: list[str] = []
-    trials = [_trial(folder, entry, notices) for entry in document.trials]
+    trials = [read_trial(folder, entry, notices, whole=entry.phase != SEARCH) for entry in document.trials]
     of_phase = {phase: tuple(one for one in trials if one.phase == phase) for phase in (SEARCH, EVALUATION, TIMING)}
     return Study(
         folder=str(folder),
@@ -51,7 +51,8 @@ def read_study(folder: Path) -> Study:
     )
 
 
-def _document(folder: Path) -> StudyDocument:
+def read_document(folder: Path) -> StudyDocument:
+    """Read the document of a study folder; raises `ReportError` as `read_study` does."""
     path = folder / "study.json"
     if not path.is_file():
         raise ReportError(_no_study(folder))
@@ -101,9 +102,14 @@ def _unlisted(label: str) -> OptimizerEntry:
     return OptimizerEntry(label=label, name="", given={}, options={}, schedule="", rule_sha256="", space={}, points=())
 
 
-def _trial(folder: Path, entry: TrialEntry, notices: list[str]) -> Trial:
+def read_trial(folder: Path, entry: TrialEntry, notices: list[str], *, whole: bool = True) -> Trial:
+    """Read a trial; of one that is not wanted `whole`, the beginning and what follows its last evaluation.
+
+    Raises:
+        ReportError: a record is damaged, or has another schema.
+    """
     empty = Trial(entry.id, entry.optimizer, entry.seed, entry.phase, entry.point)
-    read_file = read_ends if entry.phase == SEARCH else read_all
+    read_file = read_all if whole else read_ends
     path = folder / "trials" / f"{entry.id}.jsonl"
     records = _last_run(read_file(path, notices))
     if not records:
@@ -127,6 +133,7 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
     steps = [record for record in records if record.get("kind") == "step"]
     epochs = _epochs(records, times)
     last = next((record for record in records if record.get("kind") == "end"), {})
+    optimizer = _optimizer(records[0])
     end, clock = read(TrialEnd, last, empty.id), read(TrialTimes, times[-1] if times else {}, empty.id)
     return replace(
         empty,
@@ -139,7 +146,8 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
         samples=_samples(records),
         logs=_logs(records),
         final=_numbers(last),
-        options=_options(records[0]),
+        options=optimizer.get("options", {}),
+        schedule=optimizer.get("schedule", ""),
         seconds=clock.train_seconds,
         examples=clock.examples,
         step_seconds=clock.step_seconds,
@@ -150,10 +158,10 @@ def _filled(empty: Trial, records: list[Record], times: list[Record]) -> Trial:
     )
 
 
-def _options(first: Record) -> Mapping[str, Any]:
-    """Return the options of a trial's first record; none where the trial failed before it was written."""
-    options: Mapping[str, Any] = first["spec"]["optimizer"]["options"] if "spec" in first else {}
-    return options
+def _optimizer(first: Record) -> Mapping[str, Any]:
+    """Return the optimizer of a trial's first record; nothing where the trial failed before it was written."""
+    optimizer: Mapping[str, Any] = first["spec"]["optimizer"] if "spec" in first else {}
+    return optimizer
 
 
 def _epochs(records: list[Record], times: list[Record]) -> tuple[Epoch, ...]:

@@ -67,8 +67,9 @@ class Trial:
     """One training run as its records tell it.
 
     `point` is the point of the search space that it runs, None for a setting that was given. `options` are the
-    hyperparameters that its record says it ran with. `samples` say how the optimizers moved, and `logs` hold figures
-    that no verdict uses. Of a search trial only the last evaluation is read.
+    hyperparameters that its record says it ran with, and `schedule` is the one of its learning rate. `samples` say how
+    the optimizers moved, and `logs` hold figures that no verdict uses. Of a search trial only the last evaluation
+    is read.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Trial:
     logs: tuple[Epoch, ...] = ()
     final: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = ""
     seconds: float | None = None
     examples: float | None = None
     step_seconds: float | None = None

@@ -1,0 +1,1 @@
+"""A study's curves in other tools: one interface, TensorBoard, MLflow and Weights & Biases behind it, users' own."""
