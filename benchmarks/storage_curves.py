@@ -101,9 +101,14 @@ def curve(task: str, stored: str, seed: int) -> list[float]:
     return [statistics.fmean(losses[i : i + WINDOW]) for i in range(0, STEPS, WINDOW)]
 
 
+def place_of(task: str, stored: str, seed: int) -> Path:
+    """The file that keeps a finished curve."""
+    return KEPT / f"{TASKS[task][0].__name__}-{stored}-{STEPS}-{WINDOW}-{seed}.json"
+
+
 def kept_curve(task: str, stored: str, seed: int) -> list[float]:
     """The curve that an earlier run kept, or a new one, which is kept."""
-    path = KEPT / f"{TASKS[task][0].__name__}-{stored}-{STEPS}-{WINDOW}-{seed}.json"
+    path = place_of(task, stored, seed)
     if not path.exists():
         losses = curve(task, stored, seed)
         KEPT.mkdir(parents=True, exist_ok=True)
