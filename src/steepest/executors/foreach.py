@@ -17,7 +17,7 @@ from ..trace import trace
 from ..views import compute_dtype, widen
 from . import coded
 from .base import ActiveParams, Batch, Executor, runs
-from .partition import BatchBucket, split, split_on_device
+from .partition import BatchBucket, split_as_asked
 from .reference import check_capturable
 from .vectors import constant, listed, on_device, vector
 
@@ -53,7 +53,7 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
     plan, dtype = _plan_of(batch), compute_dtype(batch.params[0].dtype)
     as_it_is = set(map(DTYPE, chain.from_iterable(batch.slots))) == {dtype}
     # A single call that needs no copies reads everything once: there is nothing to keep in the cache.
-    is_whole = (as_it_is and plan.calls == 1) or on_device(batch.numbers)
+    is_whole = (as_it_is and plan.calls == 1) or plan.is_on_device
     return _run_chunks(batch, plan, plan.step, [batch.slots] if is_whole else chunks(batch))
 
 
@@ -71,10 +71,8 @@ def _plan_of(batch: Batch) -> Plan:
 
 def _run_chunks(batch: Batch, plan: Plan, step: Callable[..., None], cut: Iterable[Slots]) -> dict[str, Any]:
     dtype = compute_dtype(batch.params[0].dtype)
-    if on_device(batch.numbers):
-        constants, new_scalars = _computed_on_device(batch, plan, dtype)
-    else:
-        constants, new_scalars = _computed(batch, plan, dtype)
+    compute = _computed_on_device if plan.is_on_device else _computed
+    constants, new_scalars = compute(batch, plan, dtype)
     for chunk in cut:
         wide = [slot if not slot or slot[0].dtype == dtype else [widen(x, dtype) for x in slot] for slot in chunk]
         step(*wide, *constants)
@@ -132,7 +130,7 @@ def _make_buckets(live: ActiveParams) -> Iterator[BatchBucket]:
         AssertionError: a parameter of a capturable step is on a device without graphs, in torch's words.
     """
     check_capturable(live)
-    return (split_on_device if live.spec.options.get("capturable") else split)(live, run=run)
+    return split_as_asked(live, run=run)
 
 
 FOREACH = Executor("foreach", _make_buckets, switch="foreach", run_sums=run_whole, is_capturable=True)

@@ -239,6 +239,11 @@ class DeviceCounters(StepCounters):
             self.columns[name][0].copy_(value)
 
 
+def split_as_asked(live: ActiveParams, *, run: Callable[..., dict[str, Any]]) -> Iterator[BatchBucket]:
+    """Put parameters together as `split` does, or as `split_on_device` does where the group is ``capturable``."""
+    return (split_on_device if live.spec.options.get("capturable") else split)(live, run=run)
+
+
 def split_on_device(live: ActiveParams, *, run: Callable[..., dict[str, Any]]) -> Iterator[BatchBucket]:
     """Put parameters together that share a program and all dtypes, whatever their counts, which nobody reads."""
 

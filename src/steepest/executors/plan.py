@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -33,6 +33,7 @@ class Plan:
         boxed: for each constant, whether it may be handed over as a 0-dim tensor of the lists' dtype.
         step: ``step(p, g, *state, *constants)`` over lists of tensors. It writes p and state in place.
         calls: the number of list calls that ``step`` makes.
+        is_on_device: whether some of the numbers are tensors, which nobody has read.
         source: the generated Python of ``host`` and ``step``.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     boxed: tuple[bool, ...]
     step: Callable[..., None]
     calls: int
+    is_on_device: bool
     source: str
 
     def step_with(self, reduced: Reduction) -> Callable[..., None]:
@@ -47,7 +49,7 @@ class Plan:
         return FunctionType(self.step.__code__, {**self.step.__globals__, "reduced": reduced})
 
 
-def make_plan(trace: Trace, on_device: Iterable[str] = ()) -> Plan:
+def make_plan(trace: Trace, on_device: Collection[str] = ()) -> Plan:
     """Lower, fold and place ``trace``, and compile the Python code that runs it.
 
     ``on_device`` names the numbers that are tensors; see `steepest.executors.vectors`.
@@ -61,7 +63,7 @@ def make_plan(trace: Trace, on_device: Iterable[str] = ()) -> Plan:
     boxed = tuple(is_boxed for _, is_boxed in placement.constants)
     calls = sum(not line.startswith("del ") for line in step_lines)
     functions = compiled(source)
-    return Plan(functions["host"], boxed, functions["step"], calls, source)
+    return Plan(functions["host"], boxed, functions["step"], calls, bool(on_device), source)
 
 
 def host_source(trace: Trace, lowering: Lowering, constants: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from ..sums import in_rank_order
 from ..trace import reduces, trace, with_count
 from ..vocabulary import Word
 from .base import ActiveParams, Batch, RunSums
-from .partition import BatchBucket, split, split_on_device
+from .partition import BatchBucket, split_as_asked
 
 
 @dataclass(frozen=True)
@@ -134,4 +134,4 @@ def make_buckets(live: ActiveParams, run_sums: RunSums, parts: Mapping[int, Part
     def run(batch: Batch) -> dict[str, Any]:
         return run_sums(batch, Reductions([parts[id(p)] for p in batch.params]))
 
-    yield from (split_on_device if live.spec.options.get("capturable") else split)(live, run=run)
+    yield from split_as_asked(live, run=run)

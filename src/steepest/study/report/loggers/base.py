@@ -32,6 +32,11 @@ class LoggedTrial:
     hyperparameters: Mapping[str, Any]
     config: Mapping[str, Any]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The optimizer, seed, phase and hyperparameters, which tell the trial from the others of its study."""
+        return {"optimizer": self.optimizer, "seed": self.seed, "phase": self.phase, **self.hyperparameters}
+
 
 class Logger(Protocol):
     """A tool that shows curves.

@@ -88,8 +88,7 @@ class MLflow:
         trial = self._trial
         tags = {TRIAL: trial.id, **{name: str(value) for name, value in trial.config.items()}}
         made = self._client.create_run(experiment, start_time=self._time, tags=tags, run_name=trial.id)
-        params = {"optimizer": trial.optimizer, "seed": trial.seed, "phase": trial.phase, **trial.hyperparameters}
-        for part in _parts(list(params.items()), PARAMS):
+        for part in _parts(list(trial.settings.items()), PARAMS):
             self._client.log_batch(
                 made.info.run_id, params=[self._entities.Param(_name(name), str(value)) for name, value in part]
             )

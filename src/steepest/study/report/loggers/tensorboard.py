@@ -45,11 +45,10 @@ class TensorBoard:
     def end_trial(self, status: str, results: Mapping[str, float]) -> None:
         """Add the results as scalars at the last step, hyperparameters and status, and write the file."""
         if status != INTERRUPTED:
-            trial = self._trial
-            settings = {"optimizer": trial.optimizer, "seed": trial.seed, "phase": trial.phase, **trial.hyperparameters}
+            settings = {name: _plain(value) for name, value in self._trial.settings.items()}
             self.points(self._step, results)
             self._add(summary=self._summary.text("status", status))
-            for summary in self._summary.hparams({name: _plain(value) for name, value in settings.items()}, results):
+            for summary in self._summary.hparams(settings, results):
                 self._add(summary=summary)
         _bring_up_to_date(self._folder / self._trial.id / FILE, self._content.getvalue())
 
