@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 import numpy as np
+import scipy
 
 from steepest import registry
 from steepest.fields import Search
@@ -250,9 +251,7 @@ def _unit_points(dimensions: int, count: int, sampler: str, seed: int) -> Any:
     generator = np.random.default_rng(seeds.derive("search", seed))
     if sampler == "random":
         return generator.random((count, dimensions))
-    from scipy.stats import qmc  # slow to import, and only a search needs it
-
-    return qmc.Sobol(dimensions, scramble=True, rng=generator).random(count)
+    return scipy.stats.qmc.Sobol(dimensions, scramble=True, rng=generator).random(count)
 
 
 def _values(space: Space, row: Iterable[float]) -> list[Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import bdtr
+import scipy
 
 from steepest.study.statistics.permutation import subsets, tail_count
 from steepest.study.statistics.vectors import finite_vector, probability, vector
@@ -74,7 +74,7 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     array = np.sort(vector(values, "values"))
     n = len(array)
-    tails = 2.0 * bdtr(np.arange((n + 1) // 2), n, 0.5)
+    tails = 2.0 * scipy.special.bdtr(np.arange((n + 1) // 2), n, 0.5)
     position = int(np.count_nonzero(tails <= 1.0 - probability(level, "level")))
     low, high = (float(array[position - 1]), float(array[n - position])) if position else (-math.inf, math.inf)
     return Interval(low, high, level, "order statistics of the median")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from steepest.study.errors import UsageError
 from steepest.study.statistics.vectors import Vector, probability, vector
@@ -63,7 +63,7 @@ def flipped_values(differences: Sequence[float]) -> Vector:
     values = vector(differences, "differences")
     if np.isfinite(values).all():
         return values
-    return np.asarray(np.sign(values) * rankdata(np.abs(values)), dtype=np.float64)
+    return np.asarray(np.sign(values) * scipy.stats.rankdata(np.abs(values)), dtype=np.float64)
 
 
 @lru_cache(maxsize=2)

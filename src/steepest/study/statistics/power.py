@@ -15,8 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import nctdtr, stdtrit
+import scipy
 
 from steepest.study.statistics.permutation import attainable_level, per_comparison, subsets, tail_count
 from steepest.study.statistics.vectors import Vector, probability
@@ -61,7 +60,7 @@ def detectable_difference(n: int, comparisons: int, alpha: float = 0.05, power: 
     if _noncentral_power(n, 0.0, level) >= wanted:
         return 0.0
     certain = _certain(_critical(n, level)) / math.sqrt(n)
-    return float(brentq(lambda effect: _noncentral_power(n, effect, level) - wanted, 0.0, certain))
+    return float(scipy.optimize.brentq(lambda effect: _noncentral_power(n, effect, level) - wanted, 0.0, certain))
 
 
 def seeds_to_detect(effect: float, comparisons: int, alpha: float = 0.05, power: float = 0.8) -> int | None:
@@ -94,11 +93,11 @@ def _needed_effects(n: int, tail: int) -> Vector:
 
 def _noncentral_power(n: int, effect: float, level: float) -> float:
     critical = _critical(n, level)
-    return float(1.0 - nctdtr(n - 1, min(effect * math.sqrt(n), _certain(critical)), critical))
+    return float(1.0 - scipy.special.nctdtr(n - 1, min(effect * math.sqrt(n), _certain(critical)), critical))
 
 
 def _critical(n: int, level: float) -> float:
-    return float(stdtrit(n - 1, 1.0 - attainable_level(n, level) / 2.0))
+    return float(scipy.special.stdtrit(n - 1, 1.0 - attainable_level(n, level) / 2.0))
 
 
 def _certain(critical: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+import scipy
 
 from steepest.study.errors import UsageError
 
@@ -112,7 +112,7 @@ def agreement(change: str, before: Ranking, after: Ranking) -> Agreement:
 
 def _ranking(scores: Mapping[str, float]) -> Ranking:
     costs = [-score if math.isfinite(score) else math.inf for score in scores.values()]
-    return {name: float(rank) for name, rank in zip(scores, rankdata(costs), strict=True)}
+    return {name: float(rank) for name, rank in zip(scores, scipy.stats.rankdata(costs), strict=True)}
 
 
 def _mean_ranks(ranks: Mapping[str, Ranking]) -> Ranking:
@@ -128,4 +128,4 @@ def _first(ranking: Ranking) -> tuple[str, ...]:
 def _tau(before: Ranking, after: Ranking) -> float | None:
     if len(set(before.values())) == 1 or len(set(after.values())) == 1:
         return None
-    return float(kendalltau(list(before.values()), [after[name] for name in before]).statistic)
+    return float(scipy.stats.kendalltau(list(before.values()), [after[name] for name in before]).statistic)
