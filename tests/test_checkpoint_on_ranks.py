@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing, nn
+from torch import nn
 
 import steepest
-from ranks import begin, end, whole
+from ranks import on_ranks, whole
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
@@ -61,23 +61,20 @@ def state_of(network: nn.Module, optimizer: Any) -> dict[str, Any]:
     return {"weights": weights, "state": state}
 
 
-def save(rank: int, folder: str) -> None:
+def save(folder: str) -> None:
     import torch.distributed.checkpoint as checkpoints
 
-    begin(rank, 2, f"{folder}/two")
     for name, make in MADE.items():
         network = sharded(2)
         optimizer = make(network)
         train(network, optimizer, range(3))
         checkpoints.save(state_of(network, optimizer), checkpoint_id=f"{folder}/{name}")
-    end()
 
 
-def load(rank: int, folder: str) -> None:
+def load(folder: str) -> None:
     import torch.distributed.checkpoint as checkpoints
     from torch.distributed.checkpoint.state_dict import set_state_dict
 
-    begin(rank, 4, f"{folder}/four")
     for name, make in MADE.items():
         network = sharded(4)
         optimizer = make(network)
@@ -92,9 +89,8 @@ def load(rank: int, folder: str) -> None:
                 torch.testing.assert_close(whole(p), whole(q), rtol=1e-5, atol=1e-7)
             else:
                 assert torch.equal(whole(p), whole(q)), (name, p.shape)
-    end()
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_on_four(tmp_path: Path) -> None:
-    multiprocessing.spawn(save, (str(tmp_path),), nprocs=2)
-    multiprocessing.spawn(load, (str(tmp_path),), nprocs=4)
+    on_ranks(2, save, tmp_path, str(tmp_path))
+    on_ranks(4, load, tmp_path, str(tmp_path))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
+from ranks import on_ranks
 from steepest import SGD, AdamW, Prodigy
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
@@ -49,7 +48,7 @@ def refused(make: Any, message: str) -> None:
         make()
 
 
-def zero(rank: int) -> None:
+def zero() -> None:
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
     def make(params: Any, **options: Any) -> Any:
@@ -64,7 +63,7 @@ def zero(rank: int) -> None:
     refused(late.optim.step, message)
 
 
-def sharded(rank: int) -> None:
+def sharded() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -86,7 +85,7 @@ def rival(make: Any) -> None:
     assert held.param_groups[0]["k"] == 3
 
 
-def sums(rank: int) -> None:
+def sums() -> None:
     """Numbers that parameters share, over ranks that hold a part of them, and over a rank without gradients."""
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
@@ -98,17 +97,17 @@ def sums(rank: int) -> None:
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = Prodigy([p], d0=1e-3, norm_group="WORLD")
     for _ in range(3):
-        p.grad = p.detach().clone() if rank == 0 else None
+        p.grad = p.detach().clone() if dist.get_rank() == 0 else None
         optimizer.step()
     alone = Prodigy([q := torch.nn.Parameter(torch.ones(3))], d0=1e-3)
     for _ in range(3):
         q.grad = q.detach().clone()
         alone.step()
-    assert torch.equal(p, q if rank == 0 else torch.ones(3))
+    assert torch.equal(p, q if dist.get_rank() == 0 else torch.ones(3))
     assert optimizer.param_groups[0]["d"] == alone.param_groups[0]["d"] > 1e-3
 
 
-def sharded_sums(rank: int) -> None:
+def sharded_sums() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -122,7 +121,7 @@ def sharded_sums(rank: int) -> None:
     assert whole.param_groups[0]["d"] > 1e-3
 
 
-def skipping(rank: int) -> None:
+def skipping() -> None:
     """A gradient that is not finite on one rank makes all ranks of the group leave the step out."""
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
@@ -132,6 +131,7 @@ def skipping(rank: int) -> None:
     )
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = SGD([p], lr=0.1, skip_nonfinite=True, norm_group="WORLD")
+    rank = dist.get_rank()
     for number in (1.0, float("nan"), 1.0):
         p.grad = torch.full((3,), number if rank == 1 else 1.0) if rank or number == number else None
         optimizer.step()
@@ -139,19 +139,16 @@ def skipping(rank: int) -> None:
     assert torch.allclose(p, torch.full((3,), 0.8))
 
 
-def run(rank: int, file: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD)
-    zero(rank)
-    sharded(rank)
-    sums(rank)
-    skipping(rank)
-    sharded_sums(rank)
-    dist.destroy_process_group()
+def run() -> None:
+    zero()
+    sharded()
+    sums()
+    skipping()
+    sharded_sums()
 
 
 def test_max_norm_over_ranks(tmp_path: Path) -> None:
-    multiprocessing.spawn(run, (str(tmp_path / "store"),), nprocs=WORLD)
+    on_ranks(WORLD, run, tmp_path)
 
 
 def test_a_norm_group_without_distributed_says_what_is_missing() -> None:

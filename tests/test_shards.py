@@ -14,10 +14,10 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 import steepest
-from ranks import begin, end, whole
+from ranks import on_ranks, whole
 from steepest.executors import owners, reference
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
@@ -296,7 +296,7 @@ def whole_loss(p: Tensor) -> Tensor:
     return ((values.full_tensor() if hasattr(p, "full_tensor") else values) / 9 - 1).pow(4).sum()
 
 
-def replicas(mesh: Any, rank: int) -> None:
+def replicas(mesh: Any) -> None:
     """Copies that differ in one bit are found on all ranks, and told apart from parts, which do differ."""
     from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
@@ -307,14 +307,14 @@ def replicas(mesh: Any, rank: int) -> None:
     steepest.check_replicas(optimizer)
     plain.grad = torch.zeros(2, 3)
     steepest.check_replicas([plain], group=mesh.get_group())
-    if rank == 1:
+    if mesh.get_rank() == 1:
         plain.grad[1, 2] = -0.0
         with torch.no_grad():
             copied.to_local()[0] += 1e-6  # type: ignore[attr-defined]
     message = r"differ in the weights of parameter 1, of shape \(3,\): rank 0 against 1; the gradient of parameter 2"
     with pytest.raises(ValueError, match=message):
         steepest.check_replicas(optimizer)
-    plain.grad = None if rank == 1 else torch.zeros(2, 3)
+    plain.grad = None if mesh.get_rank() == 1 else torch.zeros(2, 3)
     with pytest.raises(ValueError, match="differ in the gradient of parameter 0, of shape"):
         steepest.check_replicas([plain])
 
@@ -324,8 +324,7 @@ def test_replicas_need_ranks() -> None:
         steepest.check_replicas([torch.ones(3)])
 
 
-def on_two(rank: int, file: str) -> None:
-    begin(rank, 2, file)
+def on_two() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
 
@@ -340,16 +339,14 @@ def on_two(rank: int, file: str) -> None:
     in_waves(rows)
     mixed(rows)
     failures(rows)
-    replicas(mesh, rank)
+    replicas(mesh)
     conversions(rows)
     long_vectors(rows)
     refusals(mesh)
     resharded(mesh)
-    end()
 
 
-def on_four(rank: int, file: str) -> None:
-    begin(rank, 4, file)
+def on_four() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
@@ -365,7 +362,6 @@ def on_four(rank: int, file: str) -> None:
         near(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]))
         near(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]))
     strided(square)
-    end()
 
 
 def strided(mesh: Any) -> None:
@@ -386,5 +382,5 @@ def strided(mesh: Any) -> None:
 
 
 @pytest.mark.parametrize(("run", "ranks"), [(on_two, 2), (on_four, 4)])
-def test_parameters_that_are_split_over_ranks(run: Callable[[int, str], None], ranks: int, tmp_path: Path) -> None:
-    multiprocessing.spawn(run, (str(tmp_path / "store"),), nprocs=ranks)
+def test_parameters_that_are_split_over_ranks(run: Callable[[], None], ranks: int, tmp_path: Path) -> None:
+    on_ranks(ranks, run, tmp_path)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
+from ranks import on_ranks
 from steepest import ASAM, GSAM, SAM, SGD
 
 WORLD = 2
@@ -30,9 +30,9 @@ def steps(optimizer: Any, loss: Any) -> None:
         optimizer.step(closure)
 
 
-def parts(rank: int) -> None:
+def parts() -> None:
     start, scale = torch.tensor([1.0, -2.0, 3.0, 0.5]).double(), torch.tensor([3.0, 1.0, 0.5, 2.0]).double()
-    mine = slice(2 * rank, 2 * rank + 2)
+    mine = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
     for kind in KINDS:
         whole, part = nn.Parameter(start.clone()), nn.Parameter(start[mine].clone())
         steps(kind(SGD([whole], lr=0.1)), lambda whole=whole: quadratic(whole, scale))
@@ -40,7 +40,7 @@ def parts(rank: int) -> None:
         torch.testing.assert_close(part.detach(), whole.detach()[mine], rtol=1e-12, atol=1e-12)
 
 
-def shards(rank: int) -> None:
+def shards() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -58,14 +58,11 @@ def shards(rank: int) -> None:
             torch.testing.assert_close(q.full_tensor(), p, rtol=1e-4, atol=1e-5)
 
 
-def run(rank: int, file: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=WORLD)
-    parts(rank)
-    shards(rank)
-    dist.destroy_process_group()
+def run() -> None:
+    parts()
+    shards()
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 def test_one_norm_over_all_ranks(tmp_path: Path) -> None:
-    multiprocessing.spawn(run, (str(tmp_path / "store"),), nprocs=WORLD)
+    on_ranks(WORLD, run, tmp_path)
