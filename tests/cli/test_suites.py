@@ -111,7 +111,7 @@ def test_a_suite_names_its_workloads(steepest: Any, calibrated: None) -> None:
     few = ("--trials", "0", "--seeds", "2", "-o", "sgd", "-o", "adam")
     answer = steepest("study", "--suite", "small", "mini-batch", "--preset", "smoke", *few, "--plan-only")
     assert answer.code == 0
-    assert answer.out.startswith("small-mini-batch (smoke): 5 workloads, one study each, in studies/small-mini-batch-")
+    assert answer.out.startswith("small-mini-batch (smoke): 6 workloads, one study each, in studies/small-mini-batch-")
     assert f"folder     studies/small-mini-batch-smoke-0-trials/{listed['small'][0]}\n" in answer.out
 
 

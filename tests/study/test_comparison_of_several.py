@@ -16,7 +16,7 @@ from own_work import own_files
 from steepest.study import LOSS, Answer, Experiment, compare, workloads
 from steepest.study.declaration import ACCURACY
 from steepest.study.errors import MetricError, StudyError, UsageError
-from steepest.study.planning import estimate
+from steepest.study.planning import estimate, suites
 from steepest.study.running import engine
 
 from . import experiments
@@ -158,7 +158,7 @@ def test_a_suite_has_its_workloads_and_takes_more(monkeypatch: pytest.MonkeyPatc
         compare("mini-batch", suite="small", **FEW)
     with pytest.raises(UsageError, match="text: "):
         compare(suite="text", **FEW)
-    assert asked[0] == ["digits-mlp", "digits", "logistic-regression", "autoencoder", "mini-batch"]
+    assert asked[0] == [*suites.SUITES["small"].workloads, "mini-batch"]
     assert asked[1] == ["char-lstm", "char-transformer"]
 
 

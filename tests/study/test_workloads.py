@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -251,11 +251,29 @@ TRANSFORMER_BLOCK = norm(64) + linear(64, 3 * 64) + linear(64, 64) + norm(64) + 
         ("digits-mlp", linear(64, 64) + linear(64, 64) + linear(64, 10)),
         ("logistic-regression", linear(784, 10)),
         ("matrix-factorisation", (1_000 + 500) * 4),
+        ("matrix-factorisation-dense", (1_000 + 500) * 4),
     ],
 )
 def test_networks_have_the_parameters_that_their_papers_layers_add_up_to(name: str, parameters: int) -> None:
     model = workloads.find(name)().model()
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_dense_gradients_are_the_sparse_ones_with_zeros_for_the_other_rows() -> None:
+    found: list[list[Any]] = []
+    for name in ("matrix-factorisation", "matrix-factorisation-dense"):
+        made = workloads.find(name).workload("smoke")
+        torch.manual_seed(0)
+        model = made.model()
+        inputs, targets = data_of(made.data).train.batch(slice(0, made.batch_size))
+        loss: Any = made.loss(model(inputs), targets)
+        loss.backward()
+        found.append([p.grad for p in model.parameters()])
+    for sparse, dense in zip(*found, strict=True):
+        assert sparse.is_sparse
+        assert not dense.is_sparse
+        assert torch.equal(sparse.to_dense(), dense)
+        assert 0 < dense.abs().sum(1).count_nonzero() <= 64 < len(dense)
 
 
 def test_the_residual_network_halves_the_image_twice() -> None:

@@ -118,7 +118,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "adamw": "a rate for each coordinate, that follows its gradients",
             "adagrad": "a rate for each coordinate that never forgets: for features that are rare",
         },
-        "char-lstm",  # matrix-factorisation has sparse gradients, which AdamW refuses
+        "matrix-factorisation-dense",
     ),
     "perceptron": Kind(
         "several linear layers and nothing else",

@@ -25,8 +25,8 @@ class Suite:
 
 SUITES: Final[Mapping[str, Suite]] = {
     "small": Suite(
-        "Four small ones: a perceptron, a convolutional network, a convex problem, a deep autoencoder",
-        ("digits-mlp", "digits", "logistic-regression", "autoencoder"),
+        "Five small ones: a perceptron, a CNN, a convex problem, a matrix factorisation, a deep autoencoder",
+        ("digits-mlp", "digits", "logistic-regression", "matrix-factorisation-dense", "autoencoder"),
     ),
     "vision": Suite(
         "Images: convolutional networks, a residual network, a deep autoencoder",

@@ -1,6 +1,8 @@
-"""Matrix factorisation with sparse gradients: every batch touches a few rows of two large tables."""
+"""Matrix factorisation: every batch touches a few rows of two large tables. Its gradients are sparse, or dense."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from torch import Tensor, nn
@@ -16,10 +18,10 @@ SCALE: Final = 0.3  # of the initial weights; zero would be a saddle point
 class Factorisation(nn.Module):
     """A vector of length 4 for every user and every item, whose product is the rating: 6,000 parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, sparse: bool = True) -> None:
         super().__init__()
-        self.users = nn.Embedding(data.USERS, data.RANK, sparse=True)
-        self.items = nn.Embedding(data.ITEMS, data.RANK, sparse=True)
+        self.users = nn.Embedding(data.USERS, data.RANK, sparse=sparse)
+        self.items = nn.Embedding(data.ITEMS, data.RANK, sparse=sparse)
         for table in (self.users, self.items):
             nn.init.normal_(table.weight, std=SCALE)
 
@@ -73,4 +75,24 @@ def matrix_factorisation(preset: str) -> Workload:
         # a twentieth of the noise that nothing can predict
         margin=0.0005,
         **SIZES[preset],
+    )
+
+
+@workload
+def matrix_factorisation_dense(preset: str) -> Workload:
+    """Matrix factorisation with dense gradients, ratings of rank 4 with noise.
+
+    The task of matrix-factorisation for optimizers of every kind: rows that a batch does not touch have gradients of
+    zero, in place of none, so momentum and weight decay move them too.
+    """
+    return replace(
+        matrix_factorisation.workload(preset),
+        model=partial(Factorisation, sparse=False),
+        needs=(),
+        settings={
+            "sgd": {"lr": 5.0},
+            "adagrad": {"lr": 0.6},
+            "adam": {"lr": 0.005},
+            "adamw": {"lr": 0.005},
+        },
     )
