@@ -171,7 +171,10 @@ def test_two_loggers_of_one_name_both_get_all(mixed_folder: Path, mixed: Study, 
         ("{own}:Line", "own.py has no class or function 'Line'; a logger is one with begin_trial"),
         ("{own}:broken", "own.py:broken stopped with OSError: no room when it got its folder"),
         ("{own}:other", "a list was given as a logger and lacks begin_trial, points, end_trial"),
-        ("no_such_module:Lines", "cannot import 'no_such_module' for a logger: ModuleNotFoundError"),
+        (
+            "no_such_module:Lines",
+            "cannot import 'no_such_module' for the logger 'no_such_module:Lines': No module",
+        ),
         ("{own}x.py:Lines", "there is no file"),
     ],
 )

@@ -1,6 +1,7 @@
 """Python files of the user's: workloads and optimizers that lie next to their own code."""
 
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -16,6 +17,29 @@ from steepest.study.errors import StudyError, UsageError
 
 LOADING: Final[list[Path]] = []
 """The files that are being loaded, innermost last."""
+
+
+def module_of(source: str, purpose: str) -> ModuleType:
+    """Return the module before the colon of `FILE.py:NAME` or `MODULE:NAME`.
+
+    Args:
+        source: the text as it was given.
+        purpose: the word for what it names, such as "optimizer", for an error.
+
+    Raises:
+        UsageError: the file or module does not exist, or stops while it is run.
+    """
+    place, _, name = source.rpartition(":")
+    if place.endswith(".py"):
+        return load(place)
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        why = f"{error}; install it, or name a file of yours with its ending, {place.replace('.', '/')}.py:{name}"
+        raise UsageError(f"cannot import {place!r} for the {purpose} {source!r}: {why}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        why = f"it stopped with {reason(error)}"
+        raise UsageError(f"cannot import {place!r} for the {purpose} {source!r}: {why}") from error
 
 
 def load(text: str) -> ModuleType:

@@ -1,6 +1,5 @@
 """Modules that hold optimizers: imported modules, files of the user's, and objects given in Python."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ import torch
 from steepest import registry
 from steepest.optimizer import Optimizer
 from steepest.study import source_code, typed_code, user_files
-from steepest.study.errors import UsageError
 from steepest.study.optimizers import settings, twins
 
 HERE: Final = "here"
@@ -28,7 +26,7 @@ def load(source: str) -> ModuleType:
     if place == HERE:
         return module_of(twins.unwrapped(HANDED_OVER[name]))
     with settings.kept():  # an optimizer's module must not change how the others compute
-        return user_files.load(place) if place.endswith(".py") else _imported(source, place, name)
+        return user_files.module_of(source, "optimizer")
 
 
 def module_of(target: Callable[..., Any]) -> ModuleType:
@@ -44,17 +42,6 @@ def module_of(target: Callable[..., Any]) -> ModuleType:
     files = (user_files.file_of(each) for each in written if inspect.isfunction(each) and each.__module__ == name)
     module.__file__ = next(filter(None, files), None)
     return module
-
-
-def _imported(source: str, place: str, name: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except ImportError as error:
-        advice = f"install it, or name a file of yours with its ending, {place.replace('.', '/')}.py:{name}"
-        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: {error}; {advice}") from error
-    except Exception as error:  # whatever a module does when it is imported
-        reason = user_files.reason(error)
-        raise UsageError(f"cannot import {place!r} for the optimizer {source!r}: it stopped with {reason}") from error
 
 
 def missing(source: str, module: ModuleType) -> str:

@@ -1,9 +1,7 @@
 """Lookup of loggers: by name, or in a module or a file of the user's."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 from steepest.study import user_files
@@ -30,7 +28,7 @@ def find(source: str, out: Path) -> tuple[Logger, Path]:
     """
     place, _, name = source.rpartition(":")
     folder = out / name
-    return (_own(place, name, folder) if place else _named(name, folder)), folder
+    return (_own(source, folder) if place else _named(name, folder)), folder
 
 
 def _named(name: str, folder: Path) -> Logger:
@@ -41,15 +39,15 @@ def _named(name: str, folder: Path) -> Logger:
     return LOGGERS[name](folder)
 
 
-def _own(place: str, name: str, folder: Path) -> Logger:
-    module = user_files.load(place) if place.endswith(".py") else _imported(place)
-    make: Any = getattr(module, name, None)
+def _own(source: str, folder: Path) -> Logger:
+    place, _, name = source.rpartition(":")
+    make: Any = getattr(user_files.module_of(source, "logger"), name, None)
     if not callable(make):
         raise UsageError(f"{place} has no class or function {name!r}; a logger is one with {_methods()}")
     try:
         made = make(folder)
     except Exception as error:  # whatever the user's code raises
-        raise UsageError(f"{place}:{name} stopped with {user_files.reason(error)} when it got its folder") from error
+        raise UsageError(f"{source} stopped with {user_files.reason(error)} when it got its folder") from error
     return check(made)
 
 
@@ -66,11 +64,3 @@ def check(made: Any) -> Logger:
 
 def _methods() -> str:
     return "begin_trial(trial), points(step, values) and end_trial(status, results): docs/protocol.md"
-
-
-def _imported(place: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except Exception as error:  # whatever a module does when it is imported
-        advice = f"install it, or name a file of yours with its ending, {place.replace('.', '/')}.py"
-        raise UsageError(f"cannot import {place!r} for a logger: {user_files.reason(error)}; {advice}") from error
