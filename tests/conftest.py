@@ -88,10 +88,16 @@ def everyday(config: pytest.Config, items: list[pytest.Item]) -> set[pytest.Item
     return {item for _, group in groups for item in thinned(list(group))}
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Collect tests without garbage collections: what is made now stays."""
+    gc.disable()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what has been imported and collected, millions of objects, out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 FEW = 30
