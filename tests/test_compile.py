@@ -83,7 +83,7 @@ def compare(cls: type[Optimizer], options: Options, most_graphs: int, dtype: tor
     assert_close(optimizer, plain)
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(8)
 @every_recorded_structure
 def test_a_float_rate_costs_one_more_graph(cls: type[Optimizer]) -> None:
     compare(cls, {}, most_graphs=2)

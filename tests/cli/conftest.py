@@ -1,14 +1,14 @@
 """The command line, called in this process as the command `steepest` would call it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
+from quick import brief_timing, one_thread  # noqa: F401 - fixtures
 from steepest.cli import reporting
 from steepest.cli.main import main
 from steepest.study.running.worker_limits import WorkerLimits
@@ -24,15 +24,6 @@ class Answer:
 
 
 Command = Callable[..., Answer]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """These models are too small for more, and threads that wait for each other make tests slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Small studies on scikit-learn's digits, and small files in the format of Fashion-MNIST."""
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from quick import brief_timing, one_thread  # noqa: F401 - fixtures
 from steepest.study import workloads
 from steepest.study.data import adapt, fashion_mnist, fetch, idx, places
 from steepest.study.data.fashion_mnist import File
@@ -15,15 +15,6 @@ from steepest.study.planning.request import Request
 from steepest.study.trials.task import Task
 
 from .support import PlanMaker, Silent, encode_idx
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """These models are too small for more, and threads that wait for each other make tests slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

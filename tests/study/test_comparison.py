@@ -37,6 +37,15 @@ def run(optimizers: Any, **wanted: Any) -> Answer:
     )
 
 
+BRIEF: dict[str, Any] = {
+    "optimizers": ["adamw", "sgd"],
+    "seeds": 2,
+    "trials": 0,
+    "timing_rounds": 0,
+    "preset": "smoke",
+}
+
+
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steepest.study.report.write_report", lambda folder: folder / "report" / "index.html")
@@ -95,8 +104,10 @@ def test_a_mapping_names_the_optimizers(tmp_path: Path) -> None:
 
 
 def test_the_report_is_written(tmp_path: Path) -> None:
-    answer = run(["sgd", "adam"], out=tmp_path)
-    assert answer.report.read_text().startswith("<!doctype html>")
+    answer = compare(experiments.by_steps, **BRIEF, horizon=8, out=tmp_path)
+    page = answer.report.read_text()
+    assert page.startswith("<!doctype html>")
+    assert "steepest rerun" in page
 
 
 @pytest.fixture
@@ -204,10 +215,10 @@ def test_what_is_no_optimizer_is_told(optimizers: Any, told: str) -> None:
         run(optimizers)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_an_experiment_is_compared_here_and_in_processes(tmp_path: Path) -> None:
-    usual = {"optimizers": ["adamw", "sgd"], "seeds": 2, "trials": 0, "timing_rounds": 0, "preset": "smoke"}
-    here = compare(experiments.by_steps, **usual, horizon=8, out=tmp_path / "here")
-    there = compare(experiments.by_steps, **usual, horizon=8, jobs=2, out=tmp_path / "there")
+    here = compare(experiments.by_steps, **BRIEF, horizon=8, out=tmp_path / "here")
+    there = compare(experiments.by_steps, **BRIEF, horizon=8, jobs=2, out=tmp_path / "there")
     assert here.statuses == there.statuses == {"finished": 4}
     document = json.loads((tmp_path / "here" / "study.json").read_text())
     assert (document["config"]["epochs"], document["config"]["unit"]) == (8, "steps")
@@ -216,9 +227,8 @@ def test_an_experiment_is_compared_here_and_in_processes(tmp_path: Path) -> None
     for one, other in zip(*records, strict=True):
         lines = [path.read_text().splitlines()[1:] for path in (one, other)]  # specifications name their threads
         assert lines[0] == lines[1]
-    again = compare(experiments.by_steps, **usual, horizon=8, out=tmp_path / "here")
+    again = compare(experiments.by_steps, **BRIEF, horizon=8, out=tmp_path / "here")
     assert again.statuses == {}
-    assert "rerun" in here.report.read_text()
 
 
 @pytest.mark.usefixtures("no_report")

@@ -4,6 +4,7 @@ import pytest
 
 from steepest.study.planning import estimate, subject
 from steepest.study.planning.estimate import detectable_effect
+from steepest.study.trials import timing
 
 from .support import PlanMaker
 
@@ -35,6 +36,7 @@ def test_more_seeds_find_less() -> None:
 
 def test_cost_grows_with_the_plan(plan: PlanMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock of a second per step and two per evaluation the sum can be made by hand."""
+    monkeypatch.setattr(timing, "SECONDS", 5.0)
     monkeypatch.setattr(estimate, "_step_seconds", lambda *_: 1.0)
     monkeypatch.setattr(subject, "_evaluation_seconds", lambda *_: 2.0)
     made = plan("sgd", "adam", trials_wanted=2, seeds=3, epochs_wanted=2, timing_rounds=0)
@@ -43,8 +45,8 @@ def test_cost_grows_with_the_plan(plan: PlanMaker, monkeypatch: pytest.MonkeyPat
     found = estimate.cost(made)
     assert found.seconds == trials * (steps * 1.0 + looks * 2.0)
     timed = estimate.cost(plan("sgd", "adam", trials_wanted=2, seeds=3, epochs_wanted=2, timing_rounds=3))
-    assert timed.seconds_with(1) == found.seconds + 2 * 3 * estimate.TIMING_SECONDS
-    assert timed.seconds_with(4) == found.seconds / 4 + 2 * 3 * estimate.TIMING_SECONDS
+    assert timed.seconds_with(1) == found.seconds + 2 * 3 * 5.0
+    assert timed.seconds_with(4) == found.seconds / 4 + 2 * 3 * 5.0
 
 
 def test_the_disk_estimate_is_near_the_records(plan: PlanMaker, tmp_path, silent) -> None:

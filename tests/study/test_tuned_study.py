@@ -177,9 +177,8 @@ def test_results_of_another_choice_are_not_mixed_with_the_new_one(
 
 
 def test_the_timing_pass_takes_the_chosen_settings_in_turn(
-    plan: PlanMaker, folder: StudyFolder, silent: Silent, monkeypatch: pytest.MonkeyPatch
+    plan: PlanMaker, folder: StudyFolder, silent: Silent
 ) -> None:
-    monkeypatch.setattr("steepest.study.trials.timing.SECONDS", 0.0)
     made = tuned(plan, "sgd", "adam", timing_rounds=2, seeds=1)
     engine.run(made, folder, silent)
     timed = entries(folder, "timing")

@@ -9,9 +9,8 @@ from steepest.study.records import records
 from steepest.study.records.format import BEHAVIOUR, FIGURES
 from steepest.study.statistics.permutation import seeds_for_a_verdict
 from steepest.study.statistics.power import detectable_difference
+from steepest.study.trials import timing
 from steepest.study.trials.behaviour import samples
-from steepest.study.trials.timing import SECONDS as TIMING_SECONDS
-from steepest.study.trials.timing import time_steps
 
 CALIBRATION_SECONDS: Final = 0.3
 POWER: Final = 0.8
@@ -92,7 +91,7 @@ def trial_seconds(plan: Plan) -> dict[str, float]:
 
 def timing_seconds(plan: Plan) -> float:
     """Return the seconds of the timing pass."""
-    return len(plan.configs) * plan.timing_rounds * TIMING_SECONDS
+    return len(plan.configs) * plan.timing_rounds * timing.SECONDS
 
 
 def _events(plan: Plan) -> tuple[int, int]:
@@ -106,7 +105,7 @@ def _events(plan: Plan) -> tuple[int, int]:
 
 
 def _step_seconds(plan: Plan, config: OptimizerConfig) -> float:
-    return time_steps(replace(plan.pattern, config=config), plan.task, CALIBRATION_SECONDS).step_seconds
+    return timing.time_steps(replace(plan.pattern, config=config), plan.task, CALIBRATION_SECONDS).step_seconds
 
 
 def _sample_bytes(tensors: int) -> int:

@@ -18,6 +18,7 @@ from steepest.study.trials.spec import TrialSpec
 from steepest.wrappers import Wrapper
 
 SECONDS: Final = 1.0
+"""The least seconds of a trial of the timing pass."""
 LEAST_STEPS: Final = 10
 
 
@@ -37,7 +38,7 @@ class Timing:
     changes: tuple[str, ...] = ()
 
 
-def time_steps(spec: TrialSpec, task: Trainable, seconds: float = SECONDS) -> Timing:
+def time_steps(spec: TrialSpec, task: Trainable, seconds: float) -> Timing:
     """Take steps for the given seconds, at least ten, and return their median time."""
     warm_up(spec, task)
     device = torch.device(spec.device)

@@ -14,14 +14,13 @@ from typing import Any, NoReturn
 from steepest.study.errors import UsageError
 from steepest.study.records.format import BEHAVIOUR, DIVERGED, FINISHED, SCHEMA, SEARCH, TIMING
 from steepest.study.records.records import Record
-from steepest.study.trials import children
+from steepest.study.trials import children, timing
 from steepest.study.trials.checkpoints import CheckpointManager, State
 from steepest.study.trials.optimizers import executor_of
 from steepest.study.trials.performance import perform, warm_up_once
 from steepest.study.trials.resume_check import Checkpoints
 from steepest.study.trials.run import Ended, Run, Trainable, Watcher
 from steepest.study.trials.spec import TrialSpec
-from steepest.study.trials.timing import time_steps
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,15 @@ def start_of(spec: TrialSpec) -> Event:
 
 
 def _timed(spec: TrialSpec, task: Trainable) -> Event:
-    timing = time_steps(spec, task)
+    timed = timing.time_steps(spec, task, timing.SECONDS)
     position = {"epoch": 0, "step": 0}
-    record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": timing.state_bytes_per_parameter}
-    seconds: Record = {"step_seconds": timing.step_seconds, "steps": timing.steps}
-    if timing.peak_device_bytes is not None:
-        seconds["peak_device_bytes"] = timing.peak_device_bytes
-    if timing.changes:
-        seconds["settings"] = list(timing.changes)
-    return Event(record | position, {"kind": "end", "executor": timing.executor} | seconds | position)
+    record = {"kind": "end", "status": FINISHED, "state_bytes_per_parameter": timed.state_bytes_per_parameter}
+    seconds: Record = {"step_seconds": timed.step_seconds, "steps": timed.steps}
+    if timed.peak_device_bytes is not None:
+        seconds["peak_device_bytes"] = timed.peak_device_bytes
+    if timed.changes:
+        seconds["settings"] = list(timed.changes)
+    return Event(record | position, {"kind": "end", "executor": timed.executor} | seconds | position)
 
 
 class _Trial(Watcher):

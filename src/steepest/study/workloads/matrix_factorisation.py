@@ -1,9 +1,8 @@
 """Matrix factorisation: every batch touches a few rows of two large tables. Its gradients are sparse, or dense."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -18,7 +17,7 @@ SCALE: Final = 0.3  # of the initial weights; zero would be a saddle point
 class Factorisation(nn.Module):
     """A vector of length 4 for every user and every item, whose product is the rating: 6,000 parameters."""
 
-    def __init__(self, sparse: bool = True) -> None:
+    def __init__(self, sparse: bool) -> None:
         super().__init__()
         self.users = nn.Embedding(data.USERS, data.RANK, sparse=sparse)
         self.items = nn.Embedding(data.ITEMS, data.RANK, sparse=sparse)
@@ -51,26 +50,16 @@ TARGETS: dict[str, tuple[float, ...]] = {
 }
 
 
-@workload
-def matrix_factorisation(preset: str) -> Workload:
-    """Matrix factorisation, ratings of rank 4 with noise.
-
-    A tenth of the cells of a 1,000 x 500 matrix, drawn with noise of variance 0.01, is to be completed: one vector for
-    every row and column, looked up, so that gradients are sparse. No squared error is much under 0.01.
-    """
+def _factorisation(preset: str, *, sparse: bool, **others: Mapping[str, Any]) -> Workload:
     return Workload(
         data=data.load,
         network="two tables of vectors of length 4",
-        model=Factorisation,
+        model=partial(Factorisation, sparse),
         loss=mse_loss,
         metric=Metric("squared_error", "minimize", squared_error),
         batch_size=64,
-        needs=("sparse",),
-        settings={
-            "sgd": {"lr": 5.0},
-            "adagrad": {"lr": 0.6},
-            "sparseadam": {"lr": 0.03},
-        },
+        needs=("sparse",) if sparse else (),
+        settings={"sgd": {"lr": 5.0}, "adagrad": {"lr": 0.6}, **others},
         target=TARGETS[preset],
         # a twentieth of the noise that nothing can predict
         margin=0.0005,
@@ -79,20 +68,20 @@ def matrix_factorisation(preset: str) -> Workload:
 
 
 @workload
+def matrix_factorisation(preset: str) -> Workload:
+    """Matrix factorisation, ratings of rank 4 with noise.
+
+    A tenth of the cells of a 1,000 x 500 matrix, drawn with noise of variance 0.01, is to be completed: one vector for
+    every row and column, looked up, so that gradients are sparse. No squared error is much under 0.01.
+    """
+    return _factorisation(preset, sparse=True, sparseadam={"lr": 0.03})
+
+
+@workload
 def matrix_factorisation_dense(preset: str) -> Workload:
-    """Matrix factorisation with dense gradients, ratings of rank 4 with noise.
+    """Matrix factorisation with dense gradients.
 
     The task of matrix-factorisation for optimizers of every kind: rows that a batch does not touch have gradients of
     zero, in place of none, so momentum and weight decay move them too.
     """
-    return replace(
-        matrix_factorisation.workload(preset),
-        model=partial(Factorisation, sparse=False),
-        needs=(),
-        settings={
-            "sgd": {"lr": 5.0},
-            "adagrad": {"lr": 0.6},
-            "adam": {"lr": 0.005},
-            "adamw": {"lr": 0.005},
-        },
-    )
+    return _factorisation(preset, sparse=False, adam={"lr": 0.005}, adamw={"lr": 0.005})
