@@ -232,6 +232,7 @@ def test_a_search_of_which_every_point_diverged_is_told(found: Callable[[Plan], 
     words = " ".join(caution(its.study, its.verdicts, its.searches))
     assert "No point of the search of Lion finished (2 diverged): it " in words
     assert ("ran with the library's defaults and was not tuned" in words) == (defaults == "finished")
+    assert "diverged on fresh ones" not in words
     sentence = answer(its.study, its.verdicts, its.summaries)
     assert ("Lion was not evaluated" in sentence) == (defaults == "diverged")
 
@@ -247,6 +248,8 @@ def test_cautions_name_what_was_lost_skipped_and_at_the_edge(tuned: Findings) ->
     assert "for SGD (upper end, 0.5623) and Momentum (upper end, 0.6339)" in sentences
     assert "--extend" in sentences
     assert "Nothing was tuned" not in sentences
+    cliff = "Settings that finished on 2 tuning seeds and diverged on fresh ones: Momentum (1). They lie where"
+    assert cliff in sentences
 
 
 def test_fixed_settings_are_called_untuned(mixed_folder: Path, found: Callable[[Plan], Findings]) -> None:

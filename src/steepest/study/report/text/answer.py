@@ -109,6 +109,7 @@ def caution(study: Study, found: Verdicts, searched: tuple[Search, ...]) -> tupl
         _skipped(study),
         _untuned(study),
         *(_search_words(search) for search in searched),
+        _at_a_cliff(study, searched),
         edge_words(searched),
     )
     return tuple(sentence for sentence in sentences if sentence)
@@ -301,6 +302,23 @@ def _search_words(search: Search) -> str:
     return (
         f"No point of the search of {search.label} finished ({ends}): {ran}. "
         f"Its range ({searched(search.setting.space)}) may be wrong; give another one with --space."
+    )
+
+
+def _at_a_cliff(study: Study, searched: tuple[Search, ...]) -> str:
+    """Name the optimizers whose best point finished on the tuning seeds and diverged on others."""
+    diverged = Counter(trial.optimizer for trial in study.trials if trial.status == DIVERGED)
+    named = [
+        f"{one.label} ({diverged[one.label]})"
+        for one in searched
+        if one.best is not None and one.best.status == FINISHED and diverged[one.label]
+    ]
+    if not named:
+        return ""
+    seeds = plural(len(study.protocol.tuning_seeds), "tuning seed")
+    return (
+        f"Settings that finished on {seeds} and diverged on fresh ones: {joined(named)}. They lie where training "
+        "breaks off; with more --tuning-seeds a point that diverges on one is out."
     )
 
 
