@@ -21,6 +21,8 @@ from steepest.executors.native import compiler
 settings.register_profile("steepest", derandomize=True, deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("steepest")
 
+torch.set_num_threads(1)  # what is tested is small, and threads that wait for each other take other tests' time
+
 if not is_full():
     compiler.OPTIMIZATION = "-O1"  # the same bits in half the time: see tests/native/test_optimization.py
 

@@ -1,20 +1,8 @@
-"""Fixtures that make studies in the tests' process quick, for the conftest files of folders that run them."""
-
-from collections.abc import Iterator
+"""A fixture that makes studies in the tests' process quick, for the conftest files of folders that run them."""
 
 import pytest
-import torch
 
 from steepest.study.trials import timing
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """These models are too small for more, and threads that wait for each other make tests slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

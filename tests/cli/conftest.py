@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quick import brief_timing, one_thread  # noqa: F401 - fixtures
+from quick import brief_timing  # noqa: F401 - a fixture
 from steepest.cli import reporting
 from steepest.cli.main import main
 from steepest.study.running.worker_limits import WorkerLimits

@@ -10,8 +10,7 @@ import ctypes
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -28,7 +27,7 @@ from steepest.executors.native import bucket, library
 from steepest.executors.native.emit import BLOCK
 from test_saving import saved
 
-from .support import drawn, in_child, parameters, ran_native, stepped
+from .support import drawn, in_child, parameters, ran_native, stepped, threads
 
 RULES = [AdamW, NovoGrad]
 every_rule = pytest.mark.parametrize("cls", RULES, ids=lambda cls: cls.__name__)
@@ -71,16 +70,6 @@ SIZES: list[list[tuple[int, ...]]] = [
     [(37, 53)] * 130,
     [(BLOCK * 70 + 5,), (3,), (0,), (BLOCK * 70 - 1,), (1,)],
 ]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @every_rule

@@ -13,7 +13,7 @@ from steepest import Optimizer
 from steepest.executors.native import compiler, library
 from test_executors import HALVES, build, everything_on, odd_gradients, odd_tensors, step
 
-from .support import SHIPPED
+from .support import SHIPPED, threads
 
 TESTED = "-O1"
 
@@ -31,11 +31,12 @@ def _forget() -> Any:
 
 
 def stepped(cls: type[Optimizer], options: Options, dtype: torch.dtype) -> Any:
-    """Three steps on odd shapes, and many blocks that threads share."""
+    """Three steps on odd shapes, and many blocks that two threads share."""
     big = torch.linspace(-1.0, 1.0, 70_001, dtype=torch.float64).to(dtype)
     optimizer = build(cls, [*odd_tensors(dtype, 1), big], "native", options)
-    for seed in (2, 3, 4):
-        step(optimizer, [*odd_gradients(dtype, seed), big.cos() * seed])
+    with threads(2):
+        for seed in (2, 3, 4):
+            step(optimizer, [*odd_gradients(dtype, seed), big.cos() * seed])
     return snapshot(optimizer)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quick import brief_timing, one_thread  # noqa: F401 - fixtures
+from quick import brief_timing  # noqa: F401 - a fixture
 from steepest.study import workloads
 from steepest.study.data import adapt, fashion_mnist, fetch, idx, places
 from steepest.study.data.fashion_mnist import File

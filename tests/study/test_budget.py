@@ -15,6 +15,7 @@ from steepest.study.planning.plan import Plan
 from steepest.study.planning.request import Request
 from steepest.study.running import engine
 from steepest.study.running.store import StudyFolder
+from steepest.study.trials import timing
 from steepest.study.workloads import find
 
 from .support import PlanMaker, Silent
@@ -75,6 +76,7 @@ def test_the_time_is_kept_and_nearly_used(point: float, seed: float) -> None:
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every trial take a second."""
+    monkeypatch.setattr(timing, "SECONDS", 1.0)
     monkeypatch.setattr(estimate, "trial_seconds", lambda plan: {config.label: 1.0 for config in plan.configs})
 
 
@@ -87,7 +89,7 @@ def made(plan: PlanMaker, *optimizers: str, **wanted: Any) -> tuple[Request, Pla
 @pytest.mark.usefixtures("second")
 def test_prices_are_those_of_the_plan(plan: PlanMaker) -> None:
     probe = plan("sgd", "adam[lr=0.1]", trials_wanted=4, tuning_seeds_wanted=3, timing_rounds=2)
-    assert prices_of(probe, 1) == Prices(point=3.0, seed=2.0, timing=2 * 2 * estimate.TIMING_SECONDS)
+    assert prices_of(probe, 1) == Prices(point=3.0, seed=2.0, timing=2 * 2 * 1.0)
     assert prices_of(probe, 4).point == 3.0 / 4
     sized = replace(probe, seeds=tuple(range(5)))
     assert prices_of(sized, 1).of(Sizes(4, 5)) == pytest.approx(estimate.cost(sized).seconds_with(1))

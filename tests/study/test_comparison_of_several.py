@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,6 @@ __all__ = ["own_files"]
 
 PAIR = ["mini-batch", "full-batch"]
 FEW: dict[str, Any] = {"optimizers": ["sgd", "adam"], "preset": "smoke", "trials": 0, "seeds": 2, "timing_rounds": 0}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """These models are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
