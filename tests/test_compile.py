@@ -228,7 +228,7 @@ def run_grouped(optimizer: Any, params: list[torch.nn.Parameter], step: Callable
         step()
 
 
-@pytest.mark.thin("kind")
+@pytest.mark.every(17)
 @every_recorded_structure
 @pytest.mark.parametrize("as_method", [True, False], ids=["step", "lambda"])
 def test_groups_late_gradients_and_groups_added_later_stay_compiled(cls: type[Optimizer], as_method: bool) -> None:

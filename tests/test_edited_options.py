@@ -37,7 +37,7 @@ from shell import (
 from steepest import Optimizer
 
 
-@pytest.mark.thin("structure", "executor")
+@pytest.mark.thin("kind", "executor")
 @every_planned_class
 @every_executor
 def test_every_number_edited_in_the_group_acts_on_the_next_step(cls: type[Optimizer], executor: str) -> None:

@@ -37,7 +37,7 @@ def drawn(shape: tuple[int, ...], dtype: torch.dtype, source: torch.Generator) -
     return ((x + 0.1 * torch.sgn(x)) * (torch.rand(shape, generator=source) > 0.1)).to(dtype)
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(7)
 @every_planned_class
 @settings(max_examples=25)
 @given(data=st.data())

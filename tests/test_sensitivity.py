@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
-from cases import CLASSES, Options, alternatives, backward, hyperparameters
+from cases import CLASSES, alternatives, backward, hyperparameters
 from steepest import Optimizer
 from steepest.drivers.line_search import LineSearchError
 
@@ -25,7 +26,12 @@ MOVES = [
 ]
 
 
-def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> torch.Tensor | str:
+Chosen = tuple[tuple[str, Any], ...]
+"""Options by name, of which results are kept."""
+
+
+@cache
+def result(cls: type[Optimizer], chosen: Chosen, with_state: bool = False) -> torch.Tensor | str:
     """Parameters, and averages where they are kept, after twelve steps on Rosenbrock's valley with many valleys.
 
     Half-way the rate is halved: only then does it matter whether a buffer holds it. One direction is nearly flat: only
@@ -40,7 +46,7 @@ def result(cls: type[Optimizer], options: Options, with_state: bool = False) -> 
         start = start.repeat(3)[:14]
         parts = [start[:6].view(2, 3), start[6:12].view(3, 2), start[12:]]
     params = [torch.nn.Parameter(part.clone()) for part in parts]
-    optimizer = cls(params, **options)
+    optimizer = cls(params, **dict(chosen))
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -73,7 +79,7 @@ def moves(before: torch.Tensor | str, after: torch.Tensor | str) -> bool:
     return bool(((before - after).abs() > 10 * PARITY * before.abs().clamp(min=1.0)).any())
 
 
-def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
+def settings(cls: type[Optimizer], name: str) -> Iterator[Chosen]:
     """Where to look: the defaults first, then one other option moved (dampening needs momentum, c2 a Wolfe search),
     then two (lr_in_decay needs a decay, and a decoupled one), then three (wd_ratio: a decay and projected steps).
     """
@@ -81,12 +87,13 @@ def settings(cls: type[Optimizer], name: str) -> Iterator[Options]:
     for size in range(4):
         for chosen in itertools.combinations(others, size):
             for picked in itertools.product(*(others[n] for n in chosen)):
-                yield dict(zip(chosen, picked, strict=True))
+                yield tuple(zip(chosen, picked, strict=True))
 
 
-def usable(cls: type[Optimizer], options: Options) -> bool:
+@cache
+def usable(cls: type[Optimizer], chosen: Chosen) -> bool:
     try:
-        cls([torch.nn.Parameter(torch.zeros(2))], **options)
+        cls([torch.nn.Parameter(torch.zeros(2))], **dict(chosen))
     except ValueError:
         return False
     return True
@@ -103,8 +110,9 @@ def test_moving_it_moves_the_result(cls: type[Optimizer], name: str, value: Any)
     looked = False
     for with_state in (False, True):
         for base in settings(cls, name):
-            if usable(cls, base) and usable(cls, {**base, name: value}):
+            moved = (*base, (name, value))
+            if usable(cls, base) and usable(cls, moved):
                 looked = True
-                if moves(result(cls, base, with_state), result(cls, {**base, name: value}, with_state)):
+                if moves(result(cls, base, with_state), result(cls, moved, with_state)):
                     return
     assert not looked, f"{name}={value} changes nothing"

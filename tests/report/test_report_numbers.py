@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from steepest.study.report.findings.settings import acting
 from steepest.study.report.findings.summary import summarize
 from steepest.study.report.stored.study import Study
 from steepest.study.report.tables.contents import results_table, settings_table, trials_table
-from steepest.study.report.tables.tables import MeanSd, to_csv
+from steepest.study.report.tables.tables import MeanSd, to_csv, to_markdown
 
 COLUMNS = {
     "Training loss": "train_loss",
@@ -105,3 +106,10 @@ def _number(text: str) -> float | None:
 
 def _close(value: float | None) -> Any:
     return None if value is None else pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("margin", "decimals"), [(0.0, 3), (0.01, 3), (0.0005, 5)])
+def test_tables_show_a_tenth_of_the_margin(study: Callable[[Plan], Study], margin: float, decimals: int) -> None:
+    made = study(Plan(labels=("Adam", "SGD"), margin=margin))
+    printed = to_markdown(results_table(made, summarize(made)))
+    assert {len(digits) for digits in re.findall(r"0\.(\d+)", printed)} == {decimals}

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from steepest.study.report.stored.study import Study, Trial
 
 MISSING = "–"
+DECIMALS: Final = 3
+"""Decimals of a figure, where a margin does not ask for more."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,17 @@ def _measure(study: Study, key: str) -> Measure:
     split, quantity = key.split("_", 1)
     word = {"train": "Training", "validation": "Validation", "test": "Test"}[split]
     better = 1 if quantity == study.metric and study.maximize else -1
-    return Measure(
-        key, f"{word} {quantity.replace('_', ' ')}", better, 3, _DEFINITIONS[split].format(quantity=quantity)
-    )
+    title, decimals = f"{word} {quantity.replace('_', ' ')}", decimals_for(study.protocol.margin)
+    return Measure(key, title, better, decimals, _DEFINITIONS[split].format(quantity=quantity))
+
+
+def decimals_for(margin: float) -> int:
+    """Return how many decimals show a tenth of the margin of equivalence, at least the usual number.
+
+    >>> decimals_for(0.0), decimals_for(0.2), decimals_for(0.01), decimals_for(0.005), decimals_for(0.0005)
+    (3, 3, 3, 4, 5)
+    """
+    return max(DECIMALS, 1 + math.ceil(-math.log10(margin))) if margin > 0 else DECIMALS
 
 
 _SPEED = (
