@@ -40,7 +40,7 @@ def process_settings() -> dict[str, Any]:
 
 
 def seed_everything() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed keeps a stack trace for each kind of device, every time
     np.random.seed(0)
     random.seed(0)
 
