@@ -6,7 +6,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from steepest.study.data import adapt, fashion_mnist
 from steepest.study.data.dataset import Splits
 from steepest.study.data.splits import split
 from steepest.study.declaration import Workload
+from steepest.study.trials.performance import threads
 
 SEED = 0
 RATES = 5
@@ -239,7 +240,7 @@ def train(cls: type[Optimizer], work: Work, lr: float, change: Change = NO_CHANG
     """Train until the target is reached, the loss is not finite, or the steps are over."""
     sign = work.workload.metric.sign
     best = -math.inf
-    with seeds.GlobalStream("init", SEED).active(), one_thread():
+    with seeds.GlobalStream("init", SEED).active(), threads(1):
         training = Training(cls, work, lr, dict(change.options))
         in_sets = change.in_sets or training.needs_closure
         batches, every = (work.sets(), 1) if in_sets else (work.batches(), work.every)
@@ -252,17 +253,6 @@ def train(cls: type[Optimizer], work: Work, lr: float, change: Change = NO_CHANG
                 if work.reached(metric):
                     return Run(lr, metric, step)
     return Run(lr, sign * best, None)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Equal sums on every machine, and no waiting for threads where cores are busy."""
-    outside = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(outside)
 
 
 class Training:

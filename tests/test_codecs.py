@@ -26,6 +26,7 @@ from steepest.codecs import (
     random_bits,
     stream_key,
 )
+from steepest.study.trials.performance import threads
 
 KEY = stream_key(7, 3, 11, 2)
 CODECS: list[Codec] = [
@@ -359,14 +360,10 @@ def test_nothing_else_is_touched(codec: Codec) -> None:
 @every_codec
 def test_threads_do_not_matter(codec: Codec) -> None:
     x = draw(codec, 100_003)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         alone = encoded(codec, x)
-        torch.set_num_threads(3)
+    with threads(3):
         assert_same_bits(encoded(codec, x), alone)
-    finally:
-        torch.set_num_threads(threads)
 
 
 # -- what rounding does to a value -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Forked children with a time limit, compilers that are shell scripts, numbers of threads, and what really ran."""
+"""Forked children with a time limit, compilers that are shell scripts, and a check of what really ran."""
 
 from __future__ import annotations
 
@@ -148,14 +148,3 @@ def ran_native(optimizer: Optimizer) -> Iterator[None]:
     yield
     assert optimizer.executor == "native", repr(optimizer.executor)
     assert all(type(bucket).__name__ == "KernelBucket" for bucket in buckets_of(optimizer))
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """A number of threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -25,9 +25,10 @@ from steepest import SGD, AdamW, NAdam, NovoGrad, Optimizer
 from steepest.executors import native
 from steepest.executors.native import bucket, library
 from steepest.executors.native.emit import BLOCK
+from steepest.study.trials.performance import threads
 from test_saving import saved
 
-from .support import drawn, in_child, parameters, ran_native, stepped, threads
+from .support import drawn, in_child, parameters, ran_native, stepped
 
 RULES = [AdamW, NovoGrad]
 every_rule = pytest.mark.parametrize("cls", RULES, ids=lambda cls: cls.__name__)

@@ -11,9 +11,10 @@ import torch
 from cases import NATIVE, Options, assert_same, every_native_class, snapshot
 from steepest import Optimizer
 from steepest.executors.native import compiler, library
+from steepest.study.trials.performance import threads
 from test_executors import HALVES, build, everything_on, odd_gradients, odd_tensors, step
 
-from .support import SHIPPED, threads
+from .support import SHIPPED
 
 TESTED = "-O1"
 

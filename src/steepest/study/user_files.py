@@ -1,4 +1,4 @@
-"""Python files of the user's: workloads and optimizers that lie next to their own code."""
+"""Files and modules of the user's: workloads, optimizers and loggers that lie next to their own code."""
 
 import hashlib
 import importlib

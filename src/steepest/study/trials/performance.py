@@ -27,7 +27,7 @@ def perform(task: Trainable, spec: TrialSpec, watcher: Watcher, place: Path | No
     files; None is a temporary one.
     """
     device = torch.device(spec.device)
-    with _threads(spec.threads), settings.kept() as changes:
+    with threads(spec.threads), settings.kept() as changes:
         with seeds.on(device), devices.deterministic(spec.deterministic):
             run = Run(spec, task.metric, watcher, place)
             with run.stream.active():
@@ -42,7 +42,7 @@ def perform(task: Trainable, spec: TrialSpec, watcher: Watcher, place: Path | No
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Set torch's number of threads inside the block, on which the order of sums depends."""
     outside = torch.get_num_threads()
     torch.set_num_threads(count)
