@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing
 
+from steepest.executors.native import compiler
+
 PRELOADED = ["pytest", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor", "steepest"]
 
 
@@ -22,10 +24,13 @@ def on_ranks(count: int, run: Callable[..., None], folder: Path, *args: Any) -> 
     it: one start of torch serves all ranks of a test process.
     """
     forkserver.set_forkserver_preload(PRELOADED)
-    multiprocessing.start_processes(_rank, (count, run, str(folder), args), nprocs=count, start_method="forkserver")
+    multiprocessing.start_processes(
+        _rank, (count, run, str(folder), compiler.OPTIMIZATION, args), count, start_method="forkserver"
+    )
 
 
-def _rank(rank: int, count: int, run: Callable[..., None], folder: str, args: tuple[Any, ...]) -> None:
+def _rank(rank: int, count: int, run: Callable[..., None], folder: str, level: str, args: tuple[Any, ...]) -> None:
+    compiler.OPTIMIZATION = level  # that of this test process
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/of_{count}", rank=rank, world_size=count)

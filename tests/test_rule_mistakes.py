@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from steepest import Optimizer, Rule
-from steepest.fields import hyper
+from steepest.fields import State, hyper
+from steepest.matrices import flattened
 from steepest.trace import RuleError
 
 
@@ -54,3 +56,85 @@ def test_dividing_by_zero_is_infinite_in_every_executor(divisor: float) -> None:
         results.append(p.detach())
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0, equal_nan=True)
     assert results[0].isfinite().all() == (divisor != 0)
+
+
+def of_whole(function: Callable[..., Any], *args: Any) -> type[Optimizer]:
+    """An optimizer whose rule calls one function by ``whole``."""
+
+    def rule_of_whole(p: Any, g: Any, *, whole: Any) -> Any:
+        return p - whole(function, g, *args)
+
+    class OfWhole(Optimizer):
+        rule = Rule(rule_of_whole, "matrix")
+
+    return OfWhole
+
+
+def square(X: Any, *args: Any) -> Any:
+    return X @ X.mT
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (
+            square,
+            (),
+            r"whole\(square, X\) made torch.float32 of shape \(2, 2\); it must be like X, torch.float32 of shape",
+        ),
+        (torch.Tensor.double, (), r"whole\(double, X\) made torch.float64"),
+        (square, (torch.ones(2),), r"whole\(square, X, ...\) takes one tensor, X; give numbers behind it"),
+    ],
+)
+def test_functions_of_whole_matrices_keep_shape_and_dtype(
+    function: Callable[..., Any], args: tuple[Any, ...], message: str
+) -> None:
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    p.grad = torch.ones(2, 3)
+    with pytest.raises(TypeError, match=message):
+        of_whole(function, *args)([p]).step()
+    assert p.eq(1.0).all()
+
+
+def swaps(p: Any, g: Any, a: Any, b: Any) -> Any:
+    return p - g, b.mT.mT, a.mT.mT
+
+
+class Swapping(Optimizer):
+    """Exchanges its state for views of it."""
+
+    rule = Rule(swaps, "matrix", (State("a", init=1.0), State("b", init=2.0)), view=flattened)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 1, 3, 3), (4, 3, 1, 1)], ids=str)
+def test_views_of_state_are_copied_before_state_is_written(shape: tuple[int, ...]) -> None:
+    p = torch.nn.Parameter(torch.zeros(shape))
+    p = torch.nn.Parameter(p.detach().to(memory_format=torch.channels_last)) if p.dim() == 4 else p
+    p.grad = torch.ones_like(p)
+    optimizer = Swapping([p])
+    optimizer.step()
+    assert p.eq(-1.0).all()
+    assert [optimizer.state[p][name].unique().tolist() for name in ("a", "b")] == [[2.0], [1.0]]
+
+
+def asks(p: Any, g: Any, v: Any, *, whole: Any) -> Any:
+    return p - whole(square, g), v
+
+
+def draws(p: Any, g: Any, *, whole: Any, stream: Any) -> Any:
+    return p - whole(square, g)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "state", "message"),
+    [
+        (asks, "pointwise", (State("v"),), "asks is a pointwise rule; matrix rules alone take whole"),
+        (asks, "matrix", (State("v", "row"),), "keeps state 'v' of kind 'row'; leave whole out, or keep state like"),
+        (draws, "matrix", (), "draws takes whole, and random numbers, which would be others on parts"),
+    ],
+)
+def test_rules_of_parts_are_by_element_but_for_what_they_ask(
+    rule: Callable[..., Any], kind: Any, state: tuple[State, ...], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        Rule(rule, kind, state)

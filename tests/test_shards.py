@@ -42,7 +42,8 @@ WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lamb", {"foreach": False}),
     ("sm3", {}),
     ("adamw", {"state_dtype": "int8"}),
-    ("muon", {}),
+    ("normuon", {}),
+    ("muon", {"hyperball": True, "weight_decay": 0.0}),
     ("soap", {"precondition_frequency": 2}),
     ("shampoo", {"lr": 0.1}),
     ("splus", {"lr": 0.1, "precondition_frequency": 2}),
@@ -50,6 +51,19 @@ WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("psgdkron", {}),
 )
 """Optimizers whose parameters are stepped by their owners."""
+MATRICES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("muon", {}),
+    ("muon", {"foreach": False, "nesterov": False}),
+    ("muon", {"adjust_lr_fn": "rms_norm", "ema_decay": 0.9}),
+    ("muon", {"ns_dtype": "float64", "ns_coefficients": "polar5", "maximize": True}),
+    ("muon2", {}),
+    ("adamuon", {}),
+    ("scion", {"scale": 2.0}),
+    ("scion", {"norm": "sign"}),
+    ("scion", {"norm": "row_norm"}),
+    ("scion", {"norm": "col_norm"}),
+)
+"""Optimizers that need one function of whole matrices."""
 CODED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamw", {"state_dtype": "int8"}),
     ("adamw", {"state_dtype": "int8", "foreach": True}),
@@ -203,6 +217,9 @@ def collectives(rows: Callable[[Tensor], Any]) -> None:
         ("prodigy", {}, {"all_gather": 1}),
         ("novograd", {}, {"all_gather": 1}),
         ("novograd", {"fused": True}, {"all_to_all_single": 2}),
+        ("muon", {"max_norm": 0.5}, {"all_gather": 1, "all_to_all_single": 2}),
+        ("adamuon", {}, {"all_to_all_single": 4}),
+        ("scion", {"norm": "sign"}, {}),
     )
     for name, options, expected in wanted:
         with counted() as found:
@@ -236,10 +253,64 @@ def state_is_split(rows: Callable[[Tensor], Any]) -> None:
 def in_waves(rows: Callable[[Tensor], Any]) -> None:
     """Owners that gather little at a time do the same."""
     with patch.object(owners, "MOST", 40):
-        exact(rows, WHOLE[:3])
+        exact(rows, (*WHOLE[:3], *MATRICES[:1], *MATRICES[5:6]))
         with counted() as found:
             steps(rows, "lamb", {"fused": True}, count=1)
         assert found == {"all_to_all_single": 2 * 2}
+
+
+def matrices(place: Callable[[Tensor], Any], mesh: Any) -> None:
+    """Only what is orthogonalized travels, whatever of a parameter is a matrix; of a stack of matrices nothing does."""
+    exact(place, MATRICES)
+    exact(place, (MATRICES[0], ("scion", {})), ((6, 2, 3, 3), (9, 4, 5, 1)))
+    exact(place, (("muon", {"heads": 3}),), ((12, 6), (9, 4)))
+    with sent() as bytes_sent:
+        steps(place, "muon", {}, count=1, shapes=((64, 32), (32, 64)))
+    halves = 2 * 64 * 32 * 2 * (mesh.size() - 1) / mesh.size()  # two matrices in bfloat16, but for what stays
+    assert sum_over_ranks(bytes_sent) == 2 * halves
+
+
+@contextmanager
+def sent() -> Iterator[list[int]]:
+    """The bytes that each message to other ranks has."""
+    found: list[int] = []
+    call = dist.all_to_all_single
+
+    def noting(received: Tensor, given: Tensor, back: list[int], there: list[int], group: Any, **options: Any) -> Any:
+        found.append(sum(there) - there[dist.get_rank(group)])
+        return call(received, given, back, there, group, **options)
+
+    with patch.object(dist, "all_to_all_single", noting):
+        yield found
+
+
+def sum_over_ranks(numbers: list[int]) -> int:
+    total = torch.tensor(sum(numbers))
+    dist.all_reduce(total)
+    return int(total)
+
+
+def stacks(rows: Callable[[Tensor], Any]) -> None:
+    """Experts that are split between ranks are orthogonalized where they are."""
+    with counted() as found:
+        exact(rows, (("muon", {"matrices": "batch"}),), ((5, 6, 7), (1, 4, 4)))
+    assert not found, found
+
+
+def starts(rows: Callable[[Tensor], Any]) -> None:
+    """A matrix of which one rank has only zeros is not zero, and all ranks start Scion from one draw."""
+    values = torch.zeros(4, 3)
+    values[0] = 1.0
+    p = nn.Parameter(rows(values))
+    steepest.AdamW([p], lr=0.1, weight_decay=0, hyperball=True)
+    scion = steepest.Scion([p], scale=3.0)
+    torch.manual_seed(dist.get_rank())
+    scion.init_norm_ball()
+    drawn = whole(p)
+    torch.testing.assert_close(torch.linalg.svdvals(drawn), torch.full((3,), 3.0 * math.sqrt(4 / 3)), rtol=0.05, atol=0)
+    everywhere = [torch.empty_like(drawn) for _ in range(dist.get_world_size())]
+    dist.all_gather(everywhere, drawn)
+    assert torch.equal(*everywhere)
 
 
 def mixed(rows: Callable[[Tensor], Any]) -> None:
@@ -333,6 +404,10 @@ def on_two() -> None:
     with patch.object(reference, "_get_capturable_supported_devices", lambda: ["cpu"]):
         exact(rows, (*APART, *WHOLE))
         near(rows)
+    matrices(rows, mesh)
+    matrices(lambda x: distribute_tensor(x, mesh, [Shard(x.ndim - 1)]), mesh)
+    stacks(rows)
+    starts(rows)
     collectives(rows)
     buckets_last(rows)
     state_is_split(rows)
@@ -354,6 +429,9 @@ def on_four() -> None:
     exact(lambda x: distribute_tensor(x, line, [Shard(0)]), APART[:2])
     exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), APART[3:4])
     exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), APART[3:5])
+    matrices(lambda x: distribute_tensor(x, line, [Shard(0)]), line)
+    exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(0)]), MATRICES[::3])
+    exact(lambda x: distribute_tensor(x, square, [Shard(0), Shard(x.ndim - 1)]), MATRICES[:1])
     some = [rule for rule in WHOLE if rule[0] in ("novograd", "sm3", "soap", "galore")]
     exact(lambda x: distribute_tensor(x, line, [Shard(0)]), some)
     exact(lambda x: distribute_tensor(x, square, [Replicate(), Shard(x.ndim - 1)]), some)

@@ -33,6 +33,7 @@ class GroupSpec:
         existing: the declared state that exists under the options.
         wrappers: the transforms that do something under the options, from the rule outwards.
         kind: the scope of the rule in its transforms.
+        is_by_element: whether each transform looks at one element at a time.
         is_real: whether the rule or a transform refuses complex parameters.
         switches: the options that are not numbers, and numbers that are None, by the names that rules use.
         options: the group itself.
@@ -47,6 +48,7 @@ class GroupSpec:
     existing: tuple[State, ...]
     wrappers: tuple[Wrapper, ...]
     kind: Kind
+    is_by_element: bool
     is_real: bool
     switches: Mapping[str, Any]
     options: Options = field(compare=False)
@@ -79,13 +81,23 @@ class GroupSpec:
         wrapping = [(transform, transform.wrapper(rule, own)) for transform in transforms.order()]
         active = [(transform, wrapper) for transform, wrapper in wrapping if wrapper is not None]
         wrappers = tuple([wrapper for _, wrapper in active])
-        kind = rule.kind
-        if kind == "pointwise" and any(transform.kind != kind for transform, _ in active):
-            kind = "per_tensor"
+        is_by_element = all(transform.kind == "pointwise" for transform, _ in active)
+        kind: Kind = "per_tensor" if rule.kind == "pointwise" and not is_by_element else rule.kind
         is_real = rule.is_real or any(transform.is_real for transform, _ in active)
         names = () if rule.shared is None else rule.shared.numbers
         return GroupSpec(
-            cls.__name__, cls.fields, rule, declared, existing, wrappers, kind, is_real, switches, options, names
+            cls.__name__,
+            cls.fields,
+            rule,
+            declared,
+            existing,
+            wrappers,
+            kind,
+            is_by_element,
+            is_real,
+            switches,
+            options,
+            names,
         )
 
     def state(self, p: Tensor | None = None) -> tuple[State, ...]:

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from torch import Tensor
 
 from .fields import Options, View, hyper
+
+
+class Whole:
+    """What a rule needs whole matrices for, where its own tensors may be parts of them. Here they are whole already.
+
+    A rule that names ``whole`` asks for nothing else than whole matrices by it: all else in it is by element. So ranks
+    that have parts of a parameter can step these, and exchange only what ``whole`` is called with.
+    """
+
+    def __call__(self, function: Callable[..., Tensor], X: Tensor, *args: Any) -> Tensor:
+        """Return ``function(X, *args)`` for the whole matrices of which ``X`` may be a part, and the same part of it.
+
+        Args:
+            function: a function of matrices or stacks of them, whose result has the shape and dtype of ``X``.
+            X: a tensor like the parameter.
+            args: further arguments, which are no tensors.
+
+        Raises:
+            TypeError: there is a second tensor, or the result has another shape or dtype.
+        """
+        if any(isinstance(x, Tensor) for x in args):
+            raise TypeError(f"whole({function.__name__}, X, ...) takes one tensor, X; give numbers behind it")
+        result = function(X, *args)
+        if result.shape != X.shape or result.dtype != X.dtype:
+            raise TypeError(
+                f"whole({function.__name__}, X) made {result.dtype} of shape {tuple(result.shape)}; it must be like X, "
+                f"{X.dtype} of shape {tuple(X.shape)}"
+            )
+        return result
+
+    def sizes(self, X: Tensor) -> tuple[int, int]:
+        """Return rows and columns of the whole matrices of which ``X``, like the parameter, may be a part."""
+        return X.shape[-2], X.shape[-1]
+
+
+WHOLE = Whole()
+"""What rules get as ``whole`` for tensors that are whole."""
 
 
 def matrices() -> Any:

@@ -180,6 +180,33 @@ class _Deciding(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+class _Direct(ast.NodeTransformer):
+    """Transformer that reads what rules ask of `steepest.matrices.Whole` as what it is for whole matrices.
+
+    ``whole(f, X)`` is ``f(X)``, and ``whole.sizes(X)`` is ``X.shape[-2:]``.
+    """
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Return the call of the function itself, without ``whole`` among its arguments."""
+        self.generic_visit(node)
+        if _is_whole(node.func) and len(node.args) > 1:
+            node.func, *node.args = node.args
+        if isinstance(node.func, ast.Attribute) and _is_whole(node.func.value):
+            return ast.copy_location(_sizes(node.args[0]), node)
+        node.args = [x for x in node.args if not _is_whole(x)]
+        node.keywords = [x for x in node.keywords if not _is_whole(x.value)]
+        return node
+
+
+def _sizes(x: ast.expr) -> ast.expr:
+    behind = ast.UnaryOp(ast.USub(), ast.Constant(2))
+    return ast.Subscript(ast.Attribute(x, "shape", ast.Load()), ast.Slice(behind), ast.Load())
+
+
+def _is_whole(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "whole"
+
+
 class _Noting(ast.NodeTransformer):
     """Transformer that adds the calls to one function, and lists its statements."""
 
@@ -244,7 +271,7 @@ class _Noting(ast.NodeTransformer):
         return node
 
     def _numbered(self, names: tuple[str, ...] | None, expression: ast.expr, *, is_part: bool = False) -> int:
-        self.statements.append(Statement(names, copy.deepcopy(expression), is_part))
+        self.statements.append(Statement(names, _Direct().visit(copy.deepcopy(expression)), is_part))
         return len(self.statements) - 1
 
 

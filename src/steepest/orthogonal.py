@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .matrices import WHOLE, Whole
+
 Triple = tuple[float, float, float]
 """Coefficients a, b and c of one step, X ← aX + (bA + cA²)X with A = XX'."""
 
@@ -127,7 +129,7 @@ def orthogonalized(X: Tensor, preset: Preset, eps: float) -> Tensor:
     for a, b, c in preset.triples:
         A = X @ X.mT
         X = _blend(a, X, 1, _blend(b, A, c, A, A), X)
-    return X.mT if is_tall else X
+    return X.mT.contiguous() if is_tall else X
 
 
 def _blend(beta: float, X: Tensor, alpha: float, Y: Tensor, Z: Tensor) -> Tensor:
@@ -155,10 +157,10 @@ def shape_factor(adjust: str | None, n: int, m: int) -> float:
     return math.sqrt(n / m) if adjust == "spectral" else math.sqrt(max(1, n / m))
 
 
-def scaled(O: Tensor, adjust: str | None) -> Tensor:  # noqa: E741 - the paper's letter
+def scaled(O: Tensor, adjust: str | None, whole: Whole = WHOLE) -> Tensor:  # noqa: E741 - the paper's letter
     """Return orthogonalized matrices at the size that a convention gives a step; see `shape_factor`."""
-    O = unit_rms(O) if adjust == "rms_norm" else O  # noqa: E741
-    return shape_factor(adjust, *O.shape[-2:]) * O
+    O = whole(unit_rms, O) if adjust == "rms_norm" else O  # noqa: E741
+    return shape_factor(adjust, *whole.sizes(O)) * O
 
 
 def unit_rms(O: Tensor) -> Tensor:  # noqa: E741 - the paper's letter

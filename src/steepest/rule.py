@@ -13,6 +13,7 @@ import torch
 from .codecs import Codec
 from .fields import State, View
 from .kinds import KINDS, Extent
+from .matrices import WHOLE
 from .sharding import whole
 
 Kind = Literal["pointwise", "per_tensor", "matrix", "driver"]
@@ -86,10 +87,12 @@ class Rule:
         fn: the rule, as in the paper: ``fn(p, g, *state, *, t, lr, ...) -> (p, *state)``. It gets the declared state in
             order (``*a`` takes all that is left): ``None`` where ``State.when`` says no, and never ``step``, which is
             ``t``. By keyword it gets what its signature names: fields, ``t``, ``first``, ``machine_eps``,
-            ``precision``, ``stream``. ``t`` is the parameter's step count, from 1. ``first`` is true where the
-            parameter's state is just made. ``machine_eps`` is the distance from 1 to the next number of the parameter's
-            dtype. ``stream``, for matrix rules, is the parameter's stream of random numbers; see `steepest.noise`. A
-            driver is a generator ``fn(x, *state, ...)`` that yields trial points and is sent ``(loss, gradient)``.
+            ``precision``, ``stream``, ``whole``. ``t`` is the parameter's step count, from 1. ``first`` is true where
+            the parameter's state is just made. ``machine_eps`` is the distance from 1 to the next number of the
+            parameter's dtype. ``stream``, for matrix rules, is the parameter's stream of random numbers; see
+            `steepest.noise`. ``whole``, for matrix rules that do all else by element, calls what needs whole matrices;
+            see `steepest.matrices.Whole`. A driver is a generator ``fn(x, *state, ...)`` that yields trial points and
+            is sent ``(loss, gradient)``.
         kind: the scope of the rule; an executor refuses a kind that it cannot run exactly.
         state: the rule's state, in torch's order.
         sparse: the treatment of sparse gradients; None refuses them.
@@ -141,14 +144,33 @@ class Rule:
                 f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
                 f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
             )
-        if self.branches and self.kind != "matrix":
-            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
-        if self.takes_stream and self.kind != "matrix":
-            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; matrix rules alone take a stream")
+        if self.kind != "matrix":
+            self._refuse_freedom()
+        elif self.takes_whole:
+            self._check_parts()
         if self.shared is not None:
             self._check_shared(self.shared)
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
+
+    def _refuse_freedom(self) -> None:
+        """Raise `TypeError` for what matrix rules alone may do."""
+        if self.branches:
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
+        for name, is_taken in (("a stream", self.takes_stream), ("whole", self.takes_whole)):
+            if is_taken:
+                raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; matrix rules alone take {name}")
+
+    def _check_parts(self) -> None:
+        """Raise `TypeError` for a rule that could not run on parts of matrices."""
+        if self.takes_stream:
+            raise TypeError(f"{self.fn.__name__} takes whole, and random numbers, which would be others on parts")
+        other = next((s for s in self.state if KINDS[s.kind].extent not in (Extent.FULL, Extent.HOST)), None)
+        if other is not None:
+            raise TypeError(
+                f"{self.fn.__name__} takes whole, so that all else in it is by element, and keeps state {other.name!r} "
+                f"of kind {other.kind!r}; leave whole out, or keep state like the parameter"
+            )
 
     def _check_shared(self, shared: Shared) -> None:
         """Raise `TypeError` for a rule that cannot share numbers."""
@@ -202,6 +224,11 @@ class Rule:
     def takes_stream(self) -> bool:
         """True for a rule that takes random numbers."""
         return "stream" in self.names
+
+    @property
+    def takes_whole(self) -> bool:
+        """True for a matrix rule that works by element but for what it calls by ``whole``."""
+        return "whole" in self.names
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -352,7 +379,7 @@ def bind(rule: Rule, static: Values) -> Update:
 
     def update(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         held = [state.get(name) for name in rule.arguments]
-        result = rule.fn(p, g, *held, **rule.keywords({**static, **scalars}))
+        result = rule.fn(p, g, *held, **rule.keywords({"whole": WHOLE, **static, **scalars}))
         p, *new = result if isinstance(result, tuple) else (result,)
         if len(new) != len(held):
             raise TypeError(f"{rule.fn.__name__} returned {len(new)} states; it must return p and {rule.arguments}")

@@ -124,6 +124,14 @@ def _placed(x: Tensor, p: Any, placements: list[Any]) -> Tensor:
     return placed
 
 
+def scattered_as(p: Any, x: Tensor) -> Tensor:
+    """Return a plain tensor placed as a parameter is, with the values of the mesh's first rank, for a DTensor."""
+    if not is_dtensor(p):
+        return x
+    placed: Tensor = sys.modules["torch.distributed.tensor"].distribute_tensor(x, p.device_mesh, p.placements)
+    return placed
+
+
 def is_placed_as(p: Any, x: Any) -> bool:
     """Return whether a tensor is a DTensor, split as a parameter is along all dimensions that both have."""
     return is_dtensor(x) and list(x.placements) == _shared_placements(p, x)

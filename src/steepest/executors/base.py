@@ -133,6 +133,10 @@ RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
 """Function that runs a batch with other reductions in the place of its words'."""
 
 
+MapMatrices = Callable[[Callable[[Tensor], Tensor], list[Tensor]], list[Tensor]]
+"""Function that applies a function of stacks of matrices to each of a list."""
+
+
 def _no_buckets(live: ActiveParams) -> Iterator[Bucket]:
     raise TypeError(f"{live.spec.name} is run as a whole by an executor that does not put parameters in buckets")
 
@@ -160,6 +164,8 @@ class Executor:
         source: the code that runs for a group, for an executor that generates code.
         run_sums: runs a batch with other reductions in the place of its words', for an executor that can; see
             `steepest.executors.summed`.
+        map_matrices: applies a function of matrices as the executor runs rules on them, for one that does; see
+            `steepest.executors.gathered`.
         is_capturable: whether buckets under ``capturable=True`` never wait for their device. Under ``fused=True`` they
             do not wait for ``found_inf`` either.
     """
@@ -172,6 +178,7 @@ class Executor:
     is_opaque: bool = False
     source: Callable[[GroupSpec], str] | None = None
     run_sums: RunSums | None = None
+    map_matrices: MapMatrices | None = None
     is_capturable: bool = False
 
 

@@ -312,7 +312,7 @@ class Dispatch:
             measurement = None if measuring is None else _measurement(params, measuring, shared, make)
             params = replace(params, numbers=(*params.numbers, *params.spec.shared))
         make = partial(in_waves, make_buckets=make)
-        buckets = list(shards.make_buckets(params, make_buckets=make, run_sums=choice.executor.run_sums))
+        buckets = list(shards.make_buckets(params, make_buckets=make, executor=choice.executor))
         return Buckets(params.params, params.spec, choice, buckets, measurement)
 
 

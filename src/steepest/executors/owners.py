@@ -147,12 +147,7 @@ class Piece:
 
     def for_each(self, whole: Tensor) -> list[Tensor]:
         """Return what each rank has of the whole tensor: its part, which may be empty, or all of it."""
-        if self.dim is None:
-            return [whole] * self.ranks.count
-        count, size = self.ranks.count, whole.shape[self.dim]
-        chunk = -(-size // count)
-        ends = [min(size, chunk * rank) for rank in range(count + 1)]
-        return [whole.narrow(self.dim, low, high - low) for low, high in pairwise(ends)]
+        return [whole] * self.ranks.count if self.dim is None else chunks(whole, self.dim, self.ranks.count)
 
     def write(self, part: Tensor) -> None:
         """Write a new part, or all of it, into the tensor."""
@@ -162,6 +157,14 @@ class Piece:
                 part = _placed(part, target, self.placements)
             target = local_part(target)
         target.copy_(part)
+
+
+def chunks(whole: Tensor, dim: int, count: int) -> list[Tensor]:
+    """Return the part of a tensor for each of ``count`` ranks, as `torch.chunk` cuts it; the last may be empty."""
+    size = whole.shape[dim]
+    chunk = -(-size // count)
+    ends = [min(size, chunk * rank) for rank in range(count + 1)]
+    return [whole.narrow(dim, low, high - low) for low, high in pairwise(ends)]
 
 
 def _placed(part: Tensor, like: Any, placements: Sequence[Any]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..trace import RuleError
 from ..views import compute_dtype, widen
 from . import coded
 from .base import ActiveParams, Batch, Bucket, Executor
+from .memory import Memory
 from .partition import singles, split
 
 
@@ -86,11 +87,19 @@ def _read(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _store(results: list[tuple[Tensor, Tensor]]) -> None:
-    """Write every result into its target. A result that is itself a target is copied first."""
+    """Write every result into its target. A result that is a target, or a view of one, is copied first."""
+    targets = [target for target, _ in results]
     changed = [(target, value) for target, value in results if value is not target]
-    values = [value.clone() if any(value is target for target, _ in results) else value for _, value in changed]
+    values = [value.clone() if _is_in(value, targets) else value for _, value in changed]
     for (target, _), value in zip(changed, values, strict=True):
         target.copy_(placed_as(target, value))
+
+
+def _is_in(value: Tensor, targets: list[Tensor]) -> bool:
+    """Return whether a result is one of the targets or lies in one. Under dynamo nothing has an address."""
+    if any(value is target for target in targets):
+        return True
+    return not torch.compiler.is_compiling() and Memory(targets).holds(value)
 
 
 def _suits(spec: GroupSpec) -> bool:
@@ -116,7 +125,12 @@ def _make_buckets(live: ActiveParams) -> Iterator[Bucket]:
     return singles(live, run=run) if is_single else split(live, run=run)
 
 
-REFERENCE = Executor("reference", _make_buckets, _suits)
+def map_matrices(function: Callable[[Tensor], Tensor], matrices: list[Tensor]) -> list[Tensor]:
+    """Apply a function to each of a list of matrices."""
+    return list(map(function, matrices))
+
+
+REFERENCE = Executor("reference", _make_buckets, _suits, map_matrices=map_matrices)
 
 ON_TENSORS = Executor("reference", partial(singles, run=run), _suits)
 """The reference executor with numbers that stay tensors, whatever the options say."""

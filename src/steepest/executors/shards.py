@@ -8,7 +8,7 @@ placement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from operator import is_
@@ -22,8 +22,8 @@ from ..group import GroupSpec
 from ..rule import Program
 from ..sharding import is_dtensor, is_partial, is_split, local_part, placed_as, run_length, run_start
 from ..trace import adds_up, trace, with_count
-from . import owners, summed
-from .base import ActiveParams, Bucket, ExecutorChoice, MakeBuckets, RunSums
+from . import gathered, owners, summed
+from .base import ActiveParams, Bucket, Executor, ExecutorChoice, MakeBuckets, MapMatrices, RunSums
 from .choose import choose
 from .reference import REFERENCE
 
@@ -128,35 +128,41 @@ def choose_for(spec: GroupSpec) -> tuple[GroupSpec, ExecutorChoice]:
 
 
 def make_buckets(
-    live: ActiveParams, *, make_buckets: MakeBuckets, run_sums: RunSums | None = None, is_additive: bool = False
+    live: ActiveParams, *, make_buckets: MakeBuckets, executor: Executor | None = None, is_additive: bool = False
 ) -> Iterator[Bucket]:
     """Yield the buckets of parameters; of DTensors under a specification of their parts, those of parts or owners.
 
     Args:
         live: the parameters.
         make_buckets: puts plain tensors together.
-        run_sums: runs parts, with words that are added up over ranks; None if the executor does not.
+        executor: the executor that does, which may run parts with what ranks exchange; None for parts that exchange
+            nothing, and owners.
         is_additive: whether the program's results for a whole tensor are the sums of those for its parts.
     """
     if any(map(is_dtensor, live.spec.options["params"])) or not any(map(is_dtensor, live.params)):
         yield from make_buckets(live)
         return
-    apart: list[int] = []
-    added: list[int] = []
-    owned: list[int] = []
-    for place, (p, held) in enumerate(zip(live.params, live.states, strict=True)):
-        if steps_apart(live.spec, p, held, is_additive):
-            apart.append(place)
-        else:
-            (added if run_sums and summed.can_run(live.spec, p, held) else owned).append(place)
-    for places, make in (
-        (apart, partial(_of_parts, make_buckets=make_buckets)),
-        (added, partial(_of_sums, run_sums=run_sums)),
-        (owned, partial(owners.make_buckets, make_buckets=make_buckets)),
-    ):
+    left = list(range(len(live.params)))
+    for can_run, make in _ways(make_buckets, executor, is_additive):
+        places = [i for i in left if can_run(live.spec, live.params[i], live.states[i])]
+        left = [i for i in left if i not in places]
         for bucket in make(live.only(places)) if places else ():
             bucket.members = [places[i] for i in bucket.members]
             yield bucket
+
+
+Way = tuple[Callable[[GroupSpec, Tensor, State], bool], MakeBuckets]
+"""A test whether a parameter can be stepped in some way, and a function that makes the buckets of those that can."""
+
+
+def _ways(make_buckets: MakeBuckets, executor: Executor | None, is_additive: bool) -> Iterator[Way]:
+    """Yield the ways of stepping parameters of which ranks have parts, the one with the fewest messages first."""
+    yield partial(steps_apart, is_additive=is_additive), partial(_of_parts, make_buckets=make_buckets)
+    if executor is not None and executor.run_sums is not None:
+        yield summed.can_run, partial(_of_sums, run_sums=executor.run_sums)
+    if executor is not None and executor.map_matrices is not None:
+        yield gathered.can_run, partial(_of_matrices, map_matrices=executor.map_matrices)
+    yield lambda *_: True, partial(owners.make_buckets, make_buckets=make_buckets)
 
 
 def measured_in_parts(live: ActiveParams, spec: GroupSpec, names: tuple[str, ...]) -> list[Tensor | None]:
@@ -195,10 +201,14 @@ def _is_cut_alike(p: Any, x: Any) -> bool:
     return is_dtensor(x) and (x.shape != p.shape or x.placements == p.placements)
 
 
-def _of_sums(live: ActiveParams, run_sums: RunSums | None) -> Iterator[Shards]:
-    assert run_sums is not None
+def _of_sums(live: ActiveParams, run_sums: RunSums) -> Iterator[Shards]:
     parts = {id(local_part(p)): summed.Part.of(p) for p in live.params}
     return _of_parts(live, partial(summed.make_buckets, run_sums=run_sums, parts=parts))
+
+
+def _of_matrices(live: ActiveParams, map_matrices: MapMatrices) -> Iterator[Shards]:
+    cuts = {id(local_part(p)): gathered.Cut.of(p, live.spec.rule.view) for p in live.params}
+    return _of_parts(live, partial(gathered.make_buckets, map_matrices=map_matrices, cuts=cuts))
 
 
 def _of_parts(live: ActiveParams, make_buckets: MakeBuckets) -> Iterator[Shards]:

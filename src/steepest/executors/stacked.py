@@ -6,7 +6,7 @@ then take a few large products.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -67,4 +67,21 @@ def _run_stack(batch: Batch, members: list[int]) -> dict[str, Any]:
     return new_scalars
 
 
-STACKED = Executor("stacked", partial(split, run=run), lambda spec: spec.rule.kind == "matrix", switch="foreach")
+def map_matrices(function: Callable[[Tensor], Tensor], matrices: list[Tensor]) -> list[Tensor]:
+    """Apply a function to each of a list of matrices, in the stacks that `run` makes of parameters."""
+    results = list(matrices)
+    for members in stacks(matrices) if matrices else ():
+        seen = [matrices[i] for i in members]
+        made = [function(seen[0])] if len(members) == 1 else function(torch.stack(seen)).unbind()
+        for i, result in zip(members, made, strict=True):
+            results[i] = result
+    return results
+
+
+STACKED = Executor(
+    "stacked",
+    partial(split, run=run),
+    lambda spec: spec.rule.kind == "matrix",
+    switch="foreach",
+    map_matrices=map_matrices,
+)

@@ -17,13 +17,15 @@ from ..vocabulary import sign as sign_of
 from .muon import NS_EPS, averaged, check_iteration, nesterov, ns_coefficients, ns_dtype, ns_steps, polar
 
 
-def adamuon(p, g, B, v, *, lr, momentum, beta2, nesterov, ns_coefficients, ns_steps, ns_dtype, eps, sign, precision):
+def adamuon(
+    p, g, B, v, *, lr, momentum, beta2, nesterov, ns_coefficients, ns_steps, ns_dtype, eps, sign, precision, whole
+):
     """p, g, B, v: (..., n, m), matrices or stacks of them. Returns new (p, B, v)."""
     B, u = averaged(g, B, momentum, nesterov)
     u = sign_of(u) if sign else u
-    O = polar(u, ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision)  # noqa: E741 - the paper's letter
+    O = polar(u, ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision, whole)  # noqa: E741 - the paper's letter
     v = lerp(v, O * O, 1 - beta2)
-    return p - lr * scaled(O / (sqrt(v) + eps), "rms_norm"), B, v
+    return p - lr * scaled(O / (sqrt(v) + eps), "rms_norm", whole), B, v
 
 
 class AdaMuon(WithCompanion):

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import fields
 from ..companion import WithCompanion
 from ..fields import Options, Search, State
+from ..matrices import WHOLE, Whole
 from ..orthogonal import (
     KJ,
     PRESETS,
@@ -24,11 +25,11 @@ from ..rule import Rule
 from ..vocabulary import lerp
 
 
-def muon(p, g, B, *, lr, momentum, nesterov, ns_coefficients, eps, ns_steps, ns_dtype, adjust_lr_fn, precision):
+def muon(p, g, B, *, lr, momentum, nesterov, ns_coefficients, eps, ns_steps, ns_dtype, adjust_lr_fn, precision, whole):
     """p, g, B: (..., n, m), matrices or stacks of them. Returns new (p, B)."""
     B, u = averaged(g, B, momentum, nesterov)
-    O = polar(u, ns_coefficients, ns_steps, eps, ns_dtype or precision)  # noqa: E741 - the paper's letter
-    return p - lr * scaled(O, adjust_lr_fn), B
+    O = polar(u, ns_coefficients, ns_steps, eps, ns_dtype or precision, whole)  # noqa: E741 - the paper's letter
+    return p - lr * scaled(O, adjust_lr_fn, whole), B
 
 
 def averaged(g: Tensor, B: Tensor, momentum: float, nesterov: bool) -> tuple[Tensor, Tensor]:
@@ -37,10 +38,12 @@ def averaged(g: Tensor, B: Tensor, momentum: float, nesterov: bool) -> tuple[Ten
     return B, lerp(g, B, momentum) if nesterov else B
 
 
-def polar(u: Tensor, coefficients: Any, steps: int, eps: float, dtype: torch.dtype | str) -> Tensor:
+def polar(
+    u: Tensor, coefficients: Any, steps: int, eps: float, dtype: torch.dtype | str, whole: Whole = WHOLE
+) -> Tensor:
     """Return the orthogonalized ``u`` in its dtype, from an iteration in another one."""
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return orthogonalized(u.to(dtype), iteration(coefficients, int(steps)), eps).to(u.dtype)
+    return whole(orthogonalized, u.to(dtype), iteration(coefficients, int(steps)), eps).to(u.dtype)
 
 
 NS_EPS = 1e-7

@@ -17,13 +17,14 @@ from .muon import NS_EPS, adjust_lr_fn, averaged, check_iteration, nesterov, ns_
 
 
 def muon2(
-    p, g, B, v, *, lr, momentum, beta2, nesterov, ns_coefficients, ns_steps, ns_dtype, eps, adjust_lr_fn, precision
-):
+    p, g, B, v, *, lr, momentum, beta2, nesterov, ns_coefficients, ns_steps, ns_dtype, eps, adjust_lr_fn, precision,
+    whole,
+):  # fmt: skip
     """p, g, B, v: (..., n, m), matrices or stacks of them. Returns new (p, B, v)."""
     B, u = averaged(g, B, momentum, nesterov)
     v = lerp(v, g * g, 1 - beta2)
-    O = polar(u / (sqrt(v) + eps), ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision)  # noqa: E741
-    return p - lr * scaled(O, adjust_lr_fn), B, v
+    O = polar(u / (sqrt(v) + eps), ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision, whole)  # noqa: E741
+    return p - lr * scaled(O, adjust_lr_fn, whole), B, v
 
 
 class Muon2(WithCompanion):

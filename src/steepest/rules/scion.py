@@ -13,51 +13,69 @@ from torch import Generator, Tensor
 
 from .. import fields
 from ..fields import Options, Search, State, View
-from ..matrices import column, heads, matrices, refuse_flat, view_of
+from ..matrices import WHOLE, Whole, column, heads, matrices, refuse_flat, view_of
 from ..optimizer import Optimizer
 from ..rule import Rule
+from ..sharding import scattered_as
 from ..vocabulary import column_mean, lerp, row_mean, sign, sqrt
 from .muon import NS_EPS, check_iteration, ns_coefficients, ns_dtype, ns_steps, polar
 
-Lmo = Callable[[Any, float, int, tuple[Any, ...]], Any]
-"""Point of a unit ball farthest along B: ``lmo(B, eps, kernel, iteration)``, with elements of a convolution's kernel"""
+Lmo = Callable[[Any, float, int, tuple[Any, ...], Whole], Any]
+"""Point of a unit ball farthest along B: ``lmo(B, eps, kernel, iteration, whole)``, with elements of a kernel."""
 
 
 def scion_to(lmo: Lmo, kernel: int) -> Callable[..., Any]:
     """Return the rule that steps to the points of a ball; `Scion.rule_for` says which."""
 
-    def scion(p, g, B, *, lr, momentum, scale, unconstrained, eps, ns_coefficients, ns_steps, ns_dtype, precision):
+    def scion(
+        p, g, B, *, lr, momentum, scale, unconstrained, eps, ns_coefficients, ns_steps, ns_dtype, precision, whole
+    ):
         """p, g, B: (..., n, m), matrices or stacks of them. Returns new (p, B)."""
         B = lerp(B, g, momentum)
-        step = lmo(B, eps, kernel, (ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision))
+        step = lmo(B, eps, kernel, (ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision), whole)
         return (p if unconstrained else (1 - lr) * p) - lr * scale * step, B
 
     return scion
 
 
-def spectral(B, eps, kernel, iteration):
+def spectral(B, eps, kernel, iteration, whole=WHOLE):
     """B: (..., n, m). Returns its polar factor times √(n/m); a convolution counts channels, over the kernel's size."""
-    n, m = (max(1, size) for size in B.shape[-2:])
-    return math.sqrt(n * kernel / m) / kernel * polar(B, *iteration)
+    n, m = (max(1, size) for size in whole.sizes(B))
+    return math.sqrt(n * kernel / m) / kernel * polar(B, *iteration, whole)  # type: ignore[call-arg]
 
 
-def signs(B, eps, kernel, iteration):
+def signs(B, eps, kernel, iteration, whole=WHOLE):
     """B: (..., n, m). Returns its signs over m."""
-    return sign(B) / max(1, B.shape[-1])
+    return sign(B) / max(1, whole.sizes(B)[1])
 
 
-def col_norm(B, eps, kernel, iteration):
+def col_norm(B, eps, kernel, iteration, whole=WHOLE):
     """B: (..., n, m). Returns it with columns of root mean square 1."""
+    return whole(by_columns, B, eps)
+
+
+def row_norm(B, eps, kernel, iteration, whole=WHOLE):
+    """B: (..., n, m). Returns it with rows of root mean square 1/m."""
+    return whole(by_rows, B, eps)
+
+
+def bias_rms(B, eps, kernel, iteration, whole=WHOLE):
+    """B: (..., n, m). Returns it with a root mean square of 1."""
+    return whole(by_all, B, eps)
+
+
+def by_columns(B, eps):
+    """Return B over the root mean square of each column."""
     return B / (sqrt(column_mean(B * B)) + eps)
 
 
-def row_norm(B, eps, kernel, iteration):
-    """B: (..., n, m). Returns it with rows of root mean square 1/m."""
+def by_rows(B, eps):
+    """Return B over m times the root mean square of each row."""
     return B / (max(1, B.shape[-1]) * sqrt(row_mean(B * B)) + eps)
 
 
-def bias_rms(B, eps, kernel, iteration):
-    """B: (..., n, m). Returns it with a root mean square of 1."""
+def by_all(B, eps):
+    """Return B over its root mean square."""
     return B / (sqrt(row_mean(column_mean(B * B))) + eps)
 
 
@@ -164,7 +182,7 @@ class Scion(Optimizer):
                     torch.zeros_like(seen),
                     **{**EXACTLY, "scale": group["scale"], "eps": group["eps"]},
                 )[0]
-                p.copy_(point.reshape(p.shape) * (p.dim() > 1))
+                p.copy_(scattered_as(p, point.reshape(p.shape) * (p.dim() > 1)))
 
 
 EXACTLY: Options = {
@@ -175,5 +193,6 @@ EXACTLY: Options = {
     "ns_steps": 8,
     "ns_dtype": "float32",
     "precision": None,
+    "whole": WHOLE,
 }
 """Numbers of a first step that ends on the boundary."""

@@ -15,6 +15,7 @@ from ..fields import Search, State
 from ..group import GroupSpec
 from ..optimizer import Optimizer
 from ..rule import Rule
+from ..sharding import whole
 from ..vocabulary import absolute, lerp, maximum, minimum, sign
 
 
@@ -97,7 +98,7 @@ class Sophia(Optimizer):
         """Return whether some state has an estimate, for example from a checkpoint."""
         params = (p for group in self.param_groups for p in group["params"] if p in self.state)
         held = (storage.read(HESSIAN, self.state[p]) for p in params)
-        return any(h is not None and bool(h.any()) for h in held)
+        return any(h is not None and bool(whole(h.any())) for h in held)
 
     @torch.no_grad()
     def update_hessian(self, estimates: Sequence[Tensor | None] | None = None) -> None:

@@ -11,6 +11,7 @@ from ..fields import Options, State, hyper
 from ..matrices import is_matrix
 from ..orthogonal import matrix_norm
 from ..rule import Rule, Update, Values, Wrapper
+from ..sharding import whole
 from ..vocabulary import maximum, norm, where
 from .base import Transform
 
@@ -83,7 +84,7 @@ def _check(rule: Rule, options: Options) -> None:
             f"hyperball=True keeps norms as they are, and weight_decay={decay!r} changes them; give it as 0"
         )
     for p in options.get("params", ()):
-        if is_matrix(p) and p.numel() and not p.is_meta and not bool(p.detach().any()):
+        if is_matrix(p) and p.numel() and not p.is_meta and not bool(whole(p.detach().any())):
             raise ValueError(
                 f"hyperball=True keeps the norm of every matrix, and one of shape {tuple(p.shape)} is zero, so that it "
                 "would stay zero; initialise it with other numbers, or give it to a group with hyperball=False"
