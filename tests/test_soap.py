@@ -114,7 +114,7 @@ def test_a_convolution_is_its_matrix() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 2, 3, 3), (4, 1, 3, 3), (4, 3, 1, 1)], ids=str)
 def test_a_convolution_in_another_memory_format_steps_the_same(shape: tuple[int, ...]) -> None:
-    """Also of one channel, whose matrix is a view of it with other strides: the first step hands state back as it is."""
+    """Also of one channel, of which the matrix is a view with other strides, and state is handed back as it is."""
     rng = np.random.default_rng(0)
     x = torch.as_tensor(rng.standard_normal(shape))
     params = [nn.Parameter(x.clone()), nn.Parameter(x.clone().contiguous(memory_format=torch.channels_last))]

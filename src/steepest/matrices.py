@@ -12,10 +12,10 @@ from .fields import Options, View, hyper
 
 
 class Whole:
-    """What a rule needs whole matrices for, where its own tensors may be parts of them. Here they are whole already.
+    """Caller of functions of whole matrices, for a rule whose own tensors may be parts of them. Here they are whole.
 
-    A rule that names ``whole`` asks for nothing else than whole matrices by it: all else in it is by element. So ranks
-    that have parts of a parameter can step these, and exchange only what ``whole`` is called with.
+    A rule that names ``whole`` promises that all else in it is by element. So ranks that have parts of a parameter step
+    these, and exchange only the tensors that ``whole`` is called with.
     """
 
     def __call__(self, function: Callable[..., Tensor], X: Tensor, *args: Any) -> Tensor:
@@ -24,7 +24,7 @@ class Whole:
         Args:
             function: a function of matrices or stacks of them, whose result has the shape and dtype of ``X``.
             X: a tensor like the parameter.
-            args: further arguments, which are no tensors.
+            args: further arguments, none of them a tensor.
 
         Raises:
             TypeError: there is a second tensor, or the result has another shape or dtype.
@@ -45,7 +45,7 @@ class Whole:
 
 
 WHOLE = Whole()
-"""What rules get as ``whole`` for tensors that are whole."""
+"""The caller that rules get as ``whole`` for tensors that are whole."""
 
 
 def matrices() -> Any:

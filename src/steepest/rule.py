@@ -154,7 +154,7 @@ class Rule:
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
 
     def _refuse_freedom(self) -> None:
-        """Raise `TypeError` for what matrix rules alone may do."""
+        """Raise `TypeError` for what only matrix rules may do."""
         if self.branches:
             raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
         for name, is_taken in (("a stream", self.takes_stream), ("whole", self.takes_whole)):

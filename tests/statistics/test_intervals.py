@@ -89,6 +89,12 @@ def test_effect_interval_says_which_of_the_two_it_is() -> None:
     assert "infinite" in with_a_miss.method
 
 
+def test_an_end_that_is_zero_but_for_rounding_is_zero() -> None:
+    """An accuracy that is 4 hundredths better balances two that are 3 and 1 worse, but not in binary."""
+    differences = [accuracy / 100 - 0.8 for accuracy in (84, 84, 77, 84, 89, 79, 85)]
+    assert sign_flip_interval(differences, 0.9).low == 0.0
+
+
 def test_within() -> None:
     interval = Interval(-0.1, 0.2, 0.95, "by hand")
     assert interval.within(0.2)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
-from steepest.study.statistics.permutation import subsets, tail_count
-from steepest.study.statistics.vectors import finite_vector, probability, vector
+from steepest.study.statistics.permutation import TIE, subsets, tail_count
+from steepest.study.statistics.vectors import Vector, finite_vector, probability, vector
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,13 @@ def sign_flip_interval(differences: Sequence[float], level: float = 0.95, *, see
     if tail > 0:
         chosen = subsets(len(values), seed)
         means = np.partition(chosen @ values / chosen.sum(axis=1), [tail - 1, len(chosen) - tail])
-        low, high = float(means[tail - 1]), float(means[len(means) - tail])
+        low, high = (_end(float(mean), values) for mean in (means[tail - 1], means[len(means) - tail]))
     return Interval(low, high, level, "inverted sign-flip test")
+
+
+def _end(mean: float, values: Vector) -> float:
+    """Return the mean of a subset; 0 where its sum is 0 but for rounding, as the test has it."""
+    return 0.0 if abs(mean) <= TIE * np.abs(values).sum() else mean
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
