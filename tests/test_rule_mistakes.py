@@ -46,6 +46,23 @@ def test_a_rule_that_writes_to_its_gradient_is_told_so() -> None:
     assert p.tolist() == [1.0, 1.0]
 
 
+def undeclared(p: Any, g: Any, *, divisor: float, rho: float) -> Any:
+    return p - g / divisor
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"foreach": True}], ids=str)
+def test_an_argument_that_nothing_declares_is_named(options: dict[str, Any]) -> None:
+    class Undeclared(Divider):
+        """Takes a number that it does not declare."""
+
+        rule = Rule(undeclared, "pointwise")
+
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    with pytest.raises(TypeError, match=r"undeclared takes 'rho' by keyword, which nothing declares; .* rho: float = "):
+        Undeclared([p], **options).step()
+
+
 @pytest.mark.parametrize("divisor", [2.0, -4.0, 0.0, -0.0])
 def test_dividing_by_zero_is_infinite_in_every_executor(divisor: float) -> None:
     results = []
@@ -126,15 +143,14 @@ def draws(p: Any, g: Any, *, whole: Any, stream: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("rule", "kind", "state", "message"),
+    ("rule", "state", "message"),
     [
-        (asks, "pointwise", (State("v"),), "asks is a pointwise rule; matrix rules alone take whole"),
-        (asks, "matrix", (State("v", "row"),), "keeps state 'v' of kind 'row'; leave whole out, or keep state like"),
-        (draws, "matrix", (), "draws takes whole, and random numbers, which would be others on parts"),
+        (asks, (State("v", "row"),), "keeps state 'v' of kind 'row'; leave whole out, or keep state like"),
+        (draws, (), "draws takes whole, and random numbers, which would be others on parts"),
     ],
 )
 def test_rules_of_parts_are_by_element_but_for_what_they_ask(
-    rule: Callable[..., Any], kind: Any, state: tuple[State, ...], message: str
+    rule: Callable[..., Any], state: tuple[State, ...], message: str
 ) -> None:
     with pytest.raises(TypeError, match=message):
-        Rule(rule, kind, state)
+        Rule(rule, "matrix", state)

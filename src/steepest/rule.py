@@ -144,25 +144,20 @@ class Rule:
                 f"{self.fn.__name__} takes {positional}; its declared state needs {expected} positional arguments: "
                 f"{'x' if self.kind == 'driver' else 'p, g'} and then one for each of {self.arguments}"
             )
-        if self.kind != "matrix":
-            self._refuse_freedom()
-        elif self.takes_whole:
-            self._check_parts()
+        if self.branches and self.kind != "matrix":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
+        if self.takes_stream and self.kind != "matrix":
+            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; matrix rules alone take a stream")
+        self._check_parts()
         if self.shared is not None:
             self._check_shared(self.shared)
         if "t" in self.names and not any(s.kind == "step" for s in self.state):
             raise TypeError(f"{self.fn.__name__} uses t but declares no State('step', 'step') to count it")
 
-    def _refuse_freedom(self) -> None:
-        """Raise `TypeError` for what only matrix rules may do."""
-        if self.branches:
-            raise TypeError(f"{self.fn.__name__} is a {self.kind} rule, which is traced; matrix rules may branch")
-        for name, is_taken in (("a stream", self.takes_stream), ("whole", self.takes_whole)):
-            if is_taken:
-                raise TypeError(f"{self.fn.__name__} is a {self.kind} rule; matrix rules alone take {name}")
-
     def _check_parts(self) -> None:
-        """Raise `TypeError` for a rule that could not run on parts of matrices."""
+        """Raise `TypeError` for a rule that takes ``whole`` and could not run on parts of matrices."""
+        if not self.takes_whole:
+            return
         if self.takes_stream:
             raise TypeError(f"{self.fn.__name__} takes whole, and random numbers, which would be others on parts")
         other = next((s for s in self.state if KINDS[s.kind].extent not in (Extent.FULL, Extent.HOST)), None)
@@ -228,7 +223,7 @@ class Rule:
     @property
     def takes_whole(self) -> bool:
         """True for a matrix rule that works by element but for what it calls by ``whole``."""
-        return "whole" in self.names
+        return self.kind == "matrix" and "whole" in self.names
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -242,7 +237,16 @@ class Rule:
         return frozenset(a.name for a in arguments if a.kind is a.KEYWORD_ONLY)
 
     def keywords(self, options: Values) -> dict[str, Any]:
-        """Return the rule's keyword arguments, out of all ``options`` at hand."""
+        """Return the rule's keyword arguments, out of all ``options`` at hand.
+
+        Raises:
+            TypeError: the rule names an argument that nothing declares.
+        """
+        if missing := sorted(self.names - options.keys()):
+            raise TypeError(
+                f"{self.fn.__name__} takes {missing[0]!r} by keyword, which nothing declares; declare it in the class, "
+                f"as in {missing[0]}: float = hyper(...), or leave it out of the rule"
+            )
         return {name: options[name] for name in self.names}
 
 
@@ -376,10 +380,11 @@ def only(names: tuple[str, ...]) -> Wrapper:
 
 def bind(rule: Rule, static: Values) -> Update:
     """Put a rule behind the common calling convention, with its static options (switches and words) settled."""
+    given = {"whole": WHOLE} if rule.takes_whole else {}
 
     def update(p: Any, g: Any, state: Values, scalars: Values) -> tuple[Any, dict[str, Any]]:
         held = [state.get(name) for name in rule.arguments]
-        result = rule.fn(p, g, *held, **rule.keywords({"whole": WHOLE, **static, **scalars}))
+        result = rule.fn(p, g, *held, **rule.keywords({**given, **static, **scalars}))
         p, *new = result if isinstance(result, tuple) else (result,)
         if len(new) != len(held):
             raise TypeError(f"{rule.fn.__name__} returned {len(new)} states; it must return p and {rule.arguments}")
