@@ -468,7 +468,7 @@ def one_by_one(cls: type[Optimizer], options: Options) -> int:
     programs = [each.program(p) for each in (spec, spec.measuring()) if each is not None]
     sources = [make_plan(trace(program, names)).source for program in programs]
     alone = [name for name, word in WORDS.items() if word.reduces != "nothing" and word.on_lists is None]
-    calls = (" for x0", *(f"= reduced({name}," for name in alone))
+    calls = (" for x0", *(f"({name}, " for name in alone))
     return sum(source.count(call) for source in sources for call in calls)
 
 

@@ -13,6 +13,7 @@ import cProfile
 import math
 import operator
 import pstats
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from torch import Tensor
 from steepest import Rule, State
 from steepest.executors import foreach, reference
 from steepest.executors.base import Batch
-from steepest.executors.plan import Plan, make_plan
+from steepest.executors.plan import Plan, make_plan, reduced
 from steepest.rule import Program, bind
 from steepest.trace import trace
 from steepest.vocabulary import absolute, lerp, maximum, minimum, norm, sign, sqrt, where
@@ -297,6 +298,13 @@ def test_random_per_tensor_rules_run_as_they_read(drawn: Drawn) -> None:
     check(drawn, "per_tensor", foreach.run)
 
 
+@settings(max_examples=150)
+@given(programs(reduces=True))
+def test_random_rules_in_phases(drawn: Drawn) -> None:
+    """The plan for parts on ranks, which takes as many sums at once as do not need each other."""
+    check(drawn, "per_tensor", lambda batch: foreach.run_whole(batch, reduced))
+
+
 @settings(max_examples=80)
 @given(programs(reduces=True))
 def test_random_rules_on_the_reference_executor(drawn: Drawn) -> None:
@@ -334,6 +342,19 @@ def run_plan(plan: Plan, *inputs: list[Tensor], **numbers: float) -> None:
 
 def test_descent_is_one_call_in_place() -> None:
     assert calls_of(plan_of(lambda p, g, *, lr: p - lr * g)) == ["add_"]
+
+
+def test_sums_that_do_not_need_each_other_are_one_call_in_phases() -> None:
+    def rule(p: Any, g: Any, *, lr: Any) -> Any:
+        u = g / norm(g)
+        return p - lr * norm(p) * u / norm(u + p)
+
+    rule_of = Rule(rule, "per_tensor")
+    traced = trace(Program(bind(rule_of, {}), rule_of, ()), ("lr",))
+    plain, phased = (make_plan(traced, is_in_phases=together).source for together in (False, True))
+    assert plain.count("= reduced((norm,") == 3
+    assert phased.count("= reduced((norm,") == 2
+    assert re.search(r"reduced\(\(norm, \d+, in_g\), \(norm, \d+, in_p\)\)", phased)
 
 
 def test_a_running_average_of_squares_is_folded_into_addcmul() -> None:

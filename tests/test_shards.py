@@ -216,6 +216,8 @@ def collectives(rows: Callable[[Tensor], Any]) -> None:
         ("adamw", {"max_norm": 0.5}, {"all_gather": 1}),
         ("prodigy", {}, {"all_gather": 1}),
         ("novograd", {}, {"all_gather": 1}),
+        ("lamb", {}, {"all_gather": 1}),
+        ("adafactor", {}, {"all_gather": 3 + 1}),  # of its matrices, and of its vectors
         ("novograd", {"fused": True}, {"all_to_all_single": 2}),
         ("muon", {"max_norm": 0.5}, {"all_gather": 1, "all_to_all_single": 2}),
         ("adamuon", {}, {"all_to_all_single": 4}),

@@ -129,7 +129,7 @@ MakeBuckets = Callable[[ActiveParams], Iterator[Bucket]]
 """Function by which an executor puts parameters together in buckets."""
 
 
-RunSums = Callable[[Batch, Callable[..., list[Tensor]]], dict[str, Any]]
+RunSums = Callable[[Batch, Callable[..., list[list[Tensor]]]], dict[str, Any]]
 """Function that runs a batch with other reductions in the place of its words'."""
 
 

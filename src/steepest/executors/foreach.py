@@ -34,14 +34,16 @@ Slots = list[list[Tensor]]
 
 
 @cache
-def plan_for(program: Program, numbers: tuple[str, ...], on_device: frozenset[str] = frozenset()) -> Plan:
-    """Return the plan of a program, which is traced once. What plans is imported with the first plan.
+def plan_for(
+    program: Program, numbers: tuple[str, ...], on_device: frozenset[str] = frozenset(), *, is_in_phases: bool = False
+) -> Plan:
+    """Return the plan of a program, which is traced once; see `steepest.executors.plan.make_plan`.
 
-    ``on_device`` names the numbers that are tensors.
+    What plans is imported with the first plan.
     """
     from .plan import make_plan
 
-    return make_plan(trace(program, numbers), on_device)
+    return make_plan(trace(program, numbers), on_device, is_in_phases=is_in_phases)
 
 
 def run(batch: Batch) -> dict[str, Any]:
@@ -59,14 +61,14 @@ def _run_plain(batch: Batch) -> dict[str, Any]:
 
 def run_whole(batch: Batch, reduced: Reduction) -> dict[str, Any]:
     """Run ``batch`` without cutting it, with other reductions, and return the new scalar state."""
-    plan = _plan_of(batch)
+    plan = _plan_of(batch, is_in_phases=True)
     return _run_chunks(batch, plan, plan.step_with(reduced), [batch.slots])
 
 
-def _plan_of(batch: Batch) -> Plan:
+def _plan_of(batch: Batch, *, is_in_phases: bool = False) -> Plan:
     scalars = {s.name for s in batch.program.scalars}
     names = tuple(n for n in batch.numbers if n not in scalars)
-    return plan_for(batch.program, names, on_device(batch.numbers))
+    return plan_for(batch.program, names, on_device(batch.numbers), is_in_phases=is_in_phases)
 
 
 def _run_chunks(batch: Batch, plan: Plan, step: Callable[..., None], cut: Iterable[Slots]) -> dict[str, Any]:

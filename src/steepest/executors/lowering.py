@@ -333,6 +333,14 @@ def used(ops: list[Op], outputs: Iterable[Op]) -> list[Op]:
     return [op for op in ops if op in live]
 
 
+def in_phases(ops: list[Op]) -> list[Op]:
+    """Return operations in an order in which reductions that need equally many others stand together."""
+    level: dict[Op, int] = {}
+    for op in ops:
+        level[op] = max((level.get(a, 0) for a in op.args), default=0) + (op.word in REDUCTIONS)
+    return sorted(ops, key=lambda op: (level[op], op.word not in REDUCTIONS))
+
+
 def _uses(ops: list[Op], outputs: list[Op]) -> dict[Op, int]:
     counts: dict[Op, int] = {}
     for op in [*(a for o in ops for a in o.args), *outputs]:

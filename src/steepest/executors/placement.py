@@ -6,6 +6,7 @@ new one runs in the state's own memory. Every other result is a temporary, which
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .lifting import BOXED, NUMBER, TAKE_ONE_TENSOR
@@ -66,13 +67,31 @@ class Placement:
     def emit(self) -> list[str]:
         """Spell every operation, then copies of the results that were computed outside their own memory."""
         self.names.update({op: spelled(name) for name, op in self.inputs.items()})
-        for op in self.ops:
-            numbers = (a for a in op.args if a.word in (NUMBER, BOXED))
+        for together in self._at_once():
+            numbers = (a for op in together for a in op.args if a.word in (NUMBER, BOXED))
             self.names.update({a: self._constant(a.numbers[0], a.word == BOXED) for a in numbers})
-            self._emit(op)
-            self._free(op)
+            if together[0].word in REDUCTIONS:
+                self._emit_reductions(together)
+            else:
+                self._emit(together[0])
+            for op in together:
+                self._free(op)
         self._emit_copies()
         return self.lines
+
+    def _at_once(self) -> Iterator[list[Op]]:
+        """Yield the operations, those reductions together that stand together and do not need each other."""
+        held: list[Op] = []
+        for op in self.ops:
+            if held and (op.word not in REDUCTIONS or any(a in held for a in op.args)):
+                yield held
+                held = []
+            held.append(op)
+            if op.word not in REDUCTIONS:
+                yield held
+                held = []
+        if held:
+            yield held
 
     def _free(self, op: Op) -> None:
         """Delete the temporaries that ``op`` is the last to read."""
@@ -84,8 +103,6 @@ class Placement:
         if op.word == "select":
             a, b = (self.names[x] for x in op.args)
             self._assign(op, f"{a} if {self._constant(op.numbers[0])} else {b}")
-        elif op.word in REDUCTIONS:
-            self._emit_reduction(op)
         elif op.pattern:
             self._emit_each(op)
         else:
@@ -98,11 +115,17 @@ class Placement:
         lists = ", ".join(self.names[a] for a in op.args)
         self._assign(op, f"[{op.word}({spelled}) for {', '.join(held)}, in zip({lists}, strict=True)]")
 
-    def _emit_reduction(self, op: Op) -> None:
-        """Spell a reduction as one call for the whole list, which may add up parts on several ranks."""
+    def _emit_reductions(self, ops: list[Op]) -> None:
+        """Spell reductions as one call for whole lists, which may add up parts on several ranks."""
+        calls = [self._reduction(op) for op in ops]
+        names = [f"t_{len(self.lines)}_{place}" for place in range(len(ops))]
+        self.names.update(zip(ops, names, strict=True))
+        self.lines.append(f"{', '.join(names)}{',' * (len(ops) == 1)} = reduced({', '.join(calls)})")
+
+    def _reduction(self, op: Op) -> str:
         (x,) = op.args
         numbers = "".join(f", {self._constant(n)}" for n in op.numbers)
-        self._assign(op, f"reduced({op.word}, {int(x.extent)}, {self.names[x]}{numbers})")
+        return f"({op.word}, {int(x.extent)}, {self.names[x]}{numbers})"
 
     def _emit_list_call(self, op: Op) -> None:
         target = self.homes.get(op) or next((a for a in _writable(op) if self._is_spent(a, op)), None)

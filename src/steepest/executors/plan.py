@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..trace import Trace
-from ..vocabulary import OPERATORS, WORDS, Word
+from ..vocabulary import OPERATORS, WORDS
 from .lifting import lift, reading
-from .lowering import Lowering, fold, lower
+from .lowering import Lowering, fold, in_phases, lower
 from .placement import Placement, spelled
 
-Reduction = Callable[..., list[Tensor]]
-"""Function that applies a word that reduces to a list: ``(word, extent, tensors, *numbers)``, with their extent."""
+Reduction = Callable[..., list[list[Tensor]]]
+"""Function that applies words that reduce, each ``(word, extent, tensors, *numbers)`` to a list of one extent."""
 
 Host = Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
 """Numbers by name -> (constants, new scalar state), in double."""
@@ -49,14 +49,17 @@ class Plan:
         return FunctionType(self.step.__code__, {**self.step.__globals__, "reduced": reduced})
 
 
-def make_plan(trace: Trace, on_device: Collection[str] = ()) -> Plan:
+def make_plan(trace: Trace, on_device: Collection[str] = (), *, is_in_phases: bool = False) -> Plan:
     """Lower, fold and place ``trace``, and compile the Python code that runs it.
 
-    ``on_device`` names the numbers that are tensors; see `steepest.executors.vectors`.
+    Args:
+        trace: the trace.
+        on_device: the names of numbers that are tensors; see `steepest.executors.vectors`.
+        is_in_phases: whether as many reductions as possible are one call, which may keep more tensors at a time.
     """
     lowering, inputs, outputs = lower(trace)
     ops = lift(fold(lowering.ops, list(outputs.values())), reading(lowering.host_lines(trace), on_device))
-    placement = Placement(inputs, outputs, ops)
+    placement = Placement(inputs, outputs, in_phases(ops) if is_in_phases else ops)
     step_lines = placement.emit()
     source = host_source(trace, lowering, [expression for expression, _ in placement.constants])
     source += "\n\n" + _function("step", [*map(spelled, inputs), *placement.constants.values()], step_lines or ["pass"])
@@ -77,9 +80,9 @@ def host_source(trace: Trace, lowering: Lowering, constants: Iterable[str]) -> s
     return _function("host", list(trace.numbers), [*lines, f"return ({values}), {{{state}}}"])
 
 
-def reduced(word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> list[Tensor]:
-    """Apply a word that reduces to each of a list of whole tensors."""
-    return word.of_each(tensors, *numbers)
+def reduced(*calls: tuple[Any, ...]) -> list[list[Tensor]]:
+    """Apply words that reduce, each to every one of its list of whole tensors; see `Reduction`."""
+    return [word.of_each(tensors, *numbers) for word, _, tensors, *numbers in calls]
 
 
 def quotient(a: Any, b: Any) -> Any:

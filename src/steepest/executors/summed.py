@@ -1,6 +1,6 @@
 """Words that reduce, for tensors of which every rank has a part: sums of parts, added over the ranks in their order.
 
-All tensors of a list are added up in one message, in double.
+All sums that do not need each other are added up in one message, in double.
 """
 
 from __future__ import annotations
@@ -67,24 +67,30 @@ class Reductions:
 
     parts: Sequence[Part]
 
-    def __call__(self, word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> list[Tensor]:
-        """Apply a word to tensors whose values change along the dimensions of ``extent``."""
-        terms = [_Term.of(word, Extent(extent), part, x, numbers) for part, x in zip(self.parts, tensors, strict=True)]
-        together: dict[tuple[Any, ...], list[int]] = {}
-        for place, term in enumerate(terms):
-            together.setdefault(term.groups, []).append(place)
-        found: dict[int, Tensor] = {}
-        for groups, places in together.items():
-            sums = _added([terms[place].sum for place in places], groups)
-            found.update(zip(places, sums, strict=True))
-        of_tensors = enumerate(zip(terms, tensors, strict=True))
-        return [term.result(word, found[place], x.dtype) for place, (term, x) in of_tensors]
+    def __call__(self, *calls: tuple[Any, ...]) -> list[list[Tensor]]:
+        """Apply words to lists of tensors whose values change along the dimensions of an extent."""
+        terms = [term for call in calls for term in self._terms(*call)]
+        together: dict[tuple[Any, ...], list[_Term]] = {}
+        for term in terms:
+            together.setdefault(term.groups, []).append(term)
+        found: dict[_Term, Tensor] = {}
+        for groups, members in together.items():
+            found.update(zip(members, _added([term.sum for term in members], groups), strict=True))
+        results = [term.result(found[term]) for term in terms]
+        count = len(self.parts)
+        return [results[place : place + count] for place in range(0, len(results), count)]
+
+    def _terms(self, word: Word, extent: int, tensors: list[Tensor], *numbers: Any) -> list[_Term]:
+        of_parts = zip(self.parts, tensors, strict=True)
+        return [_Term.of(word, Extent(extent), part, x, numbers) for part, x in of_parts]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Term:
     """The sum of one part, in double, the number of terms in the whole sum, and the groups that have other parts."""
 
+    word: Word
+    dtype: torch.dtype
     sum: Tensor
     count: int
     groups: tuple[Any, ...]
@@ -96,13 +102,14 @@ class _Term:
         summed = _squares(x, dims, word) if word.made_of.of_squares else _sum(x, dims, word)
         cut = [dim for dim in dims if dim in changing]
         groups = tuple(group for dim in cut for group in part.groups.get(dim, ()))
-        return _Term(summed, math.prod(part.shape[dim] for dim in cut), groups)
+        return _Term(word, x.dtype, summed, math.prod(part.shape[dim] for dim in cut), groups)
 
-    def result(self, word: Word, total: Tensor, dtype: torch.dtype) -> Tensor:
+    def result(self, total: Tensor) -> Tensor:
         """Return the word's result from the sum over all parts."""
-        assert word.made_of is not None
-        value = total / torch.full_like(total, self.count) if word.made_of.is_mean else total
-        return (value.sqrt() if word.made_of.of_squares else value).to(dtype)
+        made_of = self.word.made_of
+        assert made_of is not None
+        value = total / torch.full_like(total, self.count) if made_of.is_mean else total
+        return (value.sqrt() if made_of.of_squares else value).to(self.dtype)
 
 
 def _sum(x: Tensor, dims: tuple[int, ...], word: Word) -> Tensor:
