@@ -119,7 +119,7 @@ class Asking:
         try:
             self.scalars = reference.run_one(batch.program.on_matrices, numbers, batch.params[i], batch.grads[i], held)
         except _Asked as question:
-            self.question = question
+            self.question = question.with_traceback(None)  # which would keep all values of the rule
 
     @property
     def asked(self) -> _Asked:
