@@ -204,7 +204,14 @@ def test_a_gradient_of_zero_moves_by_decay_alone(executor: str) -> None:
 @every_executor
 @pytest.mark.parametrize(
     ("shape", "adjust_lr_fn", "factor"),
-    [((8, 2), None, 2.0), ((2, 8), None, 1.0), ((8, 2), "original", 2.0), ((2, 9), "match_rms_adamw", 0.6)],
+    [
+        ((8, 2), None, 2.0),
+        ((2, 8), None, 1.0),
+        ((8, 2), "original", 2.0),
+        ((2, 9), "match_rms_adamw", 0.6),
+        ((2, 8), "spectral_unclamped", 0.5),
+        ((8, 2), "spectral", 2.0),
+    ],
 )
 def test_the_rate_follows_the_shape(
     shape: tuple[int, int], adjust_lr_fn: str | None, factor: float, executor: str

@@ -14,6 +14,7 @@ import math
 import operator
 import pstats
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -494,4 +495,6 @@ def test_a_profiler_stays_on() -> None:
     assert any("hypot" in name for _, _, name in pstats.Stats(profiler).stats)
     plain = trace(Program(bind(Rule(rule, "pointwise"), {}), Rule(rule, "pointwise"), ()), ("lr",))
     assert [n.target for n in profiled.graph.nodes] == [n.target for n in plain.graph.nodes]
-    assert (list(profiled.names.values()), list(plain.names.values())) == ([], ["p", "g", "lr", "u"])
+    own = ["p", "g", "lr", "u"]
+    assert list(plain.names.values()) == own
+    assert list(profiled.names.values()) == (own if sys.version_info >= (3, 12) else [])  # cProfile has another hook

@@ -144,8 +144,8 @@ def shape_factor(adjust: str | None, n: int, m: int) -> float:
     """Return the factor s of a step's rate under a convention, for a matrix of ``n`` rows and ``m`` columns.
 
     Args:
-        adjust: ``"original"`` (and None) √max(1, n/m); ``"spectral"`` √(n/m); ``"match_rms_adamw"`` 0.2·√max(n, m), the
-            root mean square of AdamW's steps; ``"rms_norm"`` the same after `unit_rms`.
+        adjust: ``"original"`` (and None) √max(1, n/m); ``"spectral_unclamped"`` √(n/m); ``"match_rms_adamw"``
+            0.2·√max(n, m), the root mean square of AdamW's steps; ``"rms_norm"`` the same after `unit_rms`.
         n: rows.
         m: columns.
     """
@@ -154,7 +154,7 @@ def shape_factor(adjust: str | None, n: int, m: int) -> float:
         return 0.2 * math.sqrt(max(n, m))
     if adjust == "rms_norm":
         return 0.2
-    return math.sqrt(n / m) if adjust == "spectral" else math.sqrt(max(1, n / m))
+    return math.sqrt(n / m) if adjust == "spectral_unclamped" else math.sqrt(max(1, n / m))
 
 
 def scaled(O: Tensor, adjust: str | None, whole: Whole = WHOLE) -> Tensor:  # noqa: E741 - the paper's letter

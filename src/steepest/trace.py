@@ -263,7 +263,8 @@ def _local_names(code: CodeType) -> Iterator[dict[str, fx.Node]]:
 
     Values that helper functions in the same file give a name are collected too; their arguments are not.
 
-    Nothing is collected under a profiler: the profiler stays on, and cProfile's could not be put back from Python.
+    Nothing is collected under a profiler that uses the same hook, as cProfile does before Python 3.12: it stays on, and
+    could not be put back from Python.
     """
     names: dict[str, fx.Node] = {}
 

@@ -59,7 +59,7 @@ def adjustment(shape: tuple[int, ...], name: str | None) -> float:
         return 0.2 * math.sqrt(max(rows, columns))
     if name == "rms_norm":
         return 0.2
-    if name == "spectral":
+    if name == "spectral_unclamped":
         return math.sqrt(rows / max(columns, 1))
     return math.sqrt(max(1.0, rows / max(columns, 1)))
 

@@ -82,10 +82,10 @@ def adjust_lr_fn() -> Any:
     """Declare ``adjust_lr_fn``."""
     return fields.hyper(
         None,
-        "how the rate follows the shape: √max(1, n/m) ('original', and None), √(n/m) ('spectral'), 0.2√max(n, m) "
-        "('match_rms_adamw'), or steps of a root mean square of 0.2 ('rms_norm')",
-        choices=("original", "match_rms_adamw", "spectral", "rms_norm"),
-        aliases=(("match_rms", "match_rms_adamw"),),
+        "how the rate follows the shape: √max(1, n/m) ('original', and None), √(n/m) ('spectral_unclamped'), "
+        "0.2√max(n, m) ('match_rms_adamw'), or steps of a root mean square of 0.2 ('rms_norm')",
+        choices=("original", "match_rms_adamw", "spectral_unclamped", "rms_norm"),
+        aliases=(("match_rms", "match_rms_adamw"), ("spectral", "spectral_unclamped")),
         invalid="Adjust learning rate function {value} is not supported",
     )
 
