@@ -64,6 +64,13 @@ EMBEDDINGS: Final = Evidence(
     "SGD[momentum=0.9]",
     {"Adagrad": ("better", 0.00264), "AdamW": ("undecided", 0.00245), "Prodigy": ("undecided", 0.00246)},
 )
+CONVOLUTIONS: Final = Evidence(
+    "docs/convolution-study.md",
+    "a convolutional network on 1,200 images of clothes, 76 steps, 10 seeds",
+    "test accuracy",
+    "SGD[momentum=0.9]",
+    {"NAG": ("better", 0.022), "AdamW": ("better", 0.0071), "Prodigy": ("better", 0.0231)},
+)
 TRANSFORMER: Final = Evidence(
     "docs/transformer-study.md",
     "a character transformer, 512 steps, 8 seeds",
@@ -105,10 +112,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     "convolutional": Kind(
         "convolutions",
         {
-            "sgd[momentum=0.9,nesterov=true]": "the common choice with batch normalisation, if its rate is tuned",
+            "nag": "Nesterov's momentum, the common choice with batch normalisation, if its rate is tuned",
             "adamw": "asks for less tuning, and trains what SGD does not",
         },
         "digits",
+        evidence=CONVOLUTIONS,
     ),
     "recurrent": Kind(
         "recurrent layers",
