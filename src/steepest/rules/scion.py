@@ -29,7 +29,7 @@ def scion_to(lmo: Lmo, kernel: int) -> Callable[..., Any]:
 
     def scion(
         p, g, B, *, lr, momentum, scale, unconstrained, eps, ns_coefficients, ns_steps, ns_dtype, precision, whole
-    ):
+    ):  # fmt: skip
         """p, g, B: (..., n, m), matrices or stacks of them. Returns new (p, B)."""
         B = lerp(B, g, momentum)
         step = lmo(B, eps, kernel, (ns_coefficients, ns_steps, NS_EPS, ns_dtype or precision), whole)
