@@ -139,11 +139,12 @@ class Wave:
     @property
     def scalars(self) -> dict[str, Any]:
         """The new scalar state, which all parameters share."""
-        return self._first.scalars
+        return self.steps[0].scalars
 
     @property
-    def _first(self) -> Asking:
-        return next(step for owned in self.owned for step in owned)
+    def steps(self) -> list[Asking]:
+        """All parameters of the wave."""
+        return [step for owned in self.owned for step in owned]
 
     @property
     def own(self) -> list[Asking]:
@@ -152,13 +153,17 @@ class Wave:
 
     def start(self) -> Received | None:
         """Step all parts up to their questions, and send what is asked; None if nothing is."""
-        for step in (step for owned in self.owned for step in owned):
+        for step in self.steps:
             step.proceed()
-        if self._first.question is None:
+        if self.steps[0].question is None:
             return None
         outgoing = [[step.asked.X for step in owned] for owned in self.owned]
         expected = [list(of_rank) for of_rank in zip(*map(self._likes, self.own), strict=True)]
-        return self.ranks.exchange(outgoing, expected or [[]] * self.ranks.count, self._first.asked.X.device)
+        return self.ranks.exchange(outgoing, expected or [[]] * self.ranks.count, self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.steps[0].asked.X.device
 
     def _likes(self, step: Asking) -> list[Tensor]:
         return step.cut.parts(torch.empty(step.cut.shape, dtype=step.asked.X.dtype, device="meta"))
@@ -185,7 +190,7 @@ class Wave:
         parts = [step.cut.parts(x) for step, x in zip(self.own, results, strict=True)]
         outgoing = [list(of_rank) for of_rank in zip(*parts, strict=True)] or [[]] * self.ranks.count
         expected = [[step.asked.X for step in owned] for owned in self.owned]
-        arrived = self.ranks.exchange(outgoing, expected, self._first.asked.X.device)()
+        arrived = self.ranks.exchange(outgoing, expected, self._device)()
         for owned, of_owner in zip(self.owned, arrived, strict=True):
             for step, answer in zip(owned, of_owner, strict=True):
                 step.answers.append(answer)
@@ -211,7 +216,8 @@ class Gathered:
         together: dict[Ranks, list[int]] = {}
         for place, cut in enumerate(cuts):
             together.setdefault(cut.ranks, []).append(place)
-        return Gathered(cuts, [wave for ranks in together.items() for wave in _waves(*ranks, cuts)], map_matrices)
+        waves = [wave for ranks, places in together.items() for wave in _waves(ranks, places, cuts)]
+        return Gathered(cuts, waves, map_matrices)
 
     def run(self, batch: Batch) -> dict[str, Any]:
         """Step the parts of a batch; the next wave is on its way while one is answered."""
