@@ -493,6 +493,7 @@ def test_defaults_return_for_searched_entries_alone() -> None:
         ("my_rules.py:MyOpt", {"clip": -1.0}, "my_rules.MyOpt cannot run with clip=-1: Invalid clip value"),
         ("my_rules.py:factory", {"momentum": 1}, "my_rules.py:factory has no option 'momentum'"),
         ("my_rules.py:hands_on", {"momentumm": 1}, "unexpected keyword argument 'momentumm'"),
+        ("my_rules.py:hands_on", {"momentumm": 1}, "; change its search space"),
     ],
 )
 def test_a_point_that_the_optimizer_refuses_is_told_before_anything_runs(

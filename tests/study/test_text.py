@@ -65,7 +65,7 @@ def test_the_topics_of_this_python_are_split_without_overlap(preset: str) -> Non
     times = Counter(windows)
     # A handful of windows, rules of tables most of them, occurs at several places.
     where = {window: place for place, window in enumerate(windows) if times[window] == 1}
-    assert len(where) > 0.98 * len(windows)
+    assert len(where) > (0.98 if sys.version_info >= (3, 13) else 0.99) * len(windows)  # 3.13 repeats more of its rules
     train, validation, test = (
         [where[row] for row in map(bytes, part.inputs.tolist()) if row in where]
         for part in (splits.train, splits.validation, splits.test)
