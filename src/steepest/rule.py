@@ -242,12 +242,14 @@ class Rule:
         Raises:
             TypeError: the rule names an argument that nothing declares.
         """
-        if missing := sorted(self.names - options.keys()):
+        try:
+            return {name: options[name] for name in self.names}
+        except KeyError as missing:
+            (name,) = missing.args
             raise TypeError(
-                f"{self.fn.__name__} takes {missing[0]!r} by keyword, which nothing declares; declare it in the class, "
-                f"as in {missing[0]}: float = hyper(...), or leave it out of the rule"
-            )
-        return {name: options[name] for name in self.names}
+                f"{self.fn.__name__} takes {name!r} by keyword, which nothing declares; declare it in the class, "
+                f"as in {name}: float = hyper(...), or leave it out of the rule"
+            ) from None
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -135,6 +136,11 @@ def scattered_as(p: Any, x: Tensor) -> Tensor:
 def is_placed_as(p: Any, x: Any) -> bool:
     """Return whether a tensor is a DTensor, split as a parameter is along all dimensions that both have."""
     return is_dtensor(x) and list(x.placements) == _shared_placements(p, x)
+
+
+def all_placed_as(p: Any, held: Mapping[str, Any]) -> bool:
+    """Return whether all tensors with elements in a parameter's state are split as the parameter is."""
+    return all(is_placed_as(p, x) for x in held.values() if isinstance(x, Tensor) and x.dim())
 
 
 def _shared_placements(p: Any, x: Tensor) -> list[Any]:

@@ -8,7 +8,6 @@ of a whole step (`steepest.executors.owners`) gathers weight, gradient and state
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -20,10 +19,10 @@ from torch import Tensor
 from ..fields import View
 from ..group import GroupSpec
 from ..matrices import WHOLE, Whole
-from ..sharding import is_dtensor, is_split_in_chunks, split_dim
-from . import owners, reference
-from .base import ActiveParams, Batch, MapMatrices, runs
-from .owners import Ranks, Received, chunks, dealt
+from ..sharding import all_placed_as, is_split_in_chunks, split_dim
+from . import reference
+from .base import ActiveParams, Batch, MapMatrices
+from .owners import Ranks, Received, chunks, dealt_in_waves, of_ranks
 from .partition import BatchBucket, split
 
 
@@ -55,7 +54,7 @@ class Cut:
     @property
     def cost(self) -> float:
         """The multiplications of a product of matrices with themselves."""
-        return math.prod(self.shape) * min(self.sizes)
+        return self.shape.numel() * min(self.sizes)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -158,8 +157,8 @@ class Wave:
         if self.steps[0].question is None:
             return None
         outgoing = [[step.asked.X for step in owned] for owned in self.owned]
-        expected = [list(of_rank) for of_rank in zip(*map(self._likes, self.own), strict=True)]
-        return self.ranks.exchange(outgoing, expected or [[]] * self.ranks.count, self._device)
+        expected = of_ranks(list(map(self._likes, self.own)), self.ranks)
+        return self.ranks.exchange(outgoing, expected, self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -188,9 +187,8 @@ class Wave:
 
     def _send_back(self, results: list[Tensor]) -> None:
         parts = [step.cut.parts(x) for step, x in zip(self.own, results, strict=True)]
-        outgoing = [list(of_rank) for of_rank in zip(*parts, strict=True)] or [[]] * self.ranks.count
         expected = [[step.asked.X for step in owned] for owned in self.owned]
-        arrived = self.ranks.exchange(outgoing, expected, self._device)()
+        arrived = self.ranks.exchange(of_ranks(parts, self.ranks), expected, self._device)()
         for owned, of_owner in zip(self.owned, arrived, strict=True):
             for step, answer in zip(owned, of_owner, strict=True):
                 step.answers.append(answer)
@@ -233,10 +231,9 @@ class Gathered:
 
 
 def _waves(ranks: Ranks, places: list[int], cuts: list[Cut]) -> Iterator[tuple[Ranks, list[list[int]]]]:
-    owned = [[places[i] for i in of_rank] for of_rank in dealt([cuts[i].cost for i in places], ranks.count)]
-    cut = [runs(of_rank, lambda i: math.prod(cuts[i].shape), owners.MOST) for of_rank in owned]
-    for wave in zip_longest(*cut, fillvalue=[]):
-        yield ranks, list(wave)
+    costs, sizes = [cuts[i].cost for i in places], [cuts[i].shape.numel() for i in places]
+    for wave in dealt_in_waves(costs, sizes, ranks.count):
+        yield ranks, [[places[i] for i in of_rank] for of_rank in wave]
 
 
 def can_run(spec: GroupSpec, p: Any, held: Mapping[str, Any]) -> bool:
@@ -248,8 +245,7 @@ def can_run(spec: GroupSpec, p: Any, held: Mapping[str, Any]) -> bool:
         return False
     if not is_split_in_chunks(p) or sum(placement.is_shard() for placement in p.placements) > 1:
         return False
-    tensors = (x for x in held.values() if isinstance(x, Tensor) and x.dim())
-    return all(is_dtensor(x) and x.shape == p.shape and x.placements == p.placements for x in tensors)
+    return all_placed_as(p, held)
 
 
 def make_buckets(live: ActiveParams, map_matrices: MapMatrices, cuts: Mapping[int, Cut]) -> Iterator[BatchBucket]:

@@ -202,7 +202,7 @@ class Wave:
         """Send this rank's parts to their owners, and start to receive the parts of those that it owns."""
         outgoing = [[piece.part() for piece in _cut(owned)] for owned in self.owned]
         likes = [piece.likes() for piece in _cut(self.own)]
-        return self.ranks.exchange(outgoing, _of_ranks(likes, self.ranks), device)
+        return self.ranks.exchange(outgoing, of_ranks(likes, self.ranks), device)
 
     def whole(self, arrived: list[list[Tensor]]) -> list[dict[str, Tensor]]:
         """Return the whole tensors of each parameter that this rank owns, from the parts of all ranks."""
@@ -220,7 +220,7 @@ class Wave:
         new = [piece.for_each(x[name]) for own, x in zip(self.own, whole, strict=True) for name, piece in _written(own)]
         written = [[piece for pieces in owned for _, piece in _written(pieces)] for owned in self.owned]
         expected = [[piece.likes()[self.ranks.own] for piece in pieces] for pieces in written]
-        arrived = self.ranks.exchange(_of_ranks(new, self.ranks), expected, device)()
+        arrived = self.ranks.exchange(of_ranks(new, self.ranks), expected, device)()
         for pieces, parts in zip(written, arrived, strict=True):
             for piece, part in zip(pieces, parts, strict=True):
                 piece.write(part)
@@ -234,9 +234,18 @@ def _written(pieces: Pieces) -> list[tuple[str, Piece]]:
     return [(name, piece) for name, piece in pieces.items() if name != GRADIENT]
 
 
-def _of_ranks(tensors: list[list[Tensor]], ranks: Ranks) -> list[list[Tensor]]:
+def of_ranks(tensors: list[list[Tensor]], ranks: Ranks) -> list[list[Tensor]]:
     """Return for each rank its tensors, from each tensor for all ranks."""
     return [[of_all[rank] for of_all in tensors] for rank in range(ranks.count)]
+
+
+def dealt_in_waves(costs: Sequence[float], sizes: Sequence[int], count: int) -> list[list[list[int]]]:
+    """Return for each wave and each of ``count`` ranks the places of the parameters that the rank owns.
+
+    A rank gathers at most `MOST` elements in a wave, or one parameter.
+    """
+    cut = [runs(places, sizes.__getitem__, MOST) for places in dealt(costs, count)]
+    return [list(wave) for wave in zip_longest(*cut, fillvalue=[])]
 
 
 def dealt(costs: Sequence[float], count: int) -> list[list[int]]:
@@ -270,10 +279,9 @@ class Owned:
 
     def __post_init__(self) -> None:
         """Deal the parameters to owners, and let what cannot run be refused before anything has moved."""
-        owned = dealt([_cost(self.live, p) for p in self.live.params], self.ranks.count)
-        sizes = [p.numel() for p in self.live.params]
-        cut = [runs(places, sizes.__getitem__, MOST) for places in owned]
-        self.waves = [list(places) for places in zip_longest(*cut, fillvalue=[])]
+        params = self.live.params
+        costs, sizes = [_cost(self.live, p) for p in params], [p.numel() for p in params]
+        self.waves = dealt_in_waves(costs, sizes, self.ranks.count)
         self._seen, self._held = self._look(), self._state()
         for places in self.waves:
             empty = [{name: _zeros(piece.held) for name, piece in own.items()} for own in self._wave(places).own]

@@ -90,16 +90,16 @@ def _store(results: list[tuple[Tensor, Tensor]]) -> None:
     """Write every result into its target. A result that is a target, or a view of one, is copied first."""
     targets = [target for target, _ in results]
     changed = [(target, value) for target, value in results if value is not target]
-    values = [value.clone() if _is_in(value, targets) else value for _, value in changed]
+    is_old = _within(targets)
+    values = [value.clone() if is_old(value) else value for _, value in changed]
     for (target, _), value in zip(changed, values, strict=True):
         target.copy_(placed_as(target, value))
 
 
-def _is_in(value: Tensor, targets: list[Tensor]) -> bool:
-    """Return whether a result is one of the targets or lies in one. Under dynamo nothing has an address."""
-    if any(value is target for target in targets):
-        return True
-    return not torch.compiler.is_compiling() and Memory(targets).holds(value)
+def _within(targets: list[Tensor]) -> Callable[[Tensor], bool]:
+    """Return the test whether a tensor is one of the targets or lies in one. Under dynamo nothing has an address."""
+    memory = None if torch.compiler.is_compiling() else Memory(targets)
+    return lambda x: any(x is target for target in targets) or (memory is not None and memory.holds(x))
 
 
 def _suits(spec: GroupSpec) -> bool:

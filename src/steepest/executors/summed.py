@@ -17,7 +17,7 @@ from torch import Tensor
 from ..group import GroupSpec
 from ..kinds import Extent
 from ..rule import Program
-from ..sharding import is_placed_as, is_split_in_chunks
+from ..sharding import all_placed_as, is_split_in_chunks
 from ..sums import in_rank_order
 from ..trace import reduces, trace, with_count
 from ..vocabulary import Word
@@ -51,8 +51,7 @@ def can_run(spec: GroupSpec, p: Tensor, held: Mapping[str, Any]) -> bool:
     """Return whether the rule's words can be taken over the parts of a parameter, with its state cut as it is."""
     if spec.kind != "per_tensor" or p.is_complex() or not is_split_in_chunks(p) or spec.codecs(p):
         return False
-    with_elements = (x for x in held.values() if isinstance(x, Tensor) and x.dim())
-    return _all_add_up(spec.program(p), spec.numbers) and all(is_placed_as(p, x) for x in with_elements)
+    return _all_add_up(spec.program(p), spec.numbers) and all_placed_as(p, held)
 
 
 @cache
