@@ -147,14 +147,6 @@ def test_a_complex_parameter_is_refused_in_every_way() -> None:
         step({"p": p}, {"p": p}, init({"p": p}))
 
 
-def test_what_runs_says_why_it_is_no_kernel() -> None:
-    optimizer = steepest.Adafactor([torch.ones(2, 2)])
-    assert optimizer.executor == "foreach"
-    assert "adafactor, which keeps one number per row and one number per column" in repr(optimizer.executor)
-    with pytest.raises(RuntimeError, match="rows"):
-        optimizer.explain()
-
-
 @pytest.mark.usefixtures("float64_default")
 @pytest.mark.parametrize("shape", [(2, 3), (4,)], ids=str)
 def test_a_step_is_differentiable(shape: tuple[int, ...]) -> None:

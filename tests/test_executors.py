@@ -51,15 +51,21 @@ from steepest.trace import trace
 from steepest.vocabulary import (
     WORDS,
     absolute,
+    axis_max,
+    axis_mean,
     axis_total,
     column_mean,
     lerp,
     maximum,
+    mean,
+    minimum,
     norm,
     rms,
     row_mean,
     sign,
     sqrt,
+    total,
+    unit_norm,
     where,
 )
 
@@ -559,6 +565,29 @@ def factored(p: Any, g: Any, r: Any, c: Any, m: Any, *, lr: Any, rho: Any) -> An
     return p - lr * where(r > mean, whole, g) / norm(whole), r, c, m + r * g
 
 
+def nested(p: Any, g: Any, r: Any, c: Any, k: Any, *, lr: Any, rho: Any) -> Any:
+    """Sums of elements, of rows, of columns and of matrices, each of what the ones before it tell."""
+    if r is None:
+        return p - lr * g, r, c, k
+    r = lerp(r, row_mean(g * g), rho)
+    s = column_mean(r)
+    c = maximum(c, column_mean(absolute(g) / (1 + r)) / (1 + s))
+    k = norm(r) + mean(c) + total(s) + row_mean(c) * 0 + rms(g / (1 + c))
+    return p - lr * g / (1 + r + c * s + k), r, c, mean(k)
+
+
+def by_unit(p: Any, g: Any, m: Any, *, lr: Any) -> Any:
+    m = lerp(m, g / maximum(unit_norm(g), 0.5), 0.25)
+    return p - lr * m * unit_norm(p) * minimum(norm(unit_norm(m)), 2.0), m
+
+
+def by_index(p: Any, g: Any, a: Any, *, lr: Any) -> Any:
+    if a is None:
+        return p - lr * g, a
+    a = a + axis_total(g * g, 0)
+    return p - lr * g / sqrt(a + axis_mean(absolute(p), 0)), a
+
+
 def has_rows(p: Tensor) -> bool:
     return p.dim() > 1
 
@@ -605,6 +634,15 @@ LOCAL = [
         State("c", "column", where=has_rows, init=1.0),
         State("m", where=has_rows),
     ),
+    optimizer_of(
+        nested,
+        "per_tensor",
+        State("r", "row", where=has_rows, init=0.5),
+        State("c", "column", where=has_rows),
+        State("k", "tensor_scalar", where=has_rows),
+    ),
+    optimizer_of(by_unit, "per_tensor", State("m")),
+    optimizer_of(by_index, "per_tensor", State("a", "axis_0", where=has_rows)),
     optimizer_of(returning_gradient, "pointwise", State("last")),
     optimizer_of(swapping, "pointwise", State("a"), State("b", init=0.5)),
     optimizer_of(exchanging, "pointwise", State("a"), State("b", init=0.5)),
@@ -645,20 +683,29 @@ def test_and_computes_what_it_says(cls: type[Optimizer], executor: str) -> None:
 
 
 def across(p: Any, g: Any, *, lr: Any) -> Any:
-    return p - lr * axis_total(p, 0) * g
+    return p - lr * axis_max(p, 0) * g
 
 
-@pytest.mark.parametrize("fn", [across, factored], ids=["word", "state"])
-def test_what_the_native_executor_does_not_know_runs_on_foreach(fn: Callable[..., Any]) -> None:
+def along(p: Any, g: Any, a: Any, *, lr: Any) -> Any:
+    return p - lr * a * g, a + axis_total(g, 1)
+
+
+@pytest.mark.parametrize(
+    ("fn", "reason"),
+    [
+        (across, "does not have the word axis_max"),
+        (along, "has sums of whole tensors, matrices, rows and columns, not"),
+    ],
+)
+def test_what_the_native_executor_does_not_know_runs_on_foreach(fn: Callable[..., Any], reason: str) -> None:
     """By default, with the reason; and what was asked for raises."""
-    names = () if fn is across else ("r", "c", "m")
-    cls = optimizer_of(fn, "per_tensor", *map(State, names, ("row", "column", "like")))
+    cls = optimizer_of(fn, "per_tensor", *([State("a", "axis_1")] if fn is along else []))
     params = [torch.nn.Parameter(torch.ones(2, 2))]
     optimizer = cls(params)
     step(optimizer, [torch.ones(2, 2)])
     assert optimizer.executor == "foreach"
-    assert "row" in optimizer.executor.reason
-    with pytest.raises(RuntimeError, match=r"`fused=True` cannot run .*row.*; leave fused=None"):
+    assert reason in optimizer.executor.reason
+    with pytest.raises(RuntimeError, match=rf"`fused=True` cannot run .*{reason}.*; leave fused=None"):
         step(cls(params, fused=True), [torch.ones(2, 2)])
 
 

@@ -429,8 +429,8 @@ def test_adam_minis_state_is_as_small_as_its_blocks() -> None:
         assert tuple(tuple(v.shape) for v in moments) == wanted
 
 
-@pytest.mark.parametrize("block", ["tensor", "element"])
-def test_blocks_without_rows_have_kernels(block: str) -> None:
+@pytest.mark.parametrize("block", ["row", "tensor", "element"])
+def test_blocks_have_kernels(block: str) -> None:
     theta0, grads = matrices()
     options: Options = {"block": block, "weight_decay": 0.1}
     native = path(steepest.AdamMini, grads, theta0, **options)
@@ -438,19 +438,19 @@ def test_blocks_without_rows_have_kernels(block: str) -> None:
     assert steepest.AdamMini([torch.nn.Parameter(torch.ones(2, 2))], **options).executor == "native"
 
 
-@pytest.mark.parametrize("cls", [steepest.AdamMini, steepest.SM3, steepest.AdamP, steepest.SGDP])
-def test_rows_have_no_kernels_and_say_so(cls: type[Optimizer]) -> None:
-    executor = cls([torch.nn.Parameter(torch.ones(2, 2))]).executor
+@pytest.mark.parametrize(("cls", "options"), [(steepest.AdamMini, {"block": ("head", 2)}), (steepest.SM3, {})])
+def test_what_has_no_kernel_says_so(cls: type[Optimizer], options: Options) -> None:
+    executor = cls([torch.nn.Parameter(torch.ones(2, 2))], **options).executor
     assert executor == "foreach"
-    assert "cannot run" in executor.reason
+    assert "does not have the word" in executor.reason
 
 
 # -- projections -----------------------------------------------------------------------------------------------------
 
-LISTS = [{"foreach": False}, {"foreach": True}]
+LISTS = [{"foreach": False}, {"foreach": True}, {"fused": True}]
 
 
-@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach"])
+@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach", "native"])
 def test_projected_steps_are_orthogonal_to_the_weights(switch: Options) -> None:
     """delta = 100: every row is taken for orthogonal. The decay is then shorter by wd_ratio."""
     theta0, grads = matrices()
@@ -465,7 +465,7 @@ def test_projected_steps_are_orthogonal_to_the_weights(switch: Options) -> None:
     assert_near(decayed, [a - 0.1 * 0.5 * 0.1 * p for a, p in zip(after, start, strict=True)], 1e-9)
 
 
-@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach"])
+@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach", "native"])
 def test_the_whole_tensor_is_asked_after_its_rows(switch: Options) -> None:
     """One row along the weights, the other against them: no row is orthogonal, the tensor is."""
     p = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
@@ -476,7 +476,7 @@ def test_the_whole_tensor_is_asked_after_its_rows(switch: Options) -> None:
     torch.testing.assert_close(decayed, p * (1 - 0.1 * 0.5 * 0.1 / 0.5) - 0.1 * g)
 
 
-@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach"])
+@pytest.mark.parametrize("switch", LISTS, ids=["reference", "foreach", "native"])
 def test_sgdp_does_not_project_its_buffer(switch: Options) -> None:
     """The official code without Nesterov's form does, in place."""
     theta0, grads = matrices()
@@ -564,7 +564,7 @@ def test_rules_with_rows_refuse_complex_matrices(cls: type[Optimizer]) -> None:
 
 def test_vectors_of_a_group_run_natively_beside_matrices_that_cannot() -> None:
     p, b = torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Parameter(torch.ones(5))
-    optimizer = steepest.AdamMini([p, b])
+    optimizer = steepest.SM3([p, b])
     for x in (p, b):
         x.grad = torch.ones_like(x)
     optimizer.step()

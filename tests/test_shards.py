@@ -86,6 +86,8 @@ NEAR: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adafactor", {"weight_decay": 0.1, "max_norm": 0.5}),
     ("came", {}),
     ("adammini", {}),
+    ("adamp", {"delta": 4.0}),
+    ("sgdp", {"momentum": 0.9, "delta": 4.0}),
     ("lion", {"cautious": True}),
     ("adamw", {"agc": 0.01}),
     ("adamw", {"centralize": True, "update_rms": 0.2}),

@@ -133,6 +133,11 @@ class GroupSpec:
         make = assembled if torch.compiler.is_compiling() else program
         return make(Structure(rule, state, self.wrappers, named, tuple(codecs.items()), self.kind))
 
+    def programs(self) -> tuple[Program, ...]:
+        """Return the programs that run for the group's parameters, each once; none for those that the rule refuses."""
+        samples = {(p.shape, p.dtype): p for p in self.options["params"] if not (self.is_real and p.is_complex())}
+        return tuple(dict.fromkeys(map(self.program, samples.values())))
+
     def measuring(self, shared: Mapping[str, Any] = NOTHING) -> GroupSpec | None:
         """Return the specification under which the rule's sums are taken, before the step; None without sums.
 

@@ -311,6 +311,7 @@ axis_total = Word(
     "Σ_axis{1}({0})",
     r"\sum_{{\mathrm{{axis}}\,{1}}}({0})",
     reduces="other axes",
+    made_of=Sum(),
 )
 axis_mean = Word(
     "axis_mean",
@@ -319,6 +320,7 @@ axis_mean = Word(
     "mean_axis{1}({0})",
     r"\operatorname{{mean}}_{{\mathrm{{axis}}\,{1}}}({0})",
     reduces="other axes",
+    made_of=Sum(is_mean=True),
 )
 
 WORDS = {

@@ -18,8 +18,9 @@ from cases import Options, buckets_of, label, spec_of
 from steepest import Optimizer
 from steepest.executors import choose
 from steepest.executors.base import suits_planned
-from steepest.executors.triton import bucket, count, emit, executor, library
-from steepest.executors.triton.emit import Kernel
+from steepest.executors.triton import bucket, count, executor, library
+from steepest.executors.triton.kernel import ARGUMENTS, Kernel
+from steepest.executors.triton.layouts import Tiling
 from steepest.group import GroupSpec
 from test_executors import ROWS
 from test_storage import CODABLE, lively
@@ -31,8 +32,8 @@ TYPES = {torch.float32: "*fp32", torch.float64: "*fp64"}
 
 
 def spec_for(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> GroupSpec:
-    """The specification of a group with one parameter."""
-    return spec_of(cls([torch.ones(4, 3, dtype=dtype)], **options))
+    """The specification of a group with one parameter. It is large enough to be coded."""
+    return spec_of(cls([torch.ones(64, 80, dtype=dtype)], **options))
 
 
 KNOWN = [(cls, options) for cls, options in ROWS if suits_planned(spec_for(cls, options)) and "fused" in cls.fields]
@@ -60,8 +61,10 @@ CODINGS: dict[str, tuple[torch.dtype, Options]] = {
 CODED = [
     pytest.param(cls, coding, id=f"{cls.__name__}-{coding}")
     for cls, options in TAKEN
-    for coding in CODINGS
-    if not options and cls in CODABLE.values()
+    for coding, (dtype, storing) in CODINGS.items()
+    if not options
+    and cls in CODABLE.values()
+    and not executor.unsupported(spec_for(cls, {**lively(cls), **storing}, dtype))
 ]
 """Classes whose state can be coded, in each way."""
 
@@ -75,8 +78,8 @@ CAPTURABLE = [
 
 
 def kernel_of(cls: type[Optimizer], options: Options, dtype: torch.dtype = torch.float32) -> Kernel:
-    """The kernel for a parameter whose gradient and plain state have its dtype. It is large enough to be coded."""
-    spec = spec_of(cls([torch.ones(64, 80, dtype=dtype)], **options))
+    """The kernel for a parameter whose gradient and plain state have its dtype."""
+    spec = spec_for(cls, options, dtype)
     return bucket.kernel_like(spec, spec.options["params"][0])
 
 
@@ -90,13 +93,19 @@ def compiled(kernel: Kernel, function: str, target: Any, *, is_aligned: bool = T
     """What Triton makes of a function of a kernel for a target, with the texts of each stage."""
     compiler = importlib.import_module("triton.compiler")
     rounded = TYPES[kernel.real]
+    fixed: Options
     if function == count.FUNCTION:
         fixed, types = {}, dict(zip(count.ARGUMENTS, ("*i64", "*fp64", rounded, "*fp64", "i32"), strict=True))
     else:
-        fixed, kinds = {"IS_ALIGNED": is_aligned}, ("*i64", "*i32", rounded, *("*fp64",) * 3)
-        types = {**dict(zip(emit.ARGUMENTS, kinds, strict=True)), "IS_ALIGNED": "constexpr"}
+        fixed, kinds = fixed_for(kernel, is_aligned=is_aligned), ("*i64", "*i32", rounded, *("*fp64",) * 4)
+        types = {**dict(zip(ARGUMENTS, kinds, strict=True)), **dict.fromkeys(fixed, "constexpr")}
     source = compiler.ASTSource(library.loaded(kernel.source)[function], types, fixed)
     return compiler.compile(source, target=target, options={"num_warps": kernel.warps, **library.OPTIONS, **options})
+
+
+def fixed_for(kernel: Kernel, *, is_aligned: bool = True) -> dict[str, int]:
+    """The constants that a kernel's launches are compiled with, for matrices wide enough for the widest tiles."""
+    return {"IS_ALIGNED": is_aligned, **({"LOG_WIDTH": 7} if isinstance(kernel.layout, Tiling) else {})}
 
 
 def amd() -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from cases import Options
 from steepest import Optimizer
-from steepest.executors.triton.emit import Kernel
+from steepest.executors.triton.kernel import Kernel
 
 from .support import CODED, ROWS_OF_DTYPES, amd, coded_kernel_of, compiled, kernel_of
 
@@ -62,8 +62,8 @@ def test_every_operation_rounds_once_and_whole_tiles_move_in_long_words(
         if launch.is_tiled and not (dtype.itemsize < 8 and "_f64" in code):
             read = len(set(re.findall(r"old_(\w+) = tl\.load", text)))
             written = len(set(re.findall(r"tl\.store\(at_(\w+)", text)))
-            assert count(f"buffer_load_{word}", code) == words * read
-            assert count(f"buffer_store_{word}", code) == words * written
+            assert count(f"(?:buffer|global)_load_{word}", code) == words * read
+            assert count(f"(?:buffer|global)_store_{word}", code) == words * written
 
 
 @pytest.mark.thin

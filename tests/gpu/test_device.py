@@ -10,7 +10,7 @@ import torch
 import steepest
 from cases import Options, snapshot
 from steepest import Optimizer
-from steepest.executors.triton.emit import BLOCK
+from steepest.executors.triton.elements import BLOCK
 
 pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -53,6 +53,8 @@ def same(found: Any, expected: Any) -> bool:
         (steepest.NovoGrad, {}),
         (steepest.LAMB, {}),
         (steepest.Prodigy, {}),
+        (steepest.AdamP, {}),
+        (steepest.AdamW, {"agc": 0.1}),
     ],
     ids=str,
 )
@@ -66,10 +68,23 @@ def test_the_bits_of_the_native_executor(cls: type[Optimizer], options: Options,
     assert same(results[1], results[0])
 
 
-def test_a_graph_repeats_what_steps_do() -> None:
+@pytest.mark.parametrize(
+    "cls", [steepest.Adafactor, steepest.CAME, steepest.AdamMini], ids=lambda cls: str(cls.__name__)
+)
+def test_rows_and_columns_have_the_bits_of_the_native_executor(cls: type[Optimizer]) -> None:
+    results = []
+    for device in ("cpu", "cuda"):
+        optimizer, run = started(cls, {}, device, torch.float32)
+        run(3)
+        results.append(snapshot(optimizer))
+    assert same(results[1], results[0])
+
+
+@pytest.mark.parametrize("cls", [steepest.NAdam, steepest.AdamMini], ids=lambda cls: str(cls.__name__))
+def test_a_graph_repeats_what_steps_do(cls: type[Optimizer]) -> None:
     results = []
     for is_captured in (False, True):
-        optimizer, run = started(steepest.NAdam, {"capturable": True}, "cuda", torch.float32)
+        optimizer, run = started(cls, {"capturable": True}, "cuda", torch.float32)
         run(3)
         if is_captured:
             graph = torch.cuda.CUDAGraph()

@@ -16,7 +16,8 @@ import steepest
 from cases import Options, buckets_of, snapshot
 from steepest import Optimizer, norms
 from steepest.executors.triton import bucket
-from steepest.executors.triton.emit import BLOCK
+from steepest.executors.triton.elements import BLOCK
+from test_executors import LOCAL
 from test_storage import lively
 
 from .support import (
@@ -230,6 +231,56 @@ def test_sums_are_taken_in_the_order_that_is_told(monkeypatch: pytest.MonkeyPatc
     expected = in_pairs(torch.nn.functional.pad(tiles, (0, BLOCK - 4)))
     assert optimizer.state[p]["exp_avg_sq"].item() == expected.sqrt().item() ** 2
     assert expected.item() != (g * g).sum().item()
+
+
+MATRICES: list[tuple[int, ...]] = [(70, 130), (2, 3, 5), (65, 1), (1, 300), (0, 3), (3, 0), (2, 2, 4, 9)]
+"""Matrices that end within a tile, at one and beyond several, stacks of them, and such without elements."""
+
+OF_ROWS = [
+    (steepest.Adafactor, {}),
+    (steepest.CAME, {}),
+    (steepest.AdamMini, {}),
+    (steepest.AdamP, {"delta": 4.0}),
+    (steepest.Lion, {"agc": 0.1}),
+    *((cls, {}) for cls in LOCAL if cls.rule.fn.__name__ in ("nested", "by_unit", "by_index")),
+]
+
+
+@pytest.mark.parametrize("is_wide", [False, True], ids=["narrow", "wide"])
+@pytest.mark.parametrize(("cls", "options"), [pytest.param(*row, id=row[0].rule.fn.__name__) for row in OF_ROWS])
+def test_rows_and_columns_have_the_native_executors_bits(
+    cls: type[Optimizer], options: Options, is_wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In tiles of 16 columns, where no matrix has more, and in the widest ones."""
+    shapes = MATRICES if is_wide else [shape for shape in MATRICES if shape[-1] < 16]
+    start = [drawn(shape, seed, torch.float32) for seed, shape in enumerate(shapes)]
+    found, expected = both(monkeypatch, cls, options, start, gradients(start, 3, torch.float32))
+    assert same_bits(found, expected)
+    assert all(not torch.equal(p, q) for p, (q, _) in zip(start, found, strict=True) if p.numel())
+
+
+def test_sums_of_tiles_are_taken_in_the_order_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row in tiles of 128 columns, each in pairs of neighbours; a column in each eighth row of 64, these in pairs."""
+    g = drawn((70, 300), 1, torch.float64)
+    p = torch.nn.Parameter(torch.zeros(70, 300, dtype=torch.float64))
+    p.grad = g
+    with triton_for_fused(monkeypatch):
+        optimizer = steepest.Adafactor([p], beta2_decay=0.0, fused=True)
+        optimizer.step()
+    squares = torch.nn.functional.pad(g * g, (0, 384 - 300, 0, 128 - 70))
+    rows = in_turn(in_pairs(squares[:70].view(70, 3, 128)).T)
+    of_tiles = [in_pairs(in_turn(tile.view(8, 8, 384)).T) for tile in squares.view(2, 64, 384)]
+    assert torch.equal(optimizer.state[p]["row_var"], rows[:, None] / 300)
+    assert torch.equal(optimizer.state[p]["col_var"], (of_tiles[0] + of_tiles[1])[None, :300] / 70)
+    assert not torch.equal(optimizer.state[p]["row_var"], (g * g).mean(1, keepdim=True))
+
+
+def in_turn(x: Tensor) -> Tensor:
+    """The sum over the first dimension, one after the other."""
+    total = torch.zeros_like(x[0])
+    for each in x:
+        total = total + each
+    return total
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import torch
 import steepest
 from steepest import Optimizer
 from steepest.executors.triton import library, tables
-from steepest.executors.triton.emit import BLOCK
+from steepest.executors.triton.elements import BLOCK
 
-from .support import kernel_of
+from .support import fixed_for, kernel_of
 
 triton: Any = pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
 
@@ -56,18 +56,22 @@ def _driver() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_aligned", [True, False])
-@pytest.mark.parametrize("cls", [steepest.AdamW, steepest.LAMB], ids=lambda cls: str(cls.__name__))
+@pytest.mark.parametrize("cls", [steepest.AdamW, steepest.LAMB, steepest.Adafactor], ids=lambda cls: str(cls.__name__))
 def test_triton_takes_the_arguments_of_a_launch(cls: type[Optimizer], is_aligned: bool) -> None:
     kernel = kernel_of(cls, {})
-    slots = [[torch.zeros(2 * BLOCK + 1), torch.zeros(3)]] * len(kernel.slots)
-    table, owners = tables.Tables(BLOCK, (0, 1)).of(slots, [0, 1], [0, 0])
+    slots = [[torch.zeros(2, BLOCK + 1), torch.zeros(3, 1)]] * len(kernel.slots)
+    held = tables.Tables(kernel.layout, (0, 1))
+    table = held.of(slots, [0, 1], [0, 0])
     rows = [(0.5,) * 20] * 2
     constants = tables.Constants().of(rows, kernel.real, table.device)
     doubles = tables.Constants().of(rows, torch.float64, table.device)
-    given = (table, owners, constants, doubles, doubles, doubles)
+    fixed, given = fixed_for(kernel, is_aligned=is_aligned), (constants, *[doubles] * 4)
     for each in kernel.launches:
-        library.launch(kernel, each.function, 4 if each.is_tiled else 2, given, IS_ALIGNED=is_aligned)
+        owners = held.owners[each.grid]
+        library.launch(kernel, each.function, len(owners), (table, owners, *given), **fixed)
     for arguments, each in zip(launched, kernel.launches, strict=True):
-        assert arguments[:3] == (4 if each.is_tiled else 2, 1, 1)
+        owners = held.owners[each.grid]
+        assert arguments[:3] == (len(owners), 1, 1)
         assert arguments[4] == each.function
-        assert all(ours is theirs for ours, theirs in zip((*given, is_aligned), arguments[9:], strict=True))
+        expected = (table, owners, *given, *fixed.values())
+        assert all(ours is theirs for ours, theirs in zip(expected, arguments[9:], strict=True))

@@ -14,7 +14,7 @@ import steepest
 from cases import Options
 from steepest import Optimizer
 from steepest.executors.triton import count
-from steepest.executors.triton.emit import Kernel
+from steepest.executors.triton.kernel import Kernel
 
 from .support import CAPTURABLE, CODED, DTYPES, ROWS_OF_DTYPES, coded_kernel_of, compiled, kernel_of, nvidia
 
@@ -26,7 +26,7 @@ FORBIDDEN = r"\b(fma|div\.(full|approx)|rcp|sqrt\.approx|rsqrt|ex2|lg2|sin|cos|t
 UNROUNDED = r"\b(?:add|sub|mul)\.f(?:32|64)\b"
 """Arithmetic that does not say how it rounds, which ptxas may contract."""
 
-REGISTERS = {"": 128, "codes": 160, "doubles": 224, "codes doubles": 255}
+REGISTERS = {"": 128, "codes": 160, "doubles": 240, "codes doubles": 255}
 """Most registers of a thread, of 255, where all arithmetic is in float32, with codes of 8 bits, and where some is in
 double.
 """
@@ -99,7 +99,7 @@ def test_a_block_of_codes_moves_in_words_of_8_bytes(cls: type[Optimizer], coding
     ptx = ptx_of(kernel, capability)
     codes = sum(slot.dtype == torch.uint8 for slot in kernel.slots)
     assert len(re.findall(r"\bst\.global\.v2\.b32", ptx)) == codes
-    assert "bar.sync" not in ptx  # a block's largest is found within the one warp
+    assert ("bar.sync" in ptx) == (kernel.warps > 1)  # a block's largest is found within the one warp
 
 
 @capabilities

@@ -19,13 +19,15 @@ from steepest import Optimizer
 from steepest.executors import choose, torch_fused
 from steepest.executors.dispatch import source
 from steepest.executors.foreach import plan_for
-from steepest.executors.triton import counters, emit, executor, library, tables
+from steepest.executors.triton import counters, executor, library, spelling, tables
 from steepest.executors.triton.counters import HostCounters
-from steepest.executors.triton.emit import BLOCK, Kernel
+from steepest.executors.triton.elements import BLOCK
+from steepest.executors.triton.kernel import ARGUMENTS, Kernel
+from steepest.executors.triton.layouts import Blocks
 from steepest.fields import State
 from steepest.group import values
 
-from .support import CODED, KNOWN, ROWS_OF_DTYPES, TAKEN, coded_kernel_of, kernel_of, spec_for
+from .support import CODED, KNOWN, ROWS_OF_DTYPES, TAKEN, coded_kernel_of, fixed_for, kernel_of, spec_for
 
 LACKING = {"AdamAtan2": "atan2", "DiffGrad": "sigmoid", "MADGRAD": "cube_root", "Padam": "power"}
 """Words that the executor does not have in float64, by the class that needs them."""
@@ -42,10 +44,12 @@ def test_what_is_taken_and_what_is_not() -> None:
     taken = {cls.__name__ for cls, _ in TAKEN}
     assert {"AdamW", "Lion", "NAdam", "Rprop", "NovoGrad", "LAMB", "LARS", "Prodigy"} <= taken
     assert len(TAKEN) >= 90
-    of_rows = executor.unsupported(spec_for(steepest.Lion, {"agc": 0.1}))
-    assert of_rows == "the Triton executor knows elements and whole tensors, no rows or columns"
-    of_columns = executor.unsupported(spec_for(steepest.Adafactor, {}))
-    assert "the rule keeps one number per row and one number per column" in of_columns
+    assert {"Adafactor", "AdamMini", "AdamP", "CAME", "SGDP"} <= taken
+    assert not executor.unsupported(spec_for(steepest.Lion, {"agc": 0.1}))
+    of_axes = executor.unsupported(spec_for(steepest.SM3, {}))
+    assert of_axes == "the Triton executor does not have the word axis_max"
+    of_means = executor.unsupported(spec_for(steepest.Lion, {"centralize": True}))
+    assert of_means == "the Triton executor does not have the word unit_mean"
 
 
 def read_names(kernel: Kernel) -> dict[str, tuple[set[str], set[str]]]:
@@ -67,7 +71,7 @@ def check_text(kernel: Kernel) -> None:
     constants = set(re.findall(r"^(\w+) = tl\.constexpr", kernel.source, re.MULTILINE))
     for launch in kernel.launches:
         stored, loaded = read[launch.function]
-        assert loaded - stored <= {"tl", "triton", "range", *emit.ARGUMENTS, "IS_ALIGNED", *constants, *read}
+        assert loaded - stored <= {"tl", "triton", "range", *ARGUMENTS, *fixed_for(kernel), *constants, *read}
         assert not stored - loaded - {"inside"}
     assert not re.search(r"\bat_\w+ \+ i(?!,|\))", kernel.source)
     assert [slot.name for slot in kernel.slots[:2]] == ["p", "g"]
@@ -86,7 +90,7 @@ def test_the_text_of_coded_state(cls: type[Optimizer], coding: str) -> None:
     kernel = coded_kernel_of(cls, coding)
     check_text(kernel)
     if any(slot.dtype != kernel.slots[0].dtype for slot in kernel.slots):
-        assert (kernel.block, kernel.warps) == (256, 1)
+        assert (kernel.layout, kernel.warps) == (Blocks(256), 1)
 
 
 def test_one_launch_for_elements_and_three_with_sums() -> None:
@@ -134,23 +138,26 @@ def slots(sizes: tuple[int, ...], offset: int = 0) -> list[list[torch.Tensor]]:
 
 def test_a_table_has_addresses_sizes_first_tiles_rows_and_streams() -> None:
     made, streams = slots((BLOCK + 1, 0, 3, 2 * BLOCK)), [7, 8, 9, 1 << 40]
-    held = tables.Tables(BLOCK, (0, 1))
-    table, owners = held.of(made, [0, 1, 0, 2], streams)
-    assert owners.tolist() == [0, 0, 2, 3, 3]
-    assert owners.dtype == torch.int32
-    columns = zip(*made, (0, 2, 2, 3), (0, 1, 0, 2), streams, strict=True)
-    assert table.tolist() == [[p.data_ptr(), g.data_ptr(), p.numel(), *rest] for p, g, *rest in columns]
-    assert held.is_aligned
+    held = tables.Tables(Blocks(BLOCK), (0, 1))
+    table = held.of(made, [0, 1, 0, 2], streams)
+    assert held.owners["tiles"].tolist() == [0, 0, 2, 3, 3]
+    assert held.owners["tiles"].dtype == torch.int32
+    columns = zip(*made, (0, 1, 0, 2), streams, (0, 2, 2, 3), strict=True)
+    assert table.tolist() == [[p.data_ptr(), g.data_ptr(), *own, p.numel(), start] for p, g, *own, start in columns]
+    assert held.fixed == {"IS_ALIGNED": True}
 
 
 def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None:
-    made, held = slots((5, 6)), tables.Tables(BLOCK, (0, 1))
-    first = held.of(made, [0, 0], [0, 0])
-    assert all(old is new for old, new in zip(first, held.of(made, [0, 0], [0, 0]), strict=True))
+    made, held = slots((5, 6)), tables.Tables(Blocks(BLOCK), (0, 1))
+    first, owners = held.of(made, [0, 0], [0, 0]), held.owners
+    assert held.of(made, [0, 0], [0, 0]) is first
     made[1][0] = torch.zeros(5)
     changed = held.of(made, [0, 0], [0, 0])
-    assert not torch.equal(changed[0], first[0])
-    assert not torch.equal(held.of(made, [0, 1], [0, 0])[0], changed[0])
+    assert not torch.equal(changed, first)
+    assert not torch.equal(held.of(made, [0, 1], [0, 0]), changed)
+    assert held.owners is owners
+    held.of([[torch.zeros(5), torch.zeros(BLOCK + 1)]] * 2, [0, 1], [0, 0])
+    assert held.owners["tiles"].tolist() == [0, 1, 1]
     device, kept = torch.device("cpu"), tables.Constants()
     constants = kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device)
     assert kept.of([(0.1, 2.0), (3.0, 4.0)], torch.float32, device) is constants
@@ -161,14 +168,14 @@ def test_tables_and_constants_are_uploaded_only_when_they_have_changed() -> None
 
 
 def test_one_address_between_multiples_of_16_bytes_is_noticed() -> None:
-    held = tables.Tables(BLOCK, (0, 1))
+    held = tables.Tables(Blocks(BLOCK), (0, 1))
     held.of(slots((5, 6), offset=1), [0, 0], [0, 0])
-    assert not held.is_aligned
+    assert held.fixed == {"IS_ALIGNED": False}
     held.of(slots((5, 6), offset=4), [0, 0], [0, 0])
-    assert held.is_aligned
-    of_first = tables.Tables(BLOCK, (0,))
+    assert held.fixed == {"IS_ALIGNED": True}
+    of_first = tables.Tables(Blocks(BLOCK), (0,))
     of_first.of([slots((5, 6))[0], slots((5, 6), offset=1)[0]], [0, 0], [0, 0])
-    assert of_first.is_aligned
+    assert of_first.fixed == {"IS_ALIGNED": True}
 
 
 # -- counters --------------------------------------------------------------------------------------------------------
@@ -369,14 +376,14 @@ def test_nothing_of_the_library_imports_triton(tmp_path: Path) -> None:
 
 
 def test_words_are_those_of_the_c_kernels() -> None:
-    words = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
-    assert all(f"{word}_" in words for word in (*emit.WORDS, *emit.FUNCTIONS))
-    assert all(f"def {word}_f(" in emit.words() for word in (*emit.FUNCTIONS, "power"))
+    words = (Path(spelling.__file__).parents[1] / "native" / "words.c").read_text()
+    assert all(f"{word}_" in words for word in (*spelling.WORDS, *spelling.FUNCTIONS))
+    assert all(f"def {word}_f(" in spelling.words() for word in (*spelling.FUNCTIONS, "power"))
 
 
 def test_the_functions_have_the_coefficients_of_the_c_kernels() -> None:
-    theirs = (Path(emit.__file__).parents[1] / "native" / "words.c").read_text()
-    ours = {abs(float(n)) for n in re.findall(r"(?<![\w.])\d+\.\d+(?:e[+-]\d+)?", emit.words())}
+    theirs = (Path(spelling.__file__).parents[1] / "native" / "words.c").read_text()
+    ours = {abs(float(n)) for n in re.findall(r"(?<![\w.])\d+\.\d+(?:e[+-]\d+)?", spelling.words())}
     fractions = {float.fromhex(n) for n in re.findall(r"0x1\.[0-9a-f]+p[+-]\d+", theirs)}
     assert len(fractions) == 26
     assert fractions <= ours

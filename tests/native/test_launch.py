@@ -62,7 +62,9 @@ def with_grad(p: Tensor, g: Tensor) -> torch.nn.Parameter:
 
 # -- threads --------------------------------------------------------------------------------------------------------
 
-FEW_BLOCKS = int(re.findall(r"FEW_BLOCKS = (\d+)", files(native).joinpath("launch.c").read_text())[0])
+FEW_BLOCKS = (
+    1 << int(re.findall(r"FEW_ELEMENTS = 1 << (\d+)", files(native).joinpath("launch.c").read_text())[0])
+) // BLOCK
 
 SIZES: list[list[tuple[int, ...]]] = [
     [(size,) for size in (0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 15, 0, 17)],

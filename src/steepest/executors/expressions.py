@@ -8,10 +8,11 @@ from typing import Protocol
 
 from ..kinds import Extent
 from ..trace import Trace
+from ..vocabulary import WORDS
 from .lowering import ONE, Op, fold, literal, lower
 
-REDUCTIONS = ("norm", "rms", "mean", "total")
-"""Words that make one number of a tensor; of a number they are plain functions."""
+SUMS = {name: word.made_of for name, word in WORDS.items() if word.made_of is not None}
+"""Words that are sums; of a number that they cannot reduce they are its size, or the number itself."""
 
 ROOTS = {literal(1 / 2): "sqrt", literal(1 / 3): "cube_root"}
 """Functions that powers with a literal exponent are."""
@@ -69,7 +70,9 @@ class Expressions:
         """Spell ``op`` as an expression of the names of its operands and constants."""
         args = [self.names[a] for a in op.args]
         numbers = [self.constant(n) for n in numbers_of(op)]
-        if op.pattern and op.word not in REDUCTIONS:
+        if op.word in SUMS:
+            return language.call("abs" if SUMS[op.word].of_squares else "same", args)
+        if op.pattern:
             tensors, scalars = iter(args), iter(numbers)
             return language.call(op.word, [next(tensors if is_tensor else scalars) for is_tensor in op.pattern])
         if op.word == "add":

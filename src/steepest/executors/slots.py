@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import torch
 
-from ..kinds import KINDS, Extent
 from ..rule import Program, TensorSlot
-from ..trace import Trace
+from ..trace import Trace, extent_of
+from .phases import DIMENSIONS, LINES
 
-LAYOUTS = ("like", "number", "blocks")
-"""Layouts of a slot: as the parameter, one number, or one number for each block of codes."""
+LAYOUTS = ("like", "blocks", *DIMENSIONS)
+"""Layouts of a slot: as the parameter, one number for each block of codes, or one for what a number can belong to."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def parts_of(
 def _layout(stored: TensorSlot, program: Program) -> str:
     if stored.codec is not None:
         return "like" if stored.codec.sizes(2)[stored.part] == 2 else "blocks"
-    kinds = {s.name: KINDS[s.kind] for s in program.tensors}
-    return "like" if kinds[stored.of].extent == Extent.FULL else "number"
+    extents = {s.name: extent_of(s) for s in program.tensors}
+    return LINES.get(extents[stored.of], "like")
 
 
 def in_order(parts: Mapping[str, tuple[S, ...]]) -> tuple[S, ...]:

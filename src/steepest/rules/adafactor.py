@@ -51,8 +51,8 @@ class Adafactor(Optimizer):
         machine epsilon of each parameter's dtype; torch's own class takes that of the first parameter it meets for all
         of a group. NaN in θ makes the whole step NaN; torch takes ε2 for its RMS. Empty parameters rest; torch divides
         by 0. Tensors of more than two dimensions are stacks of matrices. torch's default is a loop, for memory; ours is
-        foreach, with temporaries of one chunk (2 MiB, or the largest tensor) on a CPU, and of all tensors elsewhere:
-        foreach=False is the loop.
+        one kernel on a CPU, without temporaries as large as a tensor, and elsewhere foreach, with temporaries of all
+        tensors: foreach=False is the loop.
     Use:
         Choose it over AdamW where memory is scarce: a matrix keeps one number per row and one per column.
     """
@@ -89,6 +89,7 @@ class Adafactor(Optimizer):
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(
         adafactor,

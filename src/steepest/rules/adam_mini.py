@@ -99,6 +99,7 @@ class AdamMini(Optimizer):
     foreach: bool | None = fields.foreach()
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 

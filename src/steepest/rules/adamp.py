@@ -113,6 +113,7 @@ class AdamP(Optimizer):
     foreach: bool | None = fields.foreach()
     capturable: bool = fields.capturable()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(adamp, "per_tensor", MOMENTS)
     vector = Rule(adamp_vector, "pointwise", MOMENTS)
@@ -155,6 +156,7 @@ class SGDP(Optimizer):
     maximize: bool = fields.maximize()
     foreach: bool | None = fields.foreach()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
 
     rule = Rule(sgdp, "per_tensor", (BUFFER,))
     vector = Rule(sgdp_vector, "pointwise", (BUFFER,))

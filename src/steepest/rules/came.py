@@ -81,6 +81,7 @@ class CAME(Optimizer):
     foreach: bool | None = fields.foreach()
     maximize: bool = fields.maximize()
     differentiable: bool = fields.differentiable()
+    fused: bool | None = fields.fused()
     decoupled_weight_decay: bool = fields.decoupled_weight_decay(default=True)
     lr_in_decay: bool = fields.lr_in_decay()
 

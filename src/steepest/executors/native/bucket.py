@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from ... import codecs
 from ...rule import Program
-from ...trace import RuleError, Trace, trace, with_count
+from ...trace import RuleError, trace, with_count
 from ...versions import distinct_versions
 from ..base import ActiveParams, UnsupportedError
 from ..memory import Memory, copied_like, same_layout
-from ..phases import has_known_extents
+from ..phases import refused_sums
 from ..slots import parts_of, plain_dtypes
 from .accessors import DTYPES, FLOATS, Slot
 from .compiler import find_compiler
@@ -36,8 +37,13 @@ REASONS = {
     5: "has gaps in its memory",
     6: "shares memory with a parameter or its state",
     7: "has no memory of its own",
+    8: "is no matrix, or a complex one",
+    9: f"has rows that are no multiple of {codecs.BLOCK} long, the blocks in which its codes are kept",
 }
-"""Reasons by the code that launch.c returns for a tensor that it cannot run."""
+"""Reasons by the code that launch.c returns for a tensor that it cannot run; see item.c."""
+
+PLACE = 16
+"""Factor of the tensor's place in what launch.c returns."""
 
 COUNTED = (torch.float32, torch.float64)
 """The dtypes of step counts and scalar state, which launch.c reads and writes."""
@@ -50,28 +56,23 @@ MENDED = {3, 5, 6}
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """Make the kernel of a program for these dtypes of tensors (p, g, stored state) and counters, only once."""
     traced = trace(program, numbers)
-    if refusal := _unknown_extents(traced):
-        raise UnsupportedError(refusal)
+    if refusal := refused_sums(traced):
+        raise UnsupportedError(f"the native executor {refusal}")
     parts = parts_of(program, traced, dtypes, Slot)
     return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
 
 
-def _unknown_extents(traced: Trace) -> str:
-    return (
-        "" if has_known_extents(traced) else "the native executor knows elements and whole tensors, no rows or columns"
-    )
-
-
 @cache
-def unknown_extents(program: Program, numbers: tuple[str, ...]) -> str:
+def unknown_sums(program: Program, numbers: tuple[str, ...]) -> str:
     """Return why the kernel's loops cannot run a program; empty if they can.
 
     It is empty too for a rule with a mistake in it, about which the first step teaches.
     """
     try:
-        return _unknown_extents(trace(program, numbers))
+        refusal = refused_sums(trace(program, numbers))
     except RuleError:
         return ""
+    return f"the native executor {refusal}" if refusal else ""
 
 
 def kernel_like(program: Program, numbers: tuple[str, ...], p: Tensor, is_fused: bool) -> Kernel:
@@ -114,11 +115,12 @@ class KernelBucket:
         keys = ["p", "g", *(s.name for s in program.stored), *(s.name for s in program.counted.values())]
         self._keys = list(map(sys.intern, keys))
         self._items = ctypes.create_string_buffer(max(1, len(params) * self.library.item_size))
-        self._changed = ctypes.c_int64(1)
+        self._changed, self._needed = ctypes.c_int64(1), ctypes.c_int64(0)
         self._before = ctypes.byref(interpreter()), self._items, len(params)
         names = (ctypes.c_void_p * len(keys))(*map(id, self._keys))
         written = ctypes.create_string_buffer(self.library.written_size(len(params)))
-        self._after = names, ctypes.byref(self._changed), (ctypes.c_int64 * len(streams))(*streams), written
+        streamed = (ctypes.c_int64 * len(streams))(*streams)
+        self._after = names, ctypes.byref(self._changed), streamed, written, ctypes.byref(self._needed)
         self._numbers = (ctypes.c_double * max(1, len(self.kernel.numbers)))()
         self._scratch: Any = (ctypes.c_double * 0)()
         self._blocks = 0
@@ -152,11 +154,11 @@ class KernelBucket:
 
     @property
     def _answer(self) -> int:
-        return (-1 - self._blocks) % 8
+        return (-1 - self._blocks) % PLACE
 
     def _reason(self) -> str:
         index, place = divmod(-1 - self._blocks, 1024)
-        name = (*self._keys[: len(self.kernel.slots)], "step count or scalar state")[place // 8]
+        name = (*self._keys[: len(self.kernel.slots)], "step count or scalar state")[place // PLACE]
         shape = tuple(self.params[index].shape)
         return f"{name} of the parameter of shape {shape} {REASONS[self._answer]}"
 
@@ -167,7 +169,7 @@ class KernelBucket:
 
     def _load_copies(self) -> int:
         """Copy tensors whose layout has gaps or is not their parameter's, and gradients that the step would write."""
-        params = [self._fitted(p, p) for p in self.params]
+        params = [self._fitted(p, p if self.kernel.view == "elements" else _row_major(p)) for p in self.params]
         written = Memory((*self.params, *(held[s.name] for s in self.program.stored for held in self.states)))
         pairs = zip(self._grads, params, strict=True)
         self._grads = [g if same_layout(g, p) and not written.holds(g) else copied_like(g, p) for g, p in pairs]
@@ -199,9 +201,8 @@ class KernelBucket:
         kernel = self.kernel
         self._numbers[:] = [numbers[name] for name in kernel.numbers] or [0.0]
         count = len(self.params)
-        needed = count * (kernel.constants + kernel.reductions + 1) + self._blocks * kernel.sums
-        if len(self._scratch) < needed:
-            self._scratch = (ctypes.c_double * needed)()
+        if len(self._scratch) < self._needed.value:
+            self._scratch = (ctypes.c_double * self._needed.value)()
         arguments = self._numbers, self._scratch, parallel(), THREADS.count()
         for original, copy in self._copies:
             copy.copy_(original)
@@ -211,6 +212,11 @@ class KernelBucket:
         for original, copy in self._copies:
             original.copy_(copy)
         self._copies = []
+
+
+def _row_major(p: Tensor) -> Tensor:
+    """Return ``p`` itself, or room of its shape, if its rows do not lie one after the other."""
+    return p if p.is_contiguous() else torch.empty(p.shape, dtype=p.dtype)
 
 
 def _refuse_views(tensors: list[Tensor]) -> None:

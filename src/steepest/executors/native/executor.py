@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from ...group import GroupSpec
-from ...kinds import KINDS
 from ...rule import PLANNED_KINDS
 from ...transforms.unscale import GRAD_SCALE
 from ..base import PLAIN_TYPES, ActiveParams, Executor, UnsupportedError, suits_planned
@@ -23,16 +22,13 @@ if TYPE_CHECKING:
 
 def refusal(spec: GroupSpec) -> str:
     """Return why the executor cannot run a group, as far as the group's options say; empty if it can."""
-    from ..phases import EXTENTS
     from .bucket import check_machine
 
     params, fn = spec.options["params"], spec.rule.fn.__name__
     devices = {p.device.type for p in params}
     if spec.options.get("fused") and "meta" in devices:
         return ""  # a model may be made there, and its parameters put somewhere before the first step
-    if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
-        return f"`fused=True` cannot run {fn}, which keeps {' and '.join(strange)}; leave fused=None"
-    if spec.kind == "per_tensor" and (reason := _unknown_extents(spec)):
+    if spec.kind == "per_tensor" and (reason := _unknown_sums(spec)):
         return f"`fused=True` cannot run {fn}: {reason}; leave fused=None"
     if other := sorted(devices - {"cpu"}):
         return f"`fused=True` runs on the CPU, and there are parameters on {', '.join(other)}"
@@ -45,11 +41,12 @@ def refusal(spec: GroupSpec) -> str:
     return ""
 
 
-def _unknown_extents(spec: GroupSpec) -> str:
+def _unknown_sums(spec: GroupSpec) -> str:
     """Return why the loops cannot run the rule in its transforms."""
-    from .bucket import unknown_extents
+    from .bucket import unknown_sums
 
-    return unknown_extents(spec.program(), (*spec.numbers, "t", GRAD_SCALE))
+    numbers = (*spec.numbers, "t", GRAD_SCALE)
+    return next(filter(None, (unknown_sums(program, numbers) for program in spec.programs())), "")
 
 
 def _make_buckets(live: ActiveParams) -> Iterator[KernelBucket]:

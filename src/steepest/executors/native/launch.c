@@ -1,25 +1,6 @@
 /* The part of every kernel that no rule changes: it reads tensors' addresses, spreads blocks over threads and runs the
    generated functions. Python calls `steepest_load` (holding the interpreter's lock), then `steepest_run` (without). */
 
-#include <stdlib.h>
-
-typedef void Object;
-
-/* DLPack's description of a tensor; see the DLPack specification, 1.x. */
-typedef struct {
-  void *data;
-  int32_t device_type, device_id, ndim;
-  uint8_t code, bits;
-  uint16_t lanes;
-  int64_t *shape, *strides;
-  uint64_t byte_offset;
-} View;
-
-/* Less work than FEW_BLOCKS stays on the calling thread: waking the others would cost more than they help. */
-enum { FEW_BLOCKS = 128, MOST_BLOCKS = 256 };
-
-enum { CPU = 1, FLOAT = 2, BFLOAT = 4, COMPLEX = 5 };
-
 /* What the interpreter lends: functions of Python's stable interface and of torch's DLPack exchange interface. */
 typedef struct {
   Object *(*list_item)(Object *, ptrdiff_t);
@@ -34,16 +15,6 @@ typedef struct {
 /* What torch's OpenMP library lends, or null: then all runs on the calling thread. */
 typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
 
-/* One parameter: addresses of p, g and its state, and of its counters, the Python objects that they were read from, and
-   its place among all blocks, its stream of random bits, and the place of its first element in the stream. */
-typedef struct {
-  char *data[SLOTS];
-  char *counters[COUNTERS + 1];
-  Object *objects[SLOTS + COUNTERS];
-  int64_t size, first_block, row, first;
-  uint32_t stream;
-} Item;
-
 /* What the kernel writes, in order of address: a range of bytes for each tensor, and the item that it belongs to. */
 typedef struct {
   uintptr_t low, high;
@@ -55,53 +26,11 @@ typedef struct {
   Range range[];
 } Written;
 
-/* The generated functions. */
-static void host(const double *numbers, const double *counters, double *constants, double *fresh);
-static void reduce(int phase, const Item *item, const double *constants, const double *reduced, int64_t low,
-                   int64_t high, double *sums);
-static void combine(int phase, const Item *item, const double *constants, const double *sums, double *reduced);
-static void update(const Item *item, const double *constants, const double *reduced, int64_t low, int64_t high);
-
-/* Why a tensor cannot be run as it is. */
-enum { FITS = 0, OTHER_TYPE = 1, OTHER_DTYPE = 2, OTHER_LAYOUT = 3, MISSING = 4, NOT_DENSE = 5, SHARED = 6, NO_MEMORY = 7 };
-
-static int64_t size_of(const View *x) {
-  int64_t size = 1;
-  for (int d = 0; d < x->ndim; d++) size *= x->shape[d];
-  return size;
-}
-
-static int is_dense(const View *x) {
-  int64_t expected = 1;
-  int d;
-  if (!size_of(x)) return 1;
-  for (d = x->ndim - 1; d >= 0 && (x->shape[d] == 1 || x->strides[d] == expected); d--) expected *= x->shape[d];
-  if (d < 0) return 1;
-  /* Not row-major: dense all the same if some order of the dimensions fills the memory without a gap. */
-  uint64_t used = 0;
-  expected = 1;
-  for (int round = 0; round < x->ndim; round++) {
-    int found = -1;
-    for (d = 0; d < x->ndim && d < 64; d++)
-      if (!(used >> d & 1) && (x->shape[d] == 1 || x->strides[d] == expected)) found = d;
-    if (found < 0) return 0;
-    used |= (uint64_t)1 << found;
-    expected *= x->shape[found];
-  }
-  return 1;
-}
-
-static int same_layout(const View *x, const View *y) {
-  if (x->ndim != y->ndim || (x->code == COMPLEX) != (y->code == COMPLEX)) return 0;
-  for (int d = 0; d < x->ndim; d++)
-    if (x->shape[d] != y->shape[d] || (x->shape[d] != 1 && x->strides[d] != y->strides[d])) return 0;
-  return 1;
-}
-
-/* Whether a tensor is laid out as its slot wants it: as the parameter, one number, or one number for each block. */
+/* Whether a tensor is laid out as its slot wants it: as the parameter, one number for each block, or numbers of a line. */
 static int fits(int layout, const View *p, const View *x) {
   if (layout == LIKE) return same_layout(p, x);
-  if (layout == NUMBER) return size_of(x) == 1;
+  if (layout == TENSOR) return size_of(x) == 1;
+  if (layout != BLOCKS) return fits_line(layout, p, x);
   return size_of(x) == (size_of(p) + STORAGE_BLOCK - 1) / STORAGE_BLOCK && x->ndim == 1 && (x->shape[0] < 2 || x->strides[0] == 1);
 }
 
@@ -153,24 +82,25 @@ static int load_item(const Interpreter *python, Object *p, Object *g, Object *he
     View view;
     Object *x = s == 0 ? p : s == 1 ? g : python->dict_item(held, names[s]);
     int answer = view_of(python, x, &DTYPES[s], &view);
-    if (answer) return answer + 8 * s;
+    if (answer) return answer + REASONS * s;
     if (s == 0) {
       first = view;
       if (!is_dense(&view)) return NOT_DENSE;
       item->size = size_of(&view) * (view.code == COMPLEX ? 2 : 1);
+      if ((answer = see(item, &view))) return answer;
     } else if (!fits(LAYOUTS[s], &first, &view)) {
-      return OTHER_LAYOUT + 8 * s;
+      return OTHER_LAYOUT + REASONS * s;
     }
     if (s == 1) item->data[s] = view.data;
     else note(item, s, x, &item->data[s], &view, changed);
   }
   const int answer = load_counters(python, held, names, item, changed);
-  return answer ? answer + 8 * SLOTS : FITS;
+  return answer ? answer + REASONS * SLOTS : FITS;
 }
 
 static Range range_of(const Item *item, int64_t index, int s) {
   const int64_t blocks = (item->size + STORAGE_BLOCK - 1) / STORAGE_BLOCK;
-  const int64_t numbers = LAYOUTS[s] == LIKE ? item->size : LAYOUTS[s] == NUMBER ? 1 : blocks;
+  const int64_t numbers = LAYOUTS[s] == LIKE ? item->size : LAYOUTS[s] == BLOCKS ? blocks : numbers_of(LAYOUTS[s], item);
   const uintptr_t low = (uintptr_t)item->data[s];
   return (Range){low, low + (uintptr_t)numbers * (DTYPES[s].bits / 8), index};
 }
@@ -205,13 +135,15 @@ static int is_written(const Item *item, const Written *written) {
 }
 
 /* Read the addresses of all parameters, gradients and state. Returns the number of blocks, or -1 - (index * 1024 +
-   reason + 8 * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
+   reason + REASONS * slot) of the first tensor that does not fit. `changed` becomes nonzero if a parameter or its state is
    another object, or lies elsewhere, than last time: then `written` is listed anew. `streams` are the parameters'
-   streams of random bits, with the block of the stream that each starts at in their upper halves. */
+   streams of random bits, with the block of the stream that each starts at in their upper halves. `needed` becomes the
+   number of doubles that `steepest_run` needs. */
 int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Object *params, Object *grads,
                       Object *states, Object *const *names, int64_t *changed, const int64_t *streams,
-                      Written *written) {
+                      Written *written, int64_t *needed) {
   int64_t blocks = 0;
+  *needed = count * (CONSTANTS + REDUCTIONS + 1);
   for (int64_t i = 0; i < count; i++) {
     const int answer = load_item(python, python->list_item(params, i), python->list_item(grads, i),
                                  python->list_item(states, i), names, &items[i], changed);
@@ -219,12 +151,13 @@ int64_t steepest_load(const Interpreter *python, Item *items, int64_t count, Obj
     items[i].first_block = blocks;
     items[i].stream = (uint32_t)streams[i];
     items[i].first = (streams[i] >> 32) * STORAGE_BLOCK;
-    blocks += (items[i].size + BLOCK - 1) / BLOCK;
+    blocks += blocks_of(&items[i]);
+    *needed += blocks_of(&items[i]) * SUMS + items[i].seen.room;
   }
   const int64_t answer = *changed ? list_written(items, count, written) : 0;
   if (answer) return answer;
   for (int64_t i = 0; i < count; i++)
-    if (items[i].size && is_written(&items[i], written)) return -1 - (i * 1024 + SHARED + 8);
+    if (items[i].size && is_written(&items[i], written)) return -1 - (i * 1024 + SHARED + REASONS);
   return blocks;
 }
 
@@ -276,19 +209,11 @@ static const Item *item_of(const Work *work, int64_t block) {
 static void run_blocks(const Work *work, int64_t block, int64_t end) {
   for (const Item *item = item_of(work, block); block < end; item++) {
     if (!item->size) continue;
-    const int64_t from = block - item->first_block, most = (item->size + BLOCK - 1) / BLOCK;
+    const int64_t from = block - item->first_block, most = blocks_of(item);
     const int64_t to = end - item->first_block < most ? end - item->first_block : most;
     const double *constants = work->rows + item->row * CONSTANTS;
     double *reduced = work->reduced + (item - work->items) * (REDUCTIONS + 1);
-    const int64_t high = to * BLOCK < item->size ? to * BLOCK : item->size;
-    if (work->phase == PHASES) {
-      update(item, constants, reduced, from * BLOCK, high);
-    } else {
-      for (int64_t b = from; b < to; b++) {
-        const int64_t last = (b + 1) * BLOCK < item->size ? (b + 1) * BLOCK : item->size;
-        reduce(work->phase, item, constants, reduced, b * BLOCK, last, work->partial + (item->first_block + b) * SUMS);
-      }
-    }
+    run_part(work->phase, item, constants, reduced, from, to, work->partial + item->first_block * SUMS);
     block = item->first_block + to;
   }
 }
@@ -303,36 +228,51 @@ static void share(void *argument) {
   }
 }
 
-/* Add the blocks' partial sums in their order, then compute what depends on them alone. */
-static void finish_phase(Work *work) {
-  for (int64_t i = 0; i < work->count && REDUCTIONS; i++) {
-    const Item *item = &work->items[i];
-    double sums[SUMS + 1] = {0};
-    const int64_t last = item->first_block + (item->size + BLOCK - 1) / BLOCK;
-    for (int64_t block = item->first_block; block < last && work->phase > 0; block++)
-      for (int s = 0; s < SUMS; s++) sums[s] += work->partial[block * SUMS + s];
-    combine(work->phase, item, work->rows + item->row * CONSTANTS, sums, work->reduced + i * (REDUCTIONS + 1));
-  }
+/* Add the blocks' partial sums of a parameter in their order, then compute what depends on them only. */
+static void finish_item(const Work *work, int64_t i) {
+  const Item *item = &work->items[i];
+  double sums[SUMS + 1] = {0};
+  const int64_t last = item->first_block + blocks_of(item);
+  for (int64_t block = item->first_block; block < last && work->phase > 0; block++)
+    for (int s = 0; s < SUMS; s++) sums[s] += work->partial[block * SUMS + s];
+  combine(work->phase, item, work->rows + item->row * CONSTANTS, sums, work->reduced + i * (REDUCTIONS + 1));
 }
+
+/* Threads take parameters until none is left. */
+static void share_items(void *argument) {
+  Work *work = argument;
+  for (int64_t i; (i = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->count;) finish_item(work, i);
+}
+
+/* Less work than FEW_ELEMENTS stays on the calling thread: waking the others would cost more than they help. */
+enum { FEW_ELEMENTS = 1 << 17, MOST_ELEMENTS = 1 << 18 };
 
 /* How many blocks a thread takes at a time: an equal share, so that each processor meets the same memory at every step,
    but no more than balances the threads' speeds over a large problem. */
-static int64_t stride_of(int64_t blocks, int threads) {
+static int64_t stride_of(int64_t blocks, int64_t size, int threads) {
   const int64_t share_of_one = (blocks + threads - 1) / threads;
-  return share_of_one < MOST_BLOCKS ? share_of_one : MOST_BLOCKS;
+  const int64_t most = size > MOST_ELEMENTS ? (int64_t)((double)MOST_ELEMENTS * (double)blocks / (double)size) : blocks;
+  return share_of_one < most ? share_of_one : most > 0 ? most : 1;
 }
 
-/* One step of all parameters. `scratch` holds count rows of CONSTANTS, count of REDUCTIONS + 1, blocks of SUMS. */
+/* One step of all parameters. `scratch` holds count rows of CONSTANTS, count of REDUCTIONS + 1, blocks of SUMS, and then
+   the parameters' rooms. */
 void steepest_run(Item *items, int64_t count, int64_t blocks, const double *numbers, double *scratch, Parallel parallel,
                   int threads) {
-  double *reduced = scratch + count * CONSTANTS;
-  const int alone = blocks < FEW_BLOCKS || threads < 2 || !parallel;
-  Work work = {items, count, blocks, stride_of(blocks, threads), 0, scratch, reduced + count * (REDUCTIONS + 1), reduced, 0};
+  double *reduced = scratch + count * CONSTANTS, *partial = reduced + count * (REDUCTIONS + 1);
+  double *room = partial + blocks * SUMS;
+  int64_t size = 0;
+  for (int64_t i = 0; i < count; size += items[i].size, room += items[i].seen.room, i++) items[i].room = room;
+  const int alone = size < FEW_ELEMENTS || threads < 2 || !parallel;
+  Work work = {items, count, blocks, stride_of(blocks, size, threads), 0, scratch, partial, reduced, 0};
   count_steps(items, count, numbers, scratch);
   for (work.phase = 0; work.phase < PHASES;) {
-    finish_phase(&work);
+    work.next = 0;
+    if (NUMBERS && SHARES_NUMBERS && !alone) parallel(share_items, &work, (unsigned)threads, 0);
+    else if (NUMBERS) share_items(&work);
     work.phase++;
     work.next = 0;
+    if (work.phase < PHASES && !(ADDING >> work.phase & 1)) continue; /* sums of numbers only */
     if (!alone) parallel(share, &work, (unsigned)threads, 0);
     else if (blocks) run_blocks(&work, 0, blocks);
   }

@@ -55,7 +55,7 @@ class Library:
         self.load = _prototype(
             holding.steepest_load,
             number,
-            [pointer, pointer, number, objects, objects, objects, pointer, pointer, pointer, pointer],
+            [pointer, pointer, number, objects, objects, objects, *(pointer,) * 5],
         )
         self.run = _prototype(
             releasing.steepest_run, None, [pointer, number, number, pointer, pointer, pointer, ctypes.c_int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -18,12 +18,16 @@ from ...views import compute_dtype
 from ..base import ActiveParams, Batch, UnsupportedError
 from ..memory import copied_like, same_layout
 from ..partition import BatchBucket, StepCounters, kinds
-from ..phases import has_known_extents
+from ..phases import refused_sums, view_of
 from ..slots import Slot, parts_of, plain_dtypes
 from .count import FUNCTION, LANES
 from .counters import DeviceCounters, HostCounters
-from .emit import TILE, Kernel, emit, unknown_words
+from .elements import CODED_BLOCK
+from .emit import emit
+from .kernel import Kernel
+from .layouts import Layout
 from .library import launch
+from .spelling import unknown_words
 from .tables import Addresses, Constants, Tables, is_capturing
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -40,8 +44,10 @@ def unsupported_program(program: Program, numbers: tuple[str, ...], real: torch.
         traced = trace(program, numbers)
     except RuleError:
         return ""
-    if not has_known_extents(traced):
-        return "the Triton executor knows elements and whole tensors, no rows or columns"
+    if refusal := refused_sums(traced):
+        return f"the Triton executor {refusal}"
+    if view_of(traced) != "elements" and any(codec.stochastic for codec in program.storage.values()):
+        return "the Triton executor rounds nothing stochastically beside sums of rows or columns"
     words = ", ".join(unknown_words(traced, real))
     return f"the Triton executor does not have {words} yet" if words else ""
 
@@ -96,7 +102,7 @@ class Launcher:
     def __post_init__(self) -> None:
         """Keep nothing yet."""
         elements = [place for place, slot in enumerate(self.kernel.slots) if slot.layout == "like"]
-        self._tables, self._rounded, self._doubles = Tables(self.kernel.block, elements), Constants(), Constants()
+        self._tables, self._rounded, self._doubles = Tables(self.kernel.layout, elements), Constants(), Constants()
         self._room: dict[str, Any] = {}
 
     def run(self, batch: Batch, counters: Any) -> dict[str, list[float]]:
@@ -116,12 +122,13 @@ class Launcher:
 
     def _launch(self, batch: Batch, rows: list[int], constants: tuple[Tensor, Tensor]) -> None:
         """Run all launches, given the row of constants of each parameter."""
-        table, owners = self._tables.of(batch.slots, rows, batch.streams)
-        room = self._room_for(len(rows), len(owners), table.device)
+        tables = self._tables
+        table = tables.of(batch.slots, rows, batch.streams)
+        room, fixed = self._room_for(len(rows), table.device), tables.fixed
         for each in self.kernel.launches:
-            if programs := len(owners if each.is_tiled else rows):
-                arguments = (table, owners, *constants, *room)
-                launch(self.kernel, each.function, programs, arguments, IS_ALIGNED=self._tables.is_aligned)
+            owners = tables.owners[each.grid]
+            if len(owners):
+                launch(self.kernel, each.function, len(owners), (table, owners, *constants, *room), **fixed)
 
     def _constants(
         self, rows: list[tuple[float, ...]], steps: list[float], device: torch.device
@@ -134,13 +141,17 @@ class Launcher:
         wide = [(*row, t) for row, t in zip(filled, steps, strict=True)] if self.kernel.is_counted else filled
         return rounded, self._doubles.of(wide, torch.float64, device)
 
-    def _room_for(self, params: int, tiles: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return room for the sums of each tile and the numbers of each parameter, in double."""
-        sizes = {"sums": tiles * self.kernel.sums, "reduced": params * self.kernel.reductions}
+    def _room_for(self, params: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Return room for the sums of each tile, the numbers of each parameter and those of its lines, in double."""
+        sizes = {
+            "sums": len(self._tables.owners["tiles"]) * self.kernel.sums,
+            "reduced": params * self.kernel.reductions,
+            "room": self._tables.space,
+        }
         for name, size in sizes.items():
             if name not in self._room or self._room[name].numel() < size:
                 self._room[name] = torch.empty(max(1, size), dtype=torch.float64, device=device)
-        return self._room["sums"], self._room["reduced"]
+        return tuple(self._room[name] for name in sizes)
 
 
 @dataclass(eq=False)
@@ -181,18 +192,33 @@ class DeviceLauncher(Launcher):
         return self._room["constants"], self._room["doubles"]
 
 
-FITS: dict[str, Callable[[Tensor, Tensor], bool]] = {
-    "like": lambda x, p: x.shape == p.shape and same_layout(x, p),
-    "number": lambda x, p: x.numel() == 1,
-    "blocks": lambda x, p: x.shape == (-(-p.numel() // TILE),) and x.is_contiguous(),
-}
-"""Functions that tell whether a tensor of a parameter is laid out as its slot wants it."""
+def _fits(layout: Layout, slot: Slot, x: Tensor, p: Tensor) -> bool:
+    """Return whether a tensor of a parameter is laid out as its slot wants it."""
+    if slot.layout == "like":
+        return x.shape == p.shape and same_layout(x, p)
+    if slot.layout == "tensor":
+        return x.numel() == 1
+    expected = (-(-p.numel() // CODED_BLOCK),) if slot.layout == "blocks" else layout.shape_of(slot.layout, p.shape)
+    return tuple(x.shape) == tuple(expected) and x.is_contiguous()
 
 
 def _fitted(g: Tensor, p: Tensor) -> Tensor:
     """Return a gradient in the layout of its parameter, and not as a negated view."""
     g = g.resolve_neg()
     return g if same_layout(g, p) else copied_like(g, p)
+
+
+def _in_rows(batch: Batch, like: Iterable[str]) -> tuple[Batch, list[tuple[Tensor, Tensor]]]:
+    """Return a batch whose parameters are contiguous, with their state named in ``like``, and the pairs of copies."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def contiguous(tensors: list[Tensor]) -> list[Tensor]:
+        made = list(map(Tensor.contiguous, tensors))
+        pairs.extend((x, copy) for x, copy in zip(tensors, made, strict=True) if copy is not x)
+        return made
+
+    state = {name: contiguous(held) if name in like else held for name, held in batch.state.items()}
+    return replace(batch, params=contiguous(batch.params), state=state), pairs
 
 
 @dataclass(eq=False)
@@ -211,11 +237,15 @@ class LaunchBucket(BatchBucket):
         written = self._written()
         if any(map(Tensor.is_neg, written)) or any(map(Tensor.is_conj, written)):
             return "a parameter or its state is a negated or conjugate view; give resolve_neg().resolve_conj()"
-        fits = {slot.name: FITS[slot.layout] for slot in self.kernel.slots[2:]}
+        layout = self.kernel.layout
         for p, held in zip(self.params, self.states, strict=True):
-            if not same_layout(p, p) or not all(fit(held[name], p) for name, fit in fits.items()):
-                shape = tuple(p.shape)
-                return f"the parameter of shape {shape} or its state has gaps in its memory; give contiguous()"
+            named = f"the parameter of shape {tuple(p.shape)}"
+            if not layout.takes(p):
+                return f"{named} is no matrix, or a complex one"
+            if not same_layout(p, p) or not all(
+                _fits(layout, slot, held[slot.name], p) for slot in self.kernel.slots[2:]
+            ):
+                return f"{named} or its state has gaps in its memory; give contiguous()"
         return ""
 
     def _elsewhere(self) -> str:
@@ -245,8 +275,12 @@ class LaunchBucket(BatchBucket):
             )
         self.counters.advance()
         batch = self._batch(numbers)
+        like = [slot.name for slot in self.kernel.slots[2:] if slot.layout == "like"]
+        batch, copies = _in_rows(batch, like) if self.kernel.layout.wants_rows else (batch, [])
         fitted = [_fitted(g, p) for g, p in zip(batch.grads, batch.params, strict=True)]
         self.counters.store(self.run(replace(batch, grads=fitted), self.counters))
+        for original, copy in copies:
+            original.copy_(copy)
         increment_version(self._written())
 
 

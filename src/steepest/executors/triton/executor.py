@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...group import GroupSpec
-from ...kinds import KINDS
 from ...transforms.unscale import GRAD_SCALE
 from ...views import compute_dtype
 from .. import torch_fused
@@ -46,7 +45,6 @@ def refusal(spec: GroupSpec) -> str:
 
 def unsupported(spec: GroupSpec) -> str:
     """Return why the group's programs have no kernels; empty if they have."""
-    from ..phases import EXTENTS
     from .bucket import unsupported_program
 
     params = spec.options["params"]
@@ -54,8 +52,6 @@ def unsupported(spec: GroupSpec) -> str:
         return f"{spec.rule.fn.__name__} renews shared numbers on the host, for which capturable=True does not wait"
     if other := sorted({t.__name__ for t in map(type, params)} - {t.__name__ for t in PLAIN_TYPES}):
         return f"the Triton executor runs only plain tensors and parameters, not {', '.join(other)}"
-    if strange := [KINDS[s.kind].words for s in spec.rule.state if KINDS[s.kind].extent not in EXTENTS]:
-        return f"the Triton executor knows elements and whole tensors, and the rule keeps {' and '.join(strange)}"
     numbers = (*spec.numbers, "t", GRAD_SCALE)
     programs = dict.fromkeys((spec.program(p), compute_dtype(p.dtype.to_real())) for p in params)
     return next(filter(None, (unsupported_program(program, numbers, real) for program, real in programs)), "")

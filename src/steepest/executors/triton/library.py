@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..base import UnsupportedError
-from .emit import Kernel
+from .kernel import Kernel
 
 OLDEST = (3, 7)
 """Oldest version of Triton that is taken, as major and minor number. The tests ran with 3.7.1."""
@@ -61,7 +61,7 @@ def loaded(source: str) -> Mapping[str, Any]:
     return namespace
 
 
-def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Any], **fixed: bool) -> None:
+def launch(kernel: Kernel, function: str, programs: int, arguments: Sequence[Any], **fixed: int) -> None:
     """Run ``programs`` of a kernel's function on the device of its arguments and its current stream.
 
     The function is compiled for each value of the ``fixed`` arguments.

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from .layouts import Layout
+
 ALIGNMENT = 16
 """Bytes of the longest load of one thread: addresses that are multiples of it are loaded in few long words."""
-
-COLUMNS = ("size", "first", "own", "stream")
-"""Columns of the table of parameters after the addresses: the number of elements, the number of the first tile, the row
-of constants, the stream of random bits (with the block at which a part starts in its upper half)."""
-
 
 _captured: list[Tensor] = []
 """Pinned memory that graphs read when they are replayed, for as long as the process runs."""
@@ -39,45 +35,59 @@ def uploaded(x: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(eq=False)
 class Tables:
-    """The table of parameters and the table of tiles of one launch.
+    """The table of parameters, and for each kind of program the parameter that it belongs to.
 
     Attributes:
-        block: the number of elements of a tile.
+        layout: how parameters are cut into programs.
         places: the places of the addresses that tiles of elements are loaded from, among all addresses of a row.
+        owners: the place of its parameter by the number of a program, for each kind of program; see `Launch.grid`.
     """
 
-    block: int
+    layout: Layout
     places: Sequence[int]
+    owners: dict[str, Tensor] = field(default_factory=dict)
+    _shapes: list[torch.Size] = field(default_factory=list)
+    _columns: Sequence[Sequence[int]] = ()
     _rows: list[tuple[int, ...]] = field(default_factory=list)
     _table: Any = None
-    _owners: Any = None
 
-    def of(self, slots: list[list[Tensor]], rows: Sequence[int], streams: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the table of parameters and the table of tiles.
-
-        A parameter's row has the addresses of its tensors and `COLUMNS`. A tile's entry is the place of its parameter.
+    def of(self, slots: list[list[Tensor]], rows: Sequence[int], streams: Sequence[int]) -> Tensor:
+        """Return the table of parameters: a row for each, with the addresses of its tensors and then `Layout.columns`.
 
         Args:
             slots: a list of tensors for each address, with the parameters themselves first.
             rows: the row of constants of each parameter.
             streams: the stream of random bits of each parameter.
         """
-        sizes = list(map(Tensor.numel, slots[0]))
-        tiles = [-(-size // self.block) for size in sizes]
-        first = accumulate(tiles, initial=0)
-        columns = [list(map(Tensor.data_ptr, slot)) for slot in slots]
-        made = list(zip(*columns, sizes, first, rows, streams, strict=False))
+        shapes, device = [p.shape for p in slots[0]], slots[0][0].device
+        if shapes != self._shapes:
+            self._shapes, self._rows = shapes, []
+            programs, self._columns = self.layout.of(shapes)
+            self.owners = {grid: uploaded(_owners(counts), device) for grid, counts in programs.items()}
+        addresses = [list(map(Tensor.data_ptr, slot)) for slot in slots]
+        made = list(zip(*addresses, rows, streams, *self._columns, strict=True))
         if made != self._rows:
-            device = slots[0][0].device
             self._rows, self._table = made, uploaded(torch.tensor(made, dtype=torch.int64, device="cpu"), device)
-            places = torch.arange(len(tiles), dtype=torch.int32, device="cpu")
-            self._owners = uploaded(places.repeat_interleave(torch.tensor(tiles, device="cpu")), device)
-        return self._table, self._owners
+        return cast(Tensor, self._table)
 
     @property
-    def is_aligned(self) -> bool:
-        """True if all addresses of elements, not those of single numbers, are multiples of `ALIGNMENT` bytes."""
-        return all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
+    def fixed(self) -> dict[str, int]:
+        """The constants that launches over these tensors are compiled with.
+
+        ``IS_ALIGNED`` says whether all addresses of elements, not of single numbers, are multiples of `ALIGNMENT`.
+        """
+        is_aligned = all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
+        return self.layout.fixed(self._shapes, is_aligned=is_aligned)
+
+    @property
+    def space(self) -> int:
+        """The number of doubles that the lines of all parameters need."""
+        return self.layout.space(self._shapes)
+
+
+def _owners(counts: Sequence[int]) -> Tensor:
+    places = torch.arange(len(counts), dtype=torch.int32, device="cpu")
+    return places.repeat_interleave(torch.tensor(counts, device="cpu"))
 
 
 @dataclass(eq=False)
