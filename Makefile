@@ -73,7 +73,7 @@ $(ADAPTERS)/.installed: pyproject.toml constraints.txt $(STAMP)
 
 # Next to torch and not into its environment: torch would import it, and no other test may need it.
 gpu-test: $(GPU)/.installed
-	PYTHONPATH=$(GPU) $(BIN)/python -m pytest tests/gpu
+	STEEPEST_GPU=1 PYTHONPATH=$(GPU) $(BIN)/python -m pytest tests/gpu
 
 $(GPU)/.installed: constraints.txt $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(GPU) triton

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases import Options, buckets_of, label, spec_of
+from cases import Options, buckets_of, is_full, label, spec_of
 from steepest import Optimizer
 from steepest.executors import choose
 from steepest.executors.base import suits_planned
@@ -24,6 +25,17 @@ from steepest.executors.triton.layouts import Tiling
 from steepest.group import GroupSpec
 from test_executors import ROWS
 from test_storage import CODABLE, lively
+
+WANTED = "STEEPEST_GPU"
+"""Variable with which `make gpu-test` asks for what takes minutes."""
+
+
+def triton_if_wanted() -> Any:
+    """Triton, for a module of `make gpu-test`. Other runs skip it, also where torch has brought Triton along."""
+    if not (os.environ.get(WANTED) or is_full()):
+        pytest.skip("a test of make gpu-test", allow_module_level=True)
+    return pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 

@@ -11,9 +11,9 @@ from cases import Options
 from steepest import Optimizer
 from steepest.executors.triton.kernel import Kernel
 
-from .support import CODED, ROWS_OF_DTYPES, amd, coded_kernel_of, compiled, kernel_of
+from .support import CODED, ROWS_OF_DTYPES, amd, coded_kernel_of, compiled, kernel_of, triton_if_wanted
 
-pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+triton_if_wanted()
 
 LOOSE = r"\b(contract|fast|afn|arcp|reassoc|nnan|ninf|nsz)\b|llvm\.(fma|fmuladd)\b|__ocml"
 """Permissions to round otherwise than IEEE 754, contracted operations, functions of AMD's library, in LLVM's text."""

@@ -33,9 +33,10 @@ from .support import (
     read_as_bfloat16,
     rounded_to_bfloat16,
     triton_for_fused,
+    triton_if_wanted,
 )
 
-pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+triton_if_wanted()
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=[str(dtype).removeprefix("torch.") for dtype in DTYPES])
 

@@ -15,9 +15,9 @@ from steepest import Optimizer
 from steepest.executors.triton import library, tables
 from steepest.executors.triton.elements import BLOCK
 
-from .support import fixed_for, kernel_of
+from .support import fixed_for, kernel_of, triton_if_wanted
 
-triton: Any = pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+triton = triton_if_wanted()
 
 launched: list[tuple[Any, ...]] = []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -16,9 +15,19 @@ from steepest import Optimizer
 from steepest.executors.triton import count
 from steepest.executors.triton.kernel import Kernel
 
-from .support import CAPTURABLE, CODED, DTYPES, ROWS_OF_DTYPES, coded_kernel_of, compiled, kernel_of, nvidia
+from .support import (
+    CAPTURABLE,
+    CODED,
+    DTYPES,
+    ROWS_OF_DTYPES,
+    coded_kernel_of,
+    compiled,
+    kernel_of,
+    nvidia,
+    triton_if_wanted,
+)
 
-triton: Any = pytest.importorskip("triton", reason="Triton is not installed: make gpu-test")
+triton = triton_if_wanted()
 
 FORBIDDEN = r"\b(fma|div\.(full|approx)|rcp|sqrt\.approx|rsqrt|ex2|lg2|sin|cos|tanh)\b\S*|\S+\.ftz\S*"
 """Contracted and approximate instructions, and those that flush subnormal numbers."""
