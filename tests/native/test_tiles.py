@@ -11,7 +11,7 @@ from torch import Tensor
 import steepest
 from cases import Options, buckets_of, snapshot
 from steepest import Optimizer, Rule, State, fields
-from steepest.vocabulary import column_mean, mean, norm, rms, row_mean, total, unit_norm
+from steepest.vocabulary import axis_total, column_mean, mean, norm, rms, row_mean, total, unit_norm
 from test_executors import LOCAL, build, step
 
 OF_ROWS: list[tuple[type[Optimizer], Options]] = [
@@ -109,6 +109,20 @@ def test_channels_last_images() -> None:
     assert results[0].is_contiguous(memory_format=torch.channels_last)
 
 
+def of_rule(rule: Rule) -> type[Optimizer]:
+    """A class around a rule."""
+
+    class Local(Optimizer):
+        """A rule of this test."""
+
+        lr: float = fields.lr(0.1)
+        foreach: bool | None = fields.foreach()
+        fused: bool | None = fields.fused()
+
+    Local.rule = rule
+    return Local
+
+
 # -- numbers of every line ---------------------------------------------------------------------------------------------
 
 
@@ -122,16 +136,11 @@ def everywhere(p: Any, g: Any, r: Any, c: Any, k: Any, *, lr: Any) -> Any:
 
 
 def test_numbers_of_every_line_by_hand() -> None:
-    class Everywhere(Optimizer):
-        """A rule of this test."""
-
-        lr: float = fields.lr(0.1)
-        fused: bool | None = fields.fused()
-        rule = Rule(everywhere, "per_tensor", (State("r", "row"), State("c", "column"), State("k", "tensor_scalar")))
-
+    r, c, k = State("r", "row"), State("c", "column"), State("k", "tensor_scalar")
+    rule = Rule(everywhere, "per_tensor", (r, c, k))
     p = drawn((3, 4, 5), 1)
     r, c, k = torch.zeros(3, 4, 1), torch.zeros(3, 1, 5), 0.0
-    optimizer = build(Everywhere, [p.clone()], "native", {})
+    optimizer = build(of_rule(rule), [p.clone()], "native", {})
     for seed in (2, 3):
         g = drawn((3, 4, 5), seed)
         step(optimizer, [g])
@@ -152,17 +161,29 @@ def test_numbers_of_every_line_by_hand() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
 
 
+def moving(p: Any, g: Any, a: Any, b: Any, c: Any, d: Any, *, lr: Any) -> Any:
+    """State that becomes other state, that is read once its new value is known, that becomes a number of the tensor."""
+    large = norm(row_mean(g))
+    return p - lr * (a * large + c * large + b + d) * g, b, a, row_mean(g), norm(g)
+
+
+def test_state_is_read_before_it_is_written() -> None:
+    rule = Rule(moving, "per_tensor", tuple(State(name, "row", init=0.5) for name in "abcd"))
+    runs = [build(of_rule(rule), [drawn((5, 7), 1)], executor, {}) for executor in ("native", "reference")]
+    for seed in (2, 3, 4):
+        for optimizer in runs:
+            step(optimizer, [drawn((5, 7), seed)])
+    ((p, held),), ((q, other),) = map(snapshot, runs)
+    torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
+    for name in "abcd":
+        torch.testing.assert_close(held[name], other[name].expand_as(held[name]), rtol=1e-12, atol=1e-12)
+
+
 def test_units_are_all_that_an_index_of_the_first_dimension_holds() -> None:
-    class ByUnit(Optimizer):
-        """A rule of this test."""
-
-        lr: float = fields.lr(0.1)
-        fused: bool | None = fields.fused()
-        rule = Rule(lambda p, g, *, lr: p - lr * g / unit_norm(g), "per_tensor")
-
+    cls = of_rule(Rule(lambda p, g, *, lr: p - lr * g / unit_norm(g), "per_tensor"))
     for shape in ((3, 2, 4), (3, 4), (5,), ()):
         p, g = drawn(shape, 1), drawn(shape, 2)
-        optimizer = build(ByUnit, [p.clone()], "native", {})
+        optimizer = build(cls, [p.clone()], "native", {})
         step(optimizer, [g])
         norms = g.flatten(1).norm(dim=1).view(-1, *[1] * (len(shape) - 1)) if len(shape) > 1 else g.norm()
         torch.testing.assert_close(optimizer.param_groups[0]["params"][0].detach(), p - 0.1 * g / norms)
@@ -172,7 +193,8 @@ def test_units_are_all_that_an_index_of_the_first_dimension_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("row_var", (1, 4)), ("row_var", (4,)), ("col_var", (4, 1)), ("col_var", (1, 5))]
+    ("name", "shape"),
+    [("row_var", (1, 4)), ("row_var", (4,)), ("row_var", (4, 4)), ("col_var", (4, 1)), ("col_var", (1, 5))],
 )
 def test_state_of_another_shape_is_refused(name: str, shape: tuple[int, ...]) -> None:
     optimizer = build(steepest.Adafactor, [drawn((4, 4), 1)], "native", {})
@@ -202,13 +224,17 @@ def test_codes_beside_rows_that_their_blocks_divide() -> None:
     assert "has rows that are no multiple of 256 long" in optimizer.executor.reason
 
 
-def test_a_vector_has_no_rows() -> None:
-    class Rows(Optimizer):
-        """A rule of this test."""
+OF_VECTORS = {
+    "rows": Rule(lambda p, g, *, lr: p - lr * row_mean(g), "per_tensor"),
+    "an axis": Rule(lambda p, g, *, lr: p - lr * axis_total(g, 0), "per_tensor"),
+    "state of an axis": Rule(
+        lambda p, g, a, *, lr: (p - lr * g / unit_norm(g), a), "per_tensor", (State("a", "axis_0"),)
+    ),
+}
 
-        lr: float = fields.lr(0.1)
-        fused: bool | None = fields.fused()
-        rule = Rule(lambda p, g, *, lr: p - lr * row_mean(g), "per_tensor")
 
+@pytest.mark.parametrize("rule", OF_VECTORS.values(), ids=list(OF_VECTORS))
+def test_a_vector_is_no_matrix_for_these_rules(rule: Rule) -> None:
+    """Every element of a vector is an index of its axis, but the vector is one unit."""
     with pytest.raises(RuntimeError, match="is no matrix, or a complex one"):
-        step(build(Rows, [drawn((4,), 1)], "native", {}), [drawn((4,), 2)])
+        step(build(of_rule(rule), [drawn((4,), 1)], "native", {}), [drawn((4,), 2)])

@@ -140,7 +140,7 @@ class Phases:
         readers = [op for op in self.expressions.ops if state in op.args]
         places = {(line_of(op), self.level[op]) for op in readers if not is_element(op) and not is_summed(op)}
         is_apart = len(places) == 1 and not any(is_element(op) or is_summed(op) for op in readers)
-        if not is_apart or state in outputs.values() or outputs[name] not in self.level:
+        if not is_apart or outputs[name] not in self.level:  # new state that is old state is not in it yet
             return 0
         ((line, phase),) = places
         return phase if line == line_of(state) and phase <= self.level[outputs[name]] else 0
