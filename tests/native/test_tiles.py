@@ -189,6 +189,19 @@ def test_units_are_all_that_an_index_of_the_first_dimension_holds() -> None:
         torch.testing.assert_close(optimizer.param_groups[0]["params"][0].detach(), p - 0.1 * g / norms)
 
 
+def test_complex_units_are_units_of_pairs() -> None:
+    runs = []
+    for executor in ("native", "reference"):
+        optimizer = build(steepest.AdamP, [drawn((4, 6), 1).view(4, 3, 2)], executor, {"delta": 4.0})
+        pairs = build(steepest.AdamP, [torch.view_as_complex(drawn((4, 6), 1).view(4, 3, 2))], executor, {"delta": 4.0})
+        for seed in (2, 3):
+            step(optimizer, [drawn((4, 6), seed).view(4, 3, 2)])
+            step(pairs, [torch.view_as_complex(drawn((4, 6), seed).view(4, 3, 2))])
+        runs += [snapshot(optimizer)[0][0], torch.view_as_real(snapshot(pairs)[0][0])]
+    for other in runs[1:]:
+        torch.testing.assert_close(other, runs[0], rtol=1e-12, atol=1e-12)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 

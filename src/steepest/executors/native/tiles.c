@@ -67,7 +67,8 @@ static void lay_out(Item *item) {
 static int see(Item *item, const View *p) {
   const int n = p->ndim;
   Matrices *seen = &item->seen;
-  if (p->code == COMPLEX || (!TAKES_VECTORS && n < 2)) return NO_MATRIX;
+  if (n < 2 && (!TAKES_VECTORS || p->code == COMPLEX)) return NO_MATRIX;
+  if (p->code == COMPLEX && !UNITS) return NO_MATRIX; /* pairs would be a dimension of their own */
   if (!is_row_major(p)) return OTHER_LAYOUT;
   seen->rows = UNITS ? (n > 1 ? p->shape[0] : 1) : p->shape[n - 2];
   seen->columns = UNITS ? (seen->rows ? item->size / seen->rows : 0) : p->shape[n - 1];

@@ -174,8 +174,9 @@ class Tiling(Layout):
         return sum(map(self._space, self._seen(shapes)))
 
     def takes(self, p: Tensor) -> bool:
-        """Return whether a parameter has rows."""
-        return not p.is_complex() and (p.dim() > 1 or self.takes_vectors)
+        """Return whether a parameter has rows. Complex ones have units only: pairs are a dimension of their own."""
+        is_matrix = p.dim() > 1 or (self.takes_vectors and not p.is_complex())
+        return is_matrix and (self.view == "units" or not p.is_complex())
 
     def shape_of(self, line: str, shape: Shape) -> Shape:
         """Return the shape of numbers of rows, columns or matrices."""
