@@ -211,8 +211,8 @@ def test_sanitizers_find_nothing(
 ) -> None:
     kernel = kernel_of(NATIVE[name], dtype, everything_on(NATIVE[name]) if everything else {})
     program = compiled(with_main(kernel), tmp_path, *sanitizers)
-    phases = int(re.findall(r"#define PHASES (\d+)", kernel.generated)[0]) if kernel.view != "elements" else 0
-    shared = kernel.passes + phases
+    phases, adding = (int(re.findall(rf"#define {n} (\d+)", kernel.generated)[0]) for n in ("PHASES", "ADDING"))
+    shared = 1 + adding.bit_count() + (phases if kernel.view != "elements" else 0)
     assert run(program) == f"ran {2 * shared} times in the pool, and moved"
 
 

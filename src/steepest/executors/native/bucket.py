@@ -55,9 +55,9 @@ MENDED = {3, 5, 6}
 @cache
 def kernel_for(program: Program, numbers: tuple[str, ...], dtypes: Row, counters: Row) -> Kernel:
     """Make the kernel of a program for these dtypes of tensors (p, g, stored state) and counters, only once."""
+    if refusal := unknown_sums(program, numbers):
+        raise UnsupportedError(refusal)
     traced = trace(program, numbers)
-    if refusal := refused_sums(traced):
-        raise UnsupportedError(f"the native executor {refusal}")
     parts = parts_of(program, traced, dtypes, Slot)
     return emit(traced, parts, tuple(zip(program.counted, counters, strict=True)), program.storage)
 

@@ -35,7 +35,6 @@ class Kernel:
         counters: names of the step count and scalar state.
         numbers: names of the run-time numbers, in the order in which the kernel takes them.
         view: how the kernel sees tensors, a key of `phases.VIEWS`.
-        passes: the number of times that it goes over elements.
         is_coded: whether some tensor is stored in a codec.
     """
 
@@ -44,7 +43,6 @@ class Kernel:
     counters: tuple[str, ...]
     numbers: tuple[str, ...]
     view: str
-    passes: int
     is_coded: bool
 
     @cached_property
@@ -106,7 +104,7 @@ class _Emitter:
 
     def __post_init__(self) -> None:
         self.expressions = Expressions(self.trace, "n_")
-        self.constants, self.names, self.ops = self.expressions.constants, self.expressions.names, self.expressions.ops
+        self.constants, self.names = self.expressions.constants, self.expressions.names
         self.inputs, self.outputs = self.expressions.inputs, self.expressions.outputs
         self.phases = Phases(self.expressions)
         self.loops = LOOPS[self.phases.view]
@@ -133,7 +131,6 @@ class _Emitter:
             tuple(name for name, _ in self.counters),
             self.numbers,
             self.phases.view,
-            1 + len({self.phases.level[op] for op in self.phases.sums}),
             bool(self.storage),
         )
 

@@ -17,6 +17,9 @@ ROWS = "for (int64_t r = part->row; r < part->last_row; r++)"
 COLUMNS = "for (int64_t c = 0; c < item->seen.columns; c++, i++)"
 """Loops over all elements, i, of a tile of short rows."""
 
+COPIED = tuple(line for line in DIMENSIONS if line != "tensor")
+"""Lines whose numbers a tile of short rows copies for each element."""
+
 
 class Tiles:
     """Loops over tiles of matrices; see tiles.c."""
@@ -129,7 +132,7 @@ def _add_narrow(body: Body, sums: Sequence[Sum]) -> list[str]:
     kept = [n for n, (line, _, _) in enumerate(sums) if line != "tensor"]
     terms = [f"lanes{n}[j] += {x};" if n not in kept else f"terms{n}[i] = {x};" for n, (_, _, x) in enumerate(sums)]
     added = [line for n in kept for line in _added_narrow(sums[n], f"terms{n}[i]")]
-    flat = replace(body, copies=tuple(DIMENSIONS)[1:])
+    flat = replace(body, copies=COPIED)
     return [
         *_opening_narrow(flat, body.read, ()),
         *(f"double terms{n}[MOST_COLUMNS];" for n in kept),
@@ -154,7 +157,7 @@ def _added_narrow(of: Sum, each: str) -> list[str]:
 
 
 def _update_narrow(body: Body, accessors: list[Accessor], changed: Mapping[Accessor, str]) -> list[str]:
-    flat = replace(body, copies=tuple(DIMENSIONS)[1:])
+    flat = replace(body, copies=COPIED)
     loop = ["INDEPENDENT", "for (int64_t i = 0; i < size; i++) {", *indented(flat.storing(changed)), "}"]
     return [*_opening_narrow(flat, accessors, changed), *loop]
 

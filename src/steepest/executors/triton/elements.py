@@ -70,14 +70,13 @@ class Elements(Emitter):
         """Spell the place of a tile in its parameter's tensors."""
         parts = [part for accessor in accessors for part in accessor.parts]
         like = [part.name for part in parts if part.layout == "like"]
-        kept = f"constants + own * {self.width} + {self.width - 1}"
         return [
             "tile = tl.program_id(0)",
             *self.row("tl.load(owners + tile)"),
             "block = tile - first",
             f"start = block * {self.block}",
             "left = size - start",
-            *([f"left *= tl.load({kept}).to(tl.int64)"] if self.is_on_device else []),
+            *self.unless_left_out("left"),
             f"i = tl.arange(0, {self.block})",
             *(self.address(part, {"like": " + start", "blocks": " + block"}[part.layout]) for part in parts),
             "if IS_ALIGNED:",
@@ -87,10 +86,8 @@ class Elements(Emitter):
     def _tiled(self, changed: Mapping[str, Op], targets: list[Op], results: Callable[[str], list[str]]) -> list[str]:
         """Spell a launch over tiles: what computes ``targets``, and ``results`` of them, given a mask."""
         cone, needed = self.expressions.cone(targets), self.read_by(targets)
-        read = [name for name in self.accessors if self.expressions.inputs[name] in needed]
-        accessors = [self.accessors[name] for name in dict.fromkeys([*read, *changed])]
-        spelling = Spelling(self.real)
-        computed = [f"{self.names[op]} = {self.expressions.spell(op, spelling)}" for op in cone]
+        read, accessors = self.used(targets, changed)
+        computed = self.computed(cone)
         opening = [line for each in accessors for line in each.opening(is_written=each.name in changed)]
 
         reduced = [op for op in self.phases.numbers if op in needed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -15,14 +16,14 @@ from ..lowering import Op
 from ..phases import Phases, is_summed
 from ..plan import compiled, host_source
 from ..slots import Slot, in_order, places_of
-from .accessors import HALVES, accessor_of, functions, rounded, spelled
+from .accessors import HALVES, Accessor, accessor_of, functions, rounded, spelled
 from .count import counting as spelled_counting
 from .kernel import ARGUMENTS, Kernel, Launch
 from .layouts import Layout
 from .spelling import Spelling, words
 
 
-class Emitter:
+class Emitter(ABC):
     """Writer of one kernel; a subclass spells the launches."""
 
     fixed: tuple[str, ...] = ("IS_ALIGNED",)
@@ -57,23 +58,23 @@ class Emitter:
                 self.expressions.spell(op, Spelling(self.real))
 
     @property
+    @abstractmethod
     def layout(self) -> Layout:
         """The way in which parameters are cut into programs."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def block(self) -> int:
         """Numbers that are added up at a time."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def warps(self) -> int:
         """Warps of a program."""
-        raise NotImplementedError
 
+    @abstractmethod
     def launches(self) -> dict[Launch, list[str]]:
         """Spell the lines of each launch, in order."""
-        raise NotImplementedError
 
     def kernel(self) -> Kernel:
         """Spell the whole kernel."""
@@ -121,6 +122,17 @@ class Emitter:
         targets = list(targets)
         return {*targets, *(a for op in self.expressions.cone(targets) for a in op.args)}
 
+    def used(self, targets: Iterable[Op], changed: Iterable[str]) -> tuple[list[str], list[Accessor]]:
+        """Return the tensors that ``targets`` are computed from, and the accessors of these and of changed ones."""
+        needed = self.read_by(targets)
+        read = [name for name in self.accessors if self.expressions.inputs[name] in needed]
+        return read, [self.accessors[name] for name in dict.fromkeys([*read, *changed])]
+
+    def computed(self, ops: Iterable[Op]) -> list[str]:
+        """Spell operations on elements."""
+        spelling = Spelling(self.real)
+        return [f"{self.names[op]} = {self.expressions.spell(op, spelling)}" for op in ops]
+
     def changed(self) -> dict[str, Op]:
         """Return the tensors of which the step computes new elements."""
         outputs, inputs = self.expressions.outputs, self.expressions.inputs
@@ -167,6 +179,11 @@ class Emitter:
     def stored_number(self, slot: Slot, value: str, index: str = "", mask: str = "") -> str:
         """Spell the store of such a value."""
         return f"tl.store(at_{slot.name}{index}, {rounded(value, slot.dtype, torch.float64)}{mask})"
+
+    def unless_left_out(self, bound: str) -> list[str]:
+        """Spell what leaves a launch over tiles nothing to do where the device leaves the step out."""
+        kept = f"tl.load(constants + own * {self.width} + {self.width - 1})"
+        return [f"{bound} *= {kept}.to(tl.int64)"] if self.is_on_device else []
 
     @property
     def taken(self) -> str:

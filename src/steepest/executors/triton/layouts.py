@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -34,8 +35,8 @@ ROW_ALIGNMENT = 8
 """Divisor of all numbers of columns with which the rows of all dtypes start at multiples of 16 bytes."""
 
 
-class Layout:
-    """A way to cut parameters into programs.
+class Layout(ABC):
+    """A way to cut parameters into programs. All but `of` is as parameters need it that are elements in a row.
 
     Attributes:
         columns: the columns of the table of parameters after the addresses.
@@ -45,25 +46,25 @@ class Layout:
     columns: ClassVar[tuple[str, ...]]
     wants_rows: ClassVar[bool] = False
 
+    @abstractmethod
     def of(self, shapes: Sequence[Shape]) -> tuple[dict[str, Sequence[int]], Sequence[Sequence[int]]]:
         """Return how many programs of each kind a parameter has, and the columns after `OWN`."""
-        raise NotImplementedError
 
-    def fixed(self, shapes: Sequence[Shape], *, is_aligned: bool) -> dict[str, int]:
-        """Return the constants that launches are compiled with, given whether addresses are aligned."""
-        raise NotImplementedError
+    def fixed(self, shapes: Sequence[Shape]) -> dict[str, int]:
+        """Return the constants that launches are compiled with; ``IS_ALIGNED`` as far as shapes tell."""
+        return {"IS_ALIGNED": True}
 
     def space(self, shapes: Sequence[Shape]) -> int:
         """Return how many doubles all parameters' lines need."""
-        raise NotImplementedError
+        return 0
 
     def takes(self, p: Tensor) -> bool:
         """Return whether a parameter without gaps in its memory can be cut so."""
-        raise NotImplementedError
+        return True
 
     def shape_of(self, line: str, shape: Shape) -> Shape:
         """Return the shape of state that has a number for each line of a parameter."""
-        raise NotImplementedError
+        return ()
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,6 @@ class Blocks(Layout):
         sizes = list(map(math.prod, shapes))
         blocks = [-(-size // self.size) for size in sizes]
         return {"tiles": blocks, "tensor": [1] * len(sizes)}, (sizes, starts(blocks))
-
-    def fixed(self, shapes: Sequence[Shape], *, is_aligned: bool) -> dict[str, int]:
-        """Return ``IS_ALIGNED``."""
-        return {"IS_ALIGNED": is_aligned}
-
-    def space(self, shapes: Sequence[Shape]) -> int:
-        """Return 0."""
-        return 0
-
-    def takes(self, p: Tensor) -> bool:
-        """Return True."""
-        return True
-
-    def shape_of(self, line: str, shape: Shape) -> Shape:
-        """Return the shape of one number."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -164,10 +149,10 @@ class Tiling(Layout):
         names = ("matrices", "rows", "columns", "down", "across")
         return programs, (sizes, starts(programs["tiles"]), *([getattr(s, n) for s in seen] for n in names), *places)
 
-    def fixed(self, shapes: Sequence[Shape], *, is_aligned: bool) -> dict[str, int]:
-        """Return ``IS_ALIGNED``, for which rows must be aligned too, and ``LOG_WIDTH``, that of a tile's columns."""
+    def fixed(self, shapes: Sequence[Shape]) -> dict[str, int]:
+        """Return ``IS_ALIGNED``, whether rows can be aligned, and ``LOG_WIDTH``, that of a tile's columns."""
         are_rows_aligned = all(self.seen(shape)[2] % ROW_ALIGNMENT == 0 for shape in shapes)
-        return {"IS_ALIGNED": is_aligned and are_rows_aligned, "LOG_WIDTH": self._log_width(shapes)}
+        return {"IS_ALIGNED": are_rows_aligned, "LOG_WIDTH": self._log_width(shapes)}
 
     def space(self, shapes: Sequence[Shape]) -> int:
         """Return how many doubles all parameters' lines need."""

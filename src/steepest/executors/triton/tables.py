@@ -41,13 +41,19 @@ class Tables:
         layout: how parameters are cut into programs.
         places: the places of the addresses that tiles of elements are loaded from, among all addresses of a row.
         owners: the place of its parameter by the number of a program, for each kind of program; see `Launch.grid`.
+        space: the number of doubles that the lines of all parameters need.
+        fixed: the constants that launches over these tensors are compiled with. ``IS_ALIGNED`` says whether all
+            addresses of elements, not of single numbers, are multiples of `ALIGNMENT`.
     """
 
     layout: Layout
     places: Sequence[int]
     owners: dict[str, Tensor] = field(default_factory=dict)
+    space: int = 0
+    fixed: dict[str, int] = field(default_factory=dict)
     _shapes: list[torch.Size] = field(default_factory=list)
     _columns: Sequence[Sequence[int]] = ()
+    _of_shapes: dict[str, int] = field(default_factory=dict)
     _rows: list[tuple[int, ...]] = field(default_factory=list)
     _table: Any = None
 
@@ -64,25 +70,14 @@ class Tables:
             self._shapes, self._rows = shapes, []
             programs, self._columns = self.layout.of(shapes)
             self.owners = {grid: uploaded(_owners(counts), device) for grid, counts in programs.items()}
+            self.space, self._of_shapes = self.layout.space(shapes), self.layout.fixed(shapes)
         addresses = [list(map(Tensor.data_ptr, slot)) for slot in slots]
         made = list(zip(*addresses, rows, streams, *self._columns, strict=True))
         if made != self._rows:
             self._rows, self._table = made, uploaded(torch.tensor(made, dtype=torch.int64, device="cpu"), device)
+            is_aligned = all(row[place] % ALIGNMENT == 0 for row in made for place in self.places)
+            self.fixed = {**self._of_shapes, "IS_ALIGNED": self._of_shapes["IS_ALIGNED"] and is_aligned}
         return cast(Tensor, self._table)
-
-    @property
-    def fixed(self) -> dict[str, int]:
-        """The constants that launches over these tensors are compiled with.
-
-        ``IS_ALIGNED`` says whether all addresses of elements, not of single numbers, are multiples of `ALIGNMENT`.
-        """
-        is_aligned = all(row[place] % ALIGNMENT == 0 for row in self._rows for place in self.places)
-        return self.layout.fixed(self._shapes, is_aligned=is_aligned)
-
-    @property
-    def space(self) -> int:
-        """The number of doubles that the lines of all parameters need."""
-        return self.layout.space(self._shapes)
 
 
 def _owners(counts: Sequence[int]) -> Tensor:

@@ -127,10 +127,8 @@ class Tiles(Emitter):
     def _tile(self, targets: list[Op], changed: Mapping[str, Op], opening: list[str], step: list[str]) -> list[str]:
         """Spell the loop down a tile that computes ``targets`` and then does ``step``."""
         cone, needed = self.expressions.cone(targets), self.read_by(targets)
-        read = [name for name in self.accessors if self.expressions.inputs[name] in needed]
-        accessors = [self.accessors[name] for name in dict.fromkeys([*read, *changed])]
+        read, accessors = self.used(targets, changed)
         numbers = [op for op in self.phases.numbers if op in needed]
-        spelling = Spelling(self.real)
         return [
             "tile = tl.program_id(0)",
             *self.row("tl.load(owners + tile)"),
@@ -152,7 +150,7 @@ class Tiles(Emitter):
                     "i = (b * rows + r) * columns + c",
                     *self._numbers(numbers, "row", ", mask=r < rows, other=0.0"),
                     *(f"old_{name} = {self.accessors[name].load(', mask=inside')}" for name in read),
-                    *(f"{self.names[op]} = {self.expressions.spell(op, spelling)}" for op in cone),
+                    *self.computed(cone),
                     *step,
                 ]
             ),
@@ -160,7 +158,6 @@ class Tiles(Emitter):
 
     def _place_of_tile(self) -> list[str]:
         """Spell the matrix of a tile, its columns, and the row after its last one."""
-        kept = f"constants + own * {self.width} + {self.width - 1}"
         return [
             "WIDTH: tl.constexpr = 1 << LOG_WIDTH",
             f"HIGH: tl.constexpr = 1 << ({LOG_STEP} - LOG_WIDTH)",
@@ -170,7 +167,7 @@ class Tiles(Emitter):
             "b = (tile - first) // across // down",
             "c = beside * WIDTH + tl.arange(0, WIDTH)[None, :]",
             "last = tl.minimum(below * HEIGHT + HEIGHT, rows)",
-            *([f"last *= tl.load({kept}).to(tl.int64)"] if self.is_on_device else []),
+            *self.unless_left_out("last"),
         ]
 
     def _numbers(self, numbers: Iterable[Op], line: str, mask: str) -> list[str]:
@@ -204,7 +201,7 @@ class Tiles(Emitter):
             *self.constants((op for op in ops if not is_summed(op)), in_double=True),
             *(self.kept_number(slot, index, mask) for slot in loaded.values()),
             *(self._given(op, mask) for op in dict.fromkeys(read) if op not in made),
-            *(each for op in ops for each in self._computed(op, mask)),
+            *(each for op in ops for each in self._number(op, mask)),
             *(f"tl.store({self._number_at(op)}, {self.names[op]}{mask})" for op in made if op in self.phases.numbers),
             *(self.stored_number(s, self.names[op], index, self._taken(line)) for s, op in stored.items()),
         ]
@@ -232,7 +229,7 @@ class Tiles(Emitter):
         """Spell the load of a number that an earlier launch has computed."""
         return f"{self.names[op]} = tl.load({self._number_at(op)}{'' if line_of(op) == 'tensor' else mask})"
 
-    def _computed(self, op: Op, mask: str) -> list[str]:
+    def _number(self, op: Op, mask: str) -> list[str]:
         """Spell a number in double."""
         name = self.names[op]
         if not is_summed(op):
